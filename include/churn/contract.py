@@ -1,0 +1,162 @@
+"""The data contract: what a row of churn data is. Everything that knows a column derives from it.
+
+A contract is a value. It is handed to the code that needs it; no module of the core reads
+`BANK_CHURN` by itself (the settings name it, and the wiring hands it on).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from functools import cached_property
+
+
+class Kind(StrEnum):
+    """How the text of a cell is read."""
+
+    INTEGER = "integer"
+    NUMBER = "number"
+    TEXT = "text"
+
+
+class Role(StrEnum):
+    """What a column is for."""
+
+    KEY = "key"
+    TARGET = "target"
+    FEATURE = "feature"
+    CARRIED = "carried"  # kept with the row, never shown to a model
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column. Bounds are inclusive; `categories` lists every allowed value of a text."""
+
+    name: str
+    kind: Kind
+    role: Role
+    minimum: float | None = None
+    maximum: float | None = None
+    categories: tuple[str, ...] = ()
+    nullable: bool = False
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        if self.categories and self.kind is not Kind.TEXT:
+            raise ValueError(f"Column {self.name}: categories are for text, and it is {self.kind}.")
+        if self.kind is Kind.TEXT and (self.minimum is not None or self.maximum is not None):
+            raise ValueError(f"Column {self.name}: a range is for numbers, and it is text.")
+        if self.role is Role.FEATURE and self.kind is Kind.TEXT and not self.categories:
+            raise ValueError(f"Column {self.name}: a text feature needs its categories.")
+        if self.nullable and self.role in (Role.KEY, Role.TARGET):
+            raise ValueError(f"Column {self.name}: a {self.role} cannot be nullable.")
+
+    @property
+    def numeric(self) -> bool:
+        """Whether values are numbers."""
+        return self.kind is not Kind.TEXT
+
+
+@dataclass(frozen=True)
+class Contract:
+    """An ordered set of columns with one key and one target (an integer, 1 = the event)."""
+
+    name: str
+    columns: tuple[Column, ...]
+
+    def __post_init__(self) -> None:
+        names = [column.name for column in self.columns]
+        if len({name.lower() for name in names}) != len(names):
+            raise ValueError(
+                f"Contract {self.name}: a column name stands twice (case is not enough to tell two apart): {names}."
+            )
+        if any(name.startswith("_") for name in names):
+            raise ValueError(f"Contract {self.name}: names that begin with _ are the pipeline's own: {names}.")
+        for role in (Role.KEY, Role.TARGET):
+            if len(self._having(role)) != 1:
+                raise ValueError(f"Contract {self.name}: needs exactly one {role} column.")
+        if (self.target.kind, self.target.minimum, self.target.maximum) != (Kind.INTEGER, 0, 1):
+            raise ValueError(f"Contract {self.name}: the target {self.target.name} must be an integer from 0 to 1.")
+        if not self.features:
+            raise ValueError(f"Contract {self.name}: needs at least one feature.")
+
+    def _having(self, role: Role) -> tuple[Column, ...]:
+        return tuple(column for column in self.columns if column.role is role)
+
+    @cached_property
+    def key(self) -> Column:
+        """The column that names the customer."""
+        return self._having(Role.KEY)[0]
+
+    @cached_property
+    def target(self) -> Column:
+        """The column that the model predicts."""
+        return self._having(Role.TARGET)[0]
+
+    @cached_property
+    def features(self) -> tuple[Column, ...]:
+        """The columns that a model may see, in the order of the contract."""
+        return self._having(Role.FEATURE)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """All column names in order."""
+        return tuple(column.name for column in self.columns)
+
+    @cached_property
+    def feature_names(self) -> list[str]:
+        """Names of the features in order."""
+        return [column.name for column in self.features]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of everything the contract says, descriptions apart; 16 hex digits."""
+        said = [{k: v for k, v in asdict(column).items() if k != "description"} for column in self.columns]
+        return hashlib.sha256(json.dumps([self.name, said], sort_keys=True).encode()).hexdigest()[:16]
+
+    def __getitem__(self, name: str) -> Column:
+        for column in self.columns:
+            if column.name == name:
+                return column
+        raise KeyError(f"Contract {self.name} has no column {name}.")
+
+
+def _integer(name: str, role: Role, minimum: float, maximum: float, description: str) -> Column:
+    return Column(name, Kind.INTEGER, role, minimum, maximum, description=description)
+
+
+def _flag(name: str, role: Role, description: str) -> Column:
+    return _integer(name, role, 0, 1, description)
+
+
+def _number(name: str, minimum: float, maximum: float, description: str) -> Column:
+    return Column(name, Kind.NUMBER, Role.FEATURE, minimum, maximum, description=description)
+
+
+BANK_CHURN = Contract(
+    name="bank_churn",
+    columns=(
+        _integer("RowNumber", Role.CARRIED, 0, 2**53, "Position in the file; means nothing."),
+        _integer("CustomerId", Role.KEY, 1, 2**53, "The customer."),
+        Column("Surname", Kind.TEXT, Role.CARRIED, description="Never a feature: it identifies."),
+        _integer("CreditScore", Role.FEATURE, 300, 850, "Credit score, points."),
+        Column(
+            "Geography",
+            Kind.TEXT,
+            Role.FEATURE,
+            categories=("France", "Germany", "Spain"),
+            description="Country of the account.",
+        ),
+        Column("Gender", Kind.TEXT, Role.FEATURE, categories=("Female", "Male")),
+        _integer("Age", Role.FEATURE, 18, 100, "Age in years."),
+        _integer("Tenure", Role.FEATURE, 0, 20, "Years as a customer."),
+        _number("Balance", 0, 1e7, "Balance of the account, euro."),
+        _integer("NumOfProducts", Role.FEATURE, 1, 4, "Products that the customer has."),
+        _flag("HasCrCard", Role.FEATURE, "1 = has a credit card."),
+        _flag("IsActiveMember", Role.FEATURE, "1 = active."),
+        _number("EstimatedSalary", 0, 1e7, "Estimated yearly salary, euro."),
+        _flag("Exited", Role.TARGET, "1 = the customer left."),
+    ),
+)

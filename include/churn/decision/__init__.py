@@ -1,0 +1,1 @@
+"""Room 3: challenger and champion become a decision."""

@@ -1,0 +1,62 @@
+"""Rows made from the contract alone: the model's input example and the probes of a served model.
+
+No row here is a customer's. Every category, both bounds of every range and, where allowed, an
+absent value occur; the rest are drawn between the bounds.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from churn.contract import Column, Contract, Kind
+
+
+def example_rows(contract: Contract, rows: int, seed: int = 0) -> pd.DataFrame:
+    """Rows within the contract.
+
+    Args:
+        contract: the data contract.
+        rows: number of rows.
+        seed: of the draws; the same seed gives the same rows.
+
+    Returns:
+        Frame of `rows` rows with every column of the contract; INTEGER columns are int64,
+        NUMBER columns float64, TEXT columns text (`None` where a value is absent).
+    """
+    rng = np.random.default_rng(seed)
+    return pd.DataFrame({column.name: _values(column, rows, rng) for column in contract.columns})
+
+
+def model_input(contract: Contract, frame: pd.DataFrame) -> pd.DataFrame:
+    """The features as the model takes them: numbers as float64, texts as objects, in contract order.
+
+    A long column of a model signature would refuse a float and a missing value, so every
+    numeric feature is a double (MLflow, "Model Signature").
+    """
+    columns = {
+        column.name: frame[column.name].astype("float64" if column.numeric else "object")
+        for column in contract.features
+    }
+    return pd.DataFrame(columns)
+
+
+def _values(column: Column, rows: int, rng: np.random.Generator) -> pd.Series:
+    if column.kind is Kind.TEXT:
+        choices = list(column.categories) or [f"{column.name}-{number}" for number in range(max(rows, 1))]
+        edges, values = choices, rng.choice(choices, rows).astype(object)
+    else:
+        low = column.minimum if column.minimum is not None else -1e6
+        high = column.maximum if column.maximum is not None else 1e6
+        edges = [low, high]
+        values = rng.uniform(low, high, rows)
+    shown = edges[:rows]
+    values[: len(shown)] = shown
+    rng.shuffle(values)
+    if column.kind is Kind.INTEGER:
+        series = pd.Series(np.round(values).astype("int64"), dtype="Int64" if column.nullable else "int64")
+    else:
+        series = pd.Series(values, dtype="float64" if column.numeric else "object")
+    if column.nullable and rows:
+        series.iloc[int(rng.integers(rows))] = None
+    return series

@@ -1,0 +1,359 @@
+"""The database that remembers batches, snapshots, decisions, promotions and images.
+
+Every write can be repeated. Promotions are compare-and-set: the next sequence number of a model
+is its primary key, so of two promoters that saw the same champion exactly one inserts its row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+
+from churn.errors import ChurnError
+from churn.foundation.schema import HEAD, batches, decisions, images, promotions, snapshots
+
+T = TypeVar("T")
+
+_MIGRATION_LOCK = 5_005_001
+
+
+class LedgerError(ChurnError):
+    """The ledger cannot be reached or refuses."""
+
+
+class PromotionConflict(ChurnError):  # noqa: N818 -- the domain's word for it
+    """Somebody else has changed what is in production since the comparison was made."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One file that arrived. `batch` is the sha256 of its bytes; states: arrived, accepted, rejected."""
+
+    batch: str
+    arrival: int
+    name: str
+    size: int
+    arrived_at: datetime
+    state: str
+    night: str | None
+    arrived_rows: int | None
+    accepted_rows: int | None
+    quarantined_rows: int | None
+    reason: str | None
+    judged_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The exact set of accepted rows that a training used; `snapshot` is the hash of its rows."""
+
+    snapshot: str
+    rows: int
+    training_rows: int
+    holdout_rows: int
+    batches: list[str]
+    salt_fingerprint: str
+    contract_fingerprint: str
+    made_at: datetime
+
+
+@dataclass(frozen=True)
+class DecisionRecord:
+    """What one night decided, with the evidence and the policy that it was decided by."""
+
+    night: str
+    model: str
+    challenger: int
+    champion: int | None
+    snapshot: str
+    verdict: str
+    code: str
+    sentence: str
+    rules: list[dict[str, Any]]
+    comparison: dict[str, Any]
+    policy: str
+    dry_run: bool
+    note: str | None
+    run_id: str
+    decided_at: datetime
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """From `promoted_at` on `version` is in production (None: nothing is)."""
+
+    model: str
+    sequence: int
+    version: int | None
+    previous: int | None
+    kind: str
+    night: str
+    reason: str
+    promoted_at: datetime
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """State of a version's serving image: published, not_built (no engine) or mismatch."""
+
+    model: str
+    version: int
+    state: str
+    tag: str | None
+    image_id: str | None
+    probes: int
+    max_difference: float | None
+    detail: str
+    recorded_at: datetime
+
+
+class Ledger:
+    """Reads and writes of the ledger, on SQLite or PostgreSQL."""
+
+    def __init__(self, url: str) -> None:
+        parsed = sa.make_url(url)
+        if parsed.drivername == "sqlite" and parsed.database:
+            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+        self._engine = sa.create_engine(parsed, pool_pre_ping=True)
+        if parsed.drivername == "sqlite":
+            sa.event.listen(self._engine, "connect", _prepare_sqlite)
+            sa.event.listen(self._engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+
+    @cached_property
+    def _insert(self) -> Any:
+        return postgresql.insert if self._engine.dialect.name == "postgresql" else sqlite.insert
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sa.Connection]:
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except IntegrityError:
+            raise
+        except SQLAlchemyError as error:
+            where = self._engine.url.render_as_string(hide_password=True)
+            raise LedgerError(
+                f"The ledger {where} does not answer as it should: {type(error).__name__}. "
+                "Check CHURN_LEDGER_URL and that the database is up, then run the step again."
+            ) from error
+
+    def migrate(self) -> None:
+        """Bring the tables to the present schema; at the present schema this costs one query."""
+        with self._transaction() as connection:
+            if self._engine.dialect.name == "postgresql":
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
+            if self._revision(connection) == HEAD:
+                return
+            from alembic import command
+            from alembic.config import Config
+
+            config = Config()
+            config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+
+    @staticmethod
+    def _revision(connection: sa.Connection) -> str | None:
+        if not sa.inspect(connection).has_table("alembic_version"):
+            return None
+        return connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
+
+    # Batches ------------------------------------------------------------------------------------
+
+    def add_batch(self, batch: str, name: str, size: int, arrived_at: datetime) -> bool:
+        """Remember a file that arrived.
+
+        Returns:
+            False when these bytes were known already.
+        """
+        with self._transaction() as connection:
+            if self._engine.dialect.name == "postgresql":
+                connection.execute(sa.text("LOCK TABLE batches IN SHARE ROW EXCLUSIVE MODE"))
+            arrival = connection.scalar(sa.select(sa.func.coalesce(sa.func.max(batches.c.arrival), 0))) + 1
+            row = {
+                "batch": batch,
+                "arrival": arrival,
+                "name": name,
+                "size": size,
+                "arrived_at": arrived_at,
+                "state": "arrived",
+            }
+            done = connection.execute(
+                self._insert(batches).values(row).on_conflict_do_nothing(index_elements=["batch"])
+            )
+            return bool(done.rowcount)
+
+    def judge_batch(
+        self, batch: str, night: str, state: str, counts: tuple[int, int, int], reason: str | None = None
+    ) -> None:
+        """Record the verdict on a batch, once.
+
+        Args:
+            batch: its hash.
+            night: the night that judged it.
+            state: `accepted` or `rejected`.
+            counts: rows arrived, accepted, quarantined; the database checks that they add up.
+            reason: why it was rejected.
+        """
+        arrived, accepted, quarantined = counts
+        with self._transaction() as connection:
+            connection.execute(
+                batches.update()
+                .where(batches.c.batch == batch, batches.c.state == "arrived")
+                .values(
+                    state=state,
+                    night=night,
+                    arrived_rows=arrived,
+                    accepted_rows=accepted,
+                    quarantined_rows=quarantined,
+                    reason=reason,
+                    judged_at=datetime.now(UTC),
+                )
+            )
+
+    def batch(self, batch: str) -> Batch | None:
+        """The batch of this hash."""
+        return self._one(Batch, sa.select(batches).where(batches.c.batch == batch))
+
+    def batches(self, state: str | None = None, night: str | None = None) -> list[Batch]:
+        """Batches in the order of arrival."""
+        query = sa.select(batches).order_by(batches.c.arrival)
+        if state:
+            query = query.where(batches.c.state == state)
+        if night:
+            query = query.where(batches.c.night == night)
+        return self._all(Batch, query)
+
+    # Snapshots and decisions --------------------------------------------------------------------
+
+    def add_snapshot(self, snapshot: Snapshot) -> None:
+        """Remember a snapshot; the same rows are the same snapshot."""
+        self._add(snapshots, snapshot, ["snapshot"])
+
+    def snapshot(self, snapshot: str) -> Snapshot | None:
+        """The snapshot of this hash."""
+        return self._one(Snapshot, sa.select(snapshots).where(snapshots.c.snapshot == snapshot))
+
+    def add_decision(self, decision: DecisionRecord) -> DecisionRecord:
+        """Remember a decision.
+
+        Returns:
+            The decision of that night: this one, or the one that was already there.
+        """
+        self._add(decisions, decision, ["night"])
+        return self.decision(decision.night) or decision
+
+    def decision(self, night: str) -> DecisionRecord | None:
+        """What that night decided."""
+        return self._one(DecisionRecord, sa.select(decisions).where(decisions.c.night == night))
+
+    def decisions(self, limit: int = 20) -> list[DecisionRecord]:
+        """The latest decisions, newest first."""
+        return self._all(DecisionRecord, sa.select(decisions).order_by(decisions.c.decided_at.desc()).limit(limit))
+
+    # Promotions ---------------------------------------------------------------------------------
+
+    def in_production(self, model: str, at: datetime | None = None) -> Promotion | None:
+        """The promotion that was in force at a time (default: now); None before the first."""
+        query = sa.select(promotions).where(promotions.c.model == model).order_by(promotions.c.sequence.desc()).limit(1)
+        if at:
+            query = query.where(promotions.c.promoted_at <= at)
+        return self._one(Promotion, query)
+
+    def promotions(self, model: str) -> list[Promotion]:
+        """Every change of production, newest first."""
+        return self._all(
+            Promotion, sa.select(promotions).where(promotions.c.model == model).order_by(promotions.c.sequence.desc())
+        )
+
+    def promote(
+        self, model: str, version: int | None, expected: int | None, kind: str, night: str, reason: str
+    ) -> Promotion:
+        """Put a version into production if `expected` still is; the commit point of a promotion.
+
+        A night promotes once and takes back once: repeated, it returns the row that is there.
+
+        Raises:
+            PromotionConflict: production is not what the caller compared with.
+        """
+        with self._transaction() as connection:
+            query = sa.select(promotions).where(promotions.c.model == model).order_by(promotions.c.sequence.desc())
+            done = (
+                connection.execute(query.where(promotions.c.night == night, promotions.c.kind == kind))
+                .mappings()
+                .first()
+            )
+            if done:
+                return Promotion(**done)
+            last = connection.execute(query.limit(1)).mappings().first()
+            current = last["version"] if last else None
+            if current != expected:
+                raise PromotionConflict(_conflict(model, version, expected, current))
+            row = Promotion(
+                model, (last["sequence"] if last else 0) + 1, version, current, kind, night, reason, datetime.now(UTC)
+            )
+            inserted = connection.execute(
+                self._insert(promotions)
+                .values(asdict(row))
+                .on_conflict_do_nothing(index_elements=["model", "sequence"])
+            )
+            if not inserted.rowcount:
+                raise PromotionConflict(_conflict(model, version, expected, "another version, a moment ago"))
+            return row
+
+    # Images -------------------------------------------------------------------------------------
+
+    def record_image(self, image: ImageRecord) -> None:
+        """Remember the state of a version's image; the latest record holds."""
+        row = asdict(image)
+        statement = self._insert(images).values(row)
+        with self._transaction() as connection:
+            connection.execute(statement.on_conflict_do_update(index_elements=["model", "version"], set_=row))
+
+    def image(self, model: str, version: int) -> ImageRecord | None:
+        """State of that version's image."""
+        return self._one(ImageRecord, sa.select(images).where(images.c.model == model, images.c.version == version))
+
+    # ---------------------------------------------------------------------------------------------
+
+    def _add(self, table: sa.Table, record: Any, key: list[str]) -> None:
+        with self._transaction() as connection:
+            connection.execute(self._insert(table).values(asdict(record)).on_conflict_do_nothing(index_elements=key))
+
+    def _one(self, kind: type[T], query: sa.Select[Any]) -> T | None:
+        found = self._all(kind, query)
+        return found[0] if found else None
+
+    def _all(self, kind: type[T], query: sa.Select[Any]) -> list[T]:
+        with self._transaction() as connection:
+            return [kind(**row) for row in connection.execute(query).mappings()]
+
+
+def open_ledger(url: str) -> Ledger:
+    """Open the ledger at the present schema."""
+    ledger = Ledger(url)
+    ledger.migrate()
+    return ledger
+
+
+def _conflict(model: str, version: int | None, expected: int | None, found: object) -> str:
+    return (
+        f"{model} {version} was compared with version {expected}, but production is {found}: nothing was changed. "
+        "Run the night again to compare with what is in production now."
+    )
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # transactions are SQLAlchemy's, opened by BEGIN IMMEDIATE
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA busy_timeout=30000")
+    connection.execute("PRAGMA foreign_keys=ON")

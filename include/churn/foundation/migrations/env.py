@@ -1,0 +1,8 @@
+"""Alembic's entry: runs migrations on the connection that the ledger hands over."""
+
+from alembic import context
+
+from churn.foundation.schema import metadata
+
+context.configure(connection=context.config.attributes["connection"], target_metadata=metadata)
+context.run_migrations()

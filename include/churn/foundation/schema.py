@@ -1,0 +1,141 @@
+"""The ledger's tables. Changing one means a new migration; a test holds the two together."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Float,
+    ForeignKey,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+
+HEAD = "0001"
+"""The migration that these tables are at."""
+
+
+class Moment(TypeDecorator[datetime]):
+    """A time in UTC. SQLite keeps no time zone: what it returns is given one back."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Any) -> datetime | None:  # noqa: ARG002, D102
+        return value.astimezone(UTC) if value else None
+
+    def process_result_value(self, value: datetime | None, dialect: Any) -> datetime | None:  # noqa: ARG002, D102
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("batch", Text, primary_key=True, doc="sha256 of the file's bytes"),
+    Column("arrival", Integer, nullable=False, unique=True, doc="order of arrival"),
+    Column("name", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("arrived_at", Moment, nullable=False),
+    Column("state", Text, nullable=False, index=True),
+    Column("night", Text, index=True, doc="the night that judged it"),
+    Column("arrived_rows", Integer),
+    Column("accepted_rows", Integer),
+    Column("quarantined_rows", Integer),
+    Column("reason", Text, doc="why it was rejected"),
+    Column("judged_at", Moment),
+    CheckConstraint("state IN ('arrived', 'accepted', 'rejected')", name="state"),
+    CheckConstraint("arrived_rows = accepted_rows + quarantined_rows", name="no_row_lost"),
+)
+
+snapshots = Table(
+    "snapshots",
+    metadata,
+    Column("snapshot", Text, primary_key=True, doc="hash of the rows"),
+    Column("rows", Integer, nullable=False),
+    Column("training_rows", Integer, nullable=False),
+    Column("holdout_rows", Integer, nullable=False),
+    Column("batches", JSON, nullable=False),
+    Column("salt_fingerprint", Text, nullable=False),
+    Column("contract_fingerprint", Text, nullable=False),
+    Column("made_at", Moment, nullable=False),
+)
+
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("night", Text, primary_key=True),
+    Column("model", Text, nullable=False),
+    Column("challenger", Integer, nullable=False),
+    Column("champion", Integer),
+    Column("snapshot", Text, ForeignKey("snapshots.snapshot"), nullable=False),
+    Column("verdict", Text, nullable=False),
+    Column("code", Text, nullable=False),
+    Column("sentence", Text, nullable=False),
+    Column("rules", JSON, nullable=False),
+    Column("comparison", JSON, nullable=False),
+    Column("policy", Text, nullable=False, doc="text of the policy file"),
+    Column("dry_run", Boolean, nullable=False),
+    Column("note", Text),
+    Column("run_id", Text, nullable=False, doc="MLflow run of the comparison"),
+    Column("decided_at", Moment, nullable=False, index=True),
+    CheckConstraint("verdict IN ('promote', 'hold')", name="verdict"),
+)
+
+promotions = Table(
+    "promotions",
+    metadata,
+    Column("model", Text, primary_key=True),
+    Column(
+        "sequence",
+        Integer,
+        primary_key=True,
+        autoincrement=False,
+        doc="1, 2, ...: the key makes promotion compare-and-set",
+    ),
+    Column("version", Integer, doc="in production from here on; null after the only champion was taken back"),
+    Column("previous", Integer, doc="in production until here"),
+    Column("kind", Text, nullable=False),
+    Column("night", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("promoted_at", Moment, nullable=False, index=True),
+    CheckConstraint("kind IN ('promotion', 'take_back')", name="kind"),
+    UniqueConstraint("model", "night", "kind"),
+)
+
+images = Table(
+    "images",
+    metadata,
+    Column("model", Text, primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("state", Text, nullable=False),
+    Column("tag", Text),
+    Column("image_id", Text),
+    Column("probes", Integer, nullable=False),
+    Column("max_difference", Float, doc="largest difference of an answer; null where there was none to compare"),
+    Column("detail", Text, nullable=False),
+    Column("recorded_at", Moment, nullable=False),
+    CheckConstraint("state IN ('published', 'not_built', 'mismatch')", name="state"),
+)

@@ -1,0 +1,1 @@
+"""Room 1: a file becomes accepted rows."""

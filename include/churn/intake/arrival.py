@@ -1,0 +1,59 @@
+"""What is new in landing: a file becomes a batch, once, whatever its name.
+
+The original is kept unchanged under its hash before the ledger knows of it, and leaves landing
+after: killed in between, the next night finds the same file and comes to the same result.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from churn.foundation.ledger import Batch, Ledger
+from churn.foundation.storage import LANDING, ORIGINALS, Landed, Storage
+
+log = logging.getLogger(__name__)
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Arrivals:
+    """Batches that wait for a verdict, in order of arrival, and the names of files seen before."""
+
+    batches: list[Batch]
+    seen_before: list[str]
+
+
+def collect_arrivals(storage: Storage, ledger: Ledger) -> Arrivals:
+    """Take every finished file out of landing, and list the batches that wait for a verdict.
+
+    A batch of an earlier night that crashed before its verdict waits too.
+    """
+    seen_before = [file.name for file in storage.landed() if not _claim(file, storage, ledger)]
+    return Arrivals(ledger.batches(state="arrived"), seen_before)
+
+
+def original(batch: str) -> str:
+    """Where the bytes of a batch are kept."""
+    return f"{ORIGINALS}/{batch}"
+
+
+def _claim(file: Landed, storage: Storage, ledger: Ledger) -> bool:
+    """Whether the file was new."""
+    landed = f"{LANDING}/{file.name}"
+    digest = hashlib.sha256()
+    with storage.reading(landed) as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    batch = digest.hexdigest()
+    if ledger.batch(batch):
+        log.info("Batch %s was taken in before: %s changes nothing.", batch[:12], file.name)
+        storage.remove(landed)
+        return False
+    if not storage.exists(original(batch)):
+        storage.copy(landed, original(batch))
+    new = ledger.add_batch(batch, file.name, file.size, datetime.fromtimestamp(file.arrived, UTC))
+    storage.remove(landed)
+    return new

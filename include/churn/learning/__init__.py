@@ -1,0 +1,1 @@
+"""Room 2: accepted rows become a registered challenger."""

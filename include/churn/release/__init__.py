@@ -1,0 +1,1 @@
+"""Room 4: a decision becomes production."""

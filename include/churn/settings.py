@@ -1,0 +1,218 @@
+"""The only reader of the environment.
+
+Precedence: environment, then `.env` in the checkout, then files in `var/secrets` and
+`/run/secrets`, then the defaults here. The defaults are the embedded mode; a stack sets others.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any, Literal, Self
+from zoneinfo import ZoneInfo
+
+import git
+from pydantic import Field, ImportString, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy.engine import make_url
+
+from churn.contract import Contract
+from churn.errors import ChurnError
+
+HOME = Path(__file__).resolve().parents[2]
+VAR = HOME / "var"
+SECRETS = VAR / "secrets"
+PREFIX = "CHURN_"
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+class SettingsError(ChurnError):
+    """A setting is missing, unknown, or has a value that is not allowed."""
+
+
+class Settings(BaseSettings):
+    """Typed, read once, frozen. Relative paths are relative to the checkout."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=HOME / ".env", extra="ignore", frozen=True, populate_by_name=True
+    )
+
+    contract: ImportString[Any] = Field(
+        default="churn.contract:BANK_CHURN", validate_default=True, description="The data contract, as `module:name`."
+    )
+    data_root: str = Field(
+        default="data", description="Folder or URL (`s3://bucket/prefix`) of the zones landing, accepted, quarantine."
+    )
+    ledger_url: str = Field(
+        default="sqlite:///var/ledger.db",
+        description="The ledger: `sqlite:///file` or `postgresql+psycopg2://user:password@host/database`.",
+    )
+    mlflow_tracking_uri: str = Field(
+        default="http://127.0.0.1:5005",
+        validation_alias="MLFLOW_TRACKING_URI",
+        description="The MLflow server: tracking and registry.",
+    )
+    mlflow_ui_url: str | None = Field(
+        default=None, description="Where a person opens MLflow, if that is not the tracking URI."
+    )
+    airflow_ui_url: str | None = Field(
+        default=None, description="Where a person opens Airflow, if that is not the embedded one."
+    )
+    aws_conn_id: str | None = Field(
+        default=None,
+        description="Airflow connection that holds the S3 credentials of the data root; none: the standard AWS chain.",
+    )
+    experiment: str = Field(default="churn", min_length=1, description="MLflow experiment of the nights.")
+    model_name: str = Field(default="churn", pattern=r"^[A-Za-z0-9._-]+$", description="Registered model.")
+    policy_file: Path = Field(
+        default=Path("include/churn/promotion_policy.yaml"), description="The rules of promotion, reviewed in git."
+    )
+    bucket_salt: SecretStr = Field(
+        min_length=16,
+        description="Secret key that sorts customers into buckets. Another salt is another holdout: never change it.",
+    )
+
+    schedule: str | None = Field(
+        default="0 2 * * *", description="Cron expression of the nightly run; empty: only by hand."
+    )
+    timezone: str = Field(default="UTC", description="Time zone of the schedule.")
+
+    max_rejected_share: float = Field(
+        default=0.05, ge=0, le=1, description="A batch with a larger share of rows set aside is rejected whole."
+    )
+    min_training_rows: int = Field(default=1000, ge=50, description="With fewer training rows nothing is trained.")
+    cv_folds: int = Field(
+        default=5, ge=2, le=20, description="Folds of the cross-validation that chooses the challenger."
+    )
+    seed: int = Field(default=20, ge=0, lt=2**32, description="Seed of folds and models.")
+    duckdb_memory_limit: str = Field(
+        default="1GB",
+        pattern=r"^\d+(\.\d+)?\s?[KMGT]i?B$",
+        description="Memory limit of the columnar engine; beyond it, it spills to disk.",
+    )
+
+    image_repository: str = Field(
+        default="churn",
+        pattern=r"^[a-z0-9][a-z0-9._/:-]*$",
+        description="Repository of the serving image; the tag is the version.",
+    )
+    base_image: str = Field(
+        default=f"python:{PYTHON}-slim",
+        description="Base of the serving image; must hold the Python that trained the model.",
+    )
+    container_engine: Literal["auto", "none"] = Field(
+        default="auto", description="`auto`: this machine's engine if it has one; `none`: never ask for one."
+    )
+    build_network: str | None = Field(
+        default=None, description="Network of the image build, for example `host` behind a proxy."
+    )
+    build_ca_bundle: Path | None = Field(
+        default=None, description="CA bundle that the image build trusts; it does not stay in the image."
+    )
+
+    airflow_port: int = Field(default=8080, ge=1, le=65535, description="Port of the embedded Airflow.")
+    mlflow_port: int = Field(default=5005, ge=1, le=65535, description="Port of the embedded MLflow server.")
+
+    @classmethod
+    def load(cls) -> Self:
+        """Read the environment.
+
+        Raises:
+            SettingsError: names every bad setting, its value and what is allowed.
+        """
+        known = {environment_name(name) for name in cls.model_fields}
+        unknown = sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known)
+        if unknown:
+            raise SettingsError(
+                f"Unknown setting {', '.join(unknown)}. `churn settings` lists the settings that exist."
+            )
+        folders = [folder for folder in (SECRETS, Path("/run/secrets")) if folder.is_dir()]
+        try:
+            return cls(_secrets_dir=folders)  # type: ignore[call-arg]
+        except ValidationError as error:
+            raise SettingsError("\n".join(map(_explain, error.errors()))) from None
+
+    @field_validator("contract")
+    @classmethod
+    def _is_contract(cls, value: object) -> object:
+        if not isinstance(value, Contract):
+            raise ValueError(f"must name a churn.contract.Contract, not a {type(value).__name__}")  # noqa: TRY004 -- pydantic collects ValueError
+        return value
+
+    @field_validator(
+        "schedule", "mlflow_ui_url", "airflow_ui_url", "aws_conn_id", "build_network", "build_ca_bundle", mode="before"
+    )
+    @classmethod
+    def _empty_is_none(cls, value: object) -> object:
+        return None if value == "" else value
+
+    @field_validator("timezone")
+    @classmethod
+    def _is_timezone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (KeyError, ValueError, OSError) as error:
+            raise ValueError("must be an IANA time zone, such as Europe/Zurich") from error
+        return value
+
+    @field_validator("data_root")
+    @classmethod
+    def _absolute_root(cls, value: str) -> str:
+        return value if "://" in value else str(HOME / value)
+
+    @field_validator("ledger_url")
+    @classmethod
+    def _absolute_ledger(cls, value: str) -> str:
+        try:
+            url = make_url(value)
+        except Exception as error:
+            raise ValueError("must be a SQLAlchemy URL") from error
+        if url.drivername == "sqlite" and url.database:
+            return f"sqlite:///{HOME / url.database}"
+        if url.drivername != "postgresql+psycopg2":
+            raise ValueError("must begin with sqlite:/// or postgresql+psycopg2://")
+        return value
+
+    @field_validator("policy_file")
+    @classmethod
+    def _absolute_policy(cls, value: Path) -> Path:
+        return HOME / value
+
+    @property
+    def mlflow_ui(self) -> str:
+        """Base URL of MLflow for links that people open."""
+        return (self.mlflow_ui_url or self.mlflow_tracking_uri).rstrip("/")
+
+    @property
+    def airflow_ui(self) -> str:
+        """Base URL of Airflow for links that people open."""
+        return (self.airflow_ui_url or f"http://127.0.0.1:{self.airflow_port}").rstrip("/")
+
+
+def environment_name(field: str) -> str:
+    """The environment variable of a settings field."""
+    alias = Settings.model_fields[field].validation_alias
+    return alias if isinstance(alias, str) else PREFIX + field.upper()
+
+
+def git_commit() -> str | None:
+    """The commit of the checkout that runs, or None outside a checkout."""
+    try:
+        return git.Repo(HOME).head.commit.hexsha
+    except (git.InvalidGitRepositoryError, git.NoSuchPathError, ValueError):
+        return None
+
+
+def _explain(error: Any) -> str:
+    field = str(error["loc"][0])
+    name = environment_name(field) if field in Settings.model_fields else field
+    if error["type"] == "missing":
+        cure = (
+            f"set it, or put it into {SECRETS.relative_to(HOME)}/{name.lower()} (`churn embedded start` makes one)"
+            if field == "bucket_salt"
+            else "set it"
+        )
+        return f"{name} is missing: {cure}."
+    value = "(hidden)" if field == "bucket_salt" else repr(error["input"])
+    return f"{name}={value}: {error['msg']}."
