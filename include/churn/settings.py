@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Literal, Self
 from zoneinfo import ZoneInfo
 
-import git
 from pydantic import Field, ImportString, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy.engine import make_url
@@ -101,8 +100,9 @@ class Settings(BaseSettings):
         default=f"python:{PYTHON}-slim",
         description="Base of the serving image; must hold the Python that trained the model.",
     )
-    container_engine: Literal["auto", "none"] = Field(
-        default="auto", description="`auto`: this machine's engine if it has one; `none`: never ask for one."
+    container_engine: Literal["auto", "required", "none"] = Field(
+        default="auto",
+        description="`auto`: this machine's engine if it has one; `required`: an error without one; `none`: never ask for one.",
     )
     build_network: str | None = Field(
         default=None, description="Network of the image build, for example `host` behind a proxy."
@@ -111,6 +111,10 @@ class Settings(BaseSettings):
         default=None, description="CA bundle that the image build trusts; it does not stay in the image."
     )
 
+    build_pip_conf: Path | None = Field(
+        default=None,
+        description="pip configuration of the image build, for a package index of your own; it does not stay in the image.",
+    )
     airflow_port: int = Field(default=8080, ge=1, le=65535, description="Port of the embedded Airflow.")
     mlflow_port: int = Field(default=5005, ge=1, le=65535, description="Port of the embedded MLflow server.")
 
@@ -141,7 +145,14 @@ class Settings(BaseSettings):
         return value
 
     @field_validator(
-        "schedule", "mlflow_ui_url", "airflow_ui_url", "aws_conn_id", "build_network", "build_ca_bundle", mode="before"
+        "schedule",
+        "mlflow_ui_url",
+        "airflow_ui_url",
+        "aws_conn_id",
+        "build_network",
+        "build_ca_bundle",
+        "build_pip_conf",
+        mode="before",
     )
     @classmethod
     def _empty_is_none(cls, value: object) -> object:
@@ -198,6 +209,8 @@ def environment_name(field: str) -> str:
 
 def git_commit() -> str | None:
     """The commit of the checkout that runs, or None outside a checkout."""
+    import git
+
     try:
         return git.Repo(HOME).head.commit.hexsha
     except (git.InvalidGitRepositoryError, git.NoSuchPathError, ValueError):

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-from churn.errors import ChurnError
+from churn.errors import ChurnError, Outage
 from churn.foundation.schema import HEAD, batches, decisions, images, promotions, snapshots
 
 T = TypeVar("T")
@@ -26,7 +26,7 @@ T = TypeVar("T")
 _MIGRATION_LOCK = 5_005_001
 
 
-class LedgerError(ChurnError):
+class LedgerError(Outage):
     """The ledger cannot be reached or refuses."""
 
 
@@ -255,6 +255,11 @@ class Ledger:
     def decision(self, night: str) -> DecisionRecord | None:
         """What that night decided."""
         return self._one(DecisionRecord, sa.select(decisions).where(decisions.c.night == night))
+
+    def last_decision(self) -> DecisionRecord | None:
+        """The latest decision that was more than a dry run."""
+        query = sa.select(decisions).where(~decisions.c.dry_run).order_by(decisions.c.decided_at.desc()).limit(1)
+        return self._one(DecisionRecord, query)
 
     def decisions(self, limit: int = 20) -> list[DecisionRecord]:
         """The latest decisions, newest first."""

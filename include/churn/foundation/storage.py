@@ -15,7 +15,7 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from churn.errors import ChurnError
+from churn.errors import Outage
 
 LANDING = "landing"
 ORIGINALS = "originals"
@@ -26,7 +26,7 @@ DOCS = "docs"
 UNFINISHED = ".part"
 
 
-class StorageError(ChurnError):
+class StorageError(Outage):
     """The data root cannot be read or written."""
 
 

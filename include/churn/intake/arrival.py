@@ -10,7 +10,9 @@ import hashlib
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
+from churn.errors import ChurnError
 from churn.foundation.ledger import Batch, Ledger
 from churn.foundation.storage import LANDING, ORIGINALS, Landed, Storage
 
@@ -57,3 +59,22 @@ def _claim(file: Landed, storage: Storage, ledger: Ledger) -> bool:
     new = ledger.add_batch(batch, file.name, file.size, datetime.fromtimestamp(file.arrived, UTC))
     storage.remove(landed)
     return new
+
+
+def land_file(storage: Storage, file: Path) -> str:
+    """Put a local file into landing as a sender should: complete or not at all.
+
+    Returns:
+        Its URL.
+
+    Raises:
+        ChurnError: the file cannot be read.
+    """
+    name = f"{LANDING}/{file.name}"
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise ChurnError(f"Cannot read {file}: {error.strerror}. Give the path of a file.") from error
+    with storage.writing(name) as stream:
+        stream.write(content)
+    return storage.url(name)

@@ -1,0 +1,144 @@
+"""### Nightly churn retraining.
+
+Takes in what has landed, validates every batch, trains a challenger on everything accepted so far,
+compares it with the champion on the same unseen customers, and promotes it only if
+`promotion_policy.yaml` is met. A promotion triggers **churn_image_build**.
+
+| task | does | turns red when | turns pink when |
+|---|---|---|---|
+| arrive | claims the files in landing | the data root or the ledger is away | nothing new arrived |
+| validate | judges one batch | the batch is rejected, or the suite crashed | |
+| train | fits and registers a challenger | MLflow is away, too few rows | nothing new was accepted |
+| compare | scores both versions now, decides | a version cannot be loaded or compared | |
+| promote | moves the challenger into production | somebody else promoted meanwhile | the decision is to hold |
+| build_image | triggers the image of the version | | nothing was promoted |
+| close | checks that the night is whole | a batch was rejected, or no verdict was recorded | nothing new arrived |
+
+A hold is a good end. Every task can be cleared and run again: the same version, decision and
+promotion come back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import timedelta
+from typing import Any
+
+from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
+from airflow.sdk import CronTriggerTimetable, Param, dag, get_current_context, task
+
+from churn.settings import Settings
+from churn_review.links import ComparisonLink, DataDocsLink, VersionLink
+from churn_wiring import TASK_DEFAULTS, core_step, lead_to
+
+SETTINGS = Settings.load()
+
+
+@dag(
+    schedule=CronTriggerTimetable(SETTINGS.schedule, timezone=SETTINGS.timezone) if SETTINGS.schedule else None,
+    catchup=False,
+    max_active_runs=1,
+    default_args=TASK_DEFAULTS,
+    dagrun_timeout=timedelta(hours=6),
+    doc_md=__doc__,
+    tags=["churn"],
+    params={
+        "retrain": Param(
+            False,
+            type="boolean",
+            title="Retrain although nothing arrived",
+            description_md="Train on the rows that are there, even if no batch was accepted since the last training.",
+            section="What to do",
+        ),
+        "dry_run": Param(
+            False,
+            type="boolean",
+            title="Dry run",
+            description_md="Train, compare and decide, but **change nothing in production**, whatever the decision.",
+            section="What to do",
+        ),
+        "note": Param(
+            None,
+            type=["null", "string"],
+            maxLength=1000,
+            title="Note for the reviewer",
+            description_md="Shown with the decision in MLflow. Write no customer data here.",
+            section="For the record",
+        ),
+    },
+)
+def churn_retraining() -> None:
+    """Wire the night."""
+
+    @task(execution_timeout=timedelta(minutes=30))
+    def arrive() -> list[str]:
+        from churn import night
+
+        with core_step() as (bench, request):
+            return [batch.batch for batch in night.arrive(bench, request).batches]
+
+    @task(execution_timeout=timedelta(hours=1), map_index_template="{{ batch_label }}")
+    def validate(batch: str) -> dict[str, Any]:
+        from churn import night
+
+        get_current_context()["batch_label"] = batch[:12]
+        with core_step() as (bench, request):
+            lead_to(night.docs_link(bench, batch))
+            return night.counts(night.validate(bench, request, batch))
+
+    @task(execution_timeout=timedelta(hours=3), trigger_rule="all_done")
+    def train() -> dict[str, Any]:
+        from churn import night
+
+        with core_step() as (bench, request):
+            challenger = night.train(bench, request)
+            lead_to(bench.tracking.version_link(challenger.version))
+            return asdict(challenger)
+
+    @task(execution_timeout=timedelta(hours=1))
+    def compare(challenger: dict[str, Any]) -> dict[str, Any]:
+        from churn import night
+        from churn.learning.training import Challenger
+
+        with core_step() as (bench, request):
+            decision = night.compare(bench, request, Challenger(**challenger))
+            lead_to(bench.tracking.run_link(decision.run_id))
+            return {"verdict": decision.verdict, "code": decision.code, "run_id": decision.run_id}
+
+    @task(execution_timeout=timedelta(minutes=15))
+    def promote() -> int:
+        from churn import night
+
+        with core_step() as (bench, request):
+            version = night.promote(bench, request.night)
+            lead_to(bench.tracking.version_link(version))
+            return version
+
+    @task(execution_timeout=timedelta(minutes=10), trigger_rule="all_done")
+    def close() -> str:
+        from churn import night
+
+        with core_step() as (bench, request):
+            return night.close(bench, request)
+
+    build_image = TriggerDagRunOperator(
+        task_id="build_image",
+        trigger_dag_id="churn_image_build",
+        trigger_run_id="image-of-version-{{ ti.xcom_pull(task_ids='promote') }}",
+        conf={"version": "{{ ti.xcom_pull(task_ids='promote') }}"},
+        reset_dag_run=True,
+    )
+
+    judged = validate.expand(batch=arrive())
+    challenger = train()
+    decision = compare(challenger)
+    promoted = promote()
+    judged >> challenger
+    decision >> promoted >> [build_image, close()]
+    judged.operator.operator_extra_links = (DataDocsLink(),)
+    challenger.operator.operator_extra_links = (VersionLink(),)
+    decision.operator.operator_extra_links = (ComparisonLink(),)
+    promoted.operator.operator_extra_links = (VersionLink(),)
+
+
+churn_retraining()

@@ -1,0 +1,300 @@
+"""`churn ...`: the command line. Each command is one call into the core, and a way to read its result."""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, ParamSpec
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from churn.errors import ChurnError, NothingToDo
+from churn.night import Request, Workbench
+from churn.settings import HOME, VAR, Settings, environment_name
+
+P = ParamSpec("P")
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Nightly churn retraining: validate, train, compare, promote, ship.",
+)
+embedded_app = typer.Typer(no_args_is_help=True, help="The local Airflow and MLflow of `make run`.")
+app.add_typer(embedded_app, name="embedded")
+console = Console(highlight=False)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Nights = Annotated[int, typer.Option(min=1, max=365, help="Cut the file into so many nightly files, in its own order.")]
+
+
+def explained(command: Callable[P, None]) -> Callable[P, None]:
+    """An error of ours is one sentence on standard error and exit status 1; nothing to do is status 0."""
+
+    @functools.wraps(command)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except NothingToDo as nothing:
+            console.print(str(nothing), markup=False)
+        except ChurnError as error:
+            Console(stderr=True, highlight=False).print(f"Error: {error}", style="red", markup=False)
+            raise typer.Exit(1) from error
+
+    return wrapper
+
+
+@app.command()
+@explained
+def sample(folder: Annotated[Path, typer.Option(help="Where the files go.")] = HOME / "data" / "sample") -> None:
+    """Make the sample: a few nights of synthetic customers, of the contract's schema, always the same."""
+    from churn.sample import write_sample
+
+    for file in write_sample(Settings.load().contract, folder):
+        console.print(f"{file} ({file.stat().st_size / 1024:.0f} KiB)")
+
+
+@app.command()
+@explained
+def land(
+    file: Path,
+    nights: Nights = 1,
+    night: Annotated[int, typer.Option(min=1, help="Which of the nightly files to land.")] = 1,
+) -> None:
+    """Put a file into landing, complete or not at all; with --nights, one nightly part of it."""
+    from churn.intake.arrival import land_file
+    from churn.sample import cut_into_nights
+
+    parts = cut_into_nights(file, nights, VAR / "nights") if nights > 1 else [file]
+    if night > len(parts):
+        raise ChurnError(f"--night {night}: there are {len(parts)} nights. Give one from 1 to {len(parts)}.")
+    console.print(f"Landed {land_file(Workbench.open().storage, parts[night - 1])}", soft_wrap=True)
+
+
+@app.command()
+@explained
+def run(
+    retrain: Annotated[bool, typer.Option(help="Train although nothing arrived.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Decide, and change nothing in production.")] = False,
+    note: Annotated[str | None, typer.Option(help="Shown with the decision; no customer data.")] = None,
+    night: Annotated[str | None, typer.Option(help="Name of the night; the same name again repeats nothing.")] = None,
+) -> None:
+    """Run the whole night in this process, without Airflow."""
+    from churn.night import run_night, summarise
+
+    bench = Workbench.open()
+    request = Request(night or f"cli__{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}", retrain, dry_run, note)
+    try:
+        run_night(bench, request)
+    finally:
+        if bench.ledger.decision(request.night):
+            _print_night(bench, summarise(bench, request.night))
+
+
+@app.command()
+@explained
+def status(as_json: AsJson = False) -> None:
+    """What is in production, the last verdict, and whether registry, ledger and image agree."""
+    from churn.embedded import status as services
+    from churn.night import find_disagreements
+
+    bench = Workbench.open()
+    promotion = bench.ledger.in_production(bench.settings.model_name)
+    image = (
+        bench.ledger.image(bench.settings.model_name, promotion.version) if promotion and promotion.version else None
+    )
+    last = next(iter(bench.ledger.decisions(limit=1)), None)
+    try:
+        problems = find_disagreements(bench)
+    except ChurnError as error:
+        problems = [str(error)]
+    found = {
+        "in_production": promotion and asdict(promotion),
+        "image": image and asdict(image),
+        "last_decision": last
+        and {"night": last.night, "verdict": last.verdict, "code": last.code, "sentence": last.sentence},
+        "waiting_batches": len(bench.ledger.batches(state="arrived")) + len(bench.storage.landed()),
+        "services": [asdict(service) for service in services()],
+        "problems": problems,
+    }
+    if as_json:
+        _print_json(found)
+    else:
+        _print_status(found)
+    if problems:
+        raise typer.Exit(1)
+
+
+@app.command()
+@explained
+def history(
+    at: Annotated[datetime | None, typer.Option(help="What was in production at this time (UTC).")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Every change of production: which version, when, by which night, why."""
+    bench = Workbench.open()
+    model = bench.settings.model_name
+    in_force = (
+        bench.ledger.in_production(model, at.astimezone(UTC) if at and at.tzinfo else at.replace(tzinfo=UTC))
+        if at
+        else None
+    )
+    rows = ([in_force] if in_force else []) if at else bench.ledger.promotions(model)
+    if as_json:
+        _print_json([asdict(row) for row in rows])
+        return
+    table = Table("at", "version", "instead of", "kind", "night", "why", box=None)
+    for row in rows:
+        when = row.promoted_at.isoformat(sep=" ", timespec="seconds")
+        table.add_row(when, str(row.version or "none"), str(row.previous or "-"), row.kind, row.night, row.reason)
+    console.print(table if rows else "Nothing was in production.")
+
+
+@app.command()
+@explained
+def batches(
+    state: Annotated[str | None, typer.Option(help="Only those that are arrived, accepted or rejected.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Every file that ever arrived, and what became of it."""
+    from churn.summary import batch_table
+
+    rows = Workbench.open().ledger.batches(state=state)
+    if as_json:
+        _print_json([asdict(row) for row in rows])
+    else:
+        console.print(batch_table(rows) if rows else "No file has arrived yet. `churn land FILE` lands one.")
+
+
+@app.command()
+@explained
+def policy(
+    file: Annotated[Path | None, typer.Argument(help="By default the one that the settings name.")] = None,
+) -> None:
+    """Check a promotion policy, and print what it says."""
+    from churn.decision.policy import load_policy_text, read_policy
+
+    path = file or Settings.load().policy_file
+    console.print_json(read_policy(load_policy_text(path), path.name).model_dump_json())
+
+
+@app.command()
+@explained
+def settings(as_json: AsJson = False) -> None:
+    """Every setting, its value now, and what it means; the salt is hidden."""
+    values = Settings.load()
+    rows = [
+        {
+            "name": environment_name(name),
+            "value": str(getattr(values, name)) if name != "contract" else values.contract.name,
+            "meaning": field.description,
+        }
+        for name, field in Settings.model_fields.items()
+    ]
+    if as_json:
+        _print_json(rows)
+        return
+    table = Table("setting", "value", "meaning", box=None)
+    for row in rows:
+        table.add_row(row["name"], row["value"], row["meaning"])
+    console.print(table)
+
+
+@app.command()
+@explained
+def serve(
+    version: Annotated[int | None, typer.Option(min=1, help="By default the one in production.")] = None,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on loopback.")] = 8081,
+) -> None:
+    """Serve a version on this machine as its image would: /ping and /invocations, until Ctrl-C."""
+    import signal
+
+    from churn.release.serving import downloaded, served, serving_python
+
+    bench = Workbench.open()
+    promotion = bench.ledger.in_production(bench.settings.model_name)
+    number = version or (promotion.version if promotion else None)
+    if number is None:
+        raise ChurnError("Nothing is in production. Run a night first, or name a version with --version.")
+    python = serving_python(bench.image_spec.lock, bench.image_spec.environments)
+    with downloaded(number, bench.tracking) as model, served(python, model, port) as url:
+        console.print(f"Version {number} answers at {url}/ping and {url}/invocations. Ctrl-C ends it.")
+        try:
+            signal.pause()
+        except KeyboardInterrupt:
+            console.print("Ended.")
+
+
+@embedded_app.command("run")
+@explained
+def embedded_run(
+    data: Annotated[Path | None, typer.Option(help="A CSV file of your own, instead of the sample.")] = None,
+    nights: Nights = 3,
+) -> None:
+    """Start the services, land the next nights, run them through Airflow, and say what came out."""
+    from churn.main_job import run_main_job
+
+    if not run_main_job(console, data, nights):
+        raise typer.Exit(1)
+
+
+@embedded_app.command("start")
+@explained
+def embedded_start() -> None:
+    """Start Airflow and MLflow, or reuse those that run."""
+    from churn.embedded import start
+
+    start(console.print)
+
+
+@embedded_app.command("stop")
+@explained
+def embedded_stop() -> None:
+    """End every process that start made."""
+    from churn.embedded import stop
+
+    console.print(f"Ended {stop()} processes.")
+
+
+def main() -> None:
+    """Entry point: logging to standard error, then the command."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+    for noisy in ("alembic", "httpx", "great_expectations", "mlflow", "botocore"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    app()
+
+
+def _print_json(found: Any) -> None:
+    console.print_json(json.dumps(found, default=str))
+
+
+def _print_night(bench: Workbench, summary: Any) -> None:
+    from churn.summary import render_night
+
+    console.print(render_night(summary, bench.contract))
+
+
+def _print_status(found: dict[str, Any]) -> None:
+    now, image, last = found["in_production"], found["image"], found["last_decision"]
+    console.print(
+        f"In production: version {now['version']} since {now['promoted_at']}"
+        if now and now["version"]
+        else "In production: nothing"
+    )
+    console.print(f"Its image: {image['state']} - {image['detail']}" if image else "Its image: no state")
+    console.print(
+        f"Last verdict: {last['verdict']} ({last['code']}) in night {last['night']}: {last['sentence']}"
+        if last
+        else "Last verdict: none yet"
+    )
+    console.print(f"Waiting: {found['waiting_batches']} file(s)")
+    for service in found["services"]:
+        console.print(f"{service['name']}: {'healthy' if service['healthy'] else 'down'} {service['url'] or ''}")
+    for problem in found["problems"]:
+        console.print(f"Problem: {problem}", style="red", markup=False)

@@ -1,0 +1,126 @@
+"""MLflow as the rooms use it: the runs of a night, found again instead of made twice."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from requests.exceptions import RequestException
+
+from churn.errors import Outage
+
+NIGHT = "churn.night"
+ROLE = "churn.role"
+_NIGHT_KEY = "churn.night_key"
+
+
+class TrackingUnreachable(Outage):
+    """MLflow does not answer, or answers nonsense."""
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """An MLflow server, with the experiment and the registered model of this project."""
+
+    uri: str
+    ui: str
+    experiment: str
+    model: str
+
+    @cached_property
+    def client(self) -> MlflowClient:
+        """The MLflow client; the fluent API of this process talks to the same server."""
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # the default retries for minutes
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+        logging.getLogger("mlflow").setLevel(logging.WARNING)
+        warnings.filterwarnings("ignore", message=".*transition_model_version_stage.*", category=FutureWarning)
+        mlflow.set_tracking_uri(self.uri)
+        return MlflowClient(self.uri)
+
+    @contextmanager
+    def explained(self, act: str) -> Iterator[None]:
+        """Turn an outage into one error with the next step; `act` says what could not be done."""
+        try:
+            yield
+        except (MlflowException, RequestException) as error:
+            raise TrackingUnreachable(
+                f"MLflow at {self.uri} could not {act} ({_cause(error)}). Nothing was promoted. "
+                "Check that it is up (`churn status`) and MLFLOW_TRACKING_URI, then run the step again."
+            ) from error
+
+    @cached_property
+    def experiment_id(self) -> str:
+        """The experiment, made on first use."""
+        found = self.client.get_experiment_by_name(self.experiment)
+        return str(found.experiment_id if found else self.client.create_experiment(self.experiment))
+
+    def find_run(self, night: str, role: str) -> Run | None:
+        """The night's run of a role (`night`, `challenger`, `champion`)."""
+        query = f"tags.`{_NIGHT_KEY}` = '{_digest(night)}' AND tags.`{ROLE}` = '{role}'"
+        found = self.client.search_runs([self.experiment_id], query, max_results=1)
+        return found[0] if found else None
+
+    def run(self, night: str, role: str, name: str, parent: str | None = None) -> Run:
+        """The night's run of a role, made if it is not there; a retry finds the same one."""
+        found = self.find_run(night, role)
+        if found:
+            return found
+        tags = {NIGHT: night, _NIGHT_KEY: _digest(night), ROLE: role}
+        if parent:
+            tags["mlflow.parentRunId"] = parent
+        return self.client.create_run(self.experiment_id, tags=tags, run_name=name)
+
+    def version(self, version: int) -> ModelVersion:
+        """A registered version, by number."""
+        return self.client.get_model_version(self.model, str(version))
+
+    def version_of_run(self, run_id: str) -> int | None:
+        """The version that was registered from a run."""
+        found = self.client.search_model_versions(f"run_id = '{run_id}'")
+        numbers = sorted(int(version.version) for version in found if version.name == self.model)
+        return numbers[0] if numbers else None
+
+    def tag_version(self, version: int, tags: dict[str, str]) -> None:
+        """Set tags of a version."""
+        with self.explained(f"tag version {version}"):
+            for name, value in tags.items():
+                self.client.set_model_version_tag(self.model, str(version), name, value)
+
+    def model_uri(self, version: int) -> str:
+        """The URI of a version, always by number: an alias or a stage can move meanwhile."""
+        return f"models:/{self.model}/{version}"
+
+    def load(self, version: int) -> Any:
+        """The version as a pyfunc; its `predict` gives probabilities, shape (rows, 2)."""
+        return mlflow.pyfunc.load_model(self.model_uri(version))
+
+    def run_link(self, run_id: str) -> str:
+        """Where a person opens a run; the parameter selects the UI mode that has metric columns."""
+        return f"{self.ui}/#/experiments/{self.experiment_id}/runs/{run_id}?workflowType=machine_learning"
+
+    def version_link(self, version: int) -> str:
+        """Where a person opens a version."""
+        return f"{self.ui}/#/models/{self.model}/versions/{version}"
+
+
+def _digest(night: str) -> str:
+    """A night's name is free text; its digest is safe in a filter."""
+    return hashlib.sha256(night.encode()).hexdigest()[:16]
+
+
+def _cause(error: Exception) -> str:
+    return str(error).splitlines()[0][:200] if isinstance(error, MlflowException) else type(error).__name__

@@ -1,0 +1,249 @@
+"""Fit the candidates, choose one by cross-validation inside the training rows, register it.
+
+The holdout is never looked at here. Run again for the same night, the same run and the same
+version come back.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from importlib.metadata import version as installed
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+from mlflow.models.signature import ModelSignature
+from mlflow.types import ColSpec, Schema, TensorSpec
+from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
+
+from churn.contract import Contract
+from churn.errors import ChurnError
+from churn.foundation.examples import example_rows, model_input
+from churn.foundation.ledger import Snapshot
+from churn.foundation.storage import Storage
+from churn.foundation.tracking import Tracking
+from churn.learning.candidates import AVERAGE, BOOSTED, SMOOTH, TRUSTED_TYPES, make_candidates
+from churn.learning.snapshot import snapshot_url, training_rows
+
+log = logging.getLogger(__name__)
+
+MODEL = "model"
+REQUIREMENTS = ("mlflow-skinny", "scikit-learn", "scipy", "numpy", "pandas", "skops")
+EVIDENCE_TAGS = ("churn.target", "churn.key", "churn.salt_fingerprint")
+
+
+class NotEnoughRows(ChurnError):  # noqa: N818 -- it says what is the matter
+    """The accepted rows do not make a training."""
+
+
+@dataclass(frozen=True)
+class TrainingSpec:
+    """What, besides the rows, decides which model comes out."""
+
+    min_rows: int
+    folds: int
+    seed: int
+    git_commit: str | None
+
+
+@dataclass(frozen=True)
+class Challenger:
+    """The version that a night trained, and its MLflow run."""
+
+    version: int
+    run_id: str
+    kind: str
+    snapshot: str
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One kind of model in cross-validation; `losses` is the log loss of each training row out of fold."""
+
+    kind: str
+    metrics: dict[str, float]
+    losses: NDArray[np.float64]
+
+
+def evidence_tags(contract: Contract, salt_fingerprint: str) -> dict[str, str]:
+    """What must agree before two versions may be compared: target, key, and the salt of the buckets."""
+    return dict(zip(EVIDENCE_TAGS, (contract.target.name, contract.key.name, salt_fingerprint), strict=True))
+
+
+def train_challenger(
+    night: str, snapshot: Snapshot, storage: Storage, contract: Contract, tracking: Tracking, spec: TrainingSpec
+) -> Challenger:
+    """Train on a snapshot and register the result as a new version, once a night.
+
+    Raises:
+        NotEnoughRows: too few training rows, or too few of one class.
+        TrackingUnreachable: MLflow is away; nothing is registered, run it again.
+    """
+    with tracking.explained("find the night's runs"):
+        parent = tracking.run(night, "night", f"night {night}")
+        run = tracking.run(night, "challenger", "challenger", parent=parent.info.run_id)
+        known = tracking.version_of_run(run.info.run_id)
+        if known:
+            log.info("Night %s has trained version %s already.", night, known)
+            return Challenger(known, run.info.run_id, run.data.tags["churn.kind"], snapshot.snapshot)
+    rows = training_rows(storage, snapshot)
+    features, target = model_input(contract, rows), rows[contract.target.name].to_numpy()
+    _require_enough(target, contract, spec)
+    candidates = cross_validate(features, target, contract, spec)
+    chosen = choose_candidate(candidates)
+    log.info("Chosen of %d candidates: %s.", len(candidates), chosen.kind)
+    model = make_candidates(contract, spec.seed)[chosen.kind].fit(features, target)
+    with tracking.explained("log and register the challenger"):
+        uri = _log_training(run.info.run_id, model, candidates, chosen, snapshot, storage, contract, spec)
+        version = _register(run.info.run_id, uri, chosen, night, snapshot, contract, tracking)
+    return Challenger(version, run.info.run_id, chosen.kind, snapshot.snapshot)
+
+
+def cross_validate(
+    features: pd.DataFrame, target: NDArray[np.int64], contract: Contract, spec: TrainingSpec
+) -> list[Candidate]:
+    """Score each kind out of fold, the simplest first; the average costs no fit of its own."""
+    folds = StratifiedKFold(spec.folds, shuffle=True, random_state=spec.seed)
+    models = make_candidates(contract, spec.seed)
+    scores = {
+        kind: cross_val_predict(models[kind], features, target, cv=folds, method="predict_proba")[:, 1]
+        for kind in (SMOOTH, BOOSTED)
+    }
+    scores[AVERAGE] = (scores[SMOOTH] + scores[BOOSTED]) / 2
+    return [_candidate(kind, target, scores[kind]) for kind in models]
+
+
+def choose_candidate(candidates: list[Candidate]) -> Candidate:
+    """The simplest candidate that is within one paired standard error of the best on log loss.
+
+    The one-standard-error rule of Breiman et al., Classification and Regression Trees (1984), on
+    paired differences of per-row losses.
+    """
+    best = min(candidates, key=lambda candidate: float(candidate.losses.mean()))
+    for candidate in candidates:
+        worse = candidate.losses - best.losses
+        if worse.mean() <= worse.std(ddof=1) / np.sqrt(len(worse)):
+            return candidate
+    return best
+
+
+def input_signature(contract: Contract) -> ModelSignature:
+    """The model's input from the contract: numbers as doubles, texts as strings; output: two probabilities a row."""
+    inputs = Schema(
+        [
+            ColSpec("double" if column.numeric else "string", column.name, required=not column.nullable)
+            for column in contract.features
+        ]
+    )
+    return ModelSignature(inputs=inputs, outputs=Schema([TensorSpec(np.dtype("float64"), (-1, 2))]))
+
+
+def _candidate(kind: str, target: NDArray[np.int64], scores: NDArray[np.float64]) -> Candidate:
+    likelihood = np.clip(np.where(target == 1, scores, 1 - scores), 1e-15, 1)
+    losses = -np.log(likelihood)
+    metrics = {
+        "roc_auc": float(roc_auc_score(target, scores)),
+        "pr_auc": float(average_precision_score(target, scores)),
+        "brier": float(brier_score_loss(target, scores)),
+        "log_loss": float(losses.mean()),
+    }
+    return Candidate(kind, metrics, losses)
+
+
+def _require_enough(target: NDArray[np.int64], contract: Contract, spec: TrainingSpec) -> None:
+    events = int(target.sum())
+    fewest = min(events, len(target) - events)
+    if len(target) < spec.min_rows or fewest < spec.folds:
+        raise NotEnoughRows(
+            f"{len(target)} training rows with {events} of {contract.target.name} = 1: at least {spec.min_rows} rows "
+            f"and {spec.folds} of each class are needed. Land more data, or lower CHURN_MIN_TRAINING_ROWS."
+        )
+
+
+def _log_training(
+    run_id: str,
+    model: Any,
+    candidates: list[Candidate],
+    chosen: Candidate,
+    snapshot: Snapshot,
+    storage: Storage,
+    contract: Contract,
+    spec: TrainingSpec,
+) -> str:
+    """Parameters, model, then metrics: in this order each is one call. Returns the model's URI."""
+    with mlflow.start_run(run_id=run_id):
+        mlflow.set_tags(_tags(chosen, snapshot, contract, spec))
+        mlflow.log_params(
+            {
+                "kind": chosen.kind,
+                "features": ", ".join(contract.feature_names),
+                "training_rows": snapshot.training_rows,
+                "folds": spec.folds,
+                "seed": spec.seed,
+            }
+        )
+        schema = pd.DataFrame({name: [] for name in [*contract.feature_names, contract.target.name]})
+        mlflow.log_input(
+            mlflow.data.from_pandas(
+                schema,
+                source=snapshot_url(storage, snapshot),
+                targets=contract.target.name,
+                name=f"snapshot {snapshot.snapshot[:12]}",
+                digest=snapshot.snapshot[:32],
+            ),
+            context="training",
+        )
+        logged = mlflow.sklearn.log_model(
+            model,
+            name=MODEL,
+            signature=input_signature(contract),
+            input_example=model_input(contract, example_rows(contract, 5)),
+            pip_requirements=[f"{name}=={installed(name)}" for name in REQUIREMENTS],
+            serialization_format="skops",
+            skops_trusted_types=TRUSTED_TYPES,
+            pyfunc_predict_fn="predict_proba",
+        )
+        mlflow.log_metrics({f"cv_{name}": value for name, value in chosen.metrics.items()}, model_id=logged.model_id)
+        mlflow.log_dict({candidate.kind: candidate.metrics for candidate in candidates}, "candidates.json")
+    return str(logged.model_uri)
+
+
+def _tags(chosen: Candidate, snapshot: Snapshot, contract: Contract, spec: TrainingSpec) -> dict[str, str]:
+    tags = {
+        **evidence_tags(contract, snapshot.salt_fingerprint),
+        "churn.kind": chosen.kind,
+        "churn.snapshot": snapshot.snapshot,
+        "churn.contract": contract.fingerprint,
+    }
+    return tags | ({"mlflow.source.git.commit": spec.git_commit} if spec.git_commit else {})
+
+
+def _register(
+    run_id: str, uri: str, chosen: Candidate, night: str, snapshot: Snapshot, contract: Contract, tracking: Tracking
+) -> int:
+    client = tracking.client
+    if not client.search_registered_models(f"name = '{tracking.model}'"):
+        client.create_registered_model(
+            tracking.model, description=f"Probability of {contract.target.name} = 1, for each customer."
+        )
+    made = client.create_model_version(
+        tracking.model,
+        source=uri,
+        run_id=run_id,
+        model_id=uri.removeprefix("models:/"),
+        description=(
+            f"Trained in night {night} as {chosen.kind} on {snapshot.training_rows} customers "
+            f"(snapshot {snapshot.snapshot[:12]}, {len(snapshot.batches)} batches). Run: {tracking.run_link(run_id)}"
+        ),
+        tags={
+            **evidence_tags(contract, snapshot.salt_fingerprint),
+            "churn.kind": chosen.kind,
+            "churn.snapshot": snapshot.snapshot,
+            "churn.night": night,
+        },
+    )
+    return int(made.version)

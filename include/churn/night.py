@@ -1,0 +1,404 @@
+"""The whole night as plain calls: what the DAGs wire, and what `churn run` does in one process.
+
+Each step can be run again; what crosses from one to the next is ids and counts. Heavy libraries are
+imported by the step that needs them: each Airflow task is a process of its own and pays for its imports.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from churn.contract import Contract
+from churn.errors import ChurnError, NothingToDo
+from churn.foundation.ledger import Batch, DecisionRecord, ImageRecord, Ledger, Snapshot, open_ledger
+from churn.foundation.storage import Storage
+from churn.settings import HOME, VAR, Settings, git_commit
+
+if TYPE_CHECKING:
+    from churn.foundation.tracking import Tracking
+    from churn.intake.arrival import Arrivals
+    from churn.learning.snapshot import Sampling
+    from churn.learning.training import Challenger
+    from churn.release.image import BuiltImage, ImageSpec
+    from churn.release.verify import Verification
+    from churn.summary import NightSummary
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Request:
+    """How a night is asked for, by the schedule or by a person; `link` leads back to the asking."""
+
+    night: str
+    retrain: bool = False
+    dry_run: bool = False
+    note: str | None = None
+    link: str | None = None
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """The settings, and the clients that the steps are handed."""
+
+    settings: Settings
+    storage: Storage
+    ledger: Ledger
+
+    @classmethod
+    def open(cls, settings: Settings | None = None, fs: Any = None) -> Workbench:
+        """Open storage and ledger.
+
+        Args:
+            settings: by default those of the environment.
+            fs: a filesystem with credentials for the data root; by default made from the environment.
+        """
+        settings = settings or Settings.load()
+        return cls(settings, Storage.open(settings.data_root, fs), open_ledger(settings.ledger_url))
+
+    @property
+    def contract(self) -> Contract:
+        """The data contract that the settings name."""
+        contract: Contract = self.settings.contract
+        return contract
+
+    @cached_property
+    def tracking(self) -> Tracking:
+        """MLflow."""
+        from churn.foundation.tracking import Tracking
+
+        return Tracking(
+            self.settings.mlflow_tracking_uri,
+            self.settings.mlflow_ui,
+            self.settings.experiment,
+            self.settings.model_name,
+        )
+
+    @cached_property
+    def sampling(self) -> Sampling:
+        """What sorts customers into buckets."""
+        from churn.learning.snapshot import Sampling
+
+        return Sampling(self.settings.bucket_salt.get_secret_value().encode(), self.settings.duckdb_memory_limit)
+
+    @cached_property
+    def image_spec(self) -> ImageSpec:
+        """How a serving image is built."""
+        from churn.release.image import ImageSpec
+
+        return ImageSpec(
+            repository=self.settings.image_repository,
+            base_image=self.settings.base_image,
+            engine=self.settings.container_engine,
+            network=self.settings.build_network,
+            ca_bundle=self.settings.build_ca_bundle,
+            pip_conf=self.settings.build_pip_conf,
+            lock=HOME / "requirements-serving.lock",
+            environments=VAR / "serving",
+            git_commit=git_commit(),
+        )
+
+
+def arrive(bench: Workbench, request: Request) -> Arrivals:
+    """Claim what landed.
+
+    Raises:
+        NothingToDo: nothing waits for a verdict, nothing accepted waits for a training, and no
+            retraining was asked for.
+    """
+    from churn.intake.arrival import collect_arrivals
+
+    found = collect_arrivals(bench.storage, bench.ledger)
+    if not found.batches and not request.retrain and not _untrained(bench.ledger):
+        seen = (
+            f" {len(found.seen_before)} file(s) were taken in before and change nothing." if found.seen_before else ""
+        )
+        raise NothingToDo(
+            f"Nothing new arrived in {bench.storage.url('landing')}.{seen} "
+            "`churn land FILE` lands a file; the trigger form can retrain all the same."
+        )
+    return found
+
+
+def validate(bench: Workbench, request: Request, batch: str) -> Batch:
+    """Judge one batch; see `intake.acceptance.accept_batch`."""
+    from churn.intake.acceptance import IntakeLimits, accept_batch
+
+    limits = IntakeLimits(bench.settings.max_rejected_share, bench.settings.duckdb_memory_limit)
+    return accept_batch(batch, request.night, bench.storage, bench.ledger, bench.contract, limits)
+
+
+def train(bench: Workbench, request: Request) -> Challenger:
+    """Take a snapshot and train a challenger on it.
+
+    Raises:
+        NothingToDo: nothing was accepted since the last training, and no retraining was asked for.
+        ChurnError: every batch of this night was rejected.
+    """
+    from churn.learning.snapshot import take_snapshot
+    from churn.learning.training import TrainingSpec, train_challenger
+
+    decided = bench.ledger.decision(request.night)
+    if decided is None and not request.retrain and not _untrained(bench.ledger):
+        tonight = bench.ledger.batches(night=request.night)
+        if tonight:
+            raise ChurnError(
+                f"All {len(tonight)} batches of night {request.night} were rejected: nothing is trained. `churn batches` says why."
+            )
+        raise NothingToDo("No batch was accepted since the last training.")
+    snapshot = (bench.ledger.snapshot(decided.snapshot) if decided else None) or take_snapshot(
+        bench.storage, bench.ledger, bench.contract, bench.sampling
+    )
+    settings = bench.settings
+    spec = TrainingSpec(settings.min_training_rows, settings.cv_folds, settings.seed, git_commit())
+    return train_challenger(request.night, snapshot, bench.storage, bench.contract, bench.tracking, spec)
+
+
+def compare(bench: Workbench, request: Request, challenger: Challenger) -> DecisionRecord:
+    """Compare the challenger with the champion, decide, and remember it; once a night.
+
+    Raises:
+        ChampionDisagreement: registry and ledger name different champions.
+        ModelUnloadable: a version's artifacts are missing.
+        TrackingUnreachable: MLflow is away.
+        PolicyInvalid: the policy file cannot be used.
+    """
+    from churn.decision import comparison, policy, report
+    from churn.release.registry import find_champion
+
+    known = bench.ledger.decision(request.night)
+    if known:
+        return known
+    text = policy.load_policy_text(bench.settings.policy_file)
+    rules = policy.read_policy(text, bench.settings.policy_file.name)
+    champion = find_champion(bench.ledger, bench.tracking)
+    evidence, scored = comparison.score_holdout(
+        challenger,
+        champion,
+        _snapshot(bench.ledger, challenger.snapshot),
+        bench.storage,
+        bench.contract,
+        bench.tracking,
+    )
+    decision = policy.decide(evidence, rules)
+    run_id = report.log_comparison(request.night, evidence, decision, scored, bench.tracking, _context(request))
+    record = DecisionRecord(
+        night=request.night,
+        model=bench.settings.model_name,
+        challenger=challenger.version,
+        champion=champion,
+        snapshot=challenger.snapshot,
+        verdict=decision.verdict.value,
+        code=decision.code,
+        sentence=decision.sentence,
+        rules=decision.rules_as_dicts(),
+        comparison=evidence.as_dict(),
+        policy=text,
+        dry_run=request.dry_run,
+        note=request.note,
+        run_id=run_id,
+        decided_at=datetime.now(UTC),
+    )
+    return bench.ledger.add_decision(record)
+
+
+def promote(bench: Workbench, night: str) -> int:
+    """Act on the night's decision.
+
+    Returns:
+        The version that this night put into production.
+
+    Raises:
+        NothingToDo: the decision is a hold, or was a dry run.
+        PromotionConflict: production is no longer the champion of the comparison.
+    """
+    from churn.release import registry
+
+    decision = _decision(bench.ledger, night)
+    if registry.promote(decision, bench.ledger, bench.tracking) is None:
+        why = "dry run" if decision.dry_run else decision.code
+        raise NothingToDo(f"Held ({why}): {decision.sentence}")
+    return decision.challenger
+
+
+def close(bench: Workbench, request: Request) -> str:
+    """Check that the night is whole.
+
+    Returns:
+        The verdict in a sentence.
+
+    Raises:
+        NothingToDo: the night had nothing to do.
+        ChurnError: a batch was rejected or has no verdict, or the night has no decision.
+    """
+    tonight = bench.ledger.batches(night=request.night)
+    faults = [batch.reason for batch in tonight if batch.state == "rejected" and batch.reason]
+    faults += [
+        f"Batch {batch.batch[:12]} ({batch.name}) has no verdict: see its validate task."
+        for batch in bench.ledger.batches(state="arrived")
+    ]
+    decision = bench.ledger.decision(request.night)
+    if decision is None and (request.retrain or tonight or _untrained(bench.ledger)):
+        faults.append(f"Night {request.night} has no decision: see its failed task.")
+    if faults:
+        raise ChurnError("\n".join(faults))
+    if decision is None:
+        raise NothingToDo("Nothing new arrived, so there is nothing to close.")
+    return f"{decision.verdict} ({decision.code}): {decision.sentence}"
+
+
+def build_image(bench: Workbench, version: int) -> BuiltImage:
+    """Build the serving image of a version, if this machine has an engine."""
+    from churn.release.image import build_image as build
+
+    return build(version, bench.tracking, bench.image_spec)
+
+
+def verify_image(bench: Workbench, built: BuiltImage) -> Verification:
+    """Hold the served model against the registry's; take the promotion back if it differs.
+
+    Raises:
+        ModelMismatch: it differs or does not load; the promotion has been taken back.
+        ServingUnavailable: no verdict, because of something that is not the model; nothing is taken back.
+    """
+    from churn.release.image import mismatch
+    from churn.release.image import verify_image as verify
+    from churn.release.registry import take_back
+    from churn.release.verify import ModelMismatch
+
+    try:
+        return verify(built, bench.tracking, bench.contract, bench.image_spec)
+    except ModelMismatch as error:
+        bench.ledger.record_image(mismatch(built, bench.settings.model_name, str(error)))
+        undone = take_back(built.version, str(error), bench.ledger, bench.tracking)
+        back = (
+            f"Version {undone.version} is in production again."
+            if undone and undone.version
+            else "Nothing is in production now."
+        )
+        outcome = (
+            f"Its promotion is taken back. {back}"
+            if undone
+            else "It is not in production, so there was nothing to take back."
+        )
+        raise ModelMismatch(f"The image of version {built.version} is not the model: {error} {outcome}") from error
+
+
+def publish_image(bench: Workbench, built: BuiltImage, verification: Verification) -> ImageRecord:
+    """Tag the verified image, and remember its state."""
+    from churn.release.image import publish_image as publish
+
+    record = publish(built, verification, bench.settings.model_name, bench.image_spec)
+    bench.ledger.record_image(record)
+    bench.tracking.tag_version(built.version, {"churn.image": record.state, "churn.image_detail": record.detail})
+    return record
+
+
+def run_night(bench: Workbench, request: Request) -> DecisionRecord:
+    """The whole night in this process, image included: the same calls that the DAGs make.
+
+    Raises:
+        NothingToDo: there is nothing to do tonight.
+        ChurnError: a step failed; a rejected batch is raised at the end, after the others went on.
+    """
+    from churn.intake.acceptance import BatchRejected
+
+    rejected = []
+    for batch in arrive(bench, request).batches:
+        try:
+            validate(bench, request, batch.batch)
+        except BatchRejected as error:
+            log.error("%s", error)  # noqa: TRY400 -- the message says it all, and it is raised again below
+            rejected.append(error)
+    decision = compare(bench, request, train(bench, request))
+    try:
+        built = build_image(bench, promote(bench, request.night))
+    except NothingToDo as held:
+        log.info("%s", held)
+    else:
+        publish_image(bench, built, verify_image(bench, built))
+    if rejected:
+        raise rejected[0]
+    return decision
+
+
+def summarise(bench: Workbench, night: str) -> NightSummary:
+    """What the ledger knows of a night, with the pages to look at."""
+    from churn.summary import NightSummary
+
+    model = bench.settings.model_name
+    decision, promotion = bench.ledger.decision(night), bench.ledger.in_production(model)
+    image = bench.ledger.image(model, promotion.version) if promotion and promotion.version else None
+    links = {"Comparison in MLflow": bench.tracking.run_link(decision.run_id)} if decision else {}
+    return NightSummary(night, bench.ledger.batches(night=night), decision, promotion, image, links)
+
+
+def counts(batch: Batch) -> dict[str, Any]:
+    """What may cross from task to task of a batch."""
+    return {
+        "batch": batch.batch,
+        "arrived": batch.arrived_rows,
+        "accepted": batch.accepted_rows,
+        "quarantined": batch.quarantined_rows,
+    }
+
+
+def docs_link(bench: Workbench, batch: str) -> str:
+    """Where a person opens a batch's Data Docs."""
+    return f"{bench.settings.airflow_ui}/churn-review/docs/{batch}/index.html"
+
+
+def find_disagreements(bench: Workbench) -> list[str]:
+    """Where registry, ledger and image differ about what is in production; empty when they agree."""
+    from churn.release.registry import registry_champion
+
+    promotion = bench.ledger.in_production(bench.settings.model_name)
+    expected = promotion.version if promotion else None
+    found = registry_champion(bench.tracking)
+    problems = []
+    if found != expected:
+        problems.append(f"The registry's champion is {found}, the ledger's is {expected}.")
+    if expected is not None:
+        image = bench.ledger.image(bench.settings.model_name, expected)
+        if image is None:
+            problems.append(
+                f"The image of version {expected}, which is in production, has no state: the image run has not ended well."
+            )
+        elif image.state == "mismatch":
+            problems.append(
+                f"The image of version {expected}, which is in production, is not the model: {image.detail}"
+            )
+    return problems
+
+
+def _untrained(ledger: Ledger) -> list[str]:
+    """Accepted batches that no decision has seen; a dry run does not count."""
+    last = ledger.last_decision()
+    seen = _snapshot(ledger, last.snapshot).batches if last else []
+    return [batch.batch for batch in ledger.batches(state="accepted") if batch.batch not in seen]
+
+
+def _decision(ledger: Ledger, night: str) -> DecisionRecord:
+    decision = ledger.decision(night)
+    if decision is None:
+        raise ChurnError(f"Night {night} has no decision. Run its comparison first.")
+    return decision
+
+
+def _snapshot(ledger: Ledger, name: str) -> Snapshot:
+    snapshot = ledger.snapshot(name)
+    if snapshot is None:
+        raise ChurnError(f"The ledger knows no snapshot {name}. Run the training again.")
+    return snapshot
+
+
+def _context(request: Request) -> dict[str, str]:
+    lines = {
+        "Note of the person who asked": request.note,
+        "Asked by": f"[{request.night}]({request.link})" if request.link else None,
+    }
+    return {title: text for title, text in lines.items() if text}

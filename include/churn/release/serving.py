@@ -1,0 +1,145 @@
+"""A model served on this machine, in an environment of its own made from the serving lock.
+
+The same scoring app as in the image (MLflow's own), under the same library versions: without a
+container engine this is what the verification asks.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import mlflow
+import uv
+
+from churn.foundation.tracking import Tracking
+from churn.release.verify import ServingUnavailable, wait_until_ready
+from churn.settings import PYTHON
+
+SCORING_APP = "mlflow.pyfunc.scoring_server.app:app"
+MODEL_PATH_VARIABLE = "__pyfunc_model_path__"
+READY_TIMEOUT = 120
+INSTALL_TIMEOUT = 900
+LOOPBACK = "127.0.0.1"
+
+
+def serving_python(lock: Path, environments: Path) -> Path:
+    """The Python of the environment that holds exactly the serving lock, made on first use.
+
+    Raises:
+        ServingUnavailable: the packages could not be installed.
+    """
+    name = hashlib.sha256(lock.read_bytes() + PYTHON.encode()).hexdigest()[:16]
+    environment = environments / name
+    environments.mkdir(parents=True, exist_ok=True)
+    with (environments / f"{name}.lock").open("w") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        if not (environment / "complete").exists():
+            shutil.rmtree(environment, ignore_errors=True)
+            _install(lock, environment)
+            (environment / "complete").touch()
+    return environment / "bin" / "python"
+
+
+@contextmanager
+def downloaded(version: int, tracking: Tracking) -> Iterator[Path]:
+    """The files of a version in a temporary folder, by number."""
+    with tempfile.TemporaryDirectory(prefix="churn-model-") as folder:
+        with tracking.explained(f"hand out the files of version {version}"):
+            path = mlflow.artifacts.download_artifacts(tracking.model_uri(version), dst_path=folder)
+        yield Path(path)
+
+
+@contextmanager
+def served(python: Path, model: Path, port: int | None = None) -> Iterator[str]:
+    """The scoring app on loopback, ended on leaving.
+
+    Args:
+        python: of an environment with the serving lock.
+        model: folder of an MLflow model.
+        port: to listen on; None for a free one.
+
+    Yields:
+        Its base URL, once it answers.
+    """
+    port = port or _free_port()
+    with tempfile.TemporaryFile("w+") as log:
+        command = [
+            str(python),
+            "-m",
+            "uvicorn",
+            SCORING_APP,
+            "--host",
+            LOOPBACK,
+            "--port",
+            str(port),
+            "--no-access-log",
+        ]
+        process = subprocess.Popen(
+            command, env=_environment(model), stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        try:
+            url = f"http://{LOOPBACK}:{port}"
+            wait_until_ready(url, lambda: _last_words(log, process), READY_TIMEOUT)
+            yield url
+        finally:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _environment(model: Path) -> dict[str, str]:
+    """Nothing of ours but the path of the model: what the image has, no credentials, no tracking server."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
+    return {**kept, MODEL_PATH_VARIABLE: str(model), "MLFLOW_DISABLE_TELEMETRY": "true"}
+
+
+def _install(lock: Path, environment: Path) -> None:
+    binary = uv.find_uv_bin()
+    try:
+        _quietly([binary, "venv", "--quiet", "--python", PYTHON, str(environment)])
+        sync = [
+            binary,
+            "pip",
+            "sync",
+            "--quiet",
+            "--require-hashes",
+            "--compile-bytecode",
+            "--python",
+            str(environment),
+        ]
+        _quietly([*sync, str(lock)])
+    except subprocess.SubprocessError as error:
+        words = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
+        raise ServingUnavailable(
+            f"The serving environment could not be installed: {words[-1] if words else error}. Retry."
+        ) from error
+
+
+def _quietly(command: list[str]) -> None:
+    subprocess.run(command, check=True, capture_output=True, text=True, timeout=INSTALL_TIMEOUT)
+
+
+def _last_words(log: object, process: subprocess.Popen[bytes]) -> str | None:
+    if process.poll() is None:
+        return None
+    log.seek(0)  # type: ignore[attr-defined]
+    lines = [line for line in log.read().splitlines() if line.strip()]  # type: ignore[attr-defined]
+    return lines[-1] if lines else f"exit status {process.returncode}"
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,37 @@
+"""Links from a task to the page that shows its result; the task says where (`churn_wiring.lead_to`)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from airflow.sdk import BaseOperatorLink
+from airflow.sdk.execution_time.xcom import XCom
+
+if TYPE_CHECKING:
+    from airflow.sdk import BaseOperator
+    from airflow.sdk.types import TaskInstanceKey
+
+
+class _ResultLink(BaseOperatorLink):
+    """The page that the task remembered; none if it ended before it knew one."""
+
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002 -- Airflow's signature
+        return XCom.get_value(key="churn_link", ti_key=ti_key) or ""
+
+
+class ComparisonLink(_ResultLink):
+    """The comparison in MLflow."""
+
+    name = "Comparison in MLflow"
+
+
+class VersionLink(_ResultLink):
+    """The version in the registry."""
+
+    name = "Version in MLflow"
+
+
+class DataDocsLink(_ResultLink):
+    """Great Expectations' page of the batch."""
+
+    name = "Data Docs"

@@ -1,0 +1,78 @@
+"""What Airflow adds to a step of the core: credentials, the request of the form, the meaning of errors.
+
+DAG files import this; the core knows nothing of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import get_current_context
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+if TYPE_CHECKING:
+    from churn.night import Request, Workbench
+
+TASK_DEFAULTS: dict[str, Any] = {
+    "retries": 2,
+    "retry_delay": timedelta(seconds=20),
+    "retry_exponential_backoff": True,
+    "max_retry_delay": timedelta(minutes=5),
+}
+LINK = "churn_link"
+"""XCom key of the page that a task leads to."""
+
+
+@contextmanager
+def core_step() -> Iterator[tuple[Workbench, Request]]:
+    """The workbench and the request of this task's night; errors leave as Airflow's own.
+
+    Nothing to do is a skip. An outage is retried. What a retry cannot mend fails at once.
+    """
+    from churn.errors import ChurnError, NothingToDo, Outage
+
+    try:
+        yield _open_workbench(), _request()
+    except NothingToDo as nothing:
+        raise AirflowSkipException(str(nothing)) from None
+    except Outage:
+        raise
+    except ChurnError as error:
+        raise AirflowFailException(str(error)) from error
+
+
+def lead_to(url: str) -> None:
+    """Remember the page that this task's link opens."""
+    get_current_context()["ti"].xcom_push(LINK, url)
+
+
+def _open_workbench() -> Workbench:
+    """Open the core's clients; S3 credentials come from an Airflow connection if a setting names one."""
+    from churn.night import Workbench
+    from churn.settings import Settings
+
+    settings = Settings.load()
+    filesystem = None
+    if settings.aws_conn_id:
+        from airflow.providers.amazon.aws.fs.s3 import get_fs
+
+        filesystem = get_fs(settings.aws_conn_id)
+    return Workbench.open(settings, filesystem)
+
+
+def _request() -> Request:
+    from churn.night import Request
+    from churn.settings import Settings
+
+    context = get_current_context()
+    run, params = context["dag_run"], context["params"]
+    return Request(
+        night=run.run_id,
+        retrain=bool(params.get("retrain", False)),
+        dry_run=bool(params.get("dry_run", False)),
+        note=params.get("note"),
+        link=f"{Settings.load().airflow_ui}/dags/{run.dag_id}/runs/{run.run_id}",
+    )
