@@ -28,7 +28,7 @@ app = typer.Typer(
 )
 embedded_app = typer.Typer(no_args_is_help=True, help="The local Airflow and MLflow of `make run`.")
 app.add_typer(embedded_app, name="embedded")
-console = Console(highlight=False)
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Nights = Annotated[int, typer.Option(min=1, max=365, help="Cut the file into so many nightly files, in its own order.")]
@@ -275,9 +275,10 @@ def _print_json(found: Any) -> None:
 
 
 def _print_night(bench: Workbench, summary: Any) -> None:
-    from churn.summary import render_night
+    from churn.summary import render_links, render_night
 
     console.print(render_night(summary, bench.contract))
+    console.print(render_links(summary.links), markup=False, soft_wrap=True)
 
 
 def _print_status(found: dict[str, Any]) -> None:

@@ -57,8 +57,8 @@ class Night:
 
 NIGHTS = (
     Night(rows=5000, first_customer=20_000_001, seed=101, older_share=0.008, faults=9),
-    Night(rows=6000, first_customer=20_100_001, seed=102, older_share=0.5, faults=14),
-    Night(rows=2500, first_customer=20_200_001, seed=103, older_share=0.25, faults=4),
+    Night(rows=7000, first_customer=20_100_001, seed=102, older_share=0.5, faults=14),
+    Night(rows=1500, first_customer=20_200_001, seed=103, older_share=0.25, faults=4),
 )
 """The sample in data/sample: the second night brings a kind of customer that the first hardly had."""
 
@@ -165,10 +165,10 @@ def _churn_probability(frame: pd.DataFrame, contract: Contract) -> Any:
     """Logistic in effects of the public file's size; unknown features have a fixed small effect each."""
     effects: dict[str, Callable[[pd.Series], Any]] = {
         "Age": lambda age: 1.9 * np.tanh((age - 44) / 9) - 0.1 * np.maximum(age - 62, 0),
-        "NumOfProducts": lambda products: products.map({1: 0.35, 2: -1.0, 3: 2.6, 4: 4.0}).fillna(0),
-        "IsActiveMember": lambda active: np.where(active == 1, -0.5, 0.5),
-        "Geography": lambda country: np.where(country == "Germany", 0.65, -0.1),
-        "Gender": lambda gender: np.where(gender == "Female", 0.28, -0.24),
+        "NumOfProducts": lambda products: products.map({1: 0.45, 2: -1.1, 3: 2.6, 4: 4.0}).fillna(0),
+        "IsActiveMember": lambda active: np.where(active == 1, -0.65, 0.65),
+        "Geography": lambda country: np.where(country == "Germany", 0.9, -0.3),
+        "Gender": lambda gender: np.where(gender == "Female", 0.4, -0.35),
         "Balance": lambda balance: balance / 1.2e6,
         "CreditScore": lambda score: (650 - score) / 1400,
     }

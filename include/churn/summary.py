@@ -43,8 +43,12 @@ def render_night(summary: NightSummary, contract: Contract) -> RenderableType:
     else:
         parts.append("[red]No verdict was recorded.[/red]")
     parts.append(_production(summary.promotion, summary.image))
-    parts += [f"{title}: {escape(url)}" for title, url in summary.links.items()]
     return Panel(Group(*parts), title=f"night {escape(summary.night)}", title_align="left")
+
+
+def render_links(links: dict[str, str]) -> str:
+    """Pages to look at, each on a line of its own: a wrapped link cannot be followed."""
+    return "\n".join(f"{title}: {url}" for title, url in links.items())
 
 
 def batch_table(batches: list[Batch]) -> Table:
@@ -94,10 +98,11 @@ def _verdict(decision: DecisionRecord) -> RenderableType:
     colour = GOOD[decision.verdict]
     dry = " (dry run: nothing was changed)" if decision.dry_run else ""
     lines = [f"\n[bold {colour}]{decision.verdict.upper()}[/] {decision.code}{dry}: {escape(decision.sentence)}"]
-    lines += [
-        f"  [{'green' if rule['passed'] else 'red'}]{'pass' if rule['passed'] else 'FAIL'}[/] {rule['name']}: {escape(rule['sentence'])}"
+    marks = [
+        f"{rule['name']} [{'green' if rule['passed'] else 'red'}]{'pass' if rule['passed'] else 'FAIL'}[/]"
         for rule in decision.rules
     ]
+    lines.append(f"Rules: {', '.join(marks)}")
     return Group(*lines)
 
 
@@ -106,4 +111,5 @@ def _production(promotion: Promotion | None, image: ImageRecord | None) -> str:
         return "\nIn production: nothing."
     state = f"{image.state} - {image.detail}" if image else "no state yet"
     since = promotion.promoted_at.isoformat(sep=" ", timespec="seconds")
+    state = state.removeprefix("not_built - ")
     return f"\nIn production: [bold]version {promotion.version}[/] since {since}.\nIts image: {escape(state)}"

@@ -47,7 +47,9 @@ class Tracking:
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
         logging.getLogger("mlflow").setLevel(logging.WARNING)
+        logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)  # a venv without pip is no fault
         warnings.filterwarnings("ignore", message=".*transition_model_version_stage.*", category=FutureWarning)
+        warnings.filterwarnings("ignore", message="The specified dataset source can be interpreted in multiple ways")
         mlflow.set_tracking_uri(self.uri)
         return MlflowClient(self.uri)
 

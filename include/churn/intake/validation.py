@@ -7,6 +7,7 @@ does not cover every expectation is an error: a verdict that is missing is never
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,6 +117,7 @@ def _context(docs: Path) -> gx.data_context.EphemeralDataContext:
     os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read when GX is imported: nothing is reported to anyone
     import great_expectations as gx
 
+    logging.getLogger("great_expectations").setLevel(logging.WARNING)
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
     context.add_data_docs_site(

@@ -193,7 +193,6 @@ def _running(engine: docker.DockerClient, image_id: str) -> Iterator[str]:
             read_only=True,
             cap_drop=["ALL"],
             security_opt=["no-new-privileges"],
-            tmpfs={"/tmp": "size=64m"},  # noqa: S108 -- inside the container
             ports={PORT: (serving.LOOPBACK, None)},
         )
     try:

@@ -55,7 +55,7 @@ def wait_until_ready(url: str, exited: Callable[[], str | None], timeout: float)
         if words is not None:
             raise ModelMismatch(f"The serving process ended before it was ready, so the model does not load: {words}")
         try:
-            if httpx.get(f"{url}/ping", timeout=2).is_success:
+            if httpx.get(f"{url}/ping", timeout=2, trust_env=False).is_success:
                 return
         except httpx.TransportError:
             time.sleep(_POLL)
@@ -103,7 +103,7 @@ def ask(url: str, rows: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.float64]]:
         }
     }
     try:
-        response = httpx.post(f"{url}/invocations", json=body, timeout=30)
+        response = httpx.post(f"{url}/invocations", json=body, timeout=30, trust_env=False)
     except httpx.TransportError as error:
         raise ServingUnavailable(f"The connection to {url} broke ({type(error).__name__}). Retry.") from error
     if not response.is_success:

@@ -1,0 +1,241 @@
+"""A file is taken in once, no row is lost, and validation cannot be swallowed."""
+
+from pathlib import Path
+
+import pytest
+
+from churn.contract import BANK_CHURN
+from churn.errors import ChurnError
+from churn.foundation import columnar
+from churn.foundation.ledger import Batch, Ledger
+from churn.foundation.storage import Storage, StorageError
+from churn.intake import acceptance, validation
+from churn.intake.acceptance import BatchRejected, IntakeLimits, accept_batch, accepted
+from churn.intake.arrival import collect_arrivals, land_file, original
+from churn.intake.quarantine import quarantined
+from conftest import small_file
+
+LIMITS = IntakeLimits(max_rejected_share=0.05, memory_limit="500MB")
+
+
+def land(storage: Storage, text: str | bytes, name: str = "batch.csv") -> None:
+    with storage.writing(f"landing/{name}") as stream:
+        stream.write(text if isinstance(text, bytes) else text.encode())
+
+
+def take_in(storage: Storage, ledger: Ledger, text: str | bytes, name: str = "batch.csv") -> Batch:
+    land(storage, text, name)
+    (batch,) = collect_arrivals(storage, ledger).batches
+    return accept_batch(batch.batch, "night", storage, ledger, BANK_CHURN, LIMITS)
+
+
+def test_the_same_bytes_are_taken_in_once(storage: Storage, ledger: Ledger) -> None:
+    """The same bytes under another name change nothing."""
+    first = take_in(storage, ledger, small_file())
+    land(storage, small_file(), "again.csv")
+    arrivals = collect_arrivals(storage, ledger)
+    assert (arrivals.batches, arrivals.seen_before) == ([], ["again.csv"])
+    assert ledger.batches() == [first]
+    assert storage.landed() == []
+
+
+def test_the_same_name_with_new_bytes_is_a_new_batch(storage: Storage, ledger: Ledger) -> None:
+    """A file is known by its bytes, not by its name."""
+    take_in(storage, ledger, small_file(seed=1))
+    take_in(storage, ledger, small_file(seed=2))
+    assert [batch.name for batch in ledger.batches()] == ["batch.csv", "batch.csv"]
+
+
+def test_the_original_is_kept_unchanged(storage: Storage, ledger: Ledger) -> None:
+    """The bytes that arrived stay available under their hash."""
+    batch = take_in(storage, ledger, small_file(faults=5))
+    with storage.reading(original(batch.batch)) as stream:
+        assert stream.read() == small_file(faults=5).encode()
+
+
+def test_a_file_still_being_written_waits(storage: Storage, ledger: Ledger) -> None:
+    """A temporary suffix is no file yet."""
+    land(storage, small_file(), "night.csv.1234.part")
+    assert collect_arrivals(storage, ledger).batches == []
+
+
+def test_arrived_is_accepted_plus_quarantined(storage: Storage, ledger: Ledger) -> None:
+    """Every row is accepted or set aside with its raw text, its line and its reason."""
+    text = small_file(faults=7)
+    batch = take_in(storage, ledger, text)
+    assert (batch.arrived_rows, batch.accepted_rows, batch.quarantined_rows) == (400, 393, 7)
+    assert storage.read_table(accepted(batch.batch)).num_rows == 393
+    lines = text.splitlines()
+    aside = storage.read_table(quarantined(batch.batch)).to_pylist()
+    assert len(aside) == 7
+    for row in aside:
+        assert row["_raw"] == lines[row["_line"] - 1]
+        assert row["_failed"]
+        assert row["_batch"] == batch.batch
+
+
+def test_too_many_rows_set_aside_reject_the_batch(storage: Storage, ledger: Ledger) -> None:
+    """Over the limit nothing is accepted; the message has counts and lines, and no customer's value."""
+    lines = small_file().splitlines()
+    text = "\n".join([lines[0], *(line.replace("France", "Atlantis") for line in lines[1:])])
+    with pytest.raises(BatchRejected) as error:
+        take_in(storage, ledger, text)
+    message = str(error.value)
+    assert "limit 5.0%" in message
+    assert "Geography.category" in message
+    assert "line" in message
+    assert "CHURN_MAX_REJECTED_SHARE" in message
+    assert "Atlantis" not in message
+    (batch,) = ledger.batches()
+    assert (batch.state, batch.arrived_rows, batch.accepted_rows, batch.quarantined_rows) == ("rejected", 400, 0, 400)
+    assert not storage.exists(accepted(batch.batch))
+    assert storage.read_table(quarantined(batch.batch)).num_rows == 400
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "empty"),
+        (",".join(BANK_CHURN.names), "no rows"),
+        (b"\x89PNG\r\n\x1a\n\0", "not the header of a CSV"),
+        (small_file().replace(",", ";"), "separated by semicolons"),
+        (small_file().replace("Age", "Years", 1), "missing: Age"),
+        (
+            "\n".join(small_file().splitlines()[:1] + [line[:-1] + "0" for line in small_file().splitlines()[1:]]),
+            "Exited is 0 in all 400 rows",
+        ),
+    ],
+    ids=["empty", "header only", "no csv", "delimiter", "missing column", "one class"],
+)
+def test_a_bad_file_is_rejected_with_the_next_step(
+    storage: Storage, ledger: Ledger, text: str | bytes, said: str
+) -> None:
+    """One clear error, nothing accepted, the original and its rows kept; judged again, the same error."""
+    with pytest.raises(BatchRejected, match=said) as first:
+        take_in(storage, ledger, text)
+    (batch,) = ledger.batches()
+    assert batch.state == "rejected"
+    assert batch.arrived_rows == batch.quarantined_rows
+    assert storage.exists(original(batch.batch))
+    with pytest.raises(BatchRejected) as second:
+        accept_batch(batch.batch, "another night", storage, ledger, BANK_CHURN, LIMITS)
+    assert str(first.value) == str(second.value)
+
+
+def test_a_batch_is_judged_once(storage: Storage, ledger: Ledger) -> None:
+    """Run again, the step returns the same batch and writes nothing."""
+    batch = take_in(storage, ledger, small_file())
+    assert accept_batch(batch.batch, "later", storage, ledger, BANK_CHURN, LIMITS) == batch
+
+
+def test_great_expectations_catches_what_the_row_rules_let_through(
+    storage: Storage, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bug planted in one row rule's SQL is caught by the suite, and nothing is accepted."""
+    honest = columnar._rules
+    monkeypatch.setattr(
+        columnar,
+        "_rules",
+        lambda *a: [(name, f"FALSE AND ({sql})" if name == "Age.range" else sql) for name, sql in honest(*a)],
+    )
+    lines = small_file().splitlines()
+    cells = lines[5].split(",")
+    cells[BANK_CHURN.names.index("Age")] = "7"
+    lines[5] = ",".join(cells)
+    with pytest.raises(BatchRejected, match="Age: column values to be between"):
+        take_in(storage, ledger, "\n".join(lines))
+    assert not storage.exists(accepted(ledger.batches()[0].batch))
+
+
+def test_a_crashing_suite_accepts_nothing(storage: Storage, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The task fails, the batch waits, and the next run judges it."""
+    with monkeypatch.context() as broken, pytest.raises(validation.ValidationCrashed, match="RuntimeError"):
+        broken.setattr(validation, "_run_checkpoints", lambda *a: (_ for _ in ()).throw(RuntimeError("boom")))
+        take_in(storage, ledger, small_file())
+    (batch,) = ledger.batches(state="arrived")
+    assert not storage.exists(accepted(batch.batch))
+    assert accept_batch(batch.batch, "night", storage, ledger, BANK_CHURN, LIMITS).state == "accepted"
+
+
+def test_an_empty_suite_is_an_error(storage: Storage, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No expectations is not a pass."""
+    monkeypatch.setattr(validation, "row_expectations", lambda contract: [])
+    with pytest.raises(validation.ValidationCrashed, match="no expectations"):
+        take_in(storage, ledger, small_file())
+
+
+def test_a_result_that_misses_an_expectation_is_an_error(
+    storage: Storage, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A verdict that does not cover the suite is no verdict."""
+    whole = validation._run_checkpoints
+    monkeypatch.setattr(validation, "_run_checkpoints", lambda *a: whole(*a)[1:])
+    with pytest.raises(validation.ValidationCrashed, match=r"covers \d+ of \d+"):
+        take_in(storage, ledger, small_file())
+
+
+def test_an_expectation_that_raises_counts_as_failed(
+    storage: Storage, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An expectation on a column that does not exist cannot pass."""
+    import great_expectations.expectations as gxe
+
+    honest = validation.row_expectations
+    raising = gxe.ExpectColumnMeanToBeBetween(column="Nowhere", min_value=0)
+    monkeypatch.setattr(validation, "row_expectations", lambda contract: [*honest(contract), raising])
+    with pytest.raises(BatchRejected, match="Nowhere"):
+        take_in(storage, ledger, small_file())
+
+
+def test_data_docs_hold_no_value_of_a_customer(storage: Storage, ledger: Ledger, tmp_path: Path) -> None:
+    """The pages of a batch are in the data root, and show none of its values."""
+    batch = take_in(storage, ledger, small_file(faults=7))
+    pages = list((tmp_path / "data" / "docs" / batch.batch).rglob("*.html"))
+    text = "".join(page.read_text() for page in pages)
+    surnames = {line.split(",")[2] for line in small_file().splitlines()[1:]}
+    assert len(pages) >= 4
+    assert not [name for name in surnames if name in text]
+    assert "Atlantis" not in text
+
+
+def test_an_unwritable_data_root_is_one_clear_error(tmp_path: Path, ledger: Ledger) -> None:
+    """The error names the place and the setting."""
+    (tmp_path / "data").write_text("a file where a folder should be")
+    with pytest.raises(StorageError, match="CHURN_DATA_ROOT"):
+        land_text_to(tmp_path / "data")
+
+
+def land_text_to(root: Path) -> None:
+    land(Storage.open(str(root)), "x")
+
+
+def test_landing_a_missing_file_says_so(storage: Storage, tmp_path: Path) -> None:
+    """A path that is no file is an error with the next step."""
+    with pytest.raises(ChurnError, match="Cannot read"):
+        land_file(storage, tmp_path / "nowhere.csv")
+
+
+def test_an_interrupted_write_leaves_nothing(storage: Storage) -> None:
+    """A file appears complete or not at all."""
+    with pytest.raises(KeyboardInterrupt), storage.writing("landing/half.csv") as stream:
+        stream.write(b"half")
+        raise KeyboardInterrupt
+    assert storage.fs.ls(storage.path("landing")) == []
+
+
+def test_killed_between_the_files_and_the_ledger_the_next_run_comes_to_the_same(
+    storage: Storage, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ledger row is last: without it the batch is judged again, into the same files."""
+    with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
+        killed.setattr(Ledger, "judge_batch", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt))
+        take_in(storage, ledger, small_file(faults=3))
+    (batch,) = collect_arrivals(storage, ledger).batches
+    done = accept_batch(batch.batch, "night", storage, ledger, BANK_CHURN, LIMITS)
+    assert (done.accepted_rows, done.quarantined_rows) == (397, 3)
+    assert acceptance.accepted(batch.batch) in {f"accepted/{name}" for name in names(storage, "accepted")}
+    assert len(names(storage, "accepted")) == 1
+
+
+def names(storage: Storage, zone: str) -> list[str]:
+    return [entry.rsplit("/", 1)[-1] for entry in storage.fs.ls(storage.path(zone), detail=False)]

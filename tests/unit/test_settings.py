@@ -1,0 +1,66 @@
+"""Settings are typed and read once; a bad one says its name, its value and what is allowed."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from churn.settings import Settings, SettingsError, environment_name
+from conftest import ROOT, SALT
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("CHURN_AIRFLOW_PORT", "abc", "valid integer"),
+        ("CHURN_MAX_REJECTED_SHARE", "1.5", "less than or equal to 1"),
+        ("CHURN_TIMEZONE", "Mars/Olympus", "IANA time zone"),
+        ("CHURN_LEDGER_URL", "postgresql://host/db", "postgresql+psycopg2://"),
+        ("CHURN_CONTRACT", "churn.contract:Kind", "must name a churn.contract.Contract"),
+        ("CHURN_CONTAINER_ENGINE", "podman", "'auto', 'required' or 'none'"),
+    ],
+)
+def test_a_bad_value_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str) -> None:
+    """The error names the variable, its value and what is allowed."""
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError) as error:
+        Settings.load()
+    assert name in str(error.value)
+    assert value in str(error.value)
+    assert said in str(error.value)
+
+
+def test_a_misspelt_setting_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable that begins like ours and is none of ours is not passed over."""
+    monkeypatch.setenv("CHURN_SHEDULE", "0 3 * * *")
+    with pytest.raises(SettingsError, match="CHURN_SHEDULE"):
+        Settings.load()
+
+
+def test_the_salt_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a bad salt nor a good one appears in an error or a print."""
+    monkeypatch.setenv("CHURN_BUCKET_SALT", "tooshort")
+    with pytest.raises(SettingsError) as error:
+        Settings.load()
+    assert "CHURN_BUCKET_SALT=(hidden)" in str(error.value)
+    assert "tooshort" not in str(error.value)
+    monkeypatch.setenv("CHURN_BUCKET_SALT", SALT)
+    assert SALT not in repr(Settings.load())
+
+
+def test_an_empty_schedule_means_by_hand_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty value switches the schedule off instead of being a bad cron expression."""
+    monkeypatch.setenv("CHURN_SCHEDULE", "")
+    assert Settings.load().schedule is None
+
+
+def test_every_setting_stands_in_the_readme_and_nothing_else_does() -> None:
+    """The README's table of settings is exactly what settings.py reads."""
+    table = set(re.findall(r"^\| `([A-Z_]+)` \|", Path(ROOT / "README.md").read_text(), flags=re.MULTILINE))
+    assert table == {environment_name(name) for name in Settings.model_fields}
+
+
+def test_every_setting_stands_in_the_example_file() -> None:
+    """`.env.example` shows every setting, commented out."""
+    shown = set(re.findall(r"^# ?([A-Z_]+)=", Path(ROOT / ".env.example").read_text(), flags=re.MULTILINE))
+    assert shown == {environment_name(name) for name in Settings.model_fields}
