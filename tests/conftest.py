@@ -224,9 +224,7 @@ def make_bench(folder: Path, mlflow_url: str, **changes: object) -> Workbench:
 def land_night(bench: Workbench, number: int, name: str | None = None, **changes: object) -> None:
     """Land one of three small nights: the second brings the customers that the first hardly has."""
     shares = {1: 0.01, 2: 0.6, 3: 0.3}
-    night = Night(
-        rows=2600 if number == 1 else 4200, first_customer=number * 100_000, seed=number, older_share=shares[number]
-    )
+    night = Night(rows=5000, first_customer=number * 100_000, seed=number, older_share=shares[number])
     land_text(bench, make_night(bench.contract, replace(night, **changes)), name or f"night-{number}.csv")
 
 

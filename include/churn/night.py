@@ -314,6 +314,8 @@ def run_night(bench: Workbench, request: Request) -> DecisionRecord:
         except BatchRejected as error:
             log.error("%s", error)  # noqa: TRY400 -- the message says it all, and it is raised again below
             rejected.append(error)
+    if rejected and not request.retrain and not _untrained(bench.ledger):
+        raise rejected[0]
     decision = compare(bench, request, train(bench, request))
     try:
         built = build_image(bench, promote(bench, request.night))

@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from churn.contract import Contract
+from churn.contract import Contract, Kind
 from churn.errors import ChurnError
 from churn.foundation import columnar
 from churn.foundation.ledger import Batch, Ledger
@@ -105,8 +105,13 @@ def _validate(
     facts = pd.DataFrame(
         {"arrived_rows": [judged.num_rows], "rejected_share": [1 - good.num_rows / max(judged.num_rows, 1)]}
     )
+    # An integer column with absent values would become a float column in pandas.
+    absent = {column.name: "Int64" for column in contract.columns if column.nullable and column.kind is Kind.INTEGER}
     frames = {
-        validation.ROWS: (good.drop_columns(["_line"]).to_pandas(), validation.row_expectations(contract)),
+        validation.ROWS: (
+            good.drop_columns(["_line"]).to_pandas().astype(absent),
+            validation.row_expectations(contract),
+        ),
         validation.FACTS: (facts, validation.batch_expectations(limits.max_rejected_share)),
     }
     with tempfile.TemporaryDirectory(prefix="churn-docs-") as folder:

@@ -55,7 +55,9 @@ def row_expectations(contract: Contract) -> list[Any]:
         if not column.nullable:
             expectations.append(gxe.ExpectColumnValuesToNotBeNull(column=column.name))
         if column.kind is Kind.INTEGER:
-            expectations.append(gxe.ExpectColumnValuesToBeInTypeList(column=column.name, type_list=["int64", "Int64"]))
+            expectations.append(
+                gxe.ExpectColumnValuesToBeInTypeList(column=column.name, type_list=["int64", "Int64Dtype"])
+            )
         if column.kind is Kind.NUMBER:
             expectations.append(gxe.ExpectColumnValuesToBeOfType(column=column.name, type_="float64"))
         if column.minimum is not None or column.maximum is not None:

@@ -1,0 +1,144 @@
+"""The ledger, on SQLite and on PostgreSQL: every write can be repeated, and of two promoters one wins."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy.exc import IntegrityError
+
+from churn.foundation.ledger import ImageRecord, Ledger, LedgerError, PromotionConflict, Snapshot, open_ledger
+from churn.foundation.schema import metadata
+
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
+numbers = count()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/ledger.db"
+    else:
+        database: Callable[[str], str] = request.getfixturevalue("postgres")
+        yield database(f"ledger_{next(numbers)}")
+
+
+@pytest.fixture
+def ledger(url: str) -> Ledger:
+    return open_ledger(url)
+
+
+def test_the_migrations_make_the_tables_of_the_schema(url: str) -> None:
+    """schema.py and the migrations say the same; opening twice changes nothing."""
+    open_ledger(url)
+    open_ledger(url)
+    with sa.create_engine(url).connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, metadata) == []
+
+
+def test_many_open_a_new_ledger_at_once(url: str) -> None:
+    """Eight processes that meet an empty database make one schema."""
+    with ThreadPoolExecutor(8) as pool:
+        assert all(found.batches() == [] for found in pool.map(open_ledger, [url] * 8))
+
+
+def test_a_batch_is_remembered_once_in_order_of_arrival(ledger: Ledger) -> None:
+    """The same hash is one row; arrivals are numbered without gaps."""
+    assert ledger.add_batch("a", "one.csv", 1, NOW)
+    assert not ledger.add_batch("a", "other.csv", 1, NOW)
+    assert ledger.add_batch("b", "two.csv", 1, NOW)
+    assert [(batch.batch, batch.arrival, batch.name) for batch in ledger.batches()] == [
+        ("a", 1, "one.csv"),
+        ("b", 2, "two.csv"),
+    ]
+    assert ledger.batches()[0].arrived_at == NOW
+
+
+def test_many_claim_the_same_files_at_once(url: str) -> None:
+    """Of eight who claim the same twenty batches, each batch is won once."""
+    ledgers = [open_ledger(url) for _ in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        won = pool.map(lambda one: sum(one.add_batch(f"batch {number}", "x", 1, NOW) for number in range(20)), ledgers)
+        assert sum(won) == 20
+    assert sorted(batch.arrival for batch in ledgers[0].batches()) == list(range(1, 21))
+
+
+def test_rows_that_do_not_add_up_are_refused(ledger: Ledger) -> None:
+    """arrived = accepted + quarantined is checked by the database itself."""
+    ledger.add_batch("a", "one.csv", 1, NOW)
+    with pytest.raises(IntegrityError):
+        ledger.judge_batch("a", "night", "accepted", (10, 8, 1))
+    assert ledger.batches()[0].state == "arrived"
+
+
+def test_a_verdict_is_final(ledger: Ledger) -> None:
+    """A batch that was judged is not judged again."""
+    ledger.add_batch("a", "one.csv", 1, NOW)
+    ledger.judge_batch("a", "night", "accepted", (10, 8, 2))
+    ledger.judge_batch("a", "later", "rejected", (10, 0, 10), "no")
+    assert (ledger.batches()[0].state, ledger.batches()[0].night) == ("accepted", "night")
+
+
+def test_a_promotion_is_compare_and_set(ledger: Ledger) -> None:
+    """Only who saw the present champion may replace it; a repetition returns the same row."""
+    first = ledger.promote("churn", 1, None, "promotion", "night 1", "first")
+    assert ledger.promote("churn", 1, None, "promotion", "night 1", "first") == first
+    with pytest.raises(PromotionConflict, match="production is 1"):
+        ledger.promote("churn", 2, None, "promotion", "night 2", "did not see 1")
+    second = ledger.promote("churn", 2, 1, "promotion", "night 2", "better")
+    assert (second.sequence, second.previous) == (2, 1)
+    assert ledger.promote("churn", 1, None, "promotion", "night 1", "first") == first
+    assert ledger.in_production("churn") == second
+
+
+def test_of_many_promoters_one_wins(url: str) -> None:
+    """Twenty compare with the same champion: one promotion, nineteen typed conflicts."""
+    open_ledger(url).promote("churn", 1, None, "promotion", "night 1", "first")
+    ledgers = [open_ledger(url) for _ in range(20)]
+
+    def promote(number: int) -> bool:
+        try:
+            ledgers[number].promote("churn", number + 2, 1, "promotion", f"night {number + 2}", "better")
+        except PromotionConflict:
+            return False
+        return True
+
+    with ThreadPoolExecutor(20) as pool:
+        assert sum(pool.map(promote, range(20))) == 1
+    assert len(ledgers[0].promotions("churn")) == 2
+
+
+def test_what_was_in_production_at_a_time_is_one_query(ledger: Ledger) -> None:
+    """Before the first nothing, between the two the first, after the second the second."""
+    first = ledger.promote("churn", 1, None, "promotion", "night 1", "first")
+    second = ledger.promote("churn", 2, 1, "promotion", "night 2", "better")
+    moment = timedelta(microseconds=1)
+    assert ledger.in_production("churn", first.promoted_at - moment) is None
+    assert ledger.in_production("churn", second.promoted_at - moment) == first
+    assert ledger.in_production("churn", second.promoted_at) == second
+
+
+def test_snapshots_and_images_can_be_written_again(ledger: Ledger) -> None:
+    """The same snapshot is one row; the latest state of an image holds."""
+    snapshot = Snapshot("s", 10, 7, 2, ["a"], "salt", "contract", NOW)
+    ledger.add_snapshot(snapshot)
+    ledger.add_snapshot(replace(snapshot, made_at=NOW + timedelta(days=1)))
+    assert ledger.snapshot("s") == snapshot
+    image = ImageRecord("churn", 1, "not_built", None, None, 220, 0.0, "no engine", NOW)
+    ledger.record_image(image)
+    ledger.record_image(replace(image, state="published", max_difference=None))
+    assert ledger.image("churn", 1) == replace(image, state="published", max_difference=None)
+
+
+def test_a_ledger_that_is_away_says_so_without_its_password() -> None:
+    """The error names the setting and hides the password."""
+    with pytest.raises(LedgerError, match="CHURN_LEDGER_URL") as error:
+        open_ledger("postgresql+psycopg2://churn:hunter2@127.0.0.1:1/churn")
+    assert "hunter2" not in str(error.value)
