@@ -84,15 +84,19 @@ class AirflowApi:
             f"Run {run} of {dag} is not final after {timeout:.0f} s. Look at {self._client.base_url}dags/{dag}/runs/{run}."
         )
 
-    def has_dags(self, dags: set[str]) -> bool:
-        """Whether Airflow has parsed all of these DAGs."""
+    def has_dags(self, dags: set[str], since: datetime | None = None) -> bool:
+        """Whether Airflow has parsed all of these DAGs, with `since` after that moment: its database remembers."""
         found = self._call("GET", "/api/v2/dags", params={"limit": 100})
-        return dags <= {dag["dag_id"] for dag in found["dags"]}
+        return dags <= {dag["dag_id"] for dag in found["dags"] if _after(dag["last_parsed_time"], since)}
 
-    def import_errors(self) -> list[str]:
-        """DAG files that do not import, each with the last line of its error."""
+    def import_errors(self, since: datetime | None = None) -> list[str]:
+        """DAG files that do not import, each with the last line of its error; with `since` those seen after it."""
         found = self._call("GET", "/api/v2/importErrors")
-        return [f"{one['filename']}: {one['stack_trace'].strip().splitlines()[-1]}" for one in found["import_errors"]]
+        return [
+            f"{one['filename']}: {one['stack_trace'].strip().splitlines()[-1]}"
+            for one in found["import_errors"]
+            if _after(one["timestamp"], since)
+        ]
 
     def why_failed(self, dag: str, run: str, task: TaskState) -> str:
         """The last error in a task's log."""
@@ -134,6 +138,10 @@ class AirflowApi:
         response = self._client.post("/auth/token", json=self._credentials)
         response.raise_for_status()
         self._client.headers["authorization"] = f"Bearer {response.json()['access_token']}"
+
+
+def _after(moment: str | None, since: datetime | None) -> bool:
+    return since is None or (moment is not None and datetime.fromisoformat(moment) >= since)
 
 
 def _task_state(task: dict[str, Any]) -> TaskState:

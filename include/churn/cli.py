@@ -248,9 +248,10 @@ def embedded_run(
 @explained
 def embedded_start() -> None:
     """Start Airflow and MLflow, or reuse those that run."""
-    from churn.embedded import start
+    from churn.embedded import ensure_secrets, start
 
-    start(console.print)
+    ensure_secrets()
+    start(Settings.load(), console.print)
 
 
 @embedded_app.command("stop")

@@ -1,22 +1,29 @@
 """Starts, watches and stops the local Airflow and MLflow of `make run`.
 
-Every process begins in one session of its own, bound to loopback, with its log under `var/log`.
-Whoever stops ends that session and everything that descends from it, and nothing else.
+Every service leads a session of its own, and all of them inherit one random mark in their
+environment. `stop` therefore finds what was started by three independent traces (recorded process,
+session, mark): a killed parent, a child that moved to init or a reused process id does not fool it.
 """
 
 from __future__ import annotations
 
-import contextlib
+import base64
+import fcntl
 import json
 import os
 import secrets
+import signal
 import socket
 import subprocess
 import sys
 import time
-from base64 import urlsafe_b64encode
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -24,289 +31,418 @@ import psutil
 
 from churn.airflow_api import AirflowApi, AirflowUnreachable
 from churn.errors import ChurnError
-from churn.settings import HOME, SECRETS, VAR, Settings
+from churn.settings import HOME, VAR, Settings
 
-DAGS = {"churn_retraining", "churn_image_build"}
+HOST = "127.0.0.1"
 USER = "admin"
-LOOPBACK = "127.0.0.1"
-LOG, AIRFLOW, MLFLOW, STATE = VAR / "log", VAR / "airflow", VAR / "mlflow", VAR / "embedded.json"
-START_TIMEOUT, STOP_TIMEOUT = 180, 15
-_POLL = 0.2
+MARK = "EMBEDDED_RUN"
+MLFLOW = "mlflow"
+API_SERVER = "api-server"
+COMPONENTS = {"scheduler": "scheduler", "dag-processor": "dag_processor", "triggerer": "triggerer"}
+"""Services without a port of their own, and what Airflow's health report calls them."""
+START_SECONDS = 180.0
+GRACE_SECONDS = 6.0
+KILL_ROUNDS = 5
 
 
 class EmbeddedError(ChurnError):
-    """The local services cannot be started."""
+    """A local service cannot be started or stopped; the message says which, why, and what to do."""
 
 
 @dataclass(frozen=True)
-class Service:
-    """One of the local processes; `created` tells it from a later process with the same pid."""
+class Place:
+    """Where the local services read DAGs and plugins from, and keep what they write."""
 
-    name: str
-    pid: int
-    created: float
-    url: str | None = None
+    home: Path = HOME
+    var: Path = VAR
 
     @property
-    def process(self) -> psutil.Process | None:
-        """The live process, or None."""
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process = psutil.Process(self.pid)
-            if process.create_time() == self.created and process.status() != psutil.STATUS_ZOMBIE:
-                return process
-        return None
+    def secrets(self) -> Path:
+        """Files that only this user can read."""
+        return self.var / "secrets"
+
+    @property
+    def state(self) -> Path:
+        """What is running, for the next command."""
+        return self.var / "embedded.json"
+
+    def log(self, service: str) -> Path:
+        """The log of one service; the log of its run before this one lies beside it."""
+        return self.var / "log" / f"{service}.log"
 
 
 @dataclass(frozen=True)
 class ServiceStatus:
-    """What `churn status` says of a service."""
+    """One service: `pid` None says that it is not running; `url` is for the services with a port."""
 
     name: str
-    pid: int
+    pid: int | None
     url: str | None
     healthy: bool
 
 
-def ensure_secrets() -> None:
-    """Make the secrets of this checkout, each once; readable by their owner only."""
-    makers: dict[str, Callable[[], str]] = {
-        "churn_bucket_salt": lambda: secrets.token_hex(32),
-        "airflow_password": lambda: secrets.token_urlsafe(12),
-        "airflow_jwt_secret": lambda: secrets.token_hex(48),
-        "airflow_api_secret_key": lambda: secrets.token_hex(32),
-        "airflow_fernet_key": lambda: urlsafe_b64encode(secrets.token_bytes(32)).decode(),
-    }
-    SECRETS.mkdir(parents=True, exist_ok=True)
-    SECRETS.chmod(0o700)
-    for name, make in makers.items():
-        with (
-            contextlib.suppress(FileExistsError),
-            open(os.open(SECRETS / name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file,
-        ):
-            file.write(make())
+@dataclass(frozen=True)
+class _Service:
+    name: str
+    pid: int
+    created: float
 
 
-def airflow_password() -> str:
-    """The generated password of the Airflow user `admin`."""
-    return (SECRETS / "airflow_password").read_text()
+@dataclass
+class _Run:
+    """What `start` started; written down after every process, so that a killed `start` can be cleaned up."""
+
+    airflow_port: int
+    mlflow_port: int
+    mark: str = field(default_factory=lambda: secrets.token_hex(16))
+    started: float = field(default_factory=time.time)
+    services: list[_Service] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, place: Place) -> _Run | None:
+        try:
+            stored = json.loads(place.state.read_text())
+        except FileNotFoundError:
+            return None
+        return cls(**{**stored, "services": [_Service(**service) for service in stored["services"]]})
+
+    def write(self, place: Place) -> None:
+        new = place.state.with_suffix(".new")
+        new.write_text(json.dumps(asdict(self), indent=1))
+        new.replace(place.state)
 
 
-def airflow_api(settings: Settings) -> AirflowApi:
-    """A session with the local Airflow."""
-    return AirflowApi(f"http://{LOOPBACK}:{settings.airflow_port}", USER, airflow_password())
+CHECKOUT = Place()
 
 
-def start(settings: Settings, say: Callable[[str], None]) -> None:
-    """Start both services and wait until they are healthy and the DAGs are parsed; reuse them if they are.
+def start(settings: Settings, say: Callable[[str], None], place: Place = CHECKOUT) -> None:
+    """Start Airflow and MLflow and wait until both are healthy; running ones are reused.
 
     Raises:
-        EmbeddedError: a port is taken, or a service did not come up; then nothing is left running.
+        EmbeddedError: a port is taken, or a service died or is not healthy in time. Nothing is left running.
     """
-    found = status()
-    if found and all(service.healthy for service in found):
-        say("Airflow and MLflow are running already.")
-        return
-    if found:
-        say("Some services are down: ending the rest and starting anew.")
-    stop()
-    _require_free(settings.airflow_port, "CHURN_AIRFLOW_PORT")
-    _require_free(settings.mlflow_port, "CHURN_MLFLOW_PORT")
-    say(
-        f"Starting MLflow on port {settings.mlflow_port} and Airflow on port {settings.airflow_port}; logs are in {LOG.relative_to(HOME)}/."
-    )
-    try:
-        _start(settings)
-    except BaseException:
-        stop()
-        raise
+    ensure_secrets(place)
+    with _alone(place):
+        run = _Run.read(place)
+        if run is not None:
+            sick = [status.name for status in _observe(run) if not status.healthy]
+            moved = (run.airflow_port, run.mlflow_port) != (settings.airflow_port, settings.mlflow_port)
+            if not sick and not moved:
+                say("Airflow and MLflow are already running: reused.")
+                return
+            why = "The ports have changed" if moved else f"Not healthy: {', '.join(sick)}"
+            say(f"{why}. Stopping what is left of the earlier start, and starting again.")
+            _end(run, place)
+        _refuse_busy_port("MLflow", settings.mlflow_port, "CHURN_MLFLOW_PORT")
+        _refuse_busy_port("Airflow", settings.airflow_port, "CHURN_AIRFLOW_PORT")
+        run = _Run(settings.airflow_port, settings.mlflow_port)
+        run.write(place)
+        try:
+            _bring_up(run, place, say)
+        except BaseException:  # Ctrl-C too: nothing is left running
+            _end(run, place)
+            raise
 
 
-def stop() -> int:
-    """End every process of the local services.
+def stop(place: Place = CHECKOUT) -> int:
+    """End every process of the services and of their tasks; how many were ended. Again: 0."""
+    if not place.state.exists():
+        return 0
+    with _alone(place):
+        run = _Run.read(place)
+        return 0 if run is None else _end(run, place)
 
-    Returns:
-        How many there were.
+
+def status(place: Place = CHECKOUT) -> list[ServiceStatus]:
+    """Each service as it is now; an empty list when nothing was started."""
+    run = _Run.read(place)
+    return [] if run is None else _observe(run)
+
+
+def airflow_url(settings: Settings) -> str:
+    """Where the embedded Airflow listens."""
+    return f"http://{HOST}:{settings.airflow_port}"
+
+
+def airflow_password(place: Place = CHECKOUT) -> str:
+    """The password of Airflow's user `admin`."""
+    return str(json.loads((place.secrets / "airflow_passwords.json").read_text())[USER])
+
+
+def airflow_api(settings: Settings, place: Place = CHECKOUT) -> AirflowApi:
+    """A client of the embedded Airflow."""
+    return AirflowApi(airflow_url(settings), USER, airflow_password(place))
+
+
+def wait_for_dags(settings: Settings, dag_ids: Iterable[str], timeout: float = 90, place: Place = CHECKOUT) -> None:
+    """Wait until Airflow has read these DAGs since it was started.
+
+    Raises:
+        EmbeddedError: a DAG file cannot be read, or a DAG did not appear in time.
     """
-    doomed = _processes()
-    for process in doomed:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.terminate()
-    _, alive = psutil.wait_procs(doomed, timeout=STOP_TIMEOUT)
-    for process in {*alive, *_processes()}:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
-    _, alive = psutil.wait_procs(alive, timeout=STOP_TIMEOUT)
-    if alive:
-        raise EmbeddedError(
-            f"These processes do not end: {', '.join(str(process.pid) for process in alive)}. End them by hand."
-        )
-    STATE.unlink(missing_ok=True)
-    return len(doomed)
+    run = _Run.read(place)
+    if run is None:
+        raise EmbeddedError("Airflow is not running. Start it with `churn embedded start`.")
+    since = datetime.fromtimestamp(run.started, UTC)
+    deadline = time.monotonic() + timeout
+    log = place.log("dag-processor")
+    with airflow_api(settings, place) as api:
+        while missing := sorted(set(dag_ids) - api.parsed_dags(since)):
+            if broken := [failure for failure in api.import_errors() if failure.seen >= since]:
+                told = "\n".join(f"  {failure.file}: {failure.error}" for failure in broken)
+                raise EmbeddedError(f"Airflow cannot read {len(broken)} DAG file(s):\n{told}\nLog: {log}")
+            if time.monotonic() > deadline:
+                raise EmbeddedError(f"Airflow has not read {', '.join(missing)} within {timeout:.0f} s. Log: {log}")
+            time.sleep(0.3)
 
 
-def status() -> list[ServiceStatus]:
-    """The local services, or none if none were started."""
-    return [ServiceStatus(one.name, one.pid, one.url, _healthy(one)) for one in _known()]
-
-
-def _start(settings: Settings) -> None:
-    for folder in (LOG, AIRFLOW, MLFLOW):
-        folder.mkdir(parents=True, exist_ok=True)
-    services: list[Service] = []
-    environment = _environment(settings)
-
-    def launch(name: str, command: list[str], url: str | None = None) -> subprocess.Popen[bytes]:
-        # The first process opens the session; the others join its group, so that one signal reaches all.
-        group = {"start_new_session": True} if not services else {"process_group": services[0].pid}
-        with (LOG / f"{name}.log").open("ab") as log:
-            process = subprocess.Popen(
-                command, env=environment, cwd=VAR, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **group
-            )  # type: ignore[call-overload]
-        services.append(Service(name, process.pid, psutil.Process(process.pid).create_time(), url))
-        STATE.write_text(json.dumps([asdict(service) for service in services]))
-        return process  # type: ignore[no-any-return]
-
-    python = [sys.executable, "-m"]
-    airflow_url = f"http://{LOOPBACK}:{settings.airflow_port}"
-    launch(
-        "mlflow", [*python, "mlflow", "server", *_mlflow_options(settings)], f"http://{LOOPBACK}:{settings.mlflow_port}"
-    )
-    migration = launch("migration", [*python, "airflow", "db", "migrate"])
-    if migration.wait(START_TIMEOUT):
-        raise EmbeddedError(_last_words("migration"))
-    services.pop()
-    launch("api-server", [*python, "airflow", "api-server"], airflow_url)
-    launch("scheduler", [*python, "airflow", "scheduler", "--skip-serve-logs"])
-    launch("dag-processor", [*python, "airflow", "dag-processor"])
-    launch("triggerer", [*python, "airflow", "triggerer", "--skip-serve-logs"])
-    _wait(services, settings)
-
-
-def _wait(services: list[Service], settings: Settings) -> None:
-    """Wait for MLflow, Airflow's parts and the DAGs; a service that ends meanwhile is an error."""
-    api = airflow_api(settings)
-    deadline = time.monotonic() + START_TIMEOUT
-    while time.monotonic() < deadline:
-        for service in services:
-            if service.process is None:
-                raise EmbeddedError(_last_words(service.name))
-        if all(_healthy(service) for service in services):
-            with contextlib.suppress(AirflowUnreachable):
-                errors = api.import_errors()
-                if errors:
-                    raise EmbeddedError(f"A DAG file does not import: {'; '.join(errors)}")
-                if api.has_dags(DAGS):
-                    return
-        time.sleep(_POLL)
-    raise EmbeddedError(f"The services are not healthy after {START_TIMEOUT} s. Look at the logs in {LOG}.")
-
-
-def _healthy(service: Service) -> bool:
-    if service.process is None:
-        return False
-    if service.url is None:
-        return True
-    try:
-        if service.name == "mlflow":
-            return httpx.get(f"{service.url}/health", timeout=5, trust_env=False).is_success
-        health = httpx.get(f"{service.url}/api/v2/monitor/health", timeout=5, trust_env=False).json()
-    except (httpx.TransportError, ValueError):
-        return False
-    return all(health[part]["status"] == "healthy" for part in ("metadatabase", "scheduler", "dag_processor"))
-
-
-def _mlflow_options(settings: Settings) -> list[str]:
-    hosts = ",".join(f"{host}:{settings.mlflow_port}" for host in ("localhost", LOOPBACK))
-    return [
-        f"--backend-store-uri=sqlite:///{MLFLOW / 'mlflow.db'}",
-        f"--artifacts-destination={MLFLOW / 'artifacts'}",
-        f"--host={LOOPBACK}",
-        f"--port={settings.mlflow_port}",
-        f"--allowed-hosts={hosts}",
-        "--workers=1",
-    ]
-
-
-def _environment(settings: Settings) -> dict[str, str]:
-    """What the services and their tasks see: the caller's environment, and this embedding's own settings."""
-    passwords = AIRFLOW / "passwords.json"
-    passwords.touch(mode=0o600)
-    passwords.write_text(json.dumps({USER: airflow_password()}))
-    url = f"http://{LOOPBACK}:{settings.airflow_port}"
-    airflow: dict[str, Any] = {
-        "CORE__LOAD_EXAMPLES": False,
-        "CORE__DAGS_FOLDER": HOME / "dags",
-        "CORE__PLUGINS_FOLDER": HOME / "plugins",
-        "CORE__EXECUTOR": "LocalExecutor",
-        "CORE__PARALLELISM": 4,  # the default starts 32 workers
-        "CORE__DAGS_ARE_PAUSED_AT_CREATION": False,
-        "CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
-        "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": passwords,
-        "CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
-        "CORE__FERNET_KEY": (SECRETS / "airflow_fernet_key").read_text(),
-        "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{AIRFLOW / 'airflow.db'}",
-        "LOGGING__BASE_LOG_FOLDER": AIRFLOW / "logs",
-        "API__HOST": LOOPBACK,
-        "API__PORT": settings.airflow_port,
-        "API__BASE_URL": url,
-        "API__WORKERS": 1,
-        "API__SECRET_KEY": (SECRETS / "airflow_api_secret_key").read_text(),
-        "API_AUTH__JWT_SECRET": (SECRETS / "airflow_jwt_secret").read_text(),
-        "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": 0.1,  # a second's pause after each task otherwise
-        "DAG_PROCESSOR__REFRESH_INTERVAL": 10,
-        "USAGE_DATA_COLLECTION__ENABLED": False,
+def ensure_secrets(place: Place = CHECKOUT) -> None:
+    """Make the secrets that are missing; one that is there is never written again."""
+    place.secrets.mkdir(parents=True, exist_ok=True)
+    place.secrets.chmod(0o700)
+    makers: dict[str, Callable[[], str]] = {
+        "churn_bucket_salt": lambda: secrets.token_hex(32),
+        "airflow_passwords.json": lambda: json.dumps({USER: secrets.token_urlsafe(12)}),
+        "airflow_jwt_secret": lambda: secrets.token_hex(64),
+        "airflow_api_secret": lambda: secrets.token_hex(32),
+        "airflow_fernet_key": lambda: base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
     }
-    ours = {
-        "AIRFLOW_HOME": str(AIRFLOW),
-        **{f"AIRFLOW__{name}": str(value) for name, value in airflow.items()},
-        "MLFLOW_TRACKING_URI": f"http://{LOOPBACK}:{settings.mlflow_port}",
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # seven helper processes less
+    for name, make in makers.items():
+        if (place.secrets / name).exists():
+            continue
+        # Complete or not there at all, and of two makers the first wins: a salt lost is a holdout lost.
+        new = place.secrets / f".{name}.{secrets.token_hex(4)}"
+        new.touch(mode=0o600)
+        new.write_text(make())
+        with suppress(FileExistsError):
+            (place.secrets / name).hardlink_to(new)
+        new.unlink()
+
+
+def _bring_up(run: _Run, place: Place, say: Callable[[str], None]) -> None:
+    began = time.monotonic()
+    deadline = began + START_SECONDS
+    for folder in ("log", "airflow", "mlflow"):
+        (place.var / folder).mkdir(parents=True, exist_ok=True)
+    environment = _environment(run, place)
+    started: dict[str, subprocess.Popen[bytes]] = {}
+
+    def launch(name: str, module: str, *arguments: str, **extra: str) -> None:
+        log = place.log(name)
+        if log.exists():
+            log.replace(log.with_suffix(".previous.log"))
+        with log.open("wb") as output:
+            started[name] = subprocess.Popen(
+                [sys.executable, "-m", module, *arguments],
+                cwd=place.home,
+                env=environment | extra,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        run.services.append(_Service(name, started[name].pid, psutil.Process(started[name].pid).create_time()))
+        run.write(place)
+
+    def wait_until(ready: Callable[[], bool], what: str) -> None:
+        while not ready():
+            for name, process in started.items():
+                if process.poll():
+                    raise _died(name, process.returncode, place.log(name))
+            if time.monotonic() > deadline:
+                raise EmbeddedError(f"{what} after {START_SECONDS:.0f} s. Logs: {place.var / 'log'}")
+            time.sleep(0.1)
+
+    say("Starting MLflow and Airflow.")
+    launch(MLFLOW, "mlflow", *_mlflow_arguments(run, place))
+    # Three seconds of every start, for nothing when this very Airflow has done it before.
+    migrated = place.var / "airflow" / "migrated"
+    airflow = version("apache-airflow-core")
+    if not (migrated.exists() and migrated.read_text() == airflow and (place.var / "airflow" / "airflow.db").exists()):
+        launch("db-migrate", "airflow", "db", "migrate")
+        wait_until(lambda: started["db-migrate"].poll() == 0, "Airflow's database is not migrated")
+        migrated.write_text(airflow)
+    run.services = [service for service in run.services if service.name != "db-migrate"]
+    launch(API_SERVER, "airflow", "api-server")
+    # Their log servers would listen on every address of the machine; the API server reads the files itself.
+    launch("scheduler", "airflow", "scheduler", "--skip-serve-logs", PRELOAD_CORE="1")
+    launch("dag-processor", "airflow", "dag-processor")
+    launch("triggerer", "airflow", "triggerer", "--skip-serve-logs")
+    # The API server builds what tasks talk to on their first call, for three seconds: pay while the others start.
+    wait_until(
+        lambda: _get(f"http://{HOST}:{run.airflow_port}/execution/health") is not None, "Airflow does not answer"
+    )
+    wait_until(lambda: all(status.healthy for status in _observe(run)), "Airflow and MLflow are not healthy")
+    say(f"Airflow and MLflow are healthy after {time.monotonic() - began:.0f} s.")
+
+
+def _mlflow_arguments(run: _Run, place: Place) -> list[str]:
+    folder = place.var / "mlflow"
+    hosts = f"{HOST}:{run.mlflow_port},localhost:{run.mlflow_port}"
+    options = {
+        "--backend-store-uri": f"sqlite:///{folder / 'mlflow.db'}",
+        "--artifacts-destination": str(folder / "artifacts"),
+        "--host": HOST,
+        "--port": str(run.mlflow_port),
+        "--allowed-hosts": hosts,
+        "--workers": "1",  # a second one costs two seconds of start and 250 MB, and helps nobody on one machine
+    }
+    return ["server", *(word for option in options.items() for word in option)]
+
+
+def _environment(run: _Run, place: Place) -> dict[str, str]:
+    """What the services inherit: the caller's environment, and what makes them local, quiet and quick."""
+    inherited = {
+        key: value for key, value in os.environ.items() if key not in {"PYTHONDONTWRITEBYTECODE", "AIRFLOW_CONFIG"}
+    }
+    folder = place.var / "airflow"
+    airflow = f"http://{HOST}:{run.airflow_port}"
+    direct = ",".join(filter(None, [os.environ.get("NO_PROXY") or os.environ.get("no_proxy"), HOST, "localhost"]))
+
+    def secret(name: str) -> str:
+        return (place.secrets / name).read_text()
+
+    return {
+        "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // 2)),  # fits run side by side
+        "OMP_WAIT_POLICY": "PASSIVE",
+        **inherited,
+        MARK: run.mark,
+        "SPT_NOENV": "1",  # process titles would overwrite the mark
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), inherited.get("PATH", os.defpath)]),
+        "NO_PROXY": direct,
+        "no_proxy": direct,
+        "MLFLOW_TRACKING_URI": f"http://{HOST}:{run.mlflow_port}",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "GX_ANALYTICS_ENABLED": "false",
-        "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 2) // 2)),
-        "NO_PROXY": f"{LOOPBACK},localhost",
-        "no_proxy": f"{LOOPBACK},localhost",
+        "DO_NOT_TRACK": "true",
+        "SCARF_ANALYTICS": "false",
+        "AIRFLOW_HOME": str(folder),
+        "AIRFLOW__API__BASE_URL": airflow,
+        "AIRFLOW__API__HOST": HOST,
+        "AIRFLOW__API__PORT": str(run.airflow_port),
+        "AIRFLOW__API__SECRET_KEY": secret("airflow_api_secret"),
+        "AIRFLOW__API__WORKERS": "1",
+        "AIRFLOW__API_AUTH__JWT_SECRET": secret("airflow_jwt_secret"),
+        "AIRFLOW__CORE__AUTH_MANAGER": "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager",
+        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+        "AIRFLOW__CORE__DAGS_FOLDER": str(place.home / "dags"),
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{airflow}/execution/",
+        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+        "AIRFLOW__CORE__FERNET_KEY": secret("airflow_fernet_key"),
+        "AIRFLOW__CORE__HOSTNAME_CALLABLE": "socket.gethostname",  # the default one asks DNS
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__PARALLELISM": "4",
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(place.home / "plugins"),
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(place.secrets / "airflow_passwords.json"),
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
+        "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "10",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{folder / 'airflow.db'}",
+        "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(folder / "logs"),
+        "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.1",
+        "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
     }
-    # Without bytecode every import in every task costs three times as much.
-    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    return inherited | ours
 
 
-def _require_free(port: int, setting: str) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port that was just left is free
-        try:
-            probe.bind((LOOPBACK, port))
-        except OSError as error:
+def _died(name: str, code: int, log: Path) -> EmbeddedError:
+    with log.open(errors="replace") as lines:
+        tail = "".join(deque(lines, maxlen=15)).rstrip()
+    return EmbeddedError(f"{name} ended with code {code} while it started. Its last lines:\n{tail}\nLog: {log}")
+
+
+def _refuse_busy_port(who: str, port: int, setting: str) -> None:
+    with socket.socket() as client:
+        client.settimeout(1)
+        if client.connect_ex((HOST, port)) == 0:
             raise EmbeddedError(
-                f"Port {port} is taken by another program. Free it, or choose another port: `{setting}={port + 100} make run`."
-            ) from error
+                f"Port {port}, meant for {who}, is taken by another program. End that one, or set {setting}."
+            )
 
 
-def _known() -> list[Service]:
-    if not STATE.exists():
-        return []
-    return [Service(**stored) for stored in json.loads(STATE.read_text())]
+def _get(url: str) -> dict[str, Any] | None:
+    """The answer to a health question, or None for no answer or a bad one."""
+    with suppress(httpx.HTTPError, ValueError):
+        answer = httpx.get(url, timeout=10, trust_env=False)
+        if answer.is_success:
+            return dict(answer.json()) if "json" in answer.headers.get("content-type", "") else {}
+    return None
 
 
-def _processes() -> list[psutil.Process]:
-    """The live processes of the session, and all that descend from them."""
-    known = _known()
-    if not known:
-        return []
-    found = {process for service in known if (process := service.process)}
-    session = known[0].pid
+def _observe(run: _Run) -> list[ServiceStatus]:
+    alive = {service.name: service.pid for service in run.services if _lives(service)}
+    urls = {MLFLOW: f"http://{HOST}:{run.mlflow_port}", API_SERVER: f"http://{HOST}:{run.airflow_port}"}
+    report = _get(f"{urls[API_SERVER]}/api/v2/monitor/health") if API_SERVER in alive else None
+    healthy = {
+        MLFLOW: MLFLOW in alive and _get(f"{urls[MLFLOW]}/health") is not None,
+        API_SERVER: report is not None,
+    }
+    for service, component in COMPONENTS.items():
+        told = (report or {}).get(component) or {}
+        beat = told.get(f"latest_{component}_heartbeat")
+        # The database remembers the beat of an earlier run for half a minute.
+        fresh = beat is not None and datetime.fromisoformat(beat).timestamp() >= run.started
+        healthy[service] = service in alive and fresh and told.get("status") == "healthy"
+    return [ServiceStatus(name, alive.get(name), urls.get(name), well) for name, well in healthy.items()]
+
+
+def _end(run: _Run, place: Place) -> int:
+    """SIGTERM, a grace period, then SIGKILL until nothing is left."""
+    ended: set[int] = set()
+    for signum, seconds in [(signal.SIGTERM, GRACE_SECONDS), *[(signal.SIGKILL, 2.0)] * KILL_ROUNDS]:
+        left = _members(run)
+        if not left:
+            break
+        for process in left:
+            ended.add(process.pid)
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(signum)
+        deadline = time.monotonic() + seconds
+        while any(map(_breathes, left)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+    if left := _members(run):
+        pids = ", ".join(str(process.pid) for process in left)
+        raise EmbeddedError(f"Processes {pids} do not end, not even by SIGKILL. Try `churn embedded stop` again.")
+    for service in run.services:
+        with suppress(ChildProcessError):
+            os.waitpid(service.pid, os.WNOHANG)  # started by this very process: leave no zombie
+    place.state.unlink(missing_ok=True)
+    return len(ended)
+
+
+def _members(run: _Run) -> list[psutil.Process]:
+    """Every living process of a run, found by record, session, mark and descent."""
+    rebooted = psutil.boot_time() > run.started + 1
+    # A session's id is not given away while one member lives, so a leader that is gone proves nothing against it.
+    sessions = {s.pid for s in run.services if not rebooted and (_lives(s) or not psutil.pid_exists(s.pid))}
+    found: dict[int, psutil.Process] = {}
     for process in psutil.process_iter():
-        with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError, PermissionError):
-            if os.getsid(process.pid) == session and process.create_time() >= known[0].created:
-                found.add(process)
-    for process in list(found):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            found.update(process.children(recursive=True))
-    return list(found)
+        # Processes of others do not show their environment, and processes end while one looks.
+        with suppress(psutil.Error, OSError):
+            if os.getsid(process.pid) in sessions or process.environ().get(MARK) == run.mark:
+                found |= {child.pid: child for child in [process, *process.children(recursive=True)]}
+    found.pop(os.getpid(), None)
+    return [process for process in found.values() if _breathes(process)]
 
 
-def _last_words(name: str) -> str:
-    log = LOG / f"{name}.log"
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()][-5:]
-    return f"{name} ended while it started. Its last words in {log}:\n" + "\n".join(lines)
+def _lives(service: _Service) -> bool:
+    """Whether the process still is the one that was started, and not another with its id."""
+    with suppress(psutil.Error):
+        process = psutil.Process(service.pid)
+        return abs(process.create_time() - service.created) < 1 and _breathes(process)
+    return False
+
+
+def _breathes(process: psutil.Process) -> bool:
+    with suppress(psutil.Error):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+@contextmanager
+def _alone(place: Place) -> Iterator[None]:
+    """One `start` or `stop` at a time; the lock goes with the process that holds it."""
+    place.var.mkdir(parents=True, exist_ok=True)
+    with (place.var / "embedded.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,159 @@
+"""What `make run` does: land the next nights, run them through the local Airflow, and say what came out."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from churn import embedded
+from churn.airflow_api import AirflowApi, TaskState
+from churn.errors import ChurnError
+from churn.foundation.ledger import Ledger
+from churn.intake.arrival import land_file
+from churn.night import Workbench, find_disagreements, summarise
+from churn.sample import cut_into_nights
+from churn.settings import HOME, VAR, Settings
+from churn.summary import render_links, render_night
+
+SAMPLE = HOME / "data" / "sample"
+FIRST_TIME = 2
+NIGHT_TIMEOUT = 3600
+RETRAINING, IMAGE_BUILD = "churn_retraining", "churn_image_build"
+COLOURS = {"success": "green", "failed": "red", "upstream_failed": "red", "skipped": "magenta", "running": "cyan"}
+MARKS = {"success": "done", "upstream_failed": "not run"}
+
+
+def run_main_job(console: Console, data: Path | None, nights: int) -> bool:
+    """Run the next nights end to end.
+
+    Args:
+        console: where progress and summaries go.
+        data: a file of the user's own, cut into nights; None for the sample.
+        nights: into how many nights to cut it.
+
+    Returns:
+        Whether each night recorded a verdict, and registry, ledger and image agree afterwards.
+
+    Raises:
+        ChurnError: the services do not start, or the file cannot be cut.
+    """
+    embedded.ensure_secrets()
+    bench = Workbench.open(Settings.load())
+    upcoming = _upcoming(console, bench.ledger, data, nights)
+    embedded.start(bench.settings, console.print)
+    api = embedded.airflow_api(bench.settings)
+    whole = True
+    for file in upcoming:
+        whole &= _run_night(console, bench, api, file)
+    problems = find_disagreements(bench)
+    for problem in problems:
+        console.print(f"Problem: {problem}", style="red", markup=False)
+    _print_places(console, bench.settings)
+    return whole and not problems
+
+
+def _upcoming(console: Console, ledger: Ledger, data: Path | None, nights: int) -> list[Path]:
+    """The nightly files that have not been taken in yet: of the sample, the first two and then one a call."""
+    files = cut_into_nights(data, nights, VAR / "nights") if data else sorted(SAMPLE.glob("*.csv"))
+    waiting = [file for file in files if ledger.batch(_sha256(file)) is None]
+    if not waiting:
+        source = str(data) if data else "the sample"
+        console.print(
+            f"All {len(files)} nights of {source} have been run. `make run DATA=file.csv NIGHTS=3` runs your own; `make clean` begins anew.",
+            soft_wrap=True,
+        )
+    elif data and _has_other(ledger, files):
+        console.print(
+            "The data root holds other nights already: this file adds to them. `make clean` first, to see it alone.",
+            style="yellow",
+        )
+    if data:
+        return waiting
+    return waiting[: FIRST_TIME if len(waiting) == len(files) else 1]
+
+
+def _has_other(ledger: Ledger, files: list[Path]) -> bool:
+    ours = {_sha256(file) for file in files}
+    return any(batch.batch not in ours for batch in ledger.batches())
+
+
+def _run_night(console: Console, bench: Workbench, api: AirflowApi, file: Path) -> bool:
+    """Land, trigger, follow, summarise; False if no verdict was recorded or a run failed."""
+    run = f"{file.stem}__{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}"
+    console.print(f"\nLanded {land_file(bench.storage, file)}", soft_wrap=True)
+    api.trigger(RETRAINING, run, {})
+    began = time.monotonic()
+    whole = _follow(console, api, RETRAINING, run)
+    decision = bench.ledger.decision(run)
+    if decision and decision.verdict == "promote" and whole:
+        whole = _follow(console, api, IMAGE_BUILD, f"image-of-version-{decision.challenger}")
+    summary = summarise(bench, run)
+    console.print(render_night(summary, bench.contract))
+    links = {**summary.links, "DAG run": f"{bench.settings.airflow_ui}/dags/{RETRAINING}/runs/{run}"}
+    console.print(render_links(links), markup=False, soft_wrap=True)
+    console.print(f"The night took {time.monotonic() - began:.0f} s.")
+    return whole and decision is not None
+
+
+def _follow(console: Console, api: AirflowApi, dag: str, run: str) -> bool:
+    """Show each task with its state and time while the run goes on; whether it ended well."""
+    last: list[TaskState] = []
+    with Live(console=console, refresh_per_second=4, transient=not console.is_terminal) as live:
+
+        def show(tasks: list[TaskState]) -> None:
+            if not console.is_terminal:
+                _print_changes(console, last, tasks)
+            last[:] = tasks
+            live.update(_task_table(dag, tasks))
+
+        state = api.follow(dag, run, show, NIGHT_TIMEOUT)
+    for task in last:
+        if task.state == "failed":
+            console.print(f"{task.task}: {api.why_failed(dag, run, task)}", style="red", markup=False, soft_wrap=True)
+    return state == "success"
+
+
+def _task_table(dag: str, tasks: list[TaskState]) -> Table:
+    table = Table(dag, "state", box=None, pad_edge=False)
+    table.add_column("seconds", justify="right")
+    for task in tasks:
+        seconds = "" if task.seconds is None else f"{task.seconds:.1f}"
+        colour = COLOURS.get(task.state, "dim")
+        table.add_row(_named(task), f"[{colour}]{MARKS.get(task.state, task.state)}[/]", seconds)
+    return table
+
+
+def _print_changes(console: Console, before: list[TaskState], now: list[TaskState]) -> None:
+    """Where nothing can be redrawn, a line for each task that came to an end."""
+    ended = {(task.task, task.map_index) for task in before if task.state in COLOURS and task.state != "running"}
+    for task in now:
+        if task.state in COLOURS and task.state != "running" and (task.task, task.map_index) not in ended:
+            seconds = f" after {task.seconds:.1f} s" if task.seconds else ""
+            console.print(f"  {_named(task)}: {MARKS.get(task.state, task.state)}{seconds}", markup=False)
+
+
+def _named(task: TaskState) -> str:
+    return f"{task.task} {task.label}" if task.label else task.task
+
+
+def _print_places(console: Console, settings: Settings) -> None:
+    console.print(
+        f"\nAirflow: {settings.airflow_ui}   user {embedded.USER}, password {embedded.airflow_password()}", markup=False
+    )
+    console.print(f"MLflow:  {settings.mlflow_ui}")
+    console.print(
+        "The services stay up for looking around. `make status` says how things stand, `make stop` ends them."
+    )
+
+
+def _sha256(file: Path) -> str:
+    try:
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ChurnError(f"Cannot read {file}: {error.strerror}.") from error
