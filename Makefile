@@ -1,1 +1,78 @@
-lock:
+# Everything a newcomer needs. `make help` lists it.
+#
+# The environment is .venv, made from the locks by uv: the one on the PATH, or one fetched into .uv.
+
+.DEFAULT_GOAL := help
+.PHONY: help run test status stop clean lint format lock bench sample
+SHELL := /bin/bash
+
+# The first that runs and is of a version that the locks know; a name on the PATH may be a shim that does not run.
+IN_RANGE := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+PYTHON ?= $(or $(shell for p in python3 python3.13 python3.12 python3.11; do $$p -c '$(IN_RANGE)' 2>/dev/null && { command -v $$p; break; }; done),python3)
+UV := $(shell command -v uv || echo .uv/bin/uv)
+CHURN := .venv/bin/churn
+COMPILE := $(UV) pip compile --universal --generate-hashes --no-emit-index-url --no-annotate --python-version 3.11 --quiet --custom-compile-command "make lock"
+
+# Bytecode makes every import in every task three times as fast; some machines switch it off.
+unexport PYTHONDONTWRITEBYTECODE
+
+help: ## List the targets.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: .venv/run ## Set up, start the services, run the next nights (DATA=file.csv NIGHTS=3 for your own file).
+	@$(CHURN) embedded run $(if $(DATA),--data "$(DATA)") $(if $(NIGHTS),--nights $(NIGHTS))
+
+test: .venv/dev ## Run every test.
+	@.venv/bin/python -m pytest $(ARGS)
+
+status: .venv/run ## What is in production, and what runs.
+	@$(CHURN) status
+
+stop: ## End the services that `make run` left up.
+	@if [ -x $(CHURN) ]; then $(CHURN) embedded stop; else echo "Nothing was set up yet."; fi
+
+clean: stop ## End the services and remove all that they made; the environment stays.
+	rm -rf var data/landing data/originals data/accepted data/quarantine data/snapshots data/docs
+
+lint: .venv/dev ## Check style, types and layers.
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+format: .venv/dev ## Format the code.
+	.venv/bin/ruff format .
+	.venv/bin/ruff check --fix .
+
+lock: $(UV) ## Make the locks anew from pyproject.toml.
+	$(COMPILE) pyproject.toml -o requirements.lock $(ARGS)
+	$(COMPILE) pyproject.toml --group dev -c requirements.lock -o requirements-dev.lock $(ARGS)
+	$(COMPILE) --group serving -c requirements.lock -o requirements-serving.lock $(ARGS)
+
+bench: .venv/dev ## Measure the night, the DAG files and the start, as ratios.
+	@.venv/bin/python tests/bench.py
+
+sample: .venv/run ## Make the files of data/sample anew.
+	@$(CHURN) sample
+
+# Two stamps: what `make run` needs, and what tests and checks need on top.
+.venv/run: requirements.lock pyproject.toml | $(UV)
+	@$(MAKE) --no-print-directory .venv/made
+	@if [ ! -e .venv/dev ]; then $(UV) pip sync --quiet --require-hashes --compile-bytecode --python .venv requirements.lock; fi
+	@$(UV) pip install --quiet --no-deps --python .venv --editable .
+	@touch $@
+
+.venv/dev: requirements-dev.lock pyproject.toml | $(UV)
+	@$(MAKE) --no-print-directory .venv/made
+	@$(UV) pip sync --quiet --require-hashes --compile-bytecode --python .venv requirements-dev.lock
+	@$(UV) pip install --quiet --no-deps --python .venv --editable .
+	@touch .venv/run $@
+
+.venv/made: | $(UV)
+	@$(PYTHON) -c '$(IN_RANGE)' || { echo "Python 3.11, 3.12 or 3.13 is needed, and $(PYTHON) is none. Install one, or name it: make run PYTHON=/path/to/python3.12"; exit 1; }
+	@$(UV) venv --quiet --clear --python $(PYTHON) .venv
+	@touch $@
+
+.uv/bin/uv:
+	@$(PYTHON) -m venv .uv 2>/dev/null || { rm -rf .uv; echo "Python's venv module is missing. Install it (Debian, Ubuntu: apt-get install python3-venv), then run make again."; exit 1; }
+	@.uv/bin/pip install --quiet --disable-pip-version-check uv

@@ -39,7 +39,6 @@ from churn_wiring import TASK_DEFAULTS, core_step, lead_to
             description_md="Number of the registered version, never an alias: an alias can move during the build.",
         )
     },
-    render_template_as_native_obj=True,
 )
 def churn_image_build() -> None:
     """Wire build, verify, publish."""

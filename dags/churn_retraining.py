@@ -41,6 +41,7 @@ SETTINGS = Settings.load()
     default_args=TASK_DEFAULTS,
     dagrun_timeout=timedelta(hours=6),
     doc_md=__doc__,
+    render_template_as_native_obj=True,  # the image's run takes its version as a number
     tags=["churn"],
     params={
         "retrain": Param(

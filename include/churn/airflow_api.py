@@ -105,10 +105,9 @@ class AirflowApi:
             "GET", path, params={"map_index": task.map_index}, headers={"accept": "application/json"}, accept=(404,)
         )
         errors = [
-            detail.get("exc_value") or line.get("event", "")
+            (line.get("error_detail") or [{}])[0].get("exc_value") or line.get("event", "")
             for line in found.get("content", [])
             if isinstance(line, dict) and line.get("level") == "error"
-            for detail in line.get("error_detail") or [{}]
         ]
         return errors[-1] if errors else "see its log"
 
