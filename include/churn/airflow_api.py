@@ -54,7 +54,8 @@ class AirflowApi:
     def run_state(self, dag: str, run: str) -> str | None:
         """State of a run, or None if there is no such run."""
         found = self._call("GET", f"/api/v2/dags/{dag}/dagRuns/{run}", accept=(404,))
-        return found.get("state")
+        state: str | None = found.get("state")
+        return state
 
     def task_states(self, dag: str, run: str) -> list[TaskState]:
         """The run's tasks, in the order in which they began."""

@@ -248,10 +248,9 @@ def embedded_run(
 @explained
 def embedded_start() -> None:
     """Start Airflow and MLflow, or reuse those that run."""
-    from churn.embedded import ensure_secrets, start
+    from churn.main_job import start_services
 
-    ensure_secrets()
-    start(Settings.load(), console.print)
+    start_services(console)
 
 
 @embedded_app.command("stop")

@@ -186,14 +186,18 @@ def wait_for_dags(settings: Settings, dag_ids: Iterable[str], timeout: float = 9
     since = datetime.fromtimestamp(run.started, UTC)
     deadline = time.monotonic() + timeout
     log = place.log("dag-processor")
-    with airflow_api(settings, place) as api:
-        while missing := sorted(set(dag_ids) - api.parsed_dags(since)):
-            if broken := [failure for failure in api.import_errors() if failure.seen >= since]:
-                told = "\n".join(f"  {failure.file}: {failure.error}" for failure in broken)
+    api = airflow_api(settings, place)
+    wanted = set(dag_ids)
+    while True:
+        with suppress(AirflowUnreachable):  # just started and busy: asked again until the time is up
+            if api.has_dags(wanted, since):
+                return
+            if broken := api.import_errors(since):
+                told = "\n".join(f"  {failure}" for failure in broken)
                 raise EmbeddedError(f"Airflow cannot read {len(broken)} DAG file(s):\n{told}\nLog: {log}")
-            if time.monotonic() > deadline:
-                raise EmbeddedError(f"Airflow has not read {', '.join(missing)} within {timeout:.0f} s. Log: {log}")
-            time.sleep(0.3)
+        if time.monotonic() > deadline:
+            raise EmbeddedError(f"Airflow has not read {', '.join(sorted(wanted))} in {timeout:.0f} s. Log: {log}")
+        time.sleep(0.3)
 
 
 def ensure_secrets(place: Place = CHECKOUT) -> None:

@@ -25,8 +25,15 @@ SAMPLE = HOME / "data" / "sample"
 FIRST_TIME = 2
 NIGHT_TIMEOUT = 3600
 RETRAINING, IMAGE_BUILD = "churn_retraining", "churn_image_build"
-COLOURS = {"success": "green", "failed": "red", "upstream_failed": "red", "skipped": "magenta", "running": "cyan"}
-MARKS = {"success": "done", "upstream_failed": "not run"}
+COLOURS = {
+    "success": "green",
+    "failed": "red",
+    "upstream_failed": "red",
+    "skipped": "magenta",
+    "running": "cyan",
+    "up_for_retry": "yellow",
+}
+MARKS = {"success": "done", "upstream_failed": "not run", "up_for_retry": "failed, will be tried again"}
 
 
 def run_main_job(console: Console, data: Path | None, nights: int) -> bool:
@@ -46,7 +53,7 @@ def run_main_job(console: Console, data: Path | None, nights: int) -> bool:
     embedded.ensure_secrets()
     bench = Workbench.open(Settings.load())
     upcoming = _upcoming(console, bench.ledger, data, nights)
-    embedded.start(bench.settings, console.print)
+    start_services(console)
     api = embedded.airflow_api(bench.settings)
     whole = True
     for file in upcoming:
@@ -56,6 +63,14 @@ def run_main_job(console: Console, data: Path | None, nights: int) -> bool:
         console.print(f"Problem: {problem}", style="red", markup=False)
     _print_places(console, bench.settings)
     return whole and not problems
+
+
+def start_services(console: Console) -> None:
+    """Start Airflow and MLflow, or reuse those that run, and wait until the DAGs are parsed."""
+    embedded.ensure_secrets()
+    settings = Settings.load()
+    embedded.start(settings, console.print)
+    embedded.wait_for_dags(settings, (RETRAINING, IMAGE_BUILD))
 
 
 def _upcoming(console: Console, ledger: Ledger, data: Path | None, nights: int) -> list[Path]:
@@ -130,10 +145,11 @@ def _task_table(dag: str, tasks: list[TaskState]) -> Table:
 
 
 def _print_changes(console: Console, before: list[TaskState], now: list[TaskState]) -> None:
-    """Where nothing can be redrawn, a line for each task that came to an end."""
-    ended = {(task.task, task.map_index) for task in before if task.state in COLOURS and task.state != "running"}
+    """Where nothing can be redrawn, a line for each task that came to an end, or has to be tried again."""
+    told = {(task.task, task.map_index, task.state, task.try_number) for task in before}
     for task in now:
-        if task.state in COLOURS and task.state != "running" and (task.task, task.map_index) not in ended:
+        news = (task.task, task.map_index, task.state, task.try_number) not in told
+        if news and task.state in COLOURS and task.state != "running":
             seconds = f" after {task.seconds:.1f} s" if task.seconds else ""
             console.print(f"  {_named(task)}: {MARKS.get(task.state, task.state)}{seconds}", markup=False)
 

@@ -23,6 +23,7 @@ HOME = Path(__file__).resolve().parents[2]
 VAR = HOME / "var"
 SECRETS = VAR / "secrets"
 PREFIX = "CHURN_"
+FOLLOW_UP = "default_factory_not_called"  # pydantic's: a default that hangs on a setting that is wrong itself
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
@@ -40,6 +41,8 @@ class Settings(BaseSettings):
     contract: ImportString[Any] = Field(
         default="churn.contract:BANK_CHURN", validate_default=True, description="The data contract, as `module:name`."
     )
+    airflow_port: int = Field(default=8080, ge=1, le=65535, description="Port of the embedded Airflow.")
+    mlflow_port: int = Field(default=5005, ge=1, le=65535, description="Port of the embedded MLflow server.")
     data_root: str = Field(
         default="data", description="Folder or URL (`s3://bucket/prefix`) of the zones landing, accepted, quarantine."
     )
@@ -48,9 +51,9 @@ class Settings(BaseSettings):
         description="The ledger: `sqlite:///file` or `postgresql+psycopg2://user:password@host/database`.",
     )
     mlflow_tracking_uri: str = Field(
-        default="http://127.0.0.1:5005",
+        default_factory=lambda known: f"http://127.0.0.1:{known.get('mlflow_port')}",
         validation_alias="MLFLOW_TRACKING_URI",
-        description="The MLflow server: tracking and registry.",
+        description="The MLflow server: tracking and registry; by default the embedded one.",
     )
     mlflow_ui_url: str | None = Field(
         default=None, description="Where a person opens MLflow, if that is not the tracking URI."
@@ -115,8 +118,6 @@ class Settings(BaseSettings):
         default=None,
         description="pip configuration of the image build, for a package index of your own; it does not stay in the image.",
     )
-    airflow_port: int = Field(default=8080, ge=1, le=65535, description="Port of the embedded Airflow.")
-    mlflow_port: int = Field(default=5005, ge=1, le=65535, description="Port of the embedded MLflow server.")
 
     @classmethod
     def load(cls) -> Self:
@@ -133,9 +134,11 @@ class Settings(BaseSettings):
             )
         folders = [folder for folder in (SECRETS, Path("/run/secrets")) if folder.is_dir()]
         try:
-            return cls(_secrets_dir=folders)  # type: ignore[call-arg]
+            return cls(_secrets_dir=folders)
         except ValidationError as error:
-            raise SettingsError("\n".join(map(_explain, error.errors()))) from None
+            raise SettingsError(
+                "\n".join(_explain(one) for one in error.errors() if one["type"] != FOLLOW_UP)
+            ) from None
 
     @field_validator("contract")
     @classmethod

@@ -21,7 +21,7 @@ from churn.learning.training import NotEnoughRows
 from churn.night import Request, Workbench
 from churn.release import registry
 from churn.release.registry import ChampionDisagreement
-from conftest import land_night, land_text, make_bench, mlflow_server, small_file
+from support import land_night, land_text, make_bench, mlflow_server, small_file
 
 
 def run(bench: Workbench, name: str, **changes: object) -> str:

@@ -10,7 +10,7 @@ from churn.intake.reading import read_records
 from churn.intake.validation import row_expectations
 from churn.learning.training import input_signature
 from churn.sample import Night, make_night
-from conftest import small_file
+from support import small_file
 
 NIGHT = Night(rows=50, first_customer=1, seed=3)
 

@@ -13,7 +13,7 @@ from churn.intake import acceptance, validation
 from churn.intake.acceptance import BatchRejected, IntakeLimits, accept_batch, accepted
 from churn.intake.arrival import collect_arrivals, land_file, original
 from churn.intake.quarantine import quarantined
-from conftest import small_file
+from support import small_file
 
 LIMITS = IntakeLimits(max_rejected_share=0.05, memory_limit="500MB")
 

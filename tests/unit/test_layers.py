@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from conftest import ROOT
+from support import ROOT
 
 CORE = [
     ".".join(path.relative_to(ROOT / "include").with_suffix("").parts)

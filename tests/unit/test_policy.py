@@ -8,7 +8,7 @@ import pytest
 from churn.decision.comparison import Comparison, Refusal, Scored, compare
 from churn.decision.inference import Estimate
 from churn.decision.policy import PolicyInvalid, Verdict, decide, read_policy
-from conftest import ROOT
+from support import ROOT
 
 TEXT = (ROOT / "include/churn/promotion_policy.yaml").read_text()
 POLICY = read_policy(TEXT, "promotion_policy.yaml")

@@ -5,7 +5,7 @@ import pytest
 from churn.contract import BANK_CHURN
 from churn.foundation import columnar
 from churn.intake.reading import read_records
-from conftest import small_file
+from support import small_file
 
 HEADER = ",".join(BANK_CHURN.names)
 GOOD = "1,15634602,Hargrave,619,France,Female,42,2,0,1,1,1,101348.88,1"

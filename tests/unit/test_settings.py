@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from churn.settings import Settings, SettingsError, environment_name
-from conftest import ROOT, SALT
+from support import ROOT, SALT
 
 
 @pytest.mark.parametrize(

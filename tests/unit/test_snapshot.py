@@ -12,7 +12,7 @@ from churn.foundation.storage import Storage
 from churn.intake.acceptance import IntakeLimits, accept_batch
 from churn.intake.arrival import collect_arrivals
 from churn.learning.snapshot import Sampling, Snapshot, holdout_rows, take_snapshot, training_rows
-from conftest import small_file
+from support import small_file
 
 SAMPLING = Sampling(b"a salt of sixteen bytes or more", "500MB")
 

@@ -6,6 +6,8 @@ absent value occur; the rest are drawn between the bounds.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -42,6 +44,7 @@ def model_input(contract: Contract, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _values(column: Column, rows: int, rng: np.random.Generator) -> pd.Series:
+    edges: list[Any]
     if column.kind is Kind.TEXT:
         choices = list(column.categories) or [f"{column.name}-{number}" for number in range(max(rows, 1))]
         edges, values = choices, rng.choice(choices, rows).astype(object)

@@ -178,7 +178,7 @@ class Ledger:
         with self._transaction() as connection:
             if self._engine.dialect.name == "postgresql":
                 connection.execute(sa.text("LOCK TABLE batches IN SHARE ROW EXCLUSIVE MODE"))
-            arrival = connection.scalar(sa.select(sa.func.coalesce(sa.func.max(batches.c.arrival), 0))) + 1
+            arrival = (connection.scalar(sa.select(sa.func.max(batches.c.arrival))) or 0) + 1
             row = {
                 "batch": batch,
                 "arrival": arrival,

@@ -39,9 +39,8 @@ class Tracking:
     experiment: str
     model: str
 
-    @cached_property
-    def client(self) -> MlflowClient:
-        """The MLflow client; the fluent API of this process talks to the same server."""
+    def __post_init__(self) -> None:
+        """The fluent API of this process talks to the same server, quietly, and gives up within seconds."""
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # the default retries for minutes
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -51,6 +50,10 @@ class Tracking:
         warnings.filterwarnings("ignore", message=".*transition_model_version_stage.*", category=FutureWarning)
         warnings.filterwarnings("ignore", message="The specified dataset source can be interpreted in multiple ways")
         mlflow.set_tracking_uri(self.uri)
+
+    @cached_property
+    def client(self) -> MlflowClient:
+        """The MLflow client."""
         return MlflowClient(self.uri)
 
     @contextmanager

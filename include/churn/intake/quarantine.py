@@ -33,7 +33,7 @@ def set_aside(storage: Storage, batch: str, judged: pa.Table) -> int:
     if failed.num_rows:
         name = pa.array([batch] * failed.num_rows, pa.string())
         storage.write_table(quarantined(batch), failed.append_column("_batch", name))
-    return failed.num_rows
+    return int(failed.num_rows)
 
 
 def most_frequent(judged: pa.Table) -> str:

@@ -71,17 +71,22 @@ def take_snapshot(storage: Storage, ledger: Ledger, contract: Contract, sampling
 
 def training_rows(storage: Storage, snapshot: Snapshot) -> pd.DataFrame:
     """The customers that a challenger may learn from: buckets 25-99, ordered by key."""
-    return _within(storage.read_table(_file(snapshot.snapshot)), TRAINING).to_pandas()
+    return _read(storage, snapshot, TRAINING)
 
 
 def holdout_rows(storage: Storage, snapshot: Snapshot) -> pd.DataFrame:
     """The customers that no version is ever trained on: buckets 0-19, ordered by key."""
-    return _within(storage.read_table(_file(snapshot.snapshot)), HOLDOUT).to_pandas()
+    return _read(storage, snapshot, HOLDOUT)
 
 
 def snapshot_url(storage: Storage, snapshot: Snapshot) -> str:
     """Where the snapshot's rows are."""
     return storage.url(_file(snapshot.snapshot))
+
+
+def _read(storage: Storage, snapshot: Snapshot, buckets: range) -> pd.DataFrame:
+    rows: pd.DataFrame = _within(storage.read_table(_file(snapshot.snapshot)), buckets).to_pandas()
+    return rows
 
 
 def _file(name: str) -> str:

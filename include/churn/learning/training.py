@@ -14,6 +14,7 @@ from typing import Any
 import mlflow
 import numpy as np
 import pandas as pd
+from mlflow.data.pandas_dataset import from_pandas
 from mlflow.models.signature import ModelSignature
 from mlflow.types import ColSpec, Schema, TensorSpec
 from numpy.typing import NDArray
@@ -188,7 +189,7 @@ def _log_training(
         )
         schema = pd.DataFrame({name: [] for name in [*contract.feature_names, contract.target.name]})
         mlflow.log_input(
-            mlflow.data.from_pandas(
+            from_pandas(
                 schema,
                 source=snapshot_url(storage, snapshot),
                 targets=contract.target.name,

@@ -178,7 +178,8 @@ def _build(engine: docker.DockerClient, context: Path, spec: ImageSpec, facts: d
         except BuildError as error:
             words = [line["stream"].strip() for line in error.build_log if line.get("stream", "").strip()]
             raise EngineFailed(
-                f"The image could not be built: {error.msg}. Last words: {' / '.join(words[-LAST_LINES:])}"
+                f"The image could not be built from {spec.base_image}: {error.msg}. Last words: {' / '.join(words[-LAST_LINES:])}. "
+                "Check CHURN_BASE_IMAGE, CHURN_BUILD_NETWORK and CHURN_BUILD_CA_BUNDLE; then clear the failed run to try again."
             ) from error
     return image
 

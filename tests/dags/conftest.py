@@ -1,0 +1,56 @@
+"""Airflow in this process: a database of its own, the project's DAGs and plugins, and one MLflow server."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from support import ROOT, make_bench
+
+AIRFLOW_HOME = tempfile.mkdtemp(prefix="churn-airflow-")
+os.environ |= {
+    "AIRFLOW_HOME": AIRFLOW_HOME,
+    "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
+    "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
+    "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+    "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
+    "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{AIRFLOW_HOME}/airflow.db",
+    "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+}
+
+from churn.night import Workbench  # noqa: E402
+from churn.settings import Settings  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def airflow_database() -> None:
+    """Airflow's tables, made once."""
+    from airflow.utils.db import initdb
+
+    initdb()
+
+
+@pytest.fixture(scope="session")
+def dag_bag(airflow_database: None) -> object:
+    """The project's DAG files, parsed."""
+    from airflow.dag_processing.dagbag import DagBag
+
+    return DagBag(str(ROOT / "dags"))
+
+
+@pytest.fixture
+def dag_bench(tmp_path: Path, mlflow_url: str, monkeypatch: pytest.MonkeyPatch) -> Workbench:
+    """A bench whose settings stand in the environment, where the tasks read them."""
+    bench = make_bench(tmp_path, mlflow_url)
+    export(bench.settings, monkeypatch)
+    return bench
+
+
+def export(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put a bench's settings into the environment."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", settings.mlflow_tracking_uri)
+    for name in ("data_root", "ledger_url", "model_name", "experiment", "cv_folds", "min_training_rows"):
+        monkeypatch.setenv(f"CHURN_{name.upper()}", str(getattr(settings, name)))

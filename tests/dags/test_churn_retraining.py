@@ -1,0 +1,144 @@
+"""The nights through the real DAGs, in this process, against a real MLflow server."""
+
+import json
+
+import pytest
+
+from churn.night import Workbench, find_disagreements
+from support import ROOT, land_night, land_text
+
+
+def run_dag(dag_bag: object, name: str, conf: dict | None = None) -> object:
+    """A run of a freshly parsed DAG: `dag.test` leaves the run's parameters behind in the DAG object."""
+    return type(dag_bag)(str(ROOT / "dags")).dags[name].test(run_conf=conf or {}, logical_date=None)
+
+
+def run_night(dag_bag: object, conf: dict | None = None) -> object:
+    """A night, and the image that it triggers: under `dag.test` a triggered run stays queued."""
+    night = run_dag(dag_bag, "churn_retraining", conf)
+    promoted = night.get_task_instance("promote").xcom_pull(task_ids="promote")
+    if promoted:
+        assert run_dag(dag_bag, "churn_image_build", {"version": promoted}).state == "success"
+    return night
+
+
+def states(run: object) -> dict[str, str]:
+    return {task.task_id: task.state for task in run.get_task_instances()}
+
+
+@pytest.fixture
+def after_first_night(dag_bag: object, dag_bench: Workbench) -> Workbench:
+    land_night(dag_bench, 1)
+    assert run_night(dag_bag).state == "success"
+    return dag_bench
+
+
+def test_two_nights_end_with_a_compared_promoted_and_verified_model(
+    dag_bag: object, after_first_night: Workbench
+) -> None:
+    """File in; comparison, transition and image's state out; registry, ledger and image agree."""
+    bench = after_first_night
+    land_night(bench, 2)
+    night = run_night(dag_bag)
+    assert night.state == "success"
+    decision = bench.ledger.decision(night.run_id)
+    assert (decision.verdict, decision.code, decision.champion) == ("promote", "SUPERIOR", 1)
+    assert bench.ledger.in_production(bench.settings.model_name).version == 2
+    image = bench.ledger.image(bench.settings.model_name, 2)
+    assert (image.state, image.probes, image.max_difference <= 1e-12) == ("not_built", 220, True)
+    assert "no container engine" in image.detail
+    assert bench.tracking.version(2).tags["churn.image"] == "not_built"
+    assert find_disagreements(bench) == []
+
+
+def test_what_crosses_between_tasks_is_ids_and_counts(dag_bag: object, after_first_night: Workbench) -> None:
+    """No XCom of a night with faults holds a customer's value or a secret."""
+    from airflow.models.xcom import XComModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    from support import SALT
+
+    land_night(after_first_night, 2, faults=6)
+    run_night(dag_bag)
+    with create_session() as session:
+        crossed = [json.dumps(row.value, default=str) for row in session.scalars(select(XComModel))]
+    assert len(crossed) >= 8
+    assert max(map(len, crossed)) < 500
+    assert not [text for text in crossed if SALT in text or "Atlantis" in text or "Keller" in text]
+
+
+def test_nothing_new_is_a_skipped_night(dag_bag: object, after_first_night: Workbench) -> None:
+    """The run is a success, its tasks are skipped, and nothing is decided."""
+    night = run_dag(dag_bag, "churn_retraining")
+    assert night.state == "success"
+    assert set(states(night).values()) == {"skipped"}
+    assert after_first_night.ledger.decision(night.run_id) is None
+
+
+def test_a_hold_is_a_good_end(dag_bag: object, after_first_night: Workbench) -> None:
+    """Retrained by hand on the same rows: compared, held, nothing promoted, no image, the run green."""
+    night = run_night(dag_bag, {"retrain": True, "note": "just looking"})
+    assert night.state == "success"
+    found = states(night)
+    assert (found["compare"], found["promote"], found["build_image"], found["close"]) == (
+        "success",
+        "skipped",
+        "skipped",
+        "success",
+    )
+    decision = after_first_night.ledger.decision(night.run_id)
+    assert (decision.verdict, decision.note) == ("hold", "just looking")
+
+
+def test_a_dry_run_changes_nothing(dag_bag: object, dag_bench: Workbench) -> None:
+    """The form's dry run decides and leaves production alone."""
+    land_night(dag_bench, 1)
+    night = run_night(dag_bag, {"dry_run": True})
+    assert dag_bench.ledger.decision(night.run_id).verdict == "promote"
+    assert states(night)["promote"] == "skipped"
+    assert dag_bench.ledger.promotions(dag_bench.settings.model_name) == []
+
+
+def test_a_rejected_batch_is_red_and_the_others_go_on(dag_bag: object, after_first_night: Workbench) -> None:
+    """Validation is not swallowed: the task and the run fail, the good batch has its verdict, the champion stays or wins."""
+    bench = after_first_night
+    land_text(bench, "no,churn\n1,2\n", "bad.csv")
+    land_night(bench, 2)
+    night = run_night(dag_bag)
+    assert night.state == "failed"
+    validated = sorted(task.state for task in night.get_task_instances() if task.task_id == "validate")
+    assert validated == ["failed", "success"]
+    assert bench.ledger.decision(night.run_id).verdict == "promote"
+
+
+def test_only_rejected_batches_train_nothing(dag_bag: object, after_first_night: Workbench) -> None:
+    """The run fails, no version is registered, and the champion stays."""
+    bench = after_first_night
+    land_text(bench, "no,churn\n1,2\n", "bad.csv")
+    night = run_dag(dag_bag, "churn_retraining")
+    assert night.state == "failed"
+    assert states(night)["train"] == "failed"
+    assert bench.ledger.in_production(bench.settings.model_name).version == 1
+    assert len(bench.tracking.client.search_model_versions(f"name = '{bench.settings.model_name}'")) == 1
+
+
+def test_a_served_model_that_differs_loses_its_promotion(
+    dag_bag: object, after_first_night: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The image run fails, production goes back to the predecessor, and the ledger says why."""
+    from churn.release import serving
+
+    bench = after_first_night
+    land_night(bench, 2)
+    night = run_dag(dag_bag, "churn_retraining")
+    assert states(night)["promote"] == "success"
+    honest = serving.downloaded
+    monkeypatch.setattr(serving, "downloaded", lambda version, tracking: honest(1, tracking))
+    image = run_dag(dag_bag, "churn_image_build", {"version": 2})
+    assert image.state == "failed"
+    assert states(image) == {"build": "success", "verify": "failed", "publish": "upstream_failed"}
+    last = bench.ledger.in_production(bench.settings.model_name)
+    assert (last.version, last.previous, last.kind) == (1, 2, "take_back")
+    assert bench.ledger.image(bench.settings.model_name, 2).state == "mismatch"
+    assert find_disagreements(bench) == []

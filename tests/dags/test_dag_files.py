@@ -1,0 +1,74 @@
+"""What every DAG file must be: listed, light, limited in time, and documented."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from support import ROOT
+
+DAGS = {"churn_retraining", "churn_image_build"}
+HEAVY = ["mlflow", "great_expectations", "sklearn", "pandas", "duckdb", "pyarrow", "matplotlib", "docker", "scipy"]
+
+
+def test_every_dag_file_is_listed_here() -> None:
+    """A new DAG file is added to this list, and with it to the rules below."""
+    assert {path.stem for path in (ROOT / "dags").glob("*.py")} == DAGS
+
+
+def test_file_dag_and_function_bear_one_name(dag_bag: object) -> None:
+    """dags/NAME.py makes exactly the DAG NAME, and nothing fails to import."""
+    assert dag_bag.import_errors == {}
+    assert {dag.dag_id: dag.fileloc.rsplit("/", 1)[-1] for dag in dag_bag.dags.values()} == {
+        name: f"{name}.py" for name in DAGS
+    }
+
+
+@pytest.mark.parametrize("name", sorted(DAGS))
+def test_a_dag_file_imports_nothing_heavy(name: str) -> None:
+    """Parsing a DAG file, in a fresh interpreter, loads none of the heavy libraries beyond what Airflow does."""
+    code = "import json, sys; import airflow.sdk; from airflow.providers.standard.operators import trigger_dagrun; "
+    code += "before = set(sys.modules); sys.path[:0] = ['dags', 'plugins']; "
+    code += f"import {name}; print(json.dumps([m for m in {HEAVY!r} if m in sys.modules and m not in before]))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout.splitlines()[-1]) == []
+
+
+@pytest.mark.parametrize("name", sorted(DAGS))
+def test_every_task_has_retries_and_a_time_limit(dag_bag: object, name: str) -> None:
+    """Outages are retried with growing pauses, and nothing hangs for ever."""
+    dag = dag_bag.dags[name]
+    assert dag.doc_md
+    assert dag.catchup is False
+    assert dag.max_active_runs == 1
+    for task in dag.tasks:
+        assert task.retries >= 1, task.task_id
+        assert task.retry_exponential_backoff, task.task_id
+        assert task.execution_timeout or task.task_id == "build_image", task.task_id
+
+
+def test_the_schedule_is_a_setting_and_misses_no_tick_on_unpausing(dag_bag: object) -> None:
+    """Nightly at 02:00 UTC by default; unpausing waits for the next tick."""
+    timetable = dag_bag.dags["churn_retraining"].timetable
+    assert (timetable.expression, str(timetable.timezone), timetable.run_immediately) == ("0 2 * * *", "UTC", False)
+
+
+def test_the_form_has_sections_and_help(dag_bag: object) -> None:
+    """Every field of the trigger form has a title, an explanation and a section."""
+    params = dag_bag.dags["churn_retraining"].params
+    assert set(params) == {"retrain", "dry_run", "note"}
+    for name in params:
+        schema = params.get_param(name).schema
+        assert {"title", "description_md", "section"} <= set(schema)
+
+
+def test_the_tasks_lead_to_their_pages(dag_bag: object) -> None:
+    """Comparison, version and Data Docs are one click from their tasks."""
+    links = {
+        task.task_id: [link.name for link in task.operator_extra_links]
+        for task in dag_bag.dags["churn_retraining"].tasks
+    }
+    assert links["compare"] == ["Comparison in MLflow"]
+    assert links["validate"] == ["Data Docs"]
+    assert links["train"] == links["promote"] == ["Version in MLflow"]

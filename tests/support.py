@@ -1,0 +1,147 @@
+"""What the tests share: servers on loopback that are ended afterwards, small nights, a workbench.
+
+The environment of the person who runs the tests is kept out: no setting of theirs reaches a test.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import httpx
+
+ROOT = Path(__file__).parents[1]
+SALT = "a salt for the tests only"
+CHURN_VARIABLES = [name for name in os.environ if name.startswith("CHURN_")]
+for name in [*CHURN_VARIABLES, "MLFLOW_TRACKING_URI", "AWS_PROFILE"]:
+    os.environ.pop(name, None)
+os.environ["CHURN_BUCKET_SALT"] = SALT
+os.environ["CHURN_CONTAINER_ENGINE"] = "none"
+os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
+os.environ["GX_ANALYTICS_ENABLED"] = "false"
+sys.path[:0] = [str(ROOT / "plugins"), str(ROOT / "dags")]
+
+from churn.contract import BANK_CHURN  # noqa: E402 -- after the environment is set
+from churn.night import Workbench  # noqa: E402
+from churn.sample import Night, make_night  # noqa: E402
+from churn.settings import Settings  # noqa: E402
+
+
+@dataclass(frozen=True)
+class S3:
+    """A running S3 API with one bucket."""
+
+    endpoint: str
+    bucket: str
+    key: str
+    secret: str
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            "AWS_ACCESS_KEY_ID": self.key,
+            "AWS_SECRET_ACCESS_KEY": self.secret,
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "MLFLOW_S3_ENDPOINT_URL": self.endpoint,
+        }
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def running(
+    command: list[str], ready: Callable[[], bool], log: Path, env: dict[str, str] | None = None
+) -> Iterator[None]:
+    """A server process in a session of its own, waited for, and ended."""
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            command,
+            env=os.environ | (env or {}),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            cwd=log.parent,
+        )
+    try:
+        deadline = time.monotonic() + 90
+        while not ready():
+            assert process.poll() is None, f"{command[0]} ended: {log.read_text()[-2000:]}"
+            assert time.monotonic() < deadline, f"{command[0]} is not ready: {log.read_text()[-2000:]}"
+            time.sleep(0.1)
+        yield
+    finally:
+        os.killpg(process.pid, 15)
+        process.wait(20)
+
+
+def answers(url: str) -> Callable[[], bool]:
+    def ask() -> bool:
+        try:
+            return httpx.get(url, timeout=2).status_code < 500
+        except httpx.TransportError:
+            return False
+
+    return ask
+
+
+@contextmanager
+def mlflow_server(folder: Path, backend: str, artifacts: str, env: dict[str, str] | None = None) -> Iterator[str]:
+    port = free_port()
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--backend-store-uri",
+        backend,
+        "--artifacts-destination",
+        artifacts,
+    ]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    env = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true", **(env or {})}
+    url = f"http://127.0.0.1:{port}"
+    with running(command, answers(f"{url}/health"), folder / "mlflow.log", env):
+        yield url
+
+
+def make_bench(folder: Path, mlflow_url: str, **changes: object) -> Workbench:
+    name = folder.name
+    settings = Settings(
+        data_root=str(folder / "data"),
+        ledger_url=f"sqlite:///{folder}/ledger.db",
+        mlflow_tracking_uri=mlflow_url,
+        model_name=name,
+        experiment=name,
+        cv_folds=2,
+        min_training_rows=100,
+    )
+    return Workbench.open(settings.model_copy(update=changes))
+
+
+def land_night(bench: Workbench, number: int, name: str | None = None, **changes: object) -> None:
+    """Land one of three small nights: the second brings the customers that the first hardly has."""
+    shares = {1: 0.01, 2: 0.6, 3: 0.3}
+    night = Night(rows=5000, first_customer=number * 100_000, seed=number, older_share=shares[number])
+    land_text(bench, make_night(bench.contract, replace(night, **changes)), name or f"night-{number}.csv")
+
+
+def land_text(bench: Workbench, text: str | bytes, name: str = "batch.csv") -> None:
+    with bench.storage.writing(f"landing/{name}") as stream:
+        stream.write(text if isinstance(text, bytes) else text.encode())
+
+
+def small_file(rows: int = 400, **changes: object) -> str:
+    """A clean file of the bank contract."""
+    return make_night(BANK_CHURN, replace(Night(rows=rows, first_customer=1, seed=7), **changes))
