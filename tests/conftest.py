@@ -50,7 +50,8 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
     import boto3
 
     folder = tmp_path_factory.mktemp("s3")
-    ports = {name: free_port() for name in ("master.port", "volume.port", "filer.port", "s3.port")}
+    # Each port has a second one, 10,000 higher, for gRPC.
+    ports = {name: free_port(below=50_000) for name in ("master.port", "volume.port", "filer.port", "s3.port")}
     found = S3(f"http://127.0.0.1:{ports['s3.port']}", "churn", "test-key", "test-secret-key")
     identity = {
         "name": "test",
@@ -65,6 +66,8 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
         f"-s3.config={folder}/s3.json",
         f"-dir={folder}",
         "-ip=127.0.0.1",
+        "-ip.bind=127.0.0.1",
+        "-master.telemetry=false",
     ]
     command += [f"-{name}={port}" for name, port in ports.items()] + ["-volume.max=20", "-master.volumeSizeLimitMB=64"]
     client = boto3.client(

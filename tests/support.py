@@ -54,10 +54,13 @@ class S3:
         }
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_port(below: int = 65_536) -> int:
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+        if port < below:
+            return port
 
 
 @contextmanager
@@ -82,8 +85,13 @@ def running(
             time.sleep(0.1)
         yield
     finally:
-        os.killpg(process.pid, 15)
-        process.wait(20)
+        if process.poll() is None:
+            os.killpg(process.pid, 15)
+            try:
+                process.wait(5)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, 9)
+                process.wait(5)
 
 
 def answers(url: str) -> Callable[[], bool]:

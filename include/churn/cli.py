@@ -299,3 +299,7 @@ def _print_status(found: dict[str, Any]) -> None:
         console.print(f"{service['name']}: {'healthy' if service['healthy'] else 'down'} {service['url'] or ''}")
     for problem in found["problems"]:
         console.print(f"Problem: {problem}", style="red", markup=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -14,6 +14,7 @@ from typing import IO, Any
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
+from botocore.exceptions import BotoCoreError
 
 from churn.errors import Outage
 
@@ -136,9 +137,9 @@ class Storage:
     def _explained(self, act: str, name: str) -> Iterator[None]:
         try:
             yield
-        except OSError as error:
+        except (OSError, BotoCoreError) as error:  # S3 not reached is no OSError
             raise StorageError(
-                f"Cannot {act} {self.url(name)}: {error.strerror or type(error).__name__}. "
+                f"Cannot {act} {self.url(name)}: {getattr(error, 'strerror', None) or type(error).__name__}. "
                 "Check CHURN_DATA_ROOT, its permissions and that the store is up; nothing was lost, run the step again."
             ) from error
 

@@ -1,0 +1,155 @@
+"""`make run` for real: the sample's nights through a running Airflow, over REST, in a copy of the checkout."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from support import ROOT, free_port
+
+PARTS = ["include", "dags", "plugins", "data/sample", "pyproject.toml", "requirements-serving.lock"]
+KEPT_OUT = ("CHURN_", "AIRFLOW", "MLFLOW")
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A copy of the project with ports of its own, and what its commands see."""
+
+    folder: Path
+    environment: dict[str, str]
+
+    def churn(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "churn.cli", *arguments]
+        return subprocess.run(
+            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=500, check=False
+        )
+
+    @property
+    def airflow(self) -> str:
+        return f"http://127.0.0.1:{self.environment['CHURN_AIRFLOW_PORT']}"
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
+    folder = tmp_path_factory.mktemp("checkout")
+    for part in PARTS:
+        source, target = ROOT / part, folder / part
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, target)
+    (folder / "var").mkdir()
+    if (ROOT / "var/serving").is_dir():  # the serving environment is made once for all
+        (folder / "var/serving").symlink_to(ROOT / "var/serving")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(KEPT_OUT)}
+    ours = {
+        "PYTHONPATH": str(folder / "include"),
+        "CHURN_AIRFLOW_PORT": str(free_port()),
+        "CHURN_MLFLOW_PORT": str(free_port()),
+        "CHURN_CONTAINER_ENGINE": "none",
+    }
+    found = Checkout(folder, kept | ours)
+    yield found
+    found.churn("embedded", "stop")
+
+
+@pytest.fixture(scope="module")
+def first_run(checkout: Checkout) -> subprocess.CompletedProcess[str]:
+    return checkout.churn("embedded", "run")
+
+
+def log_in(checkout: Checkout, first_run: subprocess.CompletedProcess[str]) -> dict[str, str]:
+    """With the user and password that the summary names."""
+    user, password = re.findall(r"user (\S+), password (\S+)", first_run.stdout)[0]
+    answer = httpx.post(f"{checkout.airflow}/auth/token", json={"username": user, "password": password})
+    return {"Authorization": f"Bearer {answer.json()['access_token']}"}
+
+
+def test_the_first_call_runs_two_nights_and_promotes_twice(first_run: subprocess.CompletedProcess[str]) -> None:
+    """Exit 0; each task with its time; both verdicts with their numbers; production, image, links, password."""
+    said = first_run.stdout
+    assert first_run.returncode == 0, said + first_run.stderr
+    assert said.index("PROMOTE NO_CHAMPION") < said.index("PROMOTE SUPERIOR")
+    assert re.search(r"train: done after \d+\.\d s", said)
+    assert re.search(r"ROC AUC .* \+0\.\d{4} to \+0\.\d{4}", said)
+    assert "set aside" in said
+    assert "In production: version 2" in said
+    assert "not built: no container engine" in said
+    assert re.search(r"/#/experiments/\d+/runs/[0-9a-f]{32}\?workflowType=machine_learning", said)
+    assert re.search(r"user admin, password \S{12,}", said)
+
+
+def test_the_next_call_reuses_the_services_and_holds_more_of_the_same(
+    checkout: Checkout, first_run: subprocess.CompletedProcess[str]
+) -> None:
+    """A hold is a success; after the third night the sample has no more, and that is said."""
+    third = checkout.churn("embedded", "run")
+    assert third.returncode == 0, third.stdout + third.stderr
+    assert "HOLD NOT_SUPERIOR" in third.stdout
+    assert "running" in third.stdout.splitlines()[0]
+    fourth = checkout.churn("embedded", "run")
+    assert fourth.returncode == 0
+    assert "All 3 nights of the sample have been run" in fourth.stdout
+
+
+def test_status_and_history_agree(checkout: Checkout, first_run: subprocess.CompletedProcess[str]) -> None:
+    """Registry, ledger and image agree, and every service is healthy."""
+    status = json.loads(checkout.churn("status", "--json").stdout)
+    assert status["problems"] == []
+    assert status["in_production"]["version"] == 2
+    assert all(service["healthy"] for service in status["services"])
+    history = json.loads(checkout.churn("history", "--json").stdout)
+    assert [row["version"] for row in history] == [2, 1]
+
+
+def test_data_docs_are_behind_the_login(checkout: Checkout, first_run: subprocess.CompletedProcess[str]) -> None:
+    """Anonymous 401; with a token the batch's page; an unknown batch 404; nothing outside the docs."""
+    batch = json.loads(checkout.churn("batches", "--json").stdout)[0]["batch"]
+    page = f"{checkout.airflow}/churn-review/docs/{batch}/index.html"
+    assert httpx.get(page).status_code == 401
+    bearer = log_in(checkout, first_run)
+    answer = httpx.get(page, headers=bearer)
+    assert answer.status_code == 200
+    assert "text/html" in answer.headers["content-type"]
+    assert httpx.get(page.replace(batch, "0" * 64), headers=bearer).status_code == 404
+    assert httpx.get(page.replace("index.html", "..%2f..%2fledger.db"), headers=bearer).status_code == 404
+
+
+def test_the_comparison_links_to_the_run(checkout: Checkout, first_run: subprocess.CompletedProcess[str]) -> None:
+    """The task's link in Airflow is the comparison that the summary names."""
+    bearer = log_in(checkout, first_run)
+    run = re.findall(r"/runs/(night-2__\S+)", first_run.stdout)[0]
+    path = f"{checkout.airflow}/api/v2/dags/churn_retraining/dagRuns/{run}/taskInstances/compare/links"
+    links = httpx.get(path, headers=bearer).json()["extra_links"]
+    assert links["Comparison in MLflow"] in first_run.stdout
+
+
+def test_no_secret_and_no_customer_is_in_a_log(checkout: Checkout, first_run: subprocess.CompletedProcess[str]) -> None:
+    """Logs of tasks and services hold neither the salt nor a row's value."""
+    salt = (checkout.folder / "var/secrets/churn_bucket_salt").read_text()
+    customer = (checkout.folder / "data/sample/night-1.csv").read_text().splitlines()[1].split(",")[1]
+    logs = [file for place in ("var/log", "var/airflow/logs") for file in (checkout.folder / place).rglob("*.log")]
+    text = "".join(file.read_text(errors="replace") for file in logs)
+    assert len(logs) > 10
+    assert salt not in text
+    assert customer not in text
+    assert "Atlantis" not in text
+
+
+def test_stop_leaves_no_process(checkout: Checkout, first_run: subprocess.CompletedProcess[str]) -> None:
+    """After `make stop` nothing of this checkout runs."""
+    assert checkout.churn("embedded", "stop").returncode == 0
+    left = [process for process in psutil.process_iter(["cmdline", "cwd"]) if str(checkout.folder) in str(process.info)]
+    assert left == []
