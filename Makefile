@@ -70,6 +70,7 @@ sample: .venv/run ## Make the files of data/sample anew.
 
 .venv/made: | $(UV)
 	@$(PYTHON) -c '$(IN_RANGE)' || { echo "Python 3.11, 3.12 or 3.13 is needed, and $(PYTHON) is none. Install one, or name it: make run PYTHON=/path/to/python3.12"; exit 1; }
+	@echo "Setting up .venv from the locks; this happens once and takes a minute or two."
 	@$(UV) venv --quiet --clear --python $(PYTHON) .venv
 	@touch $@
 

@@ -49,7 +49,7 @@ def churn_image_build() -> None:
 
         with core_step() as (bench, _):
             version = int(get_current_context()["params"]["version"])
-            lead_to(bench.tracking.version_link(version))
+            lead_to(VersionLink(), bench.tracking.version_link(version))
             return asdict(night.build_image(bench, version))
 
     @task(execution_timeout=timedelta(minutes=30))

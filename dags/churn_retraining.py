@@ -84,7 +84,7 @@ def churn_retraining() -> None:
 
         get_current_context()["batch_label"] = batch[:12]
         with core_step() as (bench, request):
-            lead_to(night.docs_link(bench, batch))
+            lead_to(DataDocsLink(), night.docs_link(bench, batch))
             return night.counts(night.validate(bench, request, batch))
 
     @task(execution_timeout=timedelta(hours=3), trigger_rule="all_done")
@@ -93,7 +93,7 @@ def churn_retraining() -> None:
 
         with core_step() as (bench, request):
             challenger = night.train(bench, request)
-            lead_to(bench.tracking.version_link(challenger.version))
+            lead_to(VersionLink(), bench.tracking.version_link(challenger.version))
             return asdict(challenger)
 
     @task(execution_timeout=timedelta(hours=1))
@@ -103,17 +103,16 @@ def churn_retraining() -> None:
 
         with core_step() as (bench, request):
             decision = night.compare(bench, request, Challenger(**challenger))
-            lead_to(bench.tracking.run_link(decision.run_id))
-            return {"verdict": decision.verdict, "code": decision.code, "run_id": decision.run_id}
+            lead_to(ComparisonLink(), bench.tracking.run_link(decision.run_id))
+            return {"challenger": decision.challenger, "verdict": decision.verdict, "code": decision.code}
 
     @task(execution_timeout=timedelta(minutes=15))
-    def promote() -> int:
+    def promote(decision: dict[str, Any]) -> int:
         from churn import night
 
         with core_step() as (bench, request):
-            version = night.promote(bench, request.night)
-            lead_to(bench.tracking.version_link(version))
-            return version
+            lead_to(VersionLink(), bench.tracking.version_link(decision["challenger"]))
+            return night.promote(bench, request.night)
 
     @task(execution_timeout=timedelta(minutes=10), trigger_rule="all_done")
     def close() -> str:
@@ -133,9 +132,9 @@ def churn_retraining() -> None:
     judged = validate.expand(batch=arrive())
     challenger = train()
     decision = compare(challenger)
-    promoted = promote()
+    promoted = promote(decision)
     judged >> challenger
-    decision >> promoted >> [build_image, close()]
+    promoted >> [build_image, close()]
     judged.operator.operator_extra_links = (DataDocsLink(),)
     challenger.operator.operator_extra_links = (VersionLink(),)
     decision.operator.operator_extra_links = (ComparisonLink(),)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import get_current_context
+from airflow.sdk import BaseOperatorLink, get_current_context
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 if TYPE_CHECKING:
@@ -22,8 +22,6 @@ TASK_DEFAULTS: dict[str, Any] = {
     "retry_exponential_backoff": True,
     "max_retry_delay": timedelta(minutes=5),
 }
-LINK = "churn_link"
-"""XCom key of the page that a task leads to."""
 
 
 @contextmanager
@@ -44,9 +42,12 @@ def core_step() -> Iterator[tuple[Workbench, Request]]:
         raise AirflowFailException(str(error)) from error
 
 
-def lead_to(url: str) -> None:
-    """Remember the page that this task's link opens."""
-    get_current_context()["ti"].xcom_push(LINK, url)
+def lead_to(link: BaseOperatorLink, url: str) -> None:
+    """Remember the page that a link of this task opens.
+
+    Airflow looks for a link under its XCom key; for a mapped task nobody else would put it there.
+    """
+    get_current_context()["ti"].xcom_push(link.xcom_key, url)
 
 
 def _open_workbench() -> Workbench:

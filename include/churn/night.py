@@ -203,6 +203,7 @@ def compare(bench: Workbench, request: Request, challenger: Challenger) -> Decis
         run_id=run_id,
         decided_at=datetime.now(UTC),
     )
+    log.info("%s (%s): %s", record.verdict, record.code, record.sentence)
     return bench.ledger.add_decision(record)
 
 

@@ -43,7 +43,7 @@ def render_night(summary: NightSummary, contract: Contract) -> RenderableType:
     else:
         parts.append("[red]No verdict was recorded.[/red]")
     parts.append(_production(summary.promotion, summary.image))
-    return Panel(Group(*parts), title=f"night {escape(summary.night)}", title_align="left")
+    return Panel(Group(*parts), title=escape(summary.night), title_align="left")
 
 
 def render_links(links: dict[str, str]) -> str:

@@ -16,7 +16,7 @@ class _ResultLink(BaseOperatorLink):
     """The page that the task remembered; none if it ended before it knew one."""
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002 -- Airflow's signature
-        return XCom.get_value(key="churn_link", ti_key=ti_key) or ""
+        return XCom.get_value(key=self.xcom_key, ti_key=ti_key) or ""
 
 
 class ComparisonLink(_ResultLink):

@@ -117,9 +117,12 @@ def test_status_and_history_agree(checkout: Checkout, first_run: subprocess.Comp
 def test_data_docs_are_behind_the_login(checkout: Checkout, first_run: subprocess.CompletedProcess[str]) -> None:
     """Anonymous 401; with a token the batch's page; an unknown batch 404; nothing outside the docs."""
     batch = json.loads(checkout.churn("batches", "--json").stdout)[0]["batch"]
-    page = f"{checkout.airflow}/churn-review/docs/{batch}/index.html"
-    assert httpx.get(page).status_code == 401
     bearer = log_in(checkout, first_run)
+    run = re.findall(r"/runs/(night-1__\S+)", first_run.stdout)[0]
+    path = f"{checkout.airflow}/api/v2/dags/churn_retraining/dagRuns/{run}/taskInstances/validate/links?map_index=0"
+    page = httpx.get(path, headers=bearer).json()["extra_links"]["Data Docs"]
+    assert batch in page
+    assert httpx.get(page).status_code == 401
     answer = httpx.get(page, headers=bearer)
     assert answer.status_code == 200
     assert "text/html" in answer.headers["content-type"]

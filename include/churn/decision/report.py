@@ -42,7 +42,7 @@ def log_comparison(
     """
     client = tracking.client
     with tracking.explained("log the comparison"):
-        parent = tracking.run(night, "night", f"night {night}").info.run_id
+        parent = tracking.run(night, "night", night).info.run_id
         challenger = tracking.run(night, "challenger", "challenger", parent=parent).info.run_id
         _log(
             tracking,

@@ -97,6 +97,9 @@ def _judge(
     storage.write_table(accepted(batch.batch), good)
     aside = quarantine.set_aside(storage, batch.batch, judged)
     ledger.judge_batch(batch.batch, night, "accepted", (judged.num_rows, good.num_rows, aside))
+    log.info(
+        "Batch %s: %d rows arrived, %d accepted, %d set aside.", batch.batch[:12], judged.num_rows, good.num_rows, aside
+    )
 
 
 def _validate(

@@ -85,7 +85,7 @@ def train_challenger(
         TrackingUnreachable: MLflow is away; nothing is registered, run it again.
     """
     with tracking.explained("find the night's runs"):
-        parent = tracking.run(night, "night", f"night {night}")
+        parent = tracking.run(night, "night", night)
         run = tracking.run(night, "challenger", "challenger", parent=parent.info.run_id)
         known = tracking.version_of_run(run.info.run_id)
         if known:

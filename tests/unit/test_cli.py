@@ -1,0 +1,189 @@
+"""The command line: complete help, JSON that parses, files that land whole, errors of one line."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.core import TyperGroup
+from typer.testing import CliRunner, Result
+
+from churn import cli
+from churn.foundation.ledger import open_ledger
+from churn.settings import Settings, environment_name
+from support import ROOT, free_port, small_file
+
+Invoke = Callable[..., Result]
+
+
+def commands(group: TyperGroup, path: str = "churn") -> Iterator[tuple[str, Any]]:
+    for name, command in group.commands.items():
+        yield f"{path} {name}", command
+        if isinstance(command, TyperGroup):
+            yield from commands(command, f"{path} {name}")
+
+
+COMMANDS = dict(commands(typer.main.get_command(cli.app)))
+
+
+@pytest.fixture
+def churn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Invoke:
+    """Call `churn`, with a data root and a ledger of the test's own and an MLflow that is away."""
+    monkeypatch.setenv("CHURN_LEDGER_URL", f"sqlite:///{tmp_path}/ledger.db")
+    monkeypatch.setenv("CHURN_DATA_ROOT", str(tmp_path / "data"))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setattr(cli, "VAR", tmp_path / "var")
+    return lambda *arguments: CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def customers(tmp_path: Path) -> Path:
+    file = tmp_path / "customers.csv"
+    file.write_text(small_file(30))
+    return file
+
+
+def landed(tmp_path: Path) -> dict[str, str]:
+    return {file.name: file.read_text() for file in (tmp_path / "data/landing").iterdir()}
+
+
+def is_one_line(result: Result) -> bool:
+    """Exit status 1, one line on standard error, nothing else and no traceback."""
+    return (
+        result.exit_code == 1
+        and result.stdout == ""
+        and result.stderr.count("\n") == 1
+        and "Traceback" not in result.output
+        and isinstance(result.exception, SystemExit)
+    )
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_and_option_has_help(name: str) -> None:
+    """Nobody has to read the code to know what a command, an option or an argument means."""
+    command = COMMANDS[name]
+    assert command.help
+    assert [parameter.name for parameter in command.params if not getattr(parameter, "help", None)] == []
+
+
+@pytest.mark.parametrize("name", [name for name, command in COMMANDS.items() if not isinstance(command, TyperGroup)])
+def test_every_command_stands_in_the_readme(name: str) -> None:
+    """A command that exists is documented."""
+    assert re.search(rf"{name}(?![\w-])", (ROOT / "README.md").read_text())
+
+
+@pytest.mark.parametrize("name", ["batches", "history", "settings"])
+def test_a_listing_is_json_on_request(churn: Invoke, name: str) -> None:
+    """`--json` prints JSON and nothing else, also when there is nothing to list."""
+    result = churn(name, "--json")
+    assert result.exit_code == 0, result.output
+    rows = json.loads(result.stdout)
+    expected = [environment_name(field) for field in Settings.model_fields] if name == "settings" else []
+    assert [row["name"] for row in rows] == expected
+
+
+def test_what_arrived_and_what_was_promoted_is_listed(
+    churn: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Long values and times survive as JSON, and the tables say the same."""
+    from datetime import UTC, datetime
+
+    ledger = open_ledger(f"sqlite:///{tmp_path}/ledger.db")
+    ledger.add_batch("ab" * 32, "a [name] with brackets.csv", 123, datetime(2026, 1, 2, 3, tzinfo=UTC))
+    ledger.promote("churn", 1, None, "promotion", "night 1", "a reason that is " + "long " * 60)
+    (batch,) = json.loads(churn("batches", "--json").stdout)
+    assert (batch["batch"], batch["name"], batch["state"]) == ("ab" * 32, "a [name] with brackets.csv", "arrived")
+    (promotion,) = json.loads(churn("history", "--json").stdout)
+    assert (promotion["version"], promotion["reason"].count("long")) == (1, 60)
+    assert datetime.fromisoformat(promotion["promoted_at"]).tzinfo
+    assert json.loads(churn("batches", "--state", "accepted", "--json").stdout) == []
+    assert json.loads(churn("history", "--at", "2020-01-01", "--json").stdout) == []
+    assert churn("batches").exit_code == churn("history").exit_code == 0
+    assert "night 1" in churn("history").stdout
+
+
+def test_status_says_that_mlflow_is_away(churn: Invoke) -> None:
+    """Whether registry and ledger agree cannot be known then: a problem, in JSON, and exit status 1."""
+    result = churn("status", "--json")
+    assert result.exit_code == 1
+    found = json.loads(result.stdout)
+    assert found["in_production"] is None
+    assert len(found["problems"]) == 1
+    assert "MLflow" in found["problems"][0]
+
+
+def test_the_salt_is_never_printed(churn: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`churn settings` hides it, as a table and as JSON."""
+    salt = "a salt that must not be seen"
+    monkeypatch.setenv("CHURN_BUCKET_SALT", salt)
+    assert salt not in churn("settings").output + churn("settings", "--json").output
+
+
+def test_a_file_lands_complete(churn: Invoke, customers: Path, tmp_path: Path) -> None:
+    """The same bytes under the same name, and no unfinished file beside it."""
+    result = churn("land", customers)
+    assert result.exit_code == 0, result.output
+    assert landed(tmp_path) == {"customers.csv": customers.read_text()}
+    assert f"{tmp_path}/data/landing/customers.csv" in result.stdout
+
+
+def test_one_night_of_a_file_lands_with_the_header(churn: Invoke, customers: Path, tmp_path: Path) -> None:
+    """Night 2 of 3 is the middle third, in the file's own order."""
+    assert churn("land", customers, "--nights", 3, "--night", 2).exit_code == 0
+    (text,) = landed(tmp_path).values()
+    header, *rows = customers.read_text().splitlines()
+    assert text.splitlines() == [header, *rows[10:20]]
+
+
+def test_a_night_that_there_is_not_is_an_error(churn: Invoke, customers: Path, tmp_path: Path) -> None:
+    """The error says how many there are, and nothing lands."""
+    result = churn("land", customers, "--nights", 3, "--night", 4)
+    assert is_one_line(result), result.output
+    assert "--night 4: there are 3 nights" in result.stderr
+    assert not (tmp_path / "data/landing").exists()
+
+
+def test_a_file_that_there_is_not_is_an_error(churn: Invoke, tmp_path: Path) -> None:
+    """The error names the file and what to do."""
+    result = churn("land", tmp_path / "missing.csv")
+    assert is_one_line(result), result.output
+    assert "missing.csv: No such file or directory" in result.stderr
+
+
+def test_the_shipped_policy_is_accepted(churn: Invoke) -> None:
+    """`churn policy` prints what the policy says, as JSON."""
+    result = churn("policy")
+    assert result.exit_code == 0, result.output
+    assert set(json.loads(result.stdout)) == {"first_champion", "comparison", "superiority"}
+
+
+def test_a_broken_policy_is_named(churn: Invoke, tmp_path: Path) -> None:
+    """A misspelt key is an error with its full name, and so is the one that it leaves missing."""
+    broken = tmp_path / "policy.yaml"
+    broken.write_text((ROOT / "include/churn/promotion_policy.yaml").read_text().replace("nights:", "nihgts:"))
+    result = churn("policy", broken)
+    assert is_one_line(result), result.output
+    for said in ("policy.yaml", "superiority.nihgts", "superiority.nights"):
+        assert said in result.stderr
+
+
+@pytest.mark.parametrize("command", ["batches", "run", "status", "settings"])
+def test_a_bad_setting_is_one_line(churn: Invoke, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    """Name, value and what is allowed; no traceback."""
+    monkeypatch.setenv("CHURN_AIRFLOW_PORT", "abc")
+    result = churn(command)
+    assert is_one_line(result), result.output
+    assert "CHURN_AIRFLOW_PORT='abc'" in result.stderr
+    assert "valid integer" in result.stderr
+
+
+def test_nothing_to_do_is_no_error(churn: Invoke) -> None:
+    """`churn run` on an empty landing zone says so and ends with 0."""
+    result = churn("run")
+    assert result.exit_code == 0, result.output
+    assert "Nothing new arrived" in result.stdout
