@@ -10,8 +10,10 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pandas as pd
 
@@ -109,7 +111,9 @@ def judge(batch: str, frames: dict[str, tuple[pd.DataFrame, list[Any]]], docs: P
             f"Batch {batch[:12]}: the validation covers {len(results)} of {expected} expectations. "
             "Nothing of the batch is accepted; check the suite and run the night again."
         )
-    return Judgement([_named(result) for result in results if not result.success or _raised(result)], expected)
+    verdict = Judgement([_named(result) for result in results if not result.success or _raised(result)], expected)
+    _write_index(batch, verdict, docs)
+    return verdict
 
 
 def _context(docs: Path) -> Any:
@@ -157,6 +161,22 @@ def _run_checkpoints(context: Any, batch: str, frames: dict[str, tuple[pd.DataFr
         for run in outcome.run_results.values():
             results.extend(run.results)
     return results
+
+
+def _write_index(batch: str, verdict: Judgement, docs: Path) -> None:
+    """A first page that needs no script: GX's own lists its pages only with scripts from a content network."""
+    pages = sorted(page.relative_to(docs).as_posix() for page in docs.glob("validations/**/*.html"))
+    items = "".join(f'<li><a href="{quote(page)}">{escape(page.split("/")[1])}</a></li>' for page in pages)
+    failed = "".join(f"<li>{escape(name)}</li>" for name in verdict.failures)
+    said = (
+        f"{len(verdict.failures)} of {verdict.expectations} expectations failed"
+        if failed
+        else f"all {verdict.expectations} expectations hold"
+    )
+    (docs / "index.html").write_text(
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Batch {batch[:12]}</title>'
+        f"<h1>Batch {batch[:12]}: {said}</h1><ul>{failed}</ul><p>Validation results:</p><ul>{items}</ul></html>"
+    )
 
 
 def _raised(result: Any) -> bool:
