@@ -14,7 +14,7 @@ from airflow.sdk import BaseOperatorLink, get_current_context
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 if TYPE_CHECKING:
-    from churn.night import Request, Workbench
+    from churn.workbench import Request, Workbench
 
 TASK_DEFAULTS: dict[str, Any] = {
     "retries": 2,
@@ -52,8 +52,8 @@ def lead_to(link: BaseOperatorLink, url: str) -> None:
 
 def _open_workbench() -> Workbench:
     """Open the core's clients; S3 credentials come from an Airflow connection if a setting names one."""
-    from churn.night import Workbench
     from churn.settings import Settings
+    from churn.workbench import Workbench
 
     settings = Settings.load()
     filesystem = None
@@ -65,8 +65,8 @@ def _open_workbench() -> Workbench:
 
 
 def _request() -> Request:
-    from churn.night import Request
     from churn.settings import Settings
+    from churn.workbench import Request
 
     context = get_current_context()
     run, params = context["dag_run"], context["params"]

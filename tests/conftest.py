@@ -10,7 +10,7 @@ import pytest
 
 from churn.foundation.ledger import Ledger, open_ledger
 from churn.foundation.storage import Storage
-from churn.night import Workbench
+from churn.workbench import Workbench
 from support import S3, free_port, make_bench, mlflow_server, running
 
 

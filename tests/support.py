@@ -29,9 +29,9 @@ os.environ["GX_ANALYTICS_ENABLED"] = "false"
 sys.path[:0] = [str(ROOT / "plugins"), str(ROOT / "dags")]
 
 from churn.contract import BANK_CHURN  # noqa: E402 -- after the environment is set
-from churn.night import Workbench  # noqa: E402
 from churn.sample import Night, make_night  # noqa: E402
 from churn.settings import Settings  # noqa: E402
+from churn.workbench import Workbench  # noqa: E402
 
 
 @dataclass(frozen=True)

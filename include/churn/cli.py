@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.table import Table
 
 from churn.errors import ChurnError, NothingToDo
-from churn.night import Request, Workbench
 from churn.settings import HOME, VAR, Settings, environment_name
+from churn.workbench import Request, Workbench
 
 P = ParamSpec("P")
 app = typer.Typer(
@@ -44,7 +44,7 @@ def explained(command: Callable[P, None]) -> Callable[P, None]:
         except NothingToDo as nothing:
             console.print(str(nothing), markup=False)
         except ChurnError as error:
-            Console(stderr=True, highlight=False).print(f"Error: {error}", style="red", markup=False)
+            Console(stderr=True, highlight=False).print(f"Error: {error}", style="red", markup=False, soft_wrap=True)
             raise typer.Exit(1) from error
 
     return wrapper
@@ -63,7 +63,7 @@ def sample(folder: Annotated[Path, typer.Option(help="Where the files go.")] = H
 @app.command()
 @explained
 def land(
-    file: Path,
+    file: Annotated[Path, typer.Argument(help="A CSV file of the contract's columns.")],
     nights: Nights = 1,
     night: Annotated[int, typer.Option(min=1, help="Which of the nightly files to land.")] = 1,
 ) -> None:

@@ -1,8 +1,7 @@
 """Starts, watches and stops the local Airflow and MLflow of `make run`.
 
-Every service leads a session of its own, and all of them inherit one random mark in their
-environment. `stop` therefore finds what was started by three independent traces (recorded process,
-session, mark): a killed parent, a child that moved to init or a reused process id does not fool it.
+Everything listens on loopback only, keeps its log under `var/log`, and belongs to one run that
+`embedded_processes` can find again and end.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ import fcntl
 import json
 import os
 import secrets
-import signal
 import socket
 import subprocess
 import sys
@@ -20,7 +18,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -30,45 +28,16 @@ import httpx
 import psutil
 
 from churn.airflow_api import AirflowApi, AirflowUnreachable
-from churn.errors import ChurnError
-from churn.settings import HOME, VAR, Settings
+from churn.embedded_processes import MARK, EmbeddedError, Place, Run, Service, end, lives
+from churn.settings import Settings
 
 HOST = "127.0.0.1"
 USER = "admin"
-MARK = "EMBEDDED_RUN"
 MLFLOW = "mlflow"
 API_SERVER = "api-server"
 COMPONENTS = {"scheduler": "scheduler", "dag-processor": "dag_processor", "triggerer": "triggerer"}
 """Services without a port of their own, and what Airflow's health report calls them."""
 START_SECONDS = 180.0
-GRACE_SECONDS = 6.0
-KILL_ROUNDS = 5
-
-
-class EmbeddedError(ChurnError):
-    """A local service cannot be started or stopped; the message says which, why, and what to do."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where the local services read DAGs and plugins from, and keep what they write."""
-
-    home: Path = HOME
-    var: Path = VAR
-
-    @property
-    def secrets(self) -> Path:
-        """Files that only this user can read."""
-        return self.var / "secrets"
-
-    @property
-    def state(self) -> Path:
-        """What is running, for the next command."""
-        return self.var / "embedded.json"
-
-    def log(self, service: str) -> Path:
-        """The log of one service; the log of its run before this one lies beside it."""
-        return self.var / "log" / f"{service}.log"
 
 
 @dataclass(frozen=True)
@@ -79,37 +48,6 @@ class ServiceStatus:
     pid: int | None
     url: str | None
     healthy: bool
-
-
-@dataclass(frozen=True)
-class _Service:
-    name: str
-    pid: int
-    created: float
-
-
-@dataclass
-class _Run:
-    """What `start` started; written down after every process, so that a killed `start` can be cleaned up."""
-
-    airflow_port: int
-    mlflow_port: int
-    mark: str = field(default_factory=lambda: secrets.token_hex(16))
-    started: float = field(default_factory=time.time)
-    services: list[_Service] = field(default_factory=list)
-
-    @classmethod
-    def read(cls, place: Place) -> _Run | None:
-        try:
-            stored = json.loads(place.state.read_text())
-        except FileNotFoundError:
-            return None
-        return cls(**{**stored, "services": [_Service(**service) for service in stored["services"]]})
-
-    def write(self, place: Place) -> None:
-        new = place.state.with_suffix(".new")
-        new.write_text(json.dumps(asdict(self), indent=1))
-        new.replace(place.state)
 
 
 CHECKOUT = Place()
@@ -123,7 +61,7 @@ def start(settings: Settings, say: Callable[[str], None], place: Place = CHECKOU
     """
     ensure_secrets(place)
     with _alone(place):
-        run = _Run.read(place)
+        run = Run.read(place)
         if run is not None:
             sick = [status.name for status in _observe(run) if not status.healthy]
             moved = (run.airflow_port, run.mlflow_port) != (settings.airflow_port, settings.mlflow_port)
@@ -132,15 +70,15 @@ def start(settings: Settings, say: Callable[[str], None], place: Place = CHECKOU
                 return
             why = "The ports have changed" if moved else f"Not healthy: {', '.join(sick)}"
             say(f"{why}. Stopping what is left of the earlier start, and starting again.")
-            _end(run, place)
+            end(run, place)
         _refuse_busy_port("MLflow", settings.mlflow_port, "CHURN_MLFLOW_PORT")
         _refuse_busy_port("Airflow", settings.airflow_port, "CHURN_AIRFLOW_PORT")
-        run = _Run(settings.airflow_port, settings.mlflow_port)
+        run = Run(settings.airflow_port, settings.mlflow_port)
         run.write(place)
         try:
             _bring_up(run, place, say)
         except BaseException:  # Ctrl-C too: nothing is left running
-            _end(run, place)
+            end(run, place)
             raise
 
 
@@ -149,13 +87,13 @@ def stop(place: Place = CHECKOUT) -> int:
     if not place.state.exists():
         return 0
     with _alone(place):
-        run = _Run.read(place)
-        return 0 if run is None else _end(run, place)
+        run = Run.read(place)
+        return 0 if run is None else end(run, place)
 
 
 def status(place: Place = CHECKOUT) -> list[ServiceStatus]:
     """Each service as it is now; an empty list when nothing was started."""
-    run = _Run.read(place)
+    run = Run.read(place)
     return [] if run is None else _observe(run)
 
 
@@ -180,7 +118,7 @@ def wait_for_dags(settings: Settings, dag_ids: Iterable[str], timeout: float = 9
     Raises:
         EmbeddedError: a DAG file cannot be read, or a DAG did not appear in time.
     """
-    run = _Run.read(place)
+    run = Run.read(place)
     if run is None:
         raise EmbeddedError("Airflow is not running. Start it with `churn embedded start`.")
     since = datetime.fromtimestamp(run.started, UTC)
@@ -223,7 +161,7 @@ def ensure_secrets(place: Place = CHECKOUT) -> None:
         new.unlink()
 
 
-def _bring_up(run: _Run, place: Place, say: Callable[[str], None]) -> None:
+def _bring_up(run: Run, place: Place, say: Callable[[str], None]) -> None:
     began = time.monotonic()
     deadline = began + START_SECONDS
     for folder in ("log", "airflow", "mlflow"):
@@ -245,7 +183,7 @@ def _bring_up(run: _Run, place: Place, say: Callable[[str], None]) -> None:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        run.services.append(_Service(name, started[name].pid, psutil.Process(started[name].pid).create_time()))
+        run.services.append(Service(name, started[name].pid, psutil.Process(started[name].pid).create_time()))
         run.write(place)
 
     def wait_until(ready: Callable[[], bool], what: str) -> None:
@@ -280,7 +218,7 @@ def _bring_up(run: _Run, place: Place, say: Callable[[str], None]) -> None:
     say(f"Airflow and MLflow are healthy after {time.monotonic() - began:.0f} s.")
 
 
-def _mlflow_arguments(run: _Run, place: Place) -> list[str]:
+def _mlflow_arguments(run: Run, place: Place) -> list[str]:
     folder = place.var / "mlflow"
     hosts = f"{HOST}:{run.mlflow_port},localhost:{run.mlflow_port}"
     options = {
@@ -294,7 +232,7 @@ def _mlflow_arguments(run: _Run, place: Place) -> list[str]:
     return ["server", *(word for option in options.items() for word in option)]
 
 
-def _environment(run: _Run, place: Place) -> dict[str, str]:
+def _environment(run: Run, place: Place) -> dict[str, str]:
     """What the services inherit: the caller's environment, and what makes them local, quiet and quick."""
     inherited = {
         key: value for key, value in os.environ.items() if key not in {"PYTHONDONTWRITEBYTECODE", "AIRFLOW_CONFIG"}
@@ -373,8 +311,8 @@ def _get(url: str) -> dict[str, Any] | None:
     return None
 
 
-def _observe(run: _Run) -> list[ServiceStatus]:
-    alive = {service.name: service.pid for service in run.services if _lives(service)}
+def _observe(run: Run) -> list[ServiceStatus]:
+    alive = {service.name: service.pid for service in run.services if lives(service)}
     urls = {MLFLOW: f"http://{HOST}:{run.mlflow_port}", API_SERVER: f"http://{HOST}:{run.airflow_port}"}
     report = _get(f"{urls[API_SERVER]}/api/v2/monitor/health") if API_SERVER in alive else None
     healthy = {
@@ -388,59 +326,6 @@ def _observe(run: _Run) -> list[ServiceStatus]:
         fresh = beat is not None and datetime.fromisoformat(beat).timestamp() >= run.started
         healthy[service] = service in alive and fresh and told.get("status") == "healthy"
     return [ServiceStatus(name, alive.get(name), urls.get(name), well) for name, well in healthy.items()]
-
-
-def _end(run: _Run, place: Place) -> int:
-    """SIGTERM, a grace period, then SIGKILL until nothing is left."""
-    ended: set[int] = set()
-    for signum, seconds in [(signal.SIGTERM, GRACE_SECONDS), *[(signal.SIGKILL, 2.0)] * KILL_ROUNDS]:
-        left = _members(run)
-        if not left:
-            break
-        for process in left:
-            ended.add(process.pid)
-            with suppress(psutil.NoSuchProcess):
-                process.send_signal(signum)
-        deadline = time.monotonic() + seconds
-        while any(map(_breathes, left)) and time.monotonic() < deadline:
-            time.sleep(0.05)
-    if left := _members(run):
-        pids = ", ".join(str(process.pid) for process in left)
-        raise EmbeddedError(f"Processes {pids} do not end, not even by SIGKILL. Try `churn embedded stop` again.")
-    for service in run.services:
-        with suppress(ChildProcessError):
-            os.waitpid(service.pid, os.WNOHANG)  # started by this very process: leave no zombie
-    place.state.unlink(missing_ok=True)
-    return len(ended)
-
-
-def _members(run: _Run) -> list[psutil.Process]:
-    """Every living process of a run, found by record, session, mark and descent."""
-    rebooted = psutil.boot_time() > run.started + 1
-    # A session's id is not given away while one member lives, so a leader that is gone proves nothing against it.
-    sessions = {s.pid for s in run.services if not rebooted and (_lives(s) or not psutil.pid_exists(s.pid))}
-    found: dict[int, psutil.Process] = {}
-    for process in psutil.process_iter():
-        # Processes of others do not show their environment, and processes end while one looks.
-        with suppress(psutil.Error, OSError):
-            if os.getsid(process.pid) in sessions or process.environ().get(MARK) == run.mark:
-                found |= {child.pid: child for child in [process, *process.children(recursive=True)]}
-    found.pop(os.getpid(), None)
-    return [process for process in found.values() if _breathes(process)]
-
-
-def _lives(service: _Service) -> bool:
-    """Whether the process still is the one that was started, and not another with its id."""
-    with suppress(psutil.Error):
-        process = psutil.Process(service.pid)
-        return abs(process.create_time() - service.created) < 1 and _breathes(process)
-    return False
-
-
-def _breathes(process: psutil.Process) -> bool:
-    with suppress(psutil.Error):
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    return False
 
 
 @contextmanager

@@ -16,10 +16,11 @@ from churn.airflow_api import AirflowApi, TaskState
 from churn.errors import ChurnError
 from churn.foundation.ledger import Ledger
 from churn.intake.arrival import land_file
-from churn.night import Workbench, find_disagreements, summarise
+from churn.night import find_disagreements, summarise
 from churn.sample import cut_into_nights
 from churn.settings import HOME, VAR, Settings
 from churn.summary import render_links, render_night
+from churn.workbench import Workbench
 
 SAMPLE = HOME / "data" / "sample"
 FIRST_TIME = 2

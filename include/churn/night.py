@@ -7,100 +7,22 @@ imported by the step that needs them: each Airflow task is a process of its own 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from churn.contract import Contract
 from churn.errors import ChurnError, NothingToDo
-from churn.foundation.ledger import Batch, DecisionRecord, ImageRecord, Ledger, Snapshot, open_ledger
-from churn.foundation.storage import Storage
-from churn.settings import HOME, VAR, Settings, git_commit
+from churn.foundation.ledger import Batch, DecisionRecord, ImageRecord, Ledger, Snapshot
+from churn.settings import git_commit
+from churn.workbench import Request, Workbench
 
 if TYPE_CHECKING:
-    from churn.foundation.tracking import Tracking
     from churn.intake.arrival import Arrivals
-    from churn.learning.snapshot import Sampling
     from churn.learning.training import Challenger
-    from churn.release.image import BuiltImage, ImageSpec
+    from churn.release.image import BuiltImage
     from churn.release.verify import Verification
     from churn.summary import NightSummary
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Request:
-    """How a night is asked for, by the schedule or by a person; `link` leads back to the asking."""
-
-    night: str
-    retrain: bool = False
-    dry_run: bool = False
-    note: str | None = None
-    link: str | None = None
-
-
-@dataclass(frozen=True)
-class Workbench:
-    """The settings, and the clients that the steps are handed."""
-
-    settings: Settings
-    storage: Storage
-    ledger: Ledger
-
-    @classmethod
-    def open(cls, settings: Settings | None = None, fs: Any = None) -> Workbench:
-        """Open storage and ledger.
-
-        Args:
-            settings: by default those of the environment.
-            fs: a filesystem with credentials for the data root; by default made from the environment.
-        """
-        settings = settings or Settings.load()
-        return cls(settings, Storage.open(settings.data_root, fs), open_ledger(settings.ledger_url))
-
-    @property
-    def contract(self) -> Contract:
-        """The data contract that the settings name."""
-        contract: Contract = self.settings.contract
-        return contract
-
-    @cached_property
-    def tracking(self) -> Tracking:
-        """MLflow."""
-        from churn.foundation.tracking import Tracking
-
-        return Tracking(
-            self.settings.mlflow_tracking_uri,
-            self.settings.mlflow_ui,
-            self.settings.experiment,
-            self.settings.model_name,
-        )
-
-    @cached_property
-    def sampling(self) -> Sampling:
-        """What sorts customers into buckets."""
-        from churn.learning.snapshot import Sampling
-
-        return Sampling(self.settings.bucket_salt.get_secret_value().encode(), self.settings.duckdb_memory_limit)
-
-    @cached_property
-    def image_spec(self) -> ImageSpec:
-        """How a serving image is built."""
-        from churn.release.image import ImageSpec
-
-        return ImageSpec(
-            repository=self.settings.image_repository,
-            base_image=self.settings.base_image,
-            engine=self.settings.container_engine,
-            network=self.settings.build_network,
-            ca_bundle=self.settings.build_ca_bundle,
-            pip_conf=self.settings.build_pip_conf,
-            lock=HOME / "requirements-serving.lock",
-            environments=VAR / "serving",
-            git_commit=git_commit(),
-        )
 
 
 def arrive(bench: Workbench, request: Request) -> Arrivals:

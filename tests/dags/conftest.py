@@ -21,8 +21,8 @@ os.environ |= {
     "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
 }
 
-from churn.night import Workbench  # noqa: E402
 from churn.settings import Settings  # noqa: E402
+from churn.workbench import Workbench  # noqa: E402
 
 
 @pytest.fixture(scope="session")

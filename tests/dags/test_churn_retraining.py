@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from churn.night import Workbench, find_disagreements
+from churn.night import find_disagreements
+from churn.workbench import Workbench
 from support import ROOT, land_night, land_text
 
 

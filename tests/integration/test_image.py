@@ -12,10 +12,10 @@ import pytest
 from docker.errors import DockerException, ImageNotFound
 
 from churn import night
-from churn.night import Request, Workbench
 from churn.release import image, serving
 from churn.release.image import BuiltImage, EngineFailed, ImageSpec
 from churn.release.verify import ModelMismatch, verify
+from churn.workbench import Request, Workbench
 from support import ROOT, land_night, make_bench
 
 BASE = os.environ.get("TEST_BASE_IMAGE", f"python:{serving.PYTHON}-slim")

@@ -18,9 +18,9 @@ from churn.foundation.tracking import TrackingUnreachable
 from churn.intake.acceptance import BatchRejected
 from churn.learning.snapshot import Sampling
 from churn.learning.training import NotEnoughRows
-from churn.night import Request, Workbench
 from churn.release import registry
 from churn.release.registry import ChampionDisagreement
+from churn.workbench import Request, Workbench
 from support import land_night, land_text, make_bench, mlflow_server, small_file
 
 

@@ -11,7 +11,8 @@ import pytest
 from churn import night
 from churn.foundation.storage import Storage, StorageError
 from churn.intake.acceptance import BatchRejected
-from churn.night import Request, Workbench, find_disagreements
+from churn.night import find_disagreements
+from churn.workbench import Request, Workbench
 from support import S3, land_night, land_text, make_bench, mlflow_server
 
 
