@@ -127,6 +127,7 @@ def churn_retraining() -> None:
         trigger_run_id="image-of-version-{{ ti.xcom_pull(task_ids='promote') }}",
         conf={"version": "{{ ti.xcom_pull(task_ids='promote') }}"},
         reset_dag_run=True,
+        execution_timeout=timedelta(minutes=5),
     )
 
     judged = validate.expand(batch=arrive())

@@ -31,6 +31,8 @@ sys.path[:0] = [str(ROOT / "plugins"), str(ROOT / "dags")]
 from churn.contract import BANK_CHURN  # noqa: E402 -- after the environment is set
 from churn.sample import Night, make_night  # noqa: E402
 from churn.settings import Settings  # noqa: E402
+
+Settings.model_config["env_file"] = None
 from churn.workbench import Workbench  # noqa: E402
 
 

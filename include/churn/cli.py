@@ -52,12 +52,28 @@ def explained(command: Callable[P, None]) -> Callable[P, None]:
 
 @app.command()
 @explained
-def sample(folder: Annotated[Path, typer.Option(help="Where the files go.")] = HOME / "data" / "sample") -> None:
-    """Make the sample: a few nights of synthetic customers, of the contract's schema, always the same."""
-    from churn.sample import write_sample
+def sample(
+    folder: Annotated[Path, typer.Option(help="Where the files of the sample go.")] = HOME / "data" / "sample",
+    file: Annotated[Path | None, typer.Option(help="Make this one file instead, as the options below say.")] = None,
+    rows: Annotated[int, typer.Option(min=1, help="Rows of the file.")] = 5000,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same file.")] = 1,
+    older_share: Annotated[float, typer.Option(min=0, max=1, help="Drift: share of customers of 45 and older.")] = 0.2,
+    faults: Annotated[int, typer.Option(min=0, help="Rows with a planted fault.")] = 0,
+) -> None:
+    """Make the sample: three nights of synthetic customers, always the same; or one file of your choice."""
+    from churn.sample import Night, make_night, write_sample
 
-    for file in write_sample(Settings.load().contract, folder):
-        console.print(f"{file} ({file.stat().st_size / 1024:.0f} KiB)")
+    contract = Settings.load().contract
+    if file is None:
+        made = write_sample(contract, folder)
+    else:
+        night = Night(
+            rows, first_customer=10_000_000 + seed * 1_000_000, seed=seed, older_share=older_share, faults=faults
+        )
+        file.write_text(make_night(contract, night))
+        made = [file]
+    for one in made:
+        console.print(f"{one} ({one.stat().st_size / 1024:.0f} KiB)", soft_wrap=True)
 
 
 @app.command()

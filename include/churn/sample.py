@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import cycle, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -69,9 +69,10 @@ def make_night(contract: Contract, night: Night) -> str:
     frame = _draw(contract, night, rng)
     frame[contract.target.name] = (rng.random(night.rows) < _churn_probability(frame, contract)).astype("int64")
     lines = frame.to_csv(index=False, lineterminator="\n").splitlines()
-    for line, fault in zip(
-        sorted(rng.choice(np.arange(1, len(lines)), night.faults, replace=False)), _faults(contract), strict=False
-    ):
+    if night.faults > night.rows:
+        raise ChurnError(f"{night.faults} faults do not fit into {night.rows} rows. Ask for fewer.")
+    faulty = sorted(rng.choice(np.arange(1, len(lines)), night.faults, replace=False))
+    for line, fault in zip(faulty, cycle(_faults(contract)), strict=False):
         lines[line] = fault(lines[line].split(","), contract)
     return "\n".join(lines) + "\n"
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 from zoneinfo import ZoneInfo
 
+from dotenv import dotenv_values
 from pydantic import Field, ImportString, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy.engine import make_url
@@ -127,7 +128,9 @@ class Settings(BaseSettings):
             SettingsError: names every bad setting, its value and what is allowed.
         """
         known = {environment_name(name) for name in cls.model_fields}
-        unknown = sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known)
+        file = cls.model_config.get("env_file")
+        given = {*os.environ, *(dotenv_values(str(file)) if file else {})}
+        unknown = sorted(name for name in given if name.startswith(PREFIX) and name not in known)
         if unknown:
             raise SettingsError(
                 f"Unknown setting {', '.join(unknown)}. `churn settings` lists the settings that exist."
@@ -212,11 +215,13 @@ def environment_name(field: str) -> str:
 
 def git_commit() -> str | None:
     """The commit of the checkout that runs, or None outside a checkout."""
-    import git
-
     try:
+        import git  # fails where there is no git executable
+
         return git.Repo(HOME).head.commit.hexsha
-    except (git.InvalidGitRepositoryError, git.NoSuchPathError, ValueError):
+    except (ImportError, ValueError):
+        return None
+    except (git.InvalidGitRepositoryError, git.NoSuchPathError):
         return None
 
 

@@ -45,7 +45,7 @@ def test_every_task_has_retries_and_a_time_limit(dag_bag: object, name: str) -> 
     for task in dag.tasks:
         assert task.retries >= 1, task.task_id
         assert task.retry_exponential_backoff, task.task_id
-        assert task.execution_timeout or task.task_id == "build_image", task.task_id
+        assert task.execution_timeout, task.task_id
 
 
 def test_the_schedule_is_a_setting_and_misses_no_tick_on_unpausing(dag_bag: object) -> None:

@@ -16,6 +16,7 @@ from churn.foundation.examples import example_rows, model_input
 from churn.foundation.ledger import Ledger, PromotionConflict
 from churn.foundation.tracking import TrackingUnreachable
 from churn.intake.acceptance import BatchRejected
+from churn.learning import training
 from churn.learning.snapshot import Sampling
 from churn.learning.training import NotEnoughRows
 from churn.release import registry
@@ -118,6 +119,24 @@ def test_every_step_run_again_changes_nothing(two_nights: Workbench) -> None:
     assert len(bench.ledger.promotions(bench.settings.model_name)) == 2
     query = "tags.`churn.night` = 'night 2'"
     assert len(bench.tracking.client.search_runs([bench.tracking.experiment_id], query)) == 3
+
+
+def test_killed_between_model_and_registration_one_version_comes_out(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The retry finds the same run and registers one version."""
+    land_night(bench, 1)
+    request = Request("night 1")
+    for batch in night.arrive(bench, request).batches:
+        night.validate(bench, request, batch.batch)
+    with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
+        killed.setattr(training, "_register", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+        night.train(bench, request)
+    challenger = night.train(bench, request)
+    assert night.train(bench, request) == challenger
+    assert stages(bench) == {1: "None"}
+    runs = bench.tracking.client.search_runs([bench.tracking.experiment_id], "tags.`churn.role` = 'challenger'")
+    assert [run.info.run_id for run in runs] == [challenger.run_id]
 
 
 def test_training_twice_gives_the_same_model(bench: Workbench) -> None:
@@ -253,16 +272,14 @@ def test_a_crash_between_commit_and_mirror_is_mended(two_nights: Workbench, monk
 def test_a_hand_moved_alias_is_never_overwritten(two_nights: Workbench) -> None:
     """A champion that the ledger does not know stops the night and says how to mend it."""
     bench = two_nights
-    bench.tracking.client.delete_registered_model_alias(bench.settings.model_name, "champion")
-    challenger = None
-    bench.tracking.client.set_registered_model_alias(bench.settings.model_name, "champion", "1")
     run(bench, "night 2")
-    bench.tracking.client.set_registered_model_alias(bench.settings.model_name, "champion", "1")
     challenger = night.train(bench, Request("night 3", retrain=True))
-    bench.tracking.client.set_registered_model_alias(bench.settings.model_name, "champion", str(challenger.version))
-    with pytest.raises(ChampionDisagreement, match="registry says champion"):
-        night.compare(bench, Request("night 3"), challenger)
-    assert night.find_disagreements(bench)
+    for moved in ("1", str(challenger.version)):  # back to the previous version, or on to an untried one
+        bench.tracking.client.set_registered_model_alias(bench.settings.model_name, "champion", moved)
+        with pytest.raises(ChampionDisagreement, match="registry says champion"):
+            night.compare(bench, Request("night 3"), challenger)
+        assert registry.registry_champion(bench.tracking) == int(moved)
+        assert night.find_disagreements(bench)
 
 
 def test_a_promotion_that_came_too_late_is_a_conflict(two_nights: Workbench) -> None:
@@ -288,7 +305,7 @@ def test_mirroring_twice_writes_nothing_the_second_time(two_nights: Workbench, m
         "update_model_version",
     ):
         monkeypatch.setattr(type(bench.tracking.client), name, lambda *a, name=name, **k: writes.append(name))
-    registry.mirror(bench.ledger.in_production(bench.settings.model_name), bench.tracking)  # type: ignore[arg-type]
+    registry.mirror(bench.ledger.in_production(bench.settings.model_name), bench.ledger, bench.tracking)  # type: ignore[arg-type]
     assert writes == []
 
 

@@ -47,6 +47,7 @@ ENVIRONMENTS = [
 """What the locks are for: the Pythons of requires-python on Linux and macOS."""
 
 IMPORT_NAMES = {
+    "python-dotenv": "dotenv",
     "apache-airflow": "airflow.sdk",
     "apache-airflow-providers-amazon": "airflow.providers.amazon",
     "apache-airflow-providers-standard": "airflow.providers.standard",

@@ -37,6 +37,16 @@ def test_a_misspelt_setting_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None
         Settings.load()
 
 
+def test_a_misspelt_setting_in_the_env_file_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The file is read like the environment: what it sets counts, what nobody knows is refused."""
+    (tmp_path / ".env").write_text("CHURN_SEED=7\n")
+    monkeypatch.setitem(Settings.model_config, "env_file", tmp_path / ".env")
+    assert Settings.load().seed == 7
+    (tmp_path / ".env").write_text("CHURN_SEDE=7\n")
+    with pytest.raises(SettingsError, match="CHURN_SEDE"):
+        Settings.load()
+
+
 def test_the_salt_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither a bad salt nor a good one appears in an error or a print."""
     monkeypatch.setenv("CHURN_BUCKET_SALT", "tooshort")

@@ -89,7 +89,7 @@ class DecisionRecord:
 
 @dataclass(frozen=True)
 class Promotion:
-    """From `promoted_at` on `version` is in production (None: nothing is)."""
+    """From `promoted_at` on `version` is in production (None: nothing is); the registry knows it from `mirrored_at` on."""
 
     model: str
     sequence: int
@@ -99,6 +99,7 @@ class Promotion:
     night: str
     reason: str
     promoted_at: datetime
+    mirrored_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -314,6 +315,16 @@ class Ledger:
             if not inserted.rowcount:
                 raise PromotionConflict(_conflict(model, version, expected, "another version, a moment ago"))
             return row
+
+    def mark_mirrored(self, promotion: Promotion) -> None:
+        """Remember that the registry has taken a promotion over."""
+        with self._transaction() as connection:
+            connection.execute(
+                promotions.update()
+                .where(promotions.c.model == promotion.model, promotions.c.sequence == promotion.sequence)
+                .where(promotions.c.mirrored_at.is_(None))
+                .values(mirrored_at=datetime.now(UTC))
+            )
 
     # Images -------------------------------------------------------------------------------------
 

@@ -121,6 +121,7 @@ promotions = Table(
     Column("night", Text, nullable=False),
     Column("reason", Text, nullable=False),
     Column("promoted_at", Moment, nullable=False, index=True),
+    Column("mirrored_at", Moment, doc="the registry has taken it over; null: not yet"),
     CheckConstraint("kind IN ('promotion', 'take_back')", name="kind"),
     UniqueConstraint("model", "night", "kind"),
 )

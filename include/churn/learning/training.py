@@ -186,6 +186,7 @@ def _log_training(
                 "folds": spec.folds,
                 "seed": spec.seed,
             }
+            | {name: value for name, value in model.get_params().items() if isinstance(value, int | float | str)}
         )
         schema = pd.DataFrame({name: [] for name in [*contract.feature_names, contract.target.name]})
         mlflow.log_input(

@@ -27,7 +27,7 @@ _MARK = "\n\n---\n"
 
 
 class ChampionDisagreement(ChurnError):  # noqa: N818 -- it says what is the matter
-    """Registry and ledger name different champions, and no half-done mirror explains it."""
+    """Registry and ledger name different champions, although the registry had taken the promotion over."""
 
 
 def find_champion(ledger: Ledger, tracking: Tracking) -> int | None:
@@ -43,11 +43,11 @@ def find_champion(ledger: Ledger, tracking: Tracking) -> int | None:
     promotion = ledger.in_production(tracking.model)
     expected = promotion.version if promotion else None
     found = registry_champion(tracking)
-    if found == expected:
+    if promotion and promotion.mirrored_at is None:
+        log.warning("The registry has not taken over promotion %d yet: mirroring it.", promotion.sequence)
+        mirror(promotion, ledger, tracking)
         return expected
-    if promotion and found == promotion.previous:
-        log.warning("The registry has not seen promotion %d yet: mirroring it.", promotion.sequence)
-        mirror(promotion, tracking)
+    if found == expected:
         return expected
     raise ChampionDisagreement(
         f"The registry says champion of {tracking.model} is {_version(found)}, the ledger says {_version(expected)}. "
@@ -80,7 +80,7 @@ def promote(decision: DecisionRecord, ledger: Ledger, tracking: Tracking) -> Pro
     promotion = ledger.promote(
         decision.model, decision.challenger, decision.champion, "promotion", decision.night, decision.sentence
     )
-    mirror(ledger.in_production(decision.model) or promotion, tracking)
+    mirror(ledger.in_production(decision.model) or promotion, ledger, tracking)
     return promotion
 
 
@@ -95,16 +95,16 @@ def take_back(version: int, reason: str, ledger: Ledger, tracking: Tracking) -> 
     """
     current = ledger.in_production(tracking.model)
     if current and current.kind == "take_back" and current.previous == version:
-        mirror(current, tracking)
+        mirror(current, ledger, tracking)
         return current
     if current is None or current.version != version:
         return None
     row = ledger.promote(tracking.model, current.previous, version, "take_back", current.night, reason)
-    mirror(row, tracking)
+    mirror(row, ledger, tracking)
     return row
 
 
-def mirror(promotion: Promotion, tracking: Tracking) -> None:
+def mirror(promotion: Promotion, ledger: Ledger, tracking: Tracking) -> None:
     """Bring the registry to a promotion: stages, tags, description, `previous`, and `champion` last.
 
     Every step looks before it writes; done twice, the second does nothing.
@@ -130,6 +130,7 @@ def mirror(promotion: Promotion, tracking: Tracking) -> None:
                 client.delete_registered_model_alias(model, CHAMPION)
         elif aliases.get(CHAMPION) != promotion.version:
             client.set_registered_model_alias(model, CHAMPION, str(promotion.version))
+    ledger.mark_mirrored(promotion)
 
 
 def _describe(version: ModelVersion, promotion: Promotion, tracking: Tracking) -> None:

@@ -53,6 +53,7 @@ def upgrade() -> None:
         sa.Column("night", sa.Text(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("promoted_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("mirrored_at", sa.DateTime(timezone=True), nullable=True),
         sa.CheckConstraint("kind IN ('promotion', 'take_back')", name=op.f("ck_promotions_kind")),
         sa.PrimaryKeyConstraint("model", "sequence", name=op.f("pk_promotions")),
         sa.UniqueConstraint("model", "night", "kind", name=op.f("uq_promotions_model_night_kind")),

@@ -33,10 +33,9 @@ from churn.main_job import IMAGE_BUILD, RETRAINING
 from churn.sample import Night
 from churn.settings import Settings
 from churn.workbench import Workbench
-from churn.workbench import Workbench
 from support import ROOT, free_port, make_night, mlflow_server  # the caller's settings are kept out
 
-ROUNDS = 1
+ROUNDS = 3
 ROWS = 10_000
 NIGHT_TIMEOUT = 180
 NIGHTS = {
