@@ -23,7 +23,7 @@ run: .venv/run ## Set up, start the services, run the next nights (DATA=file.csv
 	@$(CHURN) embedded run $(if $(DATA),--data "$(DATA)") $(if $(NIGHTS),--nights $(NIGHTS))
 
 test: .venv/dev ## Run every test.
-	@.venv/bin/python -m pytest $(ARGS)
+	@.venv/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 status: .venv/run ## What is in production, and what runs.
 	@$(CHURN) status

@@ -26,6 +26,7 @@ os.environ["CHURN_BUCKET_SALT"] = SALT
 os.environ["CHURN_CONTAINER_ENGINE"] = "none"
 os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
 os.environ["GX_ANALYTICS_ENABLED"] = "false"
+os.environ["OMP_NUM_THREADS"] = "1"  # small fits beside servers: more threads would only wait for each other
 sys.path[:0] = [str(ROOT / "plugins"), str(ROOT / "dags")]
 
 from churn.contract import BANK_CHURN  # noqa: E402 -- after the environment is set

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
@@ -280,6 +281,7 @@ def embedded_stop() -> None:
 
 def main() -> None:
     """Entry point: logging to standard error, then the command."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait leave the cores to others
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
     for noisy in ("alembic", "httpx", "great_expectations", "mlflow", "botocore"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -40,6 +40,9 @@ def model_input(contract: Contract, frame: pd.DataFrame) -> pd.DataFrame:
         column.name: frame[column.name].astype("float64" if column.numeric else "object")
         for column in contract.features
     }
+    for column in contract.features:
+        if column.nullable and not column.numeric:  # one way to be absent: None, not NaN among texts
+            columns[column.name] = columns[column.name].where(columns[column.name].notna(), None)
     return pd.DataFrame(columns)
 
 
