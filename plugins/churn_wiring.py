@@ -14,6 +14,9 @@ from airflow.sdk import BaseOperatorLink, get_current_context
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+    from churn.settings import Settings
     from churn.workbench import Request, Workbench
 
 TASK_DEFAULTS: dict[str, Any] = {
@@ -50,18 +53,21 @@ def lead_to(link: BaseOperatorLink, url: str) -> None:
     get_current_context()["ti"].xcom_push(link.xcom_key, url)
 
 
+def open_filesystem(settings: Settings) -> AbstractFileSystem | None:
+    """The data root's filesystem with the credentials of the Airflow connection that a setting names, if one does."""
+    if settings.aws_conn_id is None:
+        return None
+    from airflow.providers.amazon.aws.fs.s3 import get_fs
+
+    return get_fs(settings.aws_conn_id)
+
+
 def _open_workbench() -> Workbench:
-    """Open the core's clients; S3 credentials come from an Airflow connection if a setting names one."""
     from churn.settings import Settings
     from churn.workbench import Workbench
 
     settings = Settings.load()
-    filesystem = None
-    if settings.aws_conn_id:
-        from airflow.providers.amazon.aws.fs.s3 import get_fs
-
-        filesystem = get_fs(settings.aws_conn_id)
-    return Workbench.open(settings, filesystem)
+    return Workbench.open(settings, open_filesystem(settings))
 
 
 def _request() -> Request:

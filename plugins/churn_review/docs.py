@@ -9,6 +9,8 @@ from airflow.api_fastapi.core_api.security import requires_access_dag
 from fastapi import Depends, FastAPI, HTTPException
 from fastapi.responses import Response
 
+from churn_wiring import open_filesystem
+
 app = FastAPI(title="Churn review", docs_url=None, redoc_url=None, openapi_url=None)
 _BATCH = re.compile(r"[0-9a-f]{64}")
 
@@ -21,7 +23,8 @@ def data_docs(batch: str, page: str) -> Response:
 
     if not _BATCH.fullmatch(batch) or ".." in page.split("/"):
         raise HTTPException(404, "There is no such batch.")
-    storage = Storage.open(Settings.load().data_root)
+    settings = Settings.load()
+    storage = Storage.open(settings.data_root, open_filesystem(settings))
     name = f"{DOCS}/{batch}/{page or 'index.html'}"
     try:
         if not storage.exists(name):

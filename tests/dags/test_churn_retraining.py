@@ -5,8 +5,10 @@ import json
 import pytest
 
 from churn.night import find_disagreements
+from churn.settings import Settings
 from churn.workbench import Workbench
-from support import ROOT, land_night, land_text
+from churn_wiring import open_filesystem
+from support import ROOT, S3, land_night, land_text
 
 
 def run_dag(dag_bag: object, name: str, conf: dict | None = None) -> object:
@@ -143,3 +145,22 @@ def test_a_served_model_that_differs_loses_its_promotion(
     assert (last.version, last.previous, last.kind) == (1, 2, "take_back")
     assert bench.ledger.image(bench.settings.model_name, 2).state == "mismatch"
     assert find_disagreements(bench) == []
+
+
+def test_a_night_with_the_credentials_of_an_airflow_connection(
+    dag_bag: object, dag_bench: Workbench, s3: S3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The data root on S3, its keys only in a connection: landed, accepted and promoted there."""
+    extra = {"endpoint_url": s3.endpoint, "region_name": "us-east-1"}
+    connection = {"conn_type": "aws", "login": s3.key, "password": s3.secret, "extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_CHURN_DATA", json.dumps(connection))
+    monkeypatch.setenv("CHURN_AWS_CONN_ID", "churn_data")
+    monkeypatch.setenv("CHURN_DATA_ROOT", f"s3://{s3.bucket}/{dag_bench.settings.model_name}")
+    settings = Settings.load()
+    on_s3 = Workbench.open(settings, open_filesystem(settings))
+    land_night(on_s3, 1)
+    assert run_dag(dag_bag, "churn_retraining").state == "success"
+    (batch,) = dag_bench.ledger.batches()
+    assert batch.state == "accepted"
+    assert on_s3.storage.exists(f"accepted/{batch.batch}.parquet")
+    assert dag_bench.ledger.in_production(settings.model_name).version == 1

@@ -139,16 +139,46 @@ def test_the_comparison_links_to_the_run(checkout: Checkout, first_run: subproce
     assert links["Comparison in MLflow"] in first_run.stdout
 
 
-def test_no_secret_and_no_customer_is_in_a_log(checkout: Checkout, first_run: subprocess.CompletedProcess[str]) -> None:
-    """Logs of tasks and services hold neither the salt nor a row's value."""
+@pytest.mark.browser
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no chromium on the PATH")
+def test_the_links_open_the_right_pages(checkout: Checkout, first_run: subprocess.CompletedProcess[str]) -> None:
+    """In a browser: MLflow shows the decision first, in the mode with metrics; Airflow shows the night after the login."""
+    from playwright.sync_api import sync_playwright
+
+    quiet = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync", "--disable-background-networking"]
+    comparison = re.findall(r"Comparison in MLflow: (\S+)", first_run.stdout)[-1]
+    night = re.findall(r"DAG run: (\S+)", first_run.stdout)[-1]
+    user, password = re.findall(r"user (\S+), password (\S+)", first_run.stdout)[0]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=quiet)
+        page = browser.new_page()
+        page.goto(comparison)
+        page.get_by_text("Version 2 beats champion 1").first.wait_for()
+        page.get_by_text("Model metrics").first.wait_for()
+        assert page.get_by_text("champion v1").count()
+        page.goto(night)
+        page.fill("input[name=username]", user)
+        page.fill("input[name=password]", password)
+        page.keyboard.press("Enter")
+        page.get_by_text("churn_retraining").first.wait_for()
+        page.goto(f"{night}/tasks/compare/details")
+        page.get_by_text("Comparison in MLflow").first.wait_for()
+        browser.close()
+
+
+def test_no_secret_and_no_customer_leaves_the_data_root(
+    checkout: Checkout, first_run: subprocess.CompletedProcess[str]
+) -> None:
+    """Logs, Airflow's and MLflow's databases and artifacts hold neither the salt nor a row's value."""
     salt = (checkout.folder / "var/secrets/churn_bucket_salt").read_text()
     customer = (checkout.folder / "data/sample/night-1.csv").read_text().splitlines()[1].split(",")[1]
-    logs = [file for place in ("var/log", "var/airflow/logs") for file in (checkout.folder / place).rglob("*.log")]
-    text = "".join(file.read_text(errors="replace") for file in logs)
-    assert len(logs) > 10
-    assert salt not in text
-    assert customer not in text
-    assert "Atlantis" not in text
+    places = ("var/log", "var/airflow", "var/mlflow")  # logs, XCom, metadata, artifacts
+    files = [file for place in places for file in (checkout.folder / place).rglob("*") if file.is_file()]
+    assert len(files) > 50
+    for file in files:
+        content = file.read_bytes()
+        for secret in (salt, customer, "Atlantis"):
+            assert secret.encode() not in content, f"{file} holds a value that must not leave the data root"
 
 
 def test_stop_leaves_no_process(checkout: Checkout, first_run: subprocess.CompletedProcess[str]) -> None:
