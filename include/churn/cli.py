@@ -11,14 +11,14 @@ from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, ParamSpec
+from typing import Annotated, Any, Literal, ParamSpec
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from churn.errors import ChurnError, NothingToDo
-from churn.settings import HOME, VAR, Settings, environment_name
+from churn.settings import HOME, VAR, Settings, environment_name, masked
 from churn.workbench import Request, Workbench
 
 P = ParamSpec("P")
@@ -106,7 +106,7 @@ def run(
     from churn.night import run_night, summarise
 
     bench = Workbench.open()
-    request = Request(night or f"cli__{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}", retrain, dry_run, note)
+    request = Request(night or f"cli__{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f}", retrain, dry_run, note)
     try:
         run_night(bench, request)
     finally:
@@ -176,7 +176,9 @@ def history(
 @app.command()
 @explained
 def batches(
-    state: Annotated[str | None, typer.Option(help="Only those that are arrived, accepted or rejected.")] = None,
+    state: Annotated[
+        Literal["arrived", "accepted", "rejected"] | None, typer.Option(help="Only those in this state.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Every file that ever arrived, and what became of it."""
@@ -209,7 +211,7 @@ def settings(as_json: AsJson = False) -> None:
     rows = [
         {
             "name": environment_name(name),
-            "value": str(getattr(values, name)) if name != "contract" else values.contract.name,
+            "value": masked(str(getattr(values, name))) if name != "contract" else values.contract.name,
             "meaning": field.description,
         }
         for name, field in Settings.model_fields.items()
@@ -306,7 +308,11 @@ def _print_status(found: dict[str, Any]) -> None:
         if now and now["version"]
         else "In production: nothing"
     )
-    console.print(f"Its image: {image['state']} - {image['detail']}" if image else "Its image: no state")
+    console.print(
+        f"Its image: {image['detail'] if image['state'] == 'not_built' else image['state'] + ' - ' + image['detail']}"
+        if image
+        else "Its image: no state"
+    )
     console.print(
         f"Last verdict: {last['verdict']} ({last['code']}) in night {last['night']}: {last['sentence']}"
         if last

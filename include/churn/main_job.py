@@ -52,7 +52,9 @@ def run_main_job(console: Console, data: Path | None, nights: int) -> bool:
         ChurnError: the services do not start, or the file cannot be cut.
     """
     embedded.ensure_secrets()
-    bench = Workbench.open(Settings.load())
+    settings = Settings.load()
+    local = {"mlflow_tracking_uri": f"http://{embedded.HOST}:{settings.mlflow_port}"}  # the services use no other
+    bench = Workbench.open(settings.model_copy(update=local))
     upcoming = _upcoming(console, bench.ledger, data, nights)
     start_services(console)
     api = embedded.airflow_api(bench.settings)

@@ -98,6 +98,8 @@ def cut_into_nights(file: Path, nights: int, folder: Path) -> list[Path]:
         data = file.read_bytes()
     except OSError as error:
         raise ChurnError(f"Cannot read {file}: {error.strerror}. Give the path of a CSV file.") from error
+    if nights == 1:
+        return [file]
     header, *rows = data.splitlines(keepends=True) or [b""]
     if len(rows) < nights:
         raise ChurnError(f"{file} has {len(rows)} rows: too few for {nights} nights. Ask for fewer.")

@@ -7,11 +7,13 @@ Precedence: environment, then `.env` in the checkout, then files in `var/secrets
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any, Literal, Self
 from zoneinfo import ZoneInfo
 
+from croniter import croniter  # type: ignore[import-untyped]
 from dotenv import dotenv_values
 from pydantic import Field, ImportString, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -164,6 +166,13 @@ class Settings(BaseSettings):
     def _empty_is_none(cls, value: object) -> object:
         return None if value == "" else value
 
+    @field_validator("schedule")
+    @classmethod
+    def _is_cron(cls, value: str | None) -> str | None:
+        if value is not None and not croniter.is_valid(value):
+            raise ValueError("must be a cron expression, such as 0 2 * * *, or empty")
+        return value
+
     @field_validator("timezone")
     @classmethod
     def _is_timezone(cls, value: str) -> str:
@@ -199,7 +208,7 @@ class Settings(BaseSettings):
     @property
     def mlflow_ui(self) -> str:
         """Base URL of MLflow for links that people open."""
-        return (self.mlflow_ui_url or self.mlflow_tracking_uri).rstrip("/")
+        return re.sub(r"//[^/@]*@", "//", self.mlflow_ui_url or self.mlflow_tracking_uri).rstrip("/")
 
     @property
     def airflow_ui(self) -> str:
@@ -211,6 +220,11 @@ def environment_name(field: str) -> str:
     """The environment variable of a settings field."""
     alias = Settings.model_fields[field].validation_alias
     return alias if isinstance(alias, str) else PREFIX + field.upper()
+
+
+def masked(value: str) -> str:
+    """A value for people, without the user and password of a URL."""
+    return re.sub(r"//[^/@]*@", "//***@", value)
 
 
 def git_commit() -> str | None:
@@ -230,10 +244,10 @@ def _explain(error: Any) -> str:
     name = environment_name(field) if field in Settings.model_fields else field
     if error["type"] == "missing":
         cure = (
-            f"set it, or put it into {SECRETS.relative_to(HOME)}/{name.lower()} (`churn embedded start` makes one)"
+            f"set it, or put it into {SECRETS.relative_to(HOME)}/{name.lower()} (`make run` makes one)"
             if field == "bucket_salt"
             else "set it"
         )
         return f"{name} is missing: {cure}."
-    value = "(hidden)" if field == "bucket_salt" else repr(error["input"])
+    value = "(hidden)" if field == "bucket_salt" else repr(masked(str(error["input"])))
     return f"{name}={value}: {error['msg']}."

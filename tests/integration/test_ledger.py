@@ -129,8 +129,8 @@ def test_snapshots_and_images_can_be_written_again(ledger: Ledger) -> None:
     """The same snapshot is one row; the latest state of an image holds."""
     snapshot = Snapshot("s", 10, 7, 2, ["a"], "salt", "contract", NOW)
     ledger.add_snapshot(snapshot)
-    ledger.add_snapshot(replace(snapshot, made_at=NOW + timedelta(days=1)))
-    assert ledger.snapshot("s") == snapshot
+    ledger.add_snapshot(replace(snapshot, batches=["a", "b"], made_at=NOW + timedelta(days=1)))
+    assert ledger.snapshot("s") == replace(snapshot, batches=["a", "b"])
     image = ImageRecord("churn", 1, "not_built", None, None, 220, 0.0, "no engine", NOW)
     ledger.record_image(image)
     ledger.record_image(replace(image, state="published", max_difference=None))

@@ -171,6 +171,17 @@ def test_nothing_new_is_nothing_to_do(bench: Workbench) -> None:
         run(bench, "night 2")
 
 
+def test_the_same_rows_in_another_file_are_trained_on_once(bench: Workbench) -> None:
+    """Other bytes, the same rows: one more night, and then there is nothing new again."""
+    text = small_file(rows=5000)
+    land_text(bench, text)
+    run(bench, "night 1")
+    land_text(bench, text.replace("\n", "\r\n"))
+    run(bench, "night 2")
+    with pytest.raises(NothingToDo):
+        run(bench, "night 3")
+
+
 def test_a_dry_run_changes_nothing_and_does_not_use_up_the_batch(bench: Workbench) -> None:
     """The decision is shown; the next night trains on the same batch and promotes."""
     land_night(bench, 1)
@@ -319,6 +330,18 @@ def test_a_promotion_is_taken_back_to_its_predecessor(two_nights: Workbench) -> 
     assert stages(bench) == {1: "Production", 2: "Archived"}
     registry.take_back(2, "answers differ", bench.ledger, bench.tracking)
     assert [row.kind for row in bench.ledger.promotions(model)] == ["take_back", "promotion", "promotion"]
+
+
+def test_a_version_that_was_taken_back_never_comes_back(two_nights: Workbench) -> None:
+    """First the second version, then the first: nothing is left, and neither is restored."""
+    bench = two_nights
+    run(bench, "night 2")
+    registry.take_back(2, "answers differ", bench.ledger, bench.tracking)
+    last = registry.take_back(1, "so does this", bench.ledger, bench.tracking)
+    assert last is not None
+    assert (last.version, last.previous) == (None, 1)
+    assert registry.find_champion(bench.ledger, bench.tracking) is None
+    assert bench.tracking.client.get_registered_model(bench.settings.model_name).aliases == {}
 
 
 def test_a_first_champion_that_is_taken_back_leaves_none(bench: Workbench) -> None:

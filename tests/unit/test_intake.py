@@ -209,6 +209,22 @@ def land_text_to(root: Path) -> None:
     land(Storage.open(str(root)), "x")
 
 
+def test_landing_never_replaces_a_file_that_waits(storage: Storage, tmp_path: Path) -> None:
+    """Two files of one name are two files."""
+    for seed in (1, 2):
+        (tmp_path / "day.csv").write_text(small_file(seed=seed))
+        land_file(storage, tmp_path / "day.csv")
+    assert len(storage.landed()) == 2
+
+
+def test_a_data_root_that_cannot_be_is_no_empty_landing(ledger: Ledger) -> None:
+    """A mistyped or unmounted root is an error, never "nothing arrived"."""
+    with pytest.raises(StorageError, match="CHURN_DATA_ROOT"):
+        collect_arrivals(Storage.open("/proc/nowhere"), ledger)
+    with pytest.raises(StorageError, match="CHURN_DATA_ROOT"):
+        Storage.open("nonsense://x")
+
+
 def test_landing_a_missing_file_says_so(storage: Storage, tmp_path: Path) -> None:
     """A path that is no file is an error with the next step."""
     with pytest.raises(ChurnError, match="Cannot read"):

@@ -17,6 +17,7 @@ from support import ROOT, SALT
         ("CHURN_TIMEZONE", "Mars/Olympus", "IANA time zone"),
         ("CHURN_LEDGER_URL", "postgresql://host/db", "postgresql+psycopg2://"),
         ("CHURN_CONTRACT", "churn.contract:Kind", "must name a churn.contract.Contract"),
+        ("CHURN_SCHEDULE", "every day", "cron expression"),
         ("CHURN_CONTAINER_ENGINE", "podman", "'auto', 'required' or 'none'"),
     ],
 )
@@ -56,6 +57,16 @@ def test_the_salt_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "tooshort" not in str(error.value)
     monkeypatch.setenv("CHURN_BUCKET_SALT", SALT)
     assert SALT not in repr(Settings.load())
+
+
+def test_a_password_in_an_address_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither an error nor a link holds the user and password of a URL."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://bob:hunter2@mlflow:5005")
+    assert Settings.load().mlflow_ui == "http://mlflow:5005"
+    monkeypatch.setenv("CHURN_LEDGER_URL", "postgresql://bob:hunter2@host/db")
+    with pytest.raises(SettingsError) as error:
+        Settings.load()
+    assert "hunter2" not in str(error.value)
 
 
 def test_an_empty_schedule_means_by_hand_only(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -189,7 +189,7 @@ def _decide_between(comparison: Comparison, policy: Policy) -> Decision:
             z,
             needed,
             f"The Brier score changes by {brier.value:+.5f} (95 % interval {brier.lower:+.5f} to {brier.upper:+.5f}), "
-            f"which is {z:.2f} standard errors better; {needed:.2f} are needed.",
+            f"which is {abs(z):.2f} standard errors {'better' if z >= 0 else 'worse'}; at least {needed:.2f} better is needed.",
         ),
         Rule(
             "roc_auc_not_worse",

@@ -123,7 +123,12 @@ class Ledger:
     def __init__(self, url: str) -> None:
         parsed = sa.make_url(url)
         if parsed.drivername == "sqlite" and parsed.database:
-            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+            try:
+                Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise LedgerError(
+                    f"The ledger {parsed.database} cannot be made ({error.strerror}). Check CHURN_LEDGER_URL."
+                ) from error
         self._engine = sa.create_engine(parsed, pool_pre_ping=True)
         if parsed.drivername == "sqlite":
             sa.event.listen(self._engine, "connect", _prepare_sqlite)
@@ -237,8 +242,12 @@ class Ledger:
     # Snapshots and decisions --------------------------------------------------------------------
 
     def add_snapshot(self, snapshot: Snapshot) -> None:
-        """Remember a snapshot; the same rows are the same snapshot."""
-        self._add(snapshots, snapshot, ["snapshot"])
+        """Remember a snapshot; the same rows are the same snapshot, whichever batches they came from last."""
+        row = asdict(snapshot)
+        statement = self._insert(snapshots).values(row)
+        update = {"batches": row["batches"]}
+        with self._transaction() as connection:
+            connection.execute(statement.on_conflict_do_update(index_elements=["snapshot"], set_=update))
 
     def snapshot(self, snapshot: str) -> Snapshot | None:
         """The snapshot of this hash."""

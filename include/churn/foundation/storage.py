@@ -56,7 +56,12 @@ class Storage:
             fs: filesystem with credentials of its own, for example from an Airflow connection;
                 by default fsspec makes one from the environment.
         """
-        found, root = fsspec.core.url_to_fs(url)
+        try:
+            found, root = fsspec.core.url_to_fs(url)
+        except (ValueError, ImportError) as error:
+            raise StorageError(
+                f"{url} is no place to keep data: {error}. Set CHURN_DATA_ROOT to a folder or s3://..."
+            ) from error
         return cls(fs or found, root.rstrip("/"))
 
     def path(self, name: str) -> str:
@@ -76,6 +81,7 @@ class Storage:
         """The finished files in landing, in the order of arrival, then name."""
         with self._explained("list", LANDING):
             self.fs.invalidate_cache()
+            self.fs.makedirs(self.path(LANDING), exist_ok=True)  # a root that is not there is no empty landing
             if not self.fs.exists(self.path(LANDING)):
                 return []
             entries = self.fs.ls(self.path(LANDING), detail=True)

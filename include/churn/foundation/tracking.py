@@ -63,8 +63,8 @@ class Tracking:
             yield
         except (MlflowException, RequestException) as error:
             raise TrackingUnreachable(
-                f"MLflow at {self.uri} could not {act} ({_cause(error)}). Nothing was promoted. "
-                "Check that it is up (`churn status`) and MLFLOW_TRACKING_URI, then run the step again."
+                f"MLflow at {self.ui} could not {act} ({_cause(error)}). Nothing was promoted. "
+                "Check that it is up (`make run` starts the local one) and MLFLOW_TRACKING_URI, then run the step again."
             ) from error
 
     @cached_property

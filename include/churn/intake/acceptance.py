@@ -155,8 +155,13 @@ def _whole(records: pa.Table, reason: pa.Array) -> pa.Table:
 
 
 def _reject(batch: Batch, night: str, storage: Storage, ledger: Ledger, rows: pa.Table, sentence: str) -> None:
-    reason = f"Batch {batch.batch[:12]} ({batch.name}) is rejected: {sentence} Its rows are in {quarantine.quarantined(batch.batch)}."
     aside = quarantine.set_aside(storage, batch.batch, rows)
+    kept = (
+        f"Its {aside} rows are in {quarantine.quarantined(batch.batch)}."
+        if aside
+        else f"It is kept as {original(batch.batch)}."
+    )
+    reason = f"Batch {batch.batch[:12]} ({batch.name}) is rejected: {sentence} {kept}"
     ledger.judge_batch(batch.batch, night, "rejected", (aside, 0, aside), reason)
 
 

@@ -45,20 +45,28 @@ def original(batch: str) -> str:
 def _claim(file: Landed, storage: Storage, ledger: Ledger) -> bool:
     """Whether the file was new."""
     landed = f"{LANDING}/{file.name}"
-    digest = hashlib.sha256()
-    with storage.reading(landed) as stream:
-        while chunk := stream.read(_CHUNK):
-            digest.update(chunk)
-    batch = digest.hexdigest()
+    batch = _digest(storage, landed)
     if ledger.batch(batch):
         log.info("Batch %s was taken in before: %s changes nothing.", batch[:12], file.name)
         storage.remove(landed)
         return False
     if not storage.exists(original(batch)):
         storage.copy(landed, original(batch))
+    if _digest(storage, original(batch)) != batch:
+        log.warning("%s changed while it was taken in: it waits for the next night.", file.name)
+        storage.remove(original(batch))
+        return True
     new = ledger.add_batch(batch, file.name, file.size, datetime.fromtimestamp(file.arrived, UTC))
     storage.remove(landed)
     return new
+
+
+def _digest(storage: Storage, name: str) -> str:
+    digest = hashlib.sha256()
+    with storage.reading(name) as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def land_file(storage: Storage, file: Path) -> str:
@@ -70,11 +78,13 @@ def land_file(storage: Storage, file: Path) -> str:
     Raises:
         ChurnError: the file cannot be read.
     """
-    name = f"{LANDING}/{file.name}"
     try:
         content = file.read_bytes()
     except OSError as error:
         raise ChurnError(f"Cannot read {file}: {error.strerror}. Give the path of a file.") from error
+    name = f"{LANDING}/{file.name}"
+    if storage.exists(name):  # a file that waits is never replaced
+        name = f"{LANDING}/{file.stem}-{hashlib.sha256(content).hexdigest()[:12]}{file.suffix}"
     with storage.writing(name) as stream:
         stream.write(content)
     return storage.url(name)

@@ -26,6 +26,7 @@ DOCKERFILE = Path(__file__).parents[1] / "serving" / "Dockerfile"
 PORT = "8080/tcp"
 READY_TIMEOUT = 120
 LAST_LINES = 5
+KILLED = 128  # an exit status above it is a signal's
 
 
 class EngineFailed(Outage):
@@ -213,6 +214,10 @@ def _last_words(container: Any) -> str | None:
         container.reload()
         if container.status in ("created", "running"):
             return None
+        if container.attrs["State"]["ExitCode"] > KILLED:
+            raise EngineFailed(
+                f"The container was ended from outside (status {container.attrs['State']['ExitCode']}). The step is retried."
+            )
         lines = container.logs(tail=LAST_LINES).decode(errors="replace").strip().splitlines()
     return lines[-1] if lines else f"container {container.status}"
 

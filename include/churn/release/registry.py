@@ -93,15 +93,24 @@ def take_back(version: int, reason: str, ledger: Ledger, tracking: Tracking) -> 
     Returns:
         The row that took it back, or None if another version is in production by now.
     """
-    current = ledger.in_production(tracking.model)
-    if current and current.kind == "take_back" and current.previous == version:
+    rows = ledger.promotions(tracking.model)
+    current = rows[0] if rows else None
+    if current and (current.kind, current.previous) == ("take_back", version):
         mirror(current, ledger, tracking)
         return current
     if current is None or current.version != version:
         return None
-    row = ledger.promote(tracking.model, current.previous, version, "take_back", current.night, reason)
+    promoted = next(row for row in rows if (row.kind, row.version) == ("promotion", version))
+    row = ledger.promote(tracking.model, _predecessor(rows, promoted), version, "take_back", promoted.night, reason)
     mirror(row, ledger, tracking)
     return row
+
+
+def _predecessor(rows: list[Promotion], promoted: Promotion) -> int | None:
+    """The version that was promoted last before this one and has not been taken back itself."""
+    taken_back = {row.previous for row in rows if row.kind == "take_back"}
+    earlier = [row.version for row in rows if row.kind == "promotion" and row.sequence < promoted.sequence]
+    return next((version for version in earlier if version not in taken_back), None)
 
 
 def mirror(promotion: Promotion, ledger: Ledger, tracking: Tracking) -> None:
@@ -123,7 +132,10 @@ def mirror(promotion: Promotion, ledger: Ledger, tracking: Tracking) -> None:
             if other.current_stage == PRODUCTION and int(other.version) != promotion.version:
                 client.transition_model_version_stage(model, str(other.version), ARCHIVED)
         aliases = {name: int(number) for name, number in client.get_registered_model(model).aliases.items()}
-        if promotion.previous is not None and aliases.get(PREVIOUS) != promotion.previous:
+        if promotion.kind == "take_back":
+            if PREVIOUS in aliases:  # it would name the version that was taken back
+                client.delete_registered_model_alias(model, PREVIOUS)
+        elif promotion.previous is not None and aliases.get(PREVIOUS) != promotion.previous:
             client.set_registered_model_alias(model, PREVIOUS, str(promotion.previous))
         if promotion.version is None:
             if CHAMPION in aliases:

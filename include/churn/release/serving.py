@@ -20,6 +20,7 @@ from pathlib import Path
 import mlflow
 import uv
 
+from churn.errors import ChurnError
 from churn.foundation.tracking import Tracking
 from churn.release.verify import ServingUnavailable, wait_until_ready
 from churn.settings import PYTHON
@@ -70,6 +71,8 @@ def served(python: Path, model: Path, port: int | None = None) -> Iterator[str]:
     Yields:
         Its base URL, once it answers.
     """
+    if port is not None and _taken(port):
+        raise ChurnError(f"Port {port} is taken by another program. Choose another with --port.")
     port = port or _free_port()
     with tempfile.TemporaryFile("w+") as log:
         command = [
@@ -136,7 +139,14 @@ def _last_words(log: object, process: subprocess.Popen[bytes]) -> str | None:
         return None
     log.seek(0)  # type: ignore[attr-defined]
     lines = [line for line in log.read().splitlines() if line.strip()]  # type: ignore[attr-defined]
+    if process.returncode < 0 or any("address already in use" in line for line in lines):
+        raise ServingUnavailable(f"The serving process was ended from outside (status {process.returncode}). Retry.")
     return lines[-1] if lines else f"exit status {process.returncode}"
+
+
+def _taken(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex((LOOPBACK, port)) == 0
 
 
 def _free_port() -> int:

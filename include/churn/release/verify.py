@@ -55,10 +55,12 @@ def wait_until_ready(url: str, exited: Callable[[], str | None], timeout: float)
         if words is not None:
             raise ModelMismatch(f"The serving process ended before it was ready, so the model does not load: {words}")
         try:
-            if httpx.get(f"{url}/ping", timeout=2, trust_env=False).is_success:
-                return
+            answered = httpx.get(f"{url}/ping", timeout=2, trust_env=False).is_success
         except httpx.TransportError:
-            time.sleep(_POLL)
+            answered = False
+        if answered and exited() is None:  # else it was somebody else who answered
+            return
+        time.sleep(_POLL)
     raise ServingUnavailable(
         f"No answer from {url}/ping within {timeout:.0f} s, while the process runs. Retry; look at the load of the machine."
     )
