@@ -236,6 +236,7 @@ def serve(
 
     from churn.release.serving import downloaded, served, serving_python
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended either way, the server ends too
     bench = Workbench.open()
     promotion = bench.ledger.in_production(bench.settings.model_name)
     number = version or (promotion.version if promotion else None)
