@@ -49,8 +49,15 @@ def test_a_run_is_asked_for_without_logical_date(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_run_that_exists_is_not_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Triggering the same run again is allowed."""
-    _api(monkeypatch, lambda _: httpx.Response(409, json={"detail": "there"})).trigger("toy", "once", {})
+    """Triggering the same run again is allowed; the question is asked once."""
+    sent: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        sent.append(request.method)
+        return httpx.Response(409, json={"detail": "there"})
+
+    _api(monkeypatch, answer).trigger("toy", "once", {})
+    assert sent == ["POST"]
 
 
 def test_an_old_token_is_renewed_once(monkeypatch: pytest.MonkeyPatch) -> None:
