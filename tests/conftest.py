@@ -70,6 +70,8 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
         "-master.telemetry=false",
     ]
     command += [f"-{name}={port}" for name, port in ports.items()] + ["-volume.max=20", "-master.volumeSizeLimitMB=64"]
+    # Further servers on fixed ports, off: test files run side by side, each with a server of its own.
+    command += ["-s3.port.iceberg=0", "-s3.port.lance=0"]
     client = boto3.client(
         "s3",
         endpoint_url=found.endpoint,
