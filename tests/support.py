@@ -5,17 +5,22 @@ The environment of the person who runs the tests is kept out: no setting of thei
 
 from __future__ import annotations
 
+import io
 import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import httpx
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 ROOT = Path(__file__).parents[1]
 SALT = "a salt for the tests only"
@@ -29,7 +34,10 @@ os.environ["GX_ANALYTICS_ENABLED"] = "false"
 os.environ["OMP_NUM_THREADS"] = "1"  # small fits beside servers: more threads would only wait for each other
 sys.path[:0] = [str(ROOT / "plugins"), str(ROOT / "dags")]
 
-from churn.contract import BANK_CHURN  # noqa: E402 -- after the environment is set
+from churn.contract import BANK_CHURN, Contract  # noqa: E402 -- after the environment is set
+from churn.foundation import columnar  # noqa: E402
+from churn.intake.judging import Judged, judge_rows  # noqa: E402
+from churn.intake.reading import open_file  # noqa: E402
 from churn.sample import Night, make_night  # noqa: E402
 from churn.settings import Settings  # noqa: E402
 
@@ -151,6 +159,24 @@ def land_night(bench: Workbench, number: int, name: str | None = None, **changes
 def land_text(bench: Workbench, text: str | bytes, name: str = "batch.csv") -> None:
     with bench.storage.writing(f"landing/{name}") as stream:
         stream.write(text if isinstance(text, bytes) else text.encode())
+
+
+@dataclass(frozen=True)
+class JudgedRows:
+    """What became of the rows of a file: the good ones typed, the others with their line, text and rules."""
+
+    good: pa.Table
+    aside: list[dict[str, Any]]
+    counts: Judged
+
+
+def judge(data: str | bytes, contract: Contract = BANK_CHURN) -> JudgedRows:
+    """Read and judge a file's bytes without anything around it."""
+    file = open_file(io.BytesIO(data if isinstance(data, bytes) else data.encode()))
+    file.check(contract)
+    with columnar.engine("500MB") as connection, tempfile.TemporaryDirectory() as scratch:
+        counts = judge_rows(connection, file, "ab" * 32, contract, Path(scratch))
+        return JudgedRows(pq.read_table(counts.good), pq.read_table(counts.aside).to_pylist(), counts)
 
 
 def small_file(rows: int = 400, **changes: object) -> str:

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import functools
-import json
 import logging
 import os
 import sys
-from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal, ParamSpec
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from churn.errors import ChurnError, NothingToDo
+from churn.data_commands import audit, batches_app, quarantine_app, snapshot_app
+from churn.errors import ChurnError
 from churn.settings import HOME, VAR, Settings, environment_name, masked
+from churn.terminal import AsJson, console, explained, print_json
 from churn.workbench import Request, Workbench
 
-P = ParamSpec("P")
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -29,26 +26,11 @@ app = typer.Typer(
 )
 embedded_app = typer.Typer(no_args_is_help=True, help="The local Airflow and MLflow of `make run`.")
 app.add_typer(embedded_app, name="embedded")
-console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+app.add_typer(batches_app, name="batches")
+app.add_typer(quarantine_app, name="quarantine")
+app.add_typer(snapshot_app, name="snapshot")
+app.command()(audit)
 Nights = Annotated[int, typer.Option(min=1, max=365, help="Cut the file into so many nightly files, in its own order.")]
-
-
-def explained(command: Callable[P, None]) -> Callable[P, None]:
-    """An error of ours is one sentence on standard error and exit status 1; nothing to do is status 0."""
-
-    @functools.wraps(command)
-    def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            command(*args, **kwargs)
-        except NothingToDo as nothing:
-            console.print(str(nothing), markup=False)
-        except ChurnError as error:
-            Console(stderr=True, highlight=False).print(f"Error: {error}", style="red", markup=False, soft_wrap=True)
-            raise typer.Exit(1) from error
-
-    return wrapper
 
 
 @app.command()
@@ -62,8 +44,10 @@ def sample(
     faults: Annotated[int, typer.Option(min=0, help="Rows with a planted fault.")] = 0,
 ) -> None:
     """Make the sample: three nights of synthetic customers, always the same; or one file of your choice."""
+    from churn.embedded import ensure_secrets
     from churn.sample import Night, make_night, write_sample
 
+    ensure_secrets()  # the settings ask for the salt, which the sample does not need
     contract = Settings.load().contract
     if file is None:
         made = write_sample(contract, folder)
@@ -120,6 +104,7 @@ def status(as_json: AsJson = False) -> None:
     """What is in production, the last verdict, and whether registry, ledger and image agree."""
     from churn.embedded import status as services
     from churn.night import find_disagreements
+    from churn.release.withdrawal import say_flags
 
     bench = Workbench.open()
     promotion = bench.ledger.in_production(bench.settings.model_name)
@@ -131,6 +116,8 @@ def status(as_json: AsJson = False) -> None:
         problems = find_disagreements(bench)
     except ChurnError as error:
         problems = [str(error)]
+    if promotion and promotion.version:
+        problems += say_flags(promotion.version, bench.ledger, bench.settings.model_name)
     found = {
         "in_production": promotion and asdict(promotion),
         "image": image and asdict(image),
@@ -141,7 +128,7 @@ def status(as_json: AsJson = False) -> None:
         "problems": problems,
     }
     if as_json:
-        _print_json(found)
+        print_json(found)
     else:
         _print_status(found)
     if problems:
@@ -164,31 +151,13 @@ def history(
     )
     rows = ([in_force] if in_force else []) if at else bench.ledger.promotions(model)
     if as_json:
-        _print_json([asdict(row) for row in rows])
+        print_json([asdict(row) for row in rows])
         return
     table = Table("at", "version", "instead of", "kind", "night", "why", box=None)
     for row in rows:
         when = row.promoted_at.isoformat(sep=" ", timespec="seconds")
         table.add_row(when, str(row.version or "none"), str(row.previous or "-"), row.kind, row.night, row.reason)
     console.print(table if rows else "Nothing was in production.")
-
-
-@app.command()
-@explained
-def batches(
-    state: Annotated[
-        Literal["arrived", "accepted", "rejected"] | None, typer.Option(help="Only those in this state.")
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Every file that ever arrived, and what became of it."""
-    from churn.summary import batch_table
-
-    rows = Workbench.open().ledger.batches(state=state)
-    if as_json:
-        _print_json([asdict(row) for row in rows])
-    else:
-        console.print(batch_table(rows) if rows else "No file has arrived yet. `churn land FILE` lands one.")
 
 
 @app.command()
@@ -217,7 +186,7 @@ def settings(as_json: AsJson = False) -> None:
         for name, field in Settings.model_fields.items()
     ]
     if as_json:
-        _print_json(rows)
+        print_json(rows)
         return
     table = Table("setting", "value", "meaning", box=None)
     for row in rows:
@@ -289,10 +258,6 @@ def main() -> None:
     for noisy in ("alembic", "httpx", "great_expectations", "mlflow", "botocore"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     app()
-
-
-def _print_json(found: Any) -> None:
-    console.print_json(json.dumps(found, default=str))
 
 
 def _print_night(bench: Workbench, summary: Any) -> None:

@@ -19,6 +19,7 @@ class Kind(StrEnum):
     INTEGER = "integer"
     NUMBER = "number"
     TEXT = "text"
+    DATE = "date"  # YYYY-MM-DD
 
 
 class Role(StrEnum):
@@ -28,11 +29,24 @@ class Role(StrEnum):
     TARGET = "target"
     FEATURE = "feature"
     CARRIED = "carried"  # kept with the row, never shown to a model
+    POSITION = "position"  # where the row stands in its file: carried, and means nothing
+    AS_OF = "as_of"  # when the row was true: of two rows of a customer the later one holds
+
+
+UNLABELLED = "unlabelled"
+"""The rule of a row whose label is still missing: set aside, and no fault of the file."""
+DUPLICATE, CONFLICT = "record.duplicate", "record.conflict"
+"""The rules of a customer's further rows in one file: the same again, or another."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column. Bounds are inclusive; `categories` lists every allowed value of a text."""
+    """One column. Bounds are inclusive; `categories` lists every allowed value of a text.
+
+    `at_most` names another column of the row that this one does not exceed. Cells are taken as they are written. The owner of the data may say otherwise for a column: `trim`
+    drops blanks around a cell, `ignore_case` reads a category in any case. A `permanent` column does
+    not change while a customer is one: a file in which it does for many is mixed up.
+    """
 
     name: str
     kind: Kind
@@ -41,22 +55,55 @@ class Column:
     maximum: float | None = None
     categories: tuple[str, ...] = ()
     nullable: bool = False
+    at_most: str | None = None
+    permanent: bool = False
+    trim: bool = False
+    ignore_case: bool = False
     description: str = ""
 
     def __post_init__(self) -> None:
         if self.categories and self.kind is not Kind.TEXT:
             raise ValueError(f"Column {self.name}: categories are for text, and it is {self.kind}.")
-        if self.kind is Kind.TEXT and (self.minimum is not None or self.maximum is not None):
-            raise ValueError(f"Column {self.name}: a range is for numbers, and it is text.")
-        if self.role is Role.FEATURE and self.kind is Kind.TEXT and not self.categories:
-            raise ValueError(f"Column {self.name}: a text feature needs its categories.")
-        if self.nullable and self.role in (Role.KEY, Role.TARGET):
+        if not self.numeric and (self.minimum is not None or self.maximum is not None):
+            raise ValueError(f"Column {self.name}: a range is for numbers, and it is {self.kind}.")
+        if self.role is Role.FEATURE and not self.numeric and not self.categories:
+            raise ValueError(f"Column {self.name}: a feature is a number, or a text with its categories.")
+        if self.role is Role.AS_OF and self.kind not in (Kind.INTEGER, Kind.DATE):
+            raise ValueError(f"Column {self.name}: as-of is a date or an integer, and it is {self.kind}.")
+        if self.ignore_case and not self.categories:
+            raise ValueError(f"Column {self.name}: only categories can be read in any case.")
+        if self.nullable and self.role in (Role.KEY, Role.TARGET, Role.AS_OF):
             raise ValueError(f"Column {self.name}: a {self.role} cannot be nullable.")
 
     @property
     def numeric(self) -> bool:
         """Whether values are numbers."""
-        return self.kind is not Kind.TEXT
+        return self.kind in (Kind.INTEGER, Kind.NUMBER)
+
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """The names of the rules that each cell of the column is held against."""
+        missing = UNLABELLED if self.role is Role.TARGET else f"{self.name}.missing"
+        held = {
+            missing: not self.nullable,
+            f"{self.name}.type": self.kind is not Kind.TEXT,
+            f"{self.name}.range": self.minimum is not None or self.maximum is not None,
+            f"{self.name}.category": bool(self.categories),
+        }
+        return tuple(rule for rule, holds in held.items() if holds)
+
+
+@dataclass(frozen=True)
+class AtLeast:
+    """A rule between two numeric columns of a row: `greater` is at least `lesser`."""
+
+    greater: str
+    lesser: str
+
+    @property
+    def rule(self) -> str:
+        """Its name."""
+        return f"{self.lesser}.above_{self.greater}"
 
 
 @dataclass(frozen=True)
@@ -81,6 +128,15 @@ class Contract:
             raise ValueError(f"Contract {self.name}: the target {self.target.name} must be an integer from 0 to 1.")
         if not self.features:
             raise ValueError(f"Contract {self.name}: needs at least one feature.")
+        if len(self._having(Role.AS_OF)) > 1:
+            raise ValueError(f"Contract {self.name}: only one column can say when a row was true.")
+        numbers = {column.name for column in self.columns if column.numeric}
+        for relation in self.relations:
+            if not {relation.greater, relation.lesser} <= numbers:
+                raise ValueError(
+                    f"Contract {self.name}: {relation.lesser} is to be at most {relation.greater}, "
+                    "and they are not both numeric columns of the contract."
+                )
 
     def _having(self, role: Role) -> tuple[Column, ...]:
         return tuple(column for column in self.columns if column.role is role)
@@ -94,6 +150,27 @@ class Contract:
     def target(self) -> Column:
         """The column that the model predicts."""
         return self._having(Role.TARGET)[0]
+
+    @cached_property
+    def relations(self) -> tuple[AtLeast, ...]:
+        """The rules between two columns of a row."""
+        return tuple(AtLeast(column.at_most, column.name) for column in self.columns if column.at_most)
+
+    @cached_property
+    def as_of(self) -> Column | None:
+        """The column that says when a row was true, if there is one."""
+        return next(iter(self._having(Role.AS_OF)), None)
+
+    @cached_property
+    def permanent(self) -> tuple[Column, ...]:
+        """The columns that do not change while a customer is one."""
+        return tuple(column for column in self.columns if column.permanent)
+
+    @cached_property
+    def rules(self) -> tuple[str, ...]:
+        """The name of every rule that an accepted row keeps; the suite must cover each of them."""
+        cells = tuple(rule for column in self.columns for rule in column.rules)
+        return (*cells, *(relation.rule for relation in self.relations), DUPLICATE, CONFLICT)
 
     @cached_property
     def features(self) -> tuple[Column, ...]:
@@ -138,9 +215,9 @@ def _number(name: str, minimum: float, maximum: float, description: str) -> Colu
 BANK_CHURN = Contract(
     name="bank_churn",
     columns=(
-        _integer("RowNumber", Role.CARRIED, 0, 2**53, "Position in the file; means nothing."),
+        _integer("RowNumber", Role.POSITION, 0, 2**53, "Position in the file; means nothing."),
         _integer("CustomerId", Role.KEY, 1, 2**53, "The customer."),
-        Column("Surname", Kind.TEXT, Role.CARRIED, description="Never a feature: it identifies."),
+        Column("Surname", Kind.TEXT, Role.CARRIED, permanent=True, description="Never a feature: it identifies."),
         _integer("CreditScore", Role.FEATURE, 300, 850, "Credit score, points."),
         Column(
             "Geography",
@@ -149,9 +226,9 @@ BANK_CHURN = Contract(
             categories=("France", "Germany", "Spain"),
             description="Country of the account.",
         ),
-        Column("Gender", Kind.TEXT, Role.FEATURE, categories=("Female", "Male")),
+        Column("Gender", Kind.TEXT, Role.FEATURE, categories=("Female", "Male"), permanent=True),
         _integer("Age", Role.FEATURE, 18, 100, "Age in years."),
-        _integer("Tenure", Role.FEATURE, 0, 20, "Years as a customer."),
+        Column("Tenure", Kind.INTEGER, Role.FEATURE, 0, 20, at_most="Age", description="Years as a customer."),
         _number("Balance", 0, 1e7, "Balance of the account, euro."),
         _integer("NumOfProducts", Role.FEATURE, 1, 4, "Products that the customer has."),
         _flag("HasCrCard", Role.FEATURE, "1 = has a credit card."),

@@ -11,7 +11,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from churn.errors import ChurnError, NothingToDo
-from churn.foundation.ledger import Batch, DecisionRecord, ImageRecord, Ledger, Snapshot
+from churn.foundation.ledger import Ledger
+from churn.foundation.records import Batch, DecisionRecord, ImageRecord, Snapshot
+from churn.foundation.zones import docs_index
 from churn.settings import git_commit
 from churn.workbench import Request, Workbench
 
@@ -34,13 +36,14 @@ def arrive(bench: Workbench, request: Request) -> Arrivals:
     """
     from churn.intake.arrival import collect_arrivals
 
-    found = collect_arrivals(bench.storage, bench.ledger)
+    found = collect_arrivals(bench.storage, bench.ledger, bench.settings.settle_seconds)
     if not found.batches and not request.retrain and not _untrained(bench.ledger):
         seen = (
             f" {len(found.seen_before)} file(s) were taken in before and change nothing." if found.seen_before else ""
         )
+        growing = f" {len(found.unfinished)} file(s) are still being written." if found.unfinished else ""
         raise NothingToDo(
-            f"Nothing new arrived in {bench.storage.url('landing')}.{seen} "
+            f"Nothing new arrived in {bench.storage.url('landing')}.{seen}{growing} "
             "`churn land FILE` lands a file; the trigger form can retrain all the same."
         )
     return found
@@ -48,9 +51,17 @@ def arrive(bench: Workbench, request: Request) -> Arrivals:
 
 def validate(bench: Workbench, request: Request, batch: str) -> Batch:
     """Judge one batch; see `intake.acceptance.accept_batch`."""
-    from churn.intake.acceptance import IntakeLimits, accept_batch
+    from churn.intake.acceptance import accept_batch
+    from churn.intake.table_rules import IntakeLimits
 
-    limits = IntakeLimits(bench.settings.max_rejected_share, bench.settings.duckdb_memory_limit)
+    settings = bench.settings
+    limits = IntakeLimits(
+        max_rejected_share=settings.max_rejected_share,
+        memory_limit=settings.duckdb_memory_limit,
+        max_disputed_share=settings.max_disputed_share,
+        max_size_ratio=settings.max_size_ratio,
+        drift_limit=settings.drift_limit,
+    )
     return accept_batch(batch, request.night, bench.storage, bench.ledger, bench.contract, limits)
 
 
@@ -107,7 +118,10 @@ def compare(bench: Workbench, request: Request, challenger: Challenger) -> Decis
         bench.tracking,
     )
     decision = policy.decide(evidence, rules)
-    run_id = report.log_comparison(request.night, evidence, decision, scored, bench.tracking, _context(request))
+    tonight = bench.ledger.batches(night=request.night)
+    drift = {batch.batch: bench.ledger.drift(batch.batch) for batch in tonight}
+    context = _context(request) | _said_of_batches(bench, tonight)
+    run_id = report.log_comparison(request.night, evidence, decision, scored, bench.tracking, context, drift)
     record = DecisionRecord(
         night=request.night,
         model=bench.settings.model_name,
@@ -253,13 +267,15 @@ def run_night(bench: Workbench, request: Request) -> DecisionRecord:
 
 def summarise(bench: Workbench, night: str) -> NightSummary:
     """What the ledger knows of a night, with the pages to look at."""
+    from churn.release.withdrawal import say_flags
     from churn.summary import NightSummary
 
     model = bench.settings.model_name
     decision, promotion = bench.ledger.decision(night), bench.ledger.in_production(model)
     image = bench.ledger.image(model, promotion.version) if promotion and promotion.version else None
     links = {"Comparison in MLflow": bench.tracking.run_link(decision.run_id)} if decision else {}
-    return NightSummary(night, bench.ledger.batches(night=night), decision, promotion, image, links)
+    flags = say_flags(promotion.version, bench.ledger, model) if promotion and promotion.version else []
+    return NightSummary(night, bench.ledger.batches(night=night), decision, promotion, image, links, flags)
 
 
 def counts(batch: Batch) -> dict[str, Any]:
@@ -269,12 +285,13 @@ def counts(batch: Batch) -> dict[str, Any]:
         "arrived": batch.arrived_rows,
         "accepted": batch.accepted_rows,
         "quarantined": batch.quarantined_rows,
+        "unlabelled": batch.unlabelled_rows,
     }
 
 
 def docs_link(bench: Workbench, batch: str) -> str:
     """Where a person opens a batch's Data Docs."""
-    return f"{bench.settings.airflow_ui}/churn-review/docs/{batch}/index.html"
+    return f"{bench.settings.airflow_ui}/churn-review/{docs_index(batch)}"
 
 
 def find_disagreements(bench: Workbench) -> list[str]:
@@ -300,11 +317,11 @@ def find_disagreements(bench: Workbench) -> list[str]:
     return problems
 
 
-def _untrained(ledger: Ledger) -> list[str]:
-    """Accepted batches that no decision has seen; a dry run does not count."""
+def _untrained(ledger: Ledger) -> bool:
+    """Whether the accepted batches are others than the last decision saw; a dry run does not count."""
     last = ledger.last_decision()
     seen = _snapshot(ledger, last.snapshot).batches if last else []
-    return [batch.batch for batch in ledger.batches(state="accepted") if batch.batch not in seen]
+    return set(ledger.hashes(state="accepted")) != set(seen)
 
 
 def _decision(ledger: Ledger, night: str) -> DecisionRecord:
@@ -319,6 +336,14 @@ def _snapshot(ledger: Ledger, name: str) -> Snapshot:
     if snapshot is None:
         raise ChurnError(f"The ledger knows no snapshot {name}. Run the training again.")
     return snapshot
+
+
+def _said_of_batches(bench: Workbench, batches: list[Batch]) -> dict[str, str]:
+    """What was said of tonight's batches, and where their pages are, as lines of the note."""
+    warnings = [f"{batch.name}: {warning}" for batch in batches for warning in batch.warnings or []]
+    pages = [f"[{batch.name}]({docs_link(bench, batch.batch)})" for batch in batches]
+    lines = {"Warnings": " ".join(warnings), "Data Docs": ", ".join(pages)}
+    return {title: text for title, text in lines.items() if text}
 
 
 def _context(request: Request) -> dict[str, str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import cycle, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import pandas as pd
 
 from churn.contract import Column, Contract, Kind, Role
 from churn.errors import ChurnError
+from churn.faults import Fault, cell_faults, plant_faults
 from churn.foundation.examples import example_rows
 
 OLDER = 45
@@ -68,13 +69,19 @@ def make_night(contract: Contract, night: Night) -> str:
     rng = np.random.default_rng(night.seed)
     frame = _draw(contract, night, rng)
     frame[contract.target.name] = (rng.random(night.rows) < _churn_probability(frame, contract)).astype("int64")
-    lines = frame.to_csv(index=False, lineterminator="\n").splitlines()
+    text = frame.to_csv(index=False, lineterminator="\n")
     if night.faults > night.rows:
         raise ChurnError(f"{night.faults} faults do not fit into {night.rows} rows. Ask for fewer.")
-    faulty = sorted(rng.choice(np.arange(1, len(lines)), night.faults, replace=False))
-    for line, fault in zip(faulty, cycle(_faults(contract)), strict=False):
-        lines[line] = fault(lines[line].split(","), contract)
-    return "\n".join(lines) + "\n"
+    rows = sorted(rng.choice(night.rows, night.faults, replace=False))
+    data, _ = plant_faults(text, contract, _chosen_faults(contract, night.faults, rng), rows)
+    return data.decode()
+
+
+def _chosen_faults(contract: Contract, count: int, rng: np.random.Generator) -> list[Fault]:
+    """Faulty cells, every kind before one comes again."""
+    faults = cell_faults(contract)
+    turns = [rng.permutation(len(faults)) for _ in range(-(-count // len(faults)))]
+    return [faults[at] for at in np.concatenate([[], *turns]).astype(int)[:count]]
 
 
 def write_sample(contract: Contract, folder: Path) -> list[Path]:
@@ -199,23 +206,3 @@ def _unknown_effect(values: pd.Series, column: Column) -> Any:
     numbers = position.astype("float64").fillna(position.astype("float64").median())
     spread = numbers.std()
     return np.asarray((numbers - numbers.mean()) / spread if spread else numbers * 0)
-
-
-def _faults(contract: Contract) -> list[Callable[[list[str], Contract], str]]:
-    """Planted faults, in turn over the columns: text in a number, an unknown category, out of range, missing."""
-
-    def plant(column: Column, value: str) -> Callable[[list[str], Contract], str]:
-        def fault(cells: list[str], contract: Contract) -> str:
-            return ",".join(
-                value if name == column.name else cell for name, cell in zip(contract.names, cells, strict=True)
-            )
-
-        return fault
-
-    faults = []
-    for column in contract.features:
-        faults.append(plant(column, ""))
-        faults.append(plant(column, "n/a" if column.numeric else "Atlantis"))
-        if column.maximum is not None:
-            faults.append(plant(column, str(int(column.maximum) + 1)))
-    return [fault for turn in range(3) for fault in faults[turn::3]]

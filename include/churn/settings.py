@@ -86,6 +86,24 @@ class Settings(BaseSettings):
     max_rejected_share: float = Field(
         default=0.05, ge=0, le=1, description="A batch with a larger share of rows set aside is rejected whole."
     )
+    max_disputed_share: float = Field(
+        default=0.02,
+        ge=0,
+        le=1,
+        description="A batch in which a larger share of known customers has come back or changed identity is rejected whole.",
+    )
+    max_size_ratio: float = Field(
+        default=3.0, gt=0, description="A batch that is larger than so many past batches (their median) is warned of."
+    )
+    drift_limit: float = Field(
+        default=0.2, gt=0, description="Population stability index from which on a column is said to have drifted."
+    )
+    settle_seconds: float = Field(
+        default=1.0,
+        ge=0,
+        le=600,
+        description="A file in a landing folder that changed so recently is looked at twice, in case it is still being written.",
+    )
     min_training_rows: int = Field(default=1000, ge=50, description="With fewer training rows nothing is trained.")
     cv_folds: int = Field(
         default=5, ge=2, le=20, description="Folds of the cross-validation that chooses the challenger."

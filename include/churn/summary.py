@@ -11,7 +11,7 @@ from rich.table import Table
 
 from churn.contract import Contract
 from churn.decision.comparison import Comparison
-from churn.foundation.ledger import Batch, DecisionRecord, ImageRecord, Promotion
+from churn.foundation.records import Batch, DecisionRecord, ImageRecord, Promotion
 
 GOOD = {"promote": "green", "hold": "yellow"}
 PLAIN_WORDS = {
@@ -32,6 +32,7 @@ class NightSummary:
     promotion: Promotion | None
     image: ImageRecord | None
     links: dict[str, str]
+    flags: list[str]
 
 
 def render_night(summary: NightSummary, contract: Contract) -> RenderableType:
@@ -43,6 +44,7 @@ def render_night(summary: NightSummary, contract: Contract) -> RenderableType:
     else:
         parts.append("[red]No verdict was recorded.[/red]")
     parts.append(_production(summary.promotion, summary.image))
+    parts += [f"[bold red]{escape(flag)}[/]" for flag in summary.flags]
     return Panel(Group(*parts), title=escape(summary.night), title_align="left")
 
 
@@ -54,10 +56,10 @@ def render_links(links: dict[str, str]) -> str:
 def batch_table(batches: list[Batch]) -> Table:
     """Batches with their counts."""
     table = Table("batch", "file", "state", box=None, pad_edge=False)
-    for title in ("arrived", "accepted", "set aside"):
+    for title in ("arrived", "accepted", "set aside", "of them unlabelled"):
         table.add_column(title, justify="right")
     for batch in batches:
-        counts = (batch.arrived_rows, batch.accepted_rows, batch.quarantined_rows)
+        counts = (batch.arrived_rows, batch.accepted_rows, batch.quarantined_rows, batch.unlabelled_rows)
         numbers = ["-" if count is None else str(count) for count in counts]
         table.add_row(batch.batch[:12], escape(batch.name), batch.state, *numbers)
     return table
@@ -67,7 +69,12 @@ def _batches(batches: list[Batch]) -> RenderableType:
     if not batches:
         return "Nothing new arrived; trained on the rows that were there."
     reasons = [f"[red]{escape(batch.reason)}[/red]" for batch in batches if batch.reason]
-    return Group(batch_table(batches), *reasons)
+    warnings = [
+        f"[yellow]{escape(f'{batch.name}: {warning}')}[/yellow]"
+        for batch in batches
+        for warning in batch.warnings or []
+    ]
+    return Group(batch_table(batches), *reasons, *warnings)
 
 
 def _metrics(comparison: Comparison, contract: Contract) -> RenderableType:

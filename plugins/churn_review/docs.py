@@ -18,7 +18,8 @@ _BATCH = re.compile(r"[0-9a-f]{64}")
 @app.get("/docs/{batch}/{page:path}", dependencies=[Depends(requires_access_dag("GET"))])
 def data_docs(batch: str, page: str) -> Response:
     """One file of a batch's Data Docs."""
-    from churn.foundation.storage import DOCS, Storage, StorageError
+    from churn.foundation.storage import Storage, StorageError
+    from churn.foundation.zones import DOCS
     from churn.settings import Settings
 
     if not _BATCH.fullmatch(batch) or ".." in page.split("/"):

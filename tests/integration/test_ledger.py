@@ -13,7 +13,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy.exc import IntegrityError
 
-from churn.foundation.ledger import ImageRecord, Ledger, LedgerError, PromotionConflict, Snapshot, open_ledger
+from churn.foundation.ledger import Ledger, LedgerError, PromotionConflict, open_ledger
+from churn.foundation.records import BatchVerdict, ImageRecord, Snapshot
 from churn.foundation.schema import metadata
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -74,15 +75,15 @@ def test_rows_that_do_not_add_up_are_refused(ledger: Ledger) -> None:
     """arrived = accepted + quarantined is checked by the database itself."""
     ledger.add_batch("a", "one.csv", 1, NOW)
     with pytest.raises(IntegrityError):
-        ledger.judge_batch("a", "night", "accepted", (10, 8, 1))
+        ledger.judge_batch("a", "night", BatchVerdict("accepted", 10, 8, 1))
     assert ledger.batches()[0].state == "arrived"
 
 
 def test_a_verdict_is_final(ledger: Ledger) -> None:
     """A batch that was judged is not judged again."""
     ledger.add_batch("a", "one.csv", 1, NOW)
-    ledger.judge_batch("a", "night", "accepted", (10, 8, 2))
-    ledger.judge_batch("a", "later", "rejected", (10, 0, 10), "no")
+    ledger.judge_batch("a", "night", BatchVerdict("accepted", 10, 8, 2))
+    ledger.judge_batch("a", "later", BatchVerdict("rejected", 10, 0, 10, reason="no"))
     assert (ledger.batches()[0].state, ledger.batches()[0].night) == ("accepted", "night")
 
 

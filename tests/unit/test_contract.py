@@ -6,11 +6,10 @@ import pytest
 
 from churn.contract import BANK_CHURN, Column, Contract, Kind, Role
 from churn.foundation.examples import example_rows, model_input
-from churn.intake.reading import read_records
 from churn.intake.validation import row_expectations
 from churn.learning.training import input_signature
 from churn.sample import Night, make_night
-from support import small_file
+from support import judge, small_file
 
 NIGHT = Night(rows=50, first_customer=1, seed=3)
 
@@ -30,12 +29,12 @@ def retyped(column: Column) -> Contract:
 def followers(contract: Contract) -> dict[str, set[str]]:
     """The columns that each part of the pipeline knows."""
     header = make_night(contract, NIGHT).splitlines()[0]
-    records = read_records(make_night(contract, NIGHT).encode(), contract).records
+    rows = judge(make_night(contract, NIGHT), contract).good
     return {
         "suite": {e.column for e in row_expectations(contract) if getattr(e, "column", None)}
         | {"Surname"} & set(contract.names),
         "sample": set(header.split(",")),
-        "reader": {name for name in records.column_names if not name.startswith("_")},
+        "reader": {name for name in rows.column_names if not name.startswith("_")},
         "probes": set(example_rows(contract, 5).columns),
     }
 

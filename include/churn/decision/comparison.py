@@ -18,7 +18,7 @@ from churn.contract import Contract
 from churn.decision.inference import METRICS, Estimate, estimate, paired_estimate
 from churn.errors import ChurnError
 from churn.foundation.examples import model_input
-from churn.foundation.ledger import Snapshot
+from churn.foundation.records import Snapshot
 from churn.foundation.storage import Storage
 from churn.foundation.tracking import Tracking
 from churn.learning.snapshot import holdout_rows

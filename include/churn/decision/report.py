@@ -18,14 +18,22 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 from churn.decision.comparison import Comparison, Scored
 from churn.decision.inference import Estimate
 from churn.decision.policy import Decision
+from churn.foundation.records import Drift
 from churn.foundation.tracking import Tracking
+from churn.intake.drift import draw_drift
 
 CHALLENGER_COLOUR, CHAMPION_COLOUR, GUIDE = "#0072b2", "#d55e00", "#888888"  # told apart by the colour-blind
 BINS = 10
 
 
 def log_comparison(
-    night: str, comparison: Comparison, decision: Decision, scored: Scored, tracking: Tracking, context: dict[str, str]
+    night: str,
+    comparison: Comparison,
+    decision: Decision,
+    scored: Scored,
+    tracking: Tracking,
+    context: dict[str, str],
+    drift: dict[str, list[Drift]],
 ) -> str:
     """Write the night's comparison into MLflow; repeated, it writes into the same runs.
 
@@ -36,6 +44,7 @@ def log_comparison(
         scored: labels and scores behind the evidence, for the figures.
         tracking: MLflow.
         context: further lines of the note, title to text (links, the reviewer's note).
+        drift: of each batch of the night, its columns against the accepted history.
 
     Returns:
         Id of the comparison run.
@@ -56,7 +65,9 @@ def log_comparison(
             champion = tracking.run(night, "champion", name, parent=parent).info.run_id
             _log(tracking, champion, _named(comparison.champion_metrics), {"mlflow.runName": name})
             client.set_terminated(champion)
-        for title, figure in _figures(comparison, scored).items():
+        figures = _figures(comparison, scored)
+        figures |= {f"drift_{batch[:12]}": draw_drift(columns) for batch, columns in drift.items() if columns}
+        for title, figure in figures.items():
             client.log_figure(parent, figure, f"{title}.png")
         client.log_dict(
             parent, {"comparison": comparison.as_dict(), "rules": decision.rules_as_dicts()}, "comparison.json"
@@ -71,6 +82,7 @@ def log_comparison(
             "holdout_rows": comparison.rows,
             "holdout_events": comparison.events,
             **_named(comparison.deltas, "delta_"),
+            **_drift_metrics(drift),
         }
         _log(
             tracking,
@@ -107,6 +119,15 @@ def _named(estimates: dict[str, Estimate], prefix: str = "") -> dict[str, float]
         named[f"{prefix}{metric}_lower"] = found.lower
         named[f"{prefix}{metric}_upper"] = found.upper
     return named
+
+
+def _drift_metrics(drift: dict[str, list[Drift]]) -> dict[str, float]:
+    """The population stability index of each column; of several batches, the largest."""
+    found: dict[str, float] = {}
+    for one in (one for columns in drift.values() for one in columns):
+        name = f"drift_psi_{one.column}"
+        found[name] = max(one.psi, found.get(name, 0.0))
+    return found
 
 
 def _note(comparison: Comparison, decision: Decision, tracking: Tracking, context: dict[str, str]) -> str:

@@ -24,10 +24,14 @@ def example_rows(contract: Contract, rows: int, seed: int = 0) -> pd.DataFrame:
 
     Returns:
         Frame of `rows` rows with every column of the contract; INTEGER columns are int64,
-        NUMBER columns float64, TEXT columns text (`None` where a value is absent).
+        NUMBER columns float64, TEXT columns text (`None` where a value is absent), DATE columns datetime64.
     """
     rng = np.random.default_rng(seed)
-    return pd.DataFrame({column.name: _values(column, rows, rng) for column in contract.columns})
+    frame = pd.DataFrame({column.name: _values(column, rows, rng) for column in contract.columns})
+    for relation in contract.relations:
+        greater, lesser = frame[relation.greater], frame[relation.lesser]
+        frame[relation.lesser] = lesser.mask((lesser > greater).fillna(False), greater)
+    return frame
 
 
 def model_input(contract: Contract, frame: pd.DataFrame) -> pd.DataFrame:
@@ -48,6 +52,9 @@ def model_input(contract: Contract, frame: pd.DataFrame) -> pd.DataFrame:
 
 def _values(column: Column, rows: int, rng: np.random.Generator) -> pd.Series:
     edges: list[Any]
+    if column.kind is Kind.DATE:
+        days = pd.to_datetime("2024-01-01") + pd.to_timedelta(rng.integers(0, 700, rows), unit="D")
+        return pd.Series(days)
     if column.kind is Kind.TEXT:
         choices = list(column.categories) or [f"{column.name}-{number}" for number in range(max(rows, 1))]
         edges, values = choices, rng.choice(choices, rows).astype(object)

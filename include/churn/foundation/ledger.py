@@ -6,9 +6,9 @@ is its primary key, so of two promoters that saw the same champion exactly one i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,30 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from churn.errors import ChurnError, Outage
-from churn.foundation.schema import HEAD, batches, decisions, images, promotions, snapshots
+from churn.foundation.records import (
+    Batch,
+    BatchVerdict,
+    DecisionRecord,
+    Drift,
+    ImageRecord,
+    Promotion,
+    Sighting,
+    Snapshot,
+    VersionFlag,
+    Withdrawal,
+)
+from churn.foundation.schema import (
+    HEAD,
+    batches,
+    decisions,
+    drifts,
+    images,
+    promotions,
+    sightings,
+    snapshots,
+    version_flags,
+    withdrawals,
+)
 
 T = TypeVar("T")
 
@@ -32,89 +55,6 @@ class LedgerError(Outage):
 
 class PromotionConflict(ChurnError):  # noqa: N818 -- the domain's word for it
     """Somebody else has changed what is in production since the comparison was made."""
-
-
-@dataclass(frozen=True)
-class Batch:
-    """One file that arrived. `batch` is the sha256 of its bytes; states: arrived, accepted, rejected."""
-
-    batch: str
-    arrival: int
-    name: str
-    size: int
-    arrived_at: datetime
-    state: str
-    night: str | None
-    arrived_rows: int | None
-    accepted_rows: int | None
-    quarantined_rows: int | None
-    reason: str | None
-    judged_at: datetime | None
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """The exact set of accepted rows that a training used; `snapshot` is the hash of its rows."""
-
-    snapshot: str
-    rows: int
-    training_rows: int
-    holdout_rows: int
-    batches: list[str]
-    salt_fingerprint: str
-    contract_fingerprint: str
-    made_at: datetime
-
-
-@dataclass(frozen=True)
-class DecisionRecord:
-    """What one night decided, with the evidence and the policy that it was decided by."""
-
-    night: str
-    model: str
-    challenger: int
-    champion: int | None
-    snapshot: str
-    verdict: str
-    code: str
-    sentence: str
-    rules: list[dict[str, Any]]
-    comparison: dict[str, Any]
-    policy: str
-    dry_run: bool
-    note: str | None
-    run_id: str
-    decided_at: datetime
-
-
-@dataclass(frozen=True)
-class Promotion:
-    """From `promoted_at` on `version` is in production (None: nothing is); the registry knows it from `mirrored_at` on."""
-
-    model: str
-    sequence: int
-    version: int | None
-    previous: int | None
-    kind: str
-    night: str
-    reason: str
-    promoted_at: datetime
-    mirrored_at: datetime | None = None
-
-
-@dataclass(frozen=True)
-class ImageRecord:
-    """State of a version's serving image: published, not_built (no engine) or mismatch."""
-
-    model: str
-    version: int
-    state: str
-    tag: str | None
-    image_id: str | None
-    probes: int
-    max_difference: float | None
-    detail: str
-    recorded_at: datetime
 
 
 class Ledger:
@@ -175,8 +115,8 @@ class Ledger:
 
     # Batches ------------------------------------------------------------------------------------
 
-    def add_batch(self, batch: str, name: str, size: int, arrived_at: datetime) -> bool:
-        """Remember a file that arrived.
+    def add_batch(self, batch: str, name: str, size: int, arrived_at: datetime, origin: str | None = None) -> bool:
+        """Remember a file that arrived, and that it was seen.
 
         Returns:
             False when these bytes were known already.
@@ -192,52 +132,134 @@ class Ledger:
                 "size": size,
                 "arrived_at": arrived_at,
                 "state": "arrived",
+                "origin": origin,
             }
             done = connection.execute(
                 self._insert(batches).values(row).on_conflict_do_nothing(index_elements=["batch"])
             )
+            self._insert_once(connection, sightings, Sighting(batch, name, arrived_at, datetime.now(UTC)))
             return bool(done.rowcount)
 
-    def judge_batch(
-        self, batch: str, night: str, state: str, counts: tuple[int, int, int], reason: str | None = None
-    ) -> None:
-        """Record the verdict on a batch, once.
-
-        Args:
-            batch: its hash.
-            night: the night that judged it.
-            state: `accepted` or `rejected`.
-            counts: rows arrived, accepted, quarantined; the database checks that they add up.
-            reason: why it was rejected.
-        """
-        arrived, accepted, quarantined = counts
+    def judge_batch(self, batch: str, night: str, verdict: BatchVerdict, drift: Sequence[Drift] = ()) -> None:
+        """Record the verdict on a batch, once; with it, how far its columns have drifted."""
         with self._transaction() as connection:
-            connection.execute(
+            judged = connection.execute(
                 batches.update()
                 .where(batches.c.batch == batch, batches.c.state == "arrived")
-                .values(
-                    state=state,
-                    night=night,
-                    arrived_rows=arrived,
-                    accepted_rows=accepted,
-                    quarantined_rows=quarantined,
-                    reason=reason,
-                    judged_at=datetime.now(UTC),
-                )
+                .values(**asdict(verdict), night=night, judged_at=datetime.now(UTC))
             )
+            if judged.rowcount and drift:
+                connection.execute(drifts.insert(), [{"batch": batch, **asdict(one)} for one in drift])
+
+    def reopen_batch(self, batch: str) -> bool:
+        """Let a rejected batch wait for a verdict again; False if it is not rejected."""
+        nothing = dict.fromkeys(BatchVerdict.__dataclass_fields__, None)
+        with self._transaction() as connection:
+            done = connection.execute(
+                batches.update()
+                .where(batches.c.batch == batch, batches.c.state == "rejected")
+                .values(**nothing | {"state": "arrived", "night": None, "judged_at": None})
+            )
+            return bool(done.rowcount)
 
     def batch(self, batch: str) -> Batch | None:
         """The batch of this hash."""
         return self._one(Batch, sa.select(batches).where(batches.c.batch == batch))
 
+    def find_batch(self, beginning: str) -> Batch:
+        """The one batch whose hash begins so.
+
+        Raises:
+            ChurnError: there is none, or more than one.
+        """
+        query = sa.select(batches).where(batches.c.batch.startswith(beginning.lower(), autoescape=True)).limit(2)
+        found = self._all(Batch, query)
+        if len(found) != 1:
+            many = "more than one batch begins" if found else "no batch begins"
+            raise ChurnError(f"In the ledger {many} with {beginning}. `churn batches --json` lists whole hashes.")
+        return found[0]
+
     def batches(self, state: str | None = None, night: str | None = None) -> list[Batch]:
-        """Batches in the order of arrival."""
-        query = sa.select(batches).order_by(batches.c.arrival)
+        """Batches in the order of their files' arrival, then name, whoever claimed them first."""
+        query = sa.select(batches).order_by(batches.c.arrived_at, batches.c.name, batches.c.batch)
         if state:
             query = query.where(batches.c.state == state)
         if night:
             query = query.where(batches.c.night == night)
         return self._all(Batch, query)
+
+    def hashes(self, state: str) -> list[str]:
+        """The hashes of the batches in a state, in the order of `batches`."""
+        query = sa.select(batches.c.batch).where(batches.c.state == state)
+        with self._transaction() as connection:
+            return list(connection.scalars(query.order_by(batches.c.arrived_at, batches.c.name, batches.c.batch)).all())
+
+    def accepted_sizes(self) -> list[tuple[int, int]]:
+        """Accepted rows and, among them, events of every accepted batch."""
+        query = sa.select(batches.c.accepted_rows, batches.c.events).where(batches.c.state == "accepted")
+        with self._transaction() as connection:
+            return [(rows, events or 0) for rows, events in connection.execute(query)]
+
+    def sightings(self, batch: str | None = None) -> list[Sighting]:
+        """Every file that was seen in landing, or those with these bytes; in the order of arrival."""
+        query = sa.select(sightings).order_by(sightings.c.arrived_at, sightings.c.name)
+        return self._all(Sighting, query.where(sightings.c.batch == batch) if batch else query)
+
+    def drift(self, batch: str) -> list[Drift]:
+        """How far the columns of a batch have drifted; empty where there was no history to hold it against."""
+        columns = [column for column in drifts.c if column.name != "batch"]
+        return self._all(Drift, sa.select(*columns).where(drifts.c.batch == batch).order_by(drifts.c.psi.desc()))
+
+    # Withdrawals --------------------------------------------------------------------------------
+
+    def withdraw(self, batch: str, kind: str, reason: str) -> Withdrawal | None:
+        """Take an accepted batch out of future snapshots (`withdrawn`), or a withdrawn one back (`restored`).
+
+        Returns:
+            The new row; None when the batch is in that state already.
+
+        Raises:
+            ChurnError: the batch was never accepted.
+        """
+        before, after = ("accepted", "withdrawn") if kind == "withdrawn" else ("withdrawn", "accepted")
+        with self._transaction() as connection:
+            done = connection.execute(
+                batches.update().where(batches.c.batch == batch, batches.c.state == before).values(state=after)
+            )
+            if not done.rowcount:
+                state = connection.scalar(sa.select(batches.c.state).where(batches.c.batch == batch))
+                if state != after:
+                    raise ChurnError(f"Batch {batch[:12]} is {state}: only an accepted batch can be withdrawn.")
+                return None
+            last = connection.scalar(sa.select(sa.func.max(withdrawals.c.sequence)).where(withdrawals.c.batch == batch))
+            row = Withdrawal(batch, (last or 0) + 1, kind, reason, datetime.now(UTC))
+            connection.execute(withdrawals.insert().values(asdict(row)))
+            return row
+
+    def withdrawals(self, batch: str) -> list[Withdrawal]:
+        """How often a batch was withdrawn and restored, in order."""
+        query = sa.select(withdrawals).where(withdrawals.c.batch == batch).order_by(withdrawals.c.sequence)
+        return self._all(Withdrawal, query)
+
+    def flag_versions(self, flags: Sequence[VersionFlag]) -> None:
+        """Remember versions that were trained on a withdrawn batch."""
+        with self._transaction() as connection:
+            for flag in flags:
+                self._insert_once(connection, version_flags, flag)
+
+    def clear_flags(self, batch: str) -> None:
+        """Forget the flags that a batch brought."""
+        with self._transaction() as connection:
+            connection.execute(version_flags.delete().where(version_flags.c.batch == batch))
+
+    def flags(self, model: str, version: int | None = None, batch: str | None = None) -> list[VersionFlag]:
+        """Versions that were trained on a batch that has been withdrawn since."""
+        query = sa.select(version_flags).where(version_flags.c.model == model)
+        if version is not None:
+            query = query.where(version_flags.c.version == version)
+        if batch is not None:
+            query = query.where(version_flags.c.batch == batch)
+        return self._all(VersionFlag, query.order_by(version_flags.c.version, version_flags.c.flagged_at))
 
     # Snapshots and decisions --------------------------------------------------------------------
 
@@ -253,13 +275,18 @@ class Ledger:
         """The snapshot of this hash."""
         return self._one(Snapshot, sa.select(snapshots).where(snapshots.c.snapshot == snapshot))
 
+    def snapshots(self, limit: int | None = None) -> list[Snapshot]:
+        """Every snapshot, or so many; the latest first."""
+        return self._all(Snapshot, sa.select(snapshots).order_by(snapshots.c.made_at.desc()).limit(limit))
+
     def add_decision(self, decision: DecisionRecord) -> DecisionRecord:
         """Remember a decision.
 
         Returns:
             The decision of that night: this one, or the one that was already there.
         """
-        self._add(decisions, decision, ["night"])
+        with self._transaction() as connection:
+            self._insert_once(connection, decisions, decision)
         return self.decision(decision.night) or decision
 
     def decision(self, night: str) -> DecisionRecord | None:
@@ -350,9 +377,10 @@ class Ledger:
 
     # ---------------------------------------------------------------------------------------------
 
-    def _add(self, table: sa.Table, record: Any, key: list[str]) -> None:
-        with self._transaction() as connection:
-            connection.execute(self._insert(table).values(asdict(record)).on_conflict_do_nothing(index_elements=key))
+    def _insert_once(self, connection: sa.Connection, table: sa.Table, record: Any) -> None:
+        """Insert a row, unless its primary key is there."""
+        key = [column.name for column in table.primary_key]
+        connection.execute(self._insert(table).values(asdict(record)).on_conflict_do_nothing(index_elements=key))
 
     def _one(self, kind: type[T], query: sa.Select[Any]) -> T | None:
         found = self._all(kind, query)

@@ -22,7 +22,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-HEAD = "0001"
+HEAD = "0002"
 """The migration that these tables are at."""
 
 
@@ -66,8 +66,59 @@ batches = Table(
     Column("quarantined_rows", Integer),
     Column("reason", Text, doc="why it was rejected"),
     Column("judged_at", Moment),
-    CheckConstraint("state IN ('arrived', 'accepted', 'rejected')", name="state"),
+    Column("unlabelled_rows", Integer, doc="of the quarantined: rows that only wait for their label"),
+    Column("events", Integer, doc="accepted rows with target 1"),
+    Column("rules", JSON, doc="rules that rows broke: name, rows, first lines; the most frequent first"),
+    Column("warnings", JSON, doc="what was said of the batch without stopping it"),
+    Column("origin", Text, doc="the batch whose quarantined rows this one repairs"),
+    CheckConstraint("state IN ('arrived', 'accepted', 'rejected', 'withdrawn')", name="state"),
     CheckConstraint("arrived_rows = accepted_rows + quarantined_rows", name="no_row_lost"),
+)
+
+sightings = Table(
+    "sightings",
+    metadata,
+    Column("batch", Text, ForeignKey("batches.batch"), primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("arrived_at", Moment, primary_key=True),
+    Column("seen_at", Moment, nullable=False),
+)
+"""Every file that was ever seen in landing; the first of a batch is the one that was taken in."""
+
+withdrawals = Table(
+    "withdrawals",
+    metadata,
+    Column("batch", Text, ForeignKey("batches.batch"), primary_key=True),
+    Column("sequence", Integer, primary_key=True, autoincrement=False),
+    Column("kind", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", Moment, nullable=False),
+    CheckConstraint("kind IN ('withdrawn', 'restored')", name="kind"),
+)
+
+drifts = Table(
+    "drifts",
+    metadata,
+    Column("batch", Text, ForeignKey("batches.batch"), primary_key=True),
+    Column("column", Text, primary_key=True),
+    Column("psi", Float, nullable=False, doc="population stability index against the accepted history"),
+    Column("bound", Float, nullable=False, doc="what psi was held against"),
+    Column("measure", Text, nullable=False),
+    Column("value", Float, nullable=False, doc="of the measure"),
+    Column("drifted", Boolean, nullable=False),
+    Column("new_categories", JSON, nullable=False),
+    Column("reference_rows", Integer, nullable=False),
+    CheckConstraint("measure IN ('kolmogorov_smirnov', 'cramers_v')", name="measure"),
+)
+
+version_flags = Table(
+    "version_flags",
+    metadata,
+    Column("model", Text, primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("batch", Text, ForeignKey("batches.batch"), primary_key=True, doc="trained on, and withdrawn since"),
+    Column("reason", Text, nullable=False),
+    Column("flagged_at", Moment, nullable=False),
 )
 
 snapshots = Table(

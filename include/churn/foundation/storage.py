@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import shutil
+import time
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -15,16 +16,22 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 from botocore.exceptions import BotoCoreError
+from fsspec.implementations.local import LocalFileSystem
 
 from churn.errors import Outage
+from churn.foundation.zones import LANDING, UNFINISHED
 
-LANDING = "landing"
-ORIGINALS = "originals"
-ACCEPTED = "accepted"
-QUARANTINE = "quarantine"
-SNAPSHOTS = "snapshots"
-DOCS = "docs"
-UNFINISHED = ".part"
+TEMPORARY = (".part", ".partial", ".tmp", ".temp", ".filepart", ".crdownload", "~")
+"""How senders name files that they are still writing."""
+_ABANDONED = 24 * 3600  # seconds after which an unfinished file is nobody's
+# Within limits: a store that is away is told within a minute, not after many.
+_S3 = {
+    "config_kwargs": {
+        "connect_timeout": 5,
+        "read_timeout": 20,
+        "retries": {"mode": "standard", "total_max_attempts": 4},
+    }
+}
 
 
 class StorageError(Outage):
@@ -38,6 +45,22 @@ class Landed:
     name: str
     size: int
     arrived: float
+
+
+@dataclass
+class Staged:
+    """A file that is being written; `keep_as` gives it the name under which it appears, complete, at the end."""
+
+    storage: Storage
+    name: str
+    target: str | None = None
+
+    def __post_init__(self) -> None:
+        self.stream: IO[bytes]
+
+    def keep_as(self, name: str) -> None:
+        """Keep it under this name."""
+        self.target = name
 
 
 @dataclass(frozen=True)
@@ -57,12 +80,17 @@ class Storage:
                 by default fsspec makes one from the environment.
         """
         try:
-            found, root = fsspec.core.url_to_fs(url)
+            found, root = fsspec.core.url_to_fs(url, **(_S3 if url.startswith(("s3://", "s3a://")) else {}))
         except (ValueError, ImportError) as error:
             raise StorageError(
                 f"{url} is no place to keep data: {error}. Set CHURN_DATA_ROOT to a folder or s3://..."
             ) from error
         return cls(fs or found, root.rstrip("/"))
+
+    @property
+    def local(self) -> bool:
+        """Whether the root is a folder of this machine."""
+        return isinstance(self.fs, LocalFileSystem)
 
     def path(self, name: str) -> str:
         """The path of `name` as the filesystem knows it."""
@@ -86,7 +114,7 @@ class Storage:
                 return []
             entries = self.fs.ls(self.path(LANDING), detail=True)
         files = [_landed(entry) for entry in entries if entry["type"] == "file" and not entry["name"].endswith("/")]
-        finished = [file for file in files if not file.name.startswith(".") and not file.name.endswith(UNFINISHED)]
+        finished = [file for file in files if not file.name.startswith(".") and not file.name.endswith(TEMPORARY)]
         return sorted(finished, key=lambda file: (file.arrived, file.name))
 
     @contextmanager
@@ -95,26 +123,63 @@ class Storage:
         with self._explained("read", name), self.fs.open(self.path(name), "rb") as stream:
             yield stream
 
+    def chunks(self, name: str) -> Iterator[bytes]:
+        """The file's bytes, a megabyte at a time."""
+        with self.reading(name) as stream:
+            while chunk := stream.read(_CHUNK):
+                yield chunk
+
+    @contextmanager
+    def staging(self) -> Iterator[Staged]:
+        """A file that is nowhere until it is kept under a name; left without one, it is removed."""
+        staged = Staged(self, f"{UNFINISHED}/{uuid.uuid4().hex}")
+        with self._explained("write", staged.name):
+            self.fs.makedirs(self.path(UNFINISHED), exist_ok=True)
+            try:
+                with self.fs.open(self.path(staged.name), "wb") as staged.stream:
+                    yield staged
+                if staged.target:
+                    self.fs.makedirs(posixpath.dirname(self.path(staged.target)), exist_ok=True)
+                    self.fs.mv(self.path(staged.name), self.path(staged.target))
+            finally:
+                if self.fs.exists(self.path(staged.name)):
+                    self.fs.rm(self.path(staged.name))
+
     @contextmanager
     def writing(self, name: str) -> Iterator[IO[bytes]]:
         """A file that appears under its name complete or not at all."""
-        target = self.path(name)
-        unfinished = f"{target}.{uuid.uuid4().hex[:8]}{UNFINISHED}"
-        with self._explained("write", name):
-            self.fs.makedirs(posixpath.dirname(target), exist_ok=True)
-            try:
-                with self.fs.open(unfinished, "wb") as stream:
-                    yield stream
-                self.fs.mv(unfinished, target)
-            except BaseException:
-                if self.fs.exists(unfinished):
-                    self.fs.rm(unfinished)
-                raise
+        with self.staging() as staged:
+            yield staged.stream
+            staged.keep_as(name)
 
-    def copy(self, source: str, target: str) -> None:
-        """Copy a file; the target appears complete or not at all."""
-        with self.reading(source) as there, self.writing(target) as here:
-            shutil.copyfileobj(there, here)
+    def sweep(self) -> None:
+        """Remove what killed processes left unfinished a day ago or earlier."""
+        with self._explained("list", UNFINISHED):
+            folder = self.path(UNFINISHED)
+            for entry in self.fs.ls(folder, detail=True) if self.fs.exists(folder) else []:
+                if entry["type"] == "file" and time.time() - _landed(entry).arrived > _ABANDONED:
+                    self.fs.rm(entry["name"])
+
+    def put(self, file: Path, name: str) -> None:
+        """Copy a local file; the target appears complete or not at all."""
+        with file.open("rb") as here, self.writing(name) as there:
+            shutil.copyfileobj(here, there, _CHUNK)
+
+    def look(self, name: str) -> Landed | None:
+        """Size and time of a file as they are now; None if it is gone."""
+        with self._explained("read", name):
+            self.fs.invalidate_cache()
+            try:
+                return _landed(self.fs.info(self.path(name)))
+            except FileNotFoundError:
+                return None
+
+    def names(self, zone: str) -> list[str]:
+        """The names of all files below a zone."""
+        with self._explained("list", zone):
+            self.fs.invalidate_cache()
+            found = self.fs.find(self.path(zone)) if self.fs.exists(self.path(zone)) else []
+            return sorted(posixpath.relpath(path, self.root) for path in found)
 
     def remove(self, name: str) -> None:
         """Remove a file, if it is there."""
@@ -122,22 +187,21 @@ class Storage:
             if self.fs.exists(self.path(name)):
                 self.fs.rm(self.path(name))
 
-    def write_table(self, name: str, table: pa.Table) -> None:
-        """Write a table as Parquet."""
-        with self.writing(name) as stream:
-            pq.write_table(table, stream, compression="zstd")
-
     def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
         """Read a Parquet file."""
         with self.reading(name) as stream:
             return pq.read_table(stream, columns=columns)
 
+    def count_rows(self, name: str) -> int:
+        """Number of rows of a Parquet file, from its footer."""
+        with self.reading(name) as stream:
+            return int(pq.read_metadata(stream).num_rows)
+
     def upload(self, folder: Path, name: str, suffixes: Iterable[str]) -> None:
         """Copy the files of a local folder that have one of the suffixes below `name`."""
         for file in sorted(folder.rglob("*")):
             if file.suffix in suffixes:
-                with self.writing(posixpath.join(name, file.relative_to(folder).as_posix())) as stream:
-                    stream.write(file.read_bytes())
+                self.put(file, posixpath.join(name, file.relative_to(folder).as_posix()))
 
     @contextmanager
     def _explained(self, act: str, name: str) -> Iterator[None]:
@@ -148,6 +212,9 @@ class Storage:
                 f"Cannot {act} {self.url(name)}: {getattr(error, 'strerror', None) or type(error).__name__}. "
                 "Check CHURN_DATA_ROOT, its permissions and that the store is up; nothing was lost, run the step again."
             ) from error
+
+
+_CHUNK = 1 << 20
 
 
 def _landed(entry: dict[str, Any]) -> Landed:

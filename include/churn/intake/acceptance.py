@@ -11,20 +11,24 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
+import duckdb
 
-from churn.contract import Contract, Kind
+from churn.contract import Contract
 from churn.errors import ChurnError
 from churn.foundation import columnar
-from churn.foundation.ledger import Batch, Ledger
-from churn.foundation.storage import ACCEPTED, DOCS, Storage
-from churn.intake import quarantine, reading, validation
-from churn.intake.arrival import original
+from churn.foundation.ledger import Ledger
+from churn.foundation.records import Batch, BatchVerdict, Drift
+from churn.foundation.storage import Storage
+from churn.foundation.zones import DOCS, accepted, original, quarantined
+from churn.intake import quarantine, validation
+from churn.intake.drift import draw_drift, measure_drift
+from churn.intake.history import open_history
+from churn.intake.judging import REJECTED, Judged, judge_rows, reject_rows
+from churn.intake.reading import BatchFile, FileFault, open_file
+from churn.intake.table_rules import IntakeLimits, TableRule, table_rules
 
 log = logging.getLogger(__name__)
-DOCS_SUFFIXES = (".html", ".css", ".svg", ".ico")  # the rest are films that explain GX, 3 MB a batch
+DOCS_SUFFIXES = (".html", ".css", ".svg", ".png", ".ico", ".json")  # the rest are films that explain GX, 3 MB a batch
 
 
 class BatchRejected(ChurnError):  # noqa: N818 -- the domain's word for it
@@ -32,21 +36,16 @@ class BatchRejected(ChurnError):  # noqa: N818 -- the domain's word for it
 
 
 @dataclass(frozen=True)
-class IntakeLimits:
-    """What a batch must keep to, and what the engine may use."""
+class _Desk:
+    """What judging one batch needs at hand."""
 
-    max_rejected_share: float
-    memory_limit: str
-
-
-def accepted(batch: str) -> str:
-    """Where the accepted rows of a batch are kept."""
-    return f"{ACCEPTED}/{batch}.parquet"
-
-
-def docs_index(batch: str) -> str:
-    """The first page of a batch's Data Docs."""
-    return f"{DOCS}/{batch}/index.html"
+    batch: Batch
+    night: str
+    storage: Storage
+    ledger: Ledger
+    contract: Contract
+    connection: duckdb.DuckDBPyConnection
+    scratch: Path
 
 
 def accept_batch(
@@ -63,106 +62,147 @@ def accept_batch(
     """
     known = _known(ledger, batch)
     if known.state == "arrived":
-        _judge(known, night, storage, ledger, contract, limits)
+        with (
+            columnar.engine(limits.memory_limit) as connection,
+            tempfile.TemporaryDirectory(prefix="churn-intake-") as scratch,
+        ):
+            _judge(_Desk(known, night, storage, ledger, contract, connection, Path(scratch)), limits)
         known = _known(ledger, batch)
     if known.state == "rejected":
         raise BatchRejected(known.reason)
     return known
 
 
-def _judge(
-    batch: Batch, night: str, storage: Storage, ledger: Ledger, contract: Contract, limits: IntakeLimits
-) -> None:
-    with storage.reading(original(batch.batch)) as stream:
-        found = reading.read_records(stream.read(), contract)
-    if found.extra_columns:
-        log.info(
-            "Batch %s: columns that the contract does not name are ignored: %s.",
-            batch.batch[:12],
-            ", ".join(found.extra_columns),
-        )
-    if found.fault:
-        _reject(
-            batch, night, storage, ledger, _whole(found.records, found.records["_unreadable"]), found.fault.sentence
-        )
-        return
-    with columnar.engine(limits.memory_limit) as connection:
-        judged = columnar.apply_row_rules(connection, found.records, contract)
-    good = judged.filter(pc.equal(pc.list_value_length(judged["_failed"]), 0)).drop_columns(["_raw", "_failed"])
-    verdict = _validate(batch.batch, judged, good, storage, contract, limits)
-    if not verdict.passed:
-        sentence = _why(judged, good, verdict, contract, limits)
-        _reject(batch, night, storage, ledger, _whole(judged, pa.array(["batch.rejected"] * judged.num_rows)), sentence)
-        return
-    storage.write_table(accepted(batch.batch), good)
-    aside = quarantine.set_aside(storage, batch.batch, judged)
-    ledger.judge_batch(batch.batch, night, "accepted", (judged.num_rows, good.num_rows, aside))
-    log.info(
-        "Batch %s: %d rows arrived, %d accepted, %d set aside.", batch.batch[:12], judged.num_rows, good.num_rows, aside
-    )
+def _judge(desk: _Desk, limits: IntakeLimits) -> None:
+    with desk.storage.reading(original(desk.batch.batch)) as stream:
+        file = open_file(stream)
+        try:
+            file.check(desk.contract)
+            _note_extra_columns(desk, file)
+            judged = judge_rows(desk.connection, file, desk.batch.batch, desk.contract, desk.scratch)
+        except FileFault as fault:
+            _reject(desk, file, None, f"file.{fault.code}", fault.sentence)
+            return
+        verdict, rules, drift = _validate(desk, judged, limits)
+        if not verdict.passed:
+            _reject(desk, file, judged, REJECTED, _why(desk, judged, verdict, rules))
+            return
+    _accept(desk, judged, _sentences(verdict.warnings, rules), drift)
 
 
 def _validate(
-    batch: str, judged: pa.Table, good: pa.Table, storage: Storage, contract: Contract, limits: IntakeLimits
-) -> validation.Judgement:
-    facts = pd.DataFrame(
-        {"arrived_rows": [judged.num_rows], "rejected_share": [1 - good.num_rows / max(judged.num_rows, 1)]}
-    )
-    # An integer column with absent values would become a float column in pandas.
-    absent = {column.name: "Int64" for column in contract.columns if column.nullable and column.kind is Kind.INTEGER}
-    frames = {
+    desk: _Desk, judged: Judged, limits: IntakeLimits
+) -> tuple[validation.Judgement, dict[str, TableRule], list[Drift]]:
+    """Let GX judge the good rows and the batch's numbers, and publish the pages."""
+    contract, connection = desk.contract, desk.connection
+    history = open_history(connection, desk.storage, desk.ledger, contract)
+    drift = measure_drift(connection, judged.good, history, contract, limits.drift_limit) if history else []
+    rules = table_rules(connection, judged, history, drift, contract, limits)
+    suites = {
         validation.ROWS: (
-            good.drop_columns(["_line"]).to_pandas().astype(absent),
+            validation.accepted_frame(judged.good, contract),
             validation.row_expectations(contract),
         ),
-        validation.FACTS: (facts, validation.batch_expectations(limits.max_rejected_share)),
+        validation.FACTS: (validation.facts_frame(rules), validation.batch_expectations(rules)),
     }
-    with tempfile.TemporaryDirectory(prefix="churn-docs-") as folder:
-        verdict = validation.judge(batch, frames, Path(folder))
-        storage.upload(Path(folder), f"{DOCS}/{batch}", DOCS_SUFFIXES)
-    return verdict
+    named = {rule.name: rule for rule in rules}
+    docs = desk.scratch / "docs"
+    docs.mkdir()
+    verdict = validation.judge(desk.batch.batch, suites, [*contract.rules, *named], docs)
+    if drift:
+        draw_drift(drift).savefig(docs / validation.PICTURE)
+    said = _sentences([*verdict.failures, *verdict.warnings], named)
+    validation.write_index(desk.batch.batch, verdict, said, docs)
+    desk.storage.upload(docs, f"{DOCS}/{desk.batch.batch}", DOCS_SUFFIXES)
+    return verdict, named, drift
 
 
-def _why(
-    judged: pa.Table, good: pa.Table, verdict: validation.Judgement, contract: Contract, limits: IntakeLimits
-) -> str:
-    arrived, aside = judged.num_rows, judged.num_rows - good.num_rows
-    if aside > limits.max_rejected_share * arrived:
+def _accept(desk: _Desk, judged: Judged, warnings: list[str], drift: list[Drift]) -> None:
+    batch = desk.batch.batch
+    desk.storage.put(judged.good, accepted(batch))
+    if judged.set_aside:
+        desk.storage.put(judged.aside, quarantined(batch))
+    else:
+        desk.storage.remove(quarantined(batch))  # of an earlier verdict
+    desk.ledger.judge_batch(
+        batch,
+        desk.night,
+        BatchVerdict(
+            state="accepted",
+            arrived_rows=judged.arrived,
+            accepted_rows=judged.accepted,
+            quarantined_rows=judged.set_aside,
+            unlabelled_rows=judged.unlabelled,
+            events=judged.events,
+            rules=_rules(desk, judged),
+            warnings=warnings,
+        ),
+        drift,
+    )
+    log.info(
+        "Batch %s: %d rows arrived, %d accepted, %d set aside (%d of them wait for their label).",
+        batch[:12],
+        judged.arrived,
+        judged.accepted,
+        judged.set_aside,
+        judged.unlabelled,
+    )
+    for warning in warnings:
+        log.warning("Batch %s: %s", batch[:12], warning)
+
+
+def _reject(desk: _Desk, file: BatchFile, judged: Judged | None, rule: str, sentence: str) -> None:
+    batch = desk.batch.batch
+    rows, aside = reject_rows(desk.connection, file, batch, desk.scratch, judged, rule)
+    if aside:
+        desk.storage.put(rows, quarantined(batch))
+    kept = f"Its {aside} rows are in {quarantined(batch)}." if aside else f"It is kept as {original(batch)}."
+    desk.ledger.judge_batch(
+        batch,
+        desk.night,
+        BatchVerdict(
+            state="rejected",
+            arrived_rows=aside,
+            accepted_rows=0,
+            quarantined_rows=aside,
+            unlabelled_rows=judged.unlabelled if judged else 0,
+            rules=_rules(desk, judged) if judged else [],
+            reason=f"Batch {batch[:12]} ({desk.batch.name}) is rejected: {sentence} {kept}",
+        ),
+    )
+
+
+def _why(desk: _Desk, judged: Judged, verdict: validation.Judgement, rules: dict[str, TableRule]) -> str:
+    """What stops the batch, in words; then the most frequent faults of its rows."""
+    of_the_batch = [one for one in verdict.failures if set(one.rules) & set(rules)]
+    if not of_the_batch:
+        failed = "; ".join(one.said for one in verdict.failures)
         return (
-            f"{aside} of {arrived} rows set aside ({aside / arrived:.1%}, limit {limits.max_rejected_share:.1%}). "
-            f"Most frequent: {quarantine.most_frequent(judged)}. "
-            "Fix the file and drop it again, or raise CHURN_MAX_REJECTED_SHARE."
+            f"the accepted rows fail {len(verdict.failures)} of {len(verdict.outcomes)} expectations: {failed}. "
+            "The row rules let through what the suite refuses: this is a defect of the pipeline, not of the file. Report it."
         )
-    classes = pc.unique(good[contract.target.name]).to_pylist()
-    if len(classes) == 1:
-        return (
-            f"{contract.target.name} is {classes[0]} in all {good.num_rows} rows: there is nothing to learn from one class. "
-            "Check the export of the label and drop the file again."
+    frequent = f" Most frequent: {quarantine.most_frequent(_rules(desk, judged))}." if judged.set_aside else ""
+    return " ".join(_sentences(of_the_batch, rules)) + frequent
+
+
+def _rules(desk: _Desk, judged: Judged) -> list[tuple[str, int, list[int]]]:
+    return columnar.count_rules(desk.connection, judged.aside, quarantine.EXAMPLE_LINES)
+
+
+def _sentences(outcomes: list[validation.Outcome], rules: dict[str, TableRule]) -> list[str]:
+    return [
+        rules[rule].sentence if rule in rules else one.said for one in outcomes for rule in one.rules or (one.said,)
+    ]
+
+
+def _note_extra_columns(desk: _Desk, file: BatchFile) -> None:
+    extra = [name for name in file.header if name not in desk.contract.names]
+    if extra:
+        log.info(
+            "Batch %s: columns that the contract does not name are ignored: %s.",
+            desk.batch.batch[:12],
+            ", ".join(extra),
         )
-    return (
-        f"the accepted rows fail {len(verdict.failures)} of {verdict.expectations} expectations: {'; '.join(verdict.failures)}. "
-        "The row rules let through what the suite refuses: this is a defect of the pipeline, not of the file. Report it."
-    )
-
-
-def _whole(records: pa.Table, reason: pa.Array) -> pa.Table:
-    """Every row of a rejected batch as a row set aside, with the batch's reason behind its own."""
-    own = records["_failed"].to_pylist() if "_failed" in records.column_names else [[]] * records.num_rows
-    rules = pa.array(
-        [[*mine, whole] for mine, whole in zip(own, reason.to_pylist(), strict=True)], pa.list_(pa.string())
-    )
-    return pa.table({"_line": records["_line"], "_raw": records["_raw"], "_failed": rules})
-
-
-def _reject(batch: Batch, night: str, storage: Storage, ledger: Ledger, rows: pa.Table, sentence: str) -> None:
-    aside = quarantine.set_aside(storage, batch.batch, rows)
-    kept = (
-        f"Its {aside} rows are in {quarantine.quarantined(batch.batch)}."
-        if aside
-        else f"It is kept as {original(batch.batch)}."
-    )
-    reason = f"Batch {batch.batch[:12]} ({batch.name}) is rejected: {sentence} {kept}"
-    ledger.judge_batch(batch.batch, night, "rejected", (aside, 0, aside), reason)
 
 
 def _known(ledger: Ledger, batch: str) -> Batch:

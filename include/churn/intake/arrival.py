@@ -1,72 +1,81 @@
 """What is new in landing: a file becomes a batch, once, whatever its name.
 
 The original is kept unchanged under its hash before the ledger knows of it, and leaves landing
-after: killed in between, the next night finds the same file and comes to the same result.
+after: killed in between, the next night finds the same file and comes to the same result. Two nights
+on one landing do not harm each other: whoever comes second finds the batch known or the file gone.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from churn.errors import ChurnError
-from churn.foundation.ledger import Batch, Ledger
-from churn.foundation.storage import LANDING, ORIGINALS, Landed, Storage
+from churn.foundation.ledger import Ledger
+from churn.foundation.records import Batch
+from churn.foundation.storage import Landed, Storage, StorageError
+from churn.foundation.zones import LANDING, original
 
 log = logging.getLogger(__name__)
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
 class Arrivals:
-    """Batches that wait for a verdict, in order of arrival, and the names of files seen before."""
+    """Batches that wait for a verdict, in order of arrival, and what else was seen in landing.
+
+    `seen_before` names files whose bytes were taken in before; `unfinished` those that are still being written.
+    """
 
     batches: list[Batch]
     seen_before: list[str]
+    unfinished: list[str]
 
 
-def collect_arrivals(storage: Storage, ledger: Ledger) -> Arrivals:
+def collect_arrivals(storage: Storage, ledger: Ledger, settle_seconds: float = 0) -> Arrivals:
     """Take every finished file out of landing, and list the batches that wait for a verdict.
 
     A batch of an earlier night that crashed before its verdict waits too.
+
+    Args:
+        storage: the data root.
+        ledger: remembers every file that was seen.
+        settle_seconds: a file on a local disk that changed within so many seconds is looked at twice, and
+            left for the next night if it has changed again. Objects on S3 appear whole.
     """
-    seen_before = [file.name for file in storage.landed() if not _claim(file, storage, ledger)]
-    return Arrivals(ledger.batches(state="arrived"), seen_before)
+    storage.sweep()
+    finished, unfinished = _settled(storage, settle_seconds)
+    seen_before = []
+    for file in finished:
+        claimed = _claim(file, storage, ledger)
+        if claimed is None:
+            unfinished.append(file.name)
+        elif not claimed:
+            seen_before.append(file.name)
+    for name in unfinished:
+        log.warning("%s is still being written: it waits for the next night.", name)
+    return Arrivals(ledger.batches(state="arrived"), seen_before, unfinished)
 
 
-def original(batch: str) -> str:
-    """Where the bytes of a batch are kept."""
-    return f"{ORIGINALS}/{batch}"
+def keep_original(storage: Storage, name: str) -> tuple[str, int]:
+    """Copy a file to where its hash says, in one pass.
 
-
-def _claim(file: Landed, storage: Storage, ledger: Ledger) -> bool:
-    """Whether the file was new."""
-    landed = f"{LANDING}/{file.name}"
-    batch = _digest(storage, landed)
-    if ledger.batch(batch):
-        log.info("Batch %s was taken in before: %s changes nothing.", batch[:12], file.name)
-        storage.remove(landed)
-        return False
-    if not storage.exists(original(batch)):
-        storage.copy(landed, original(batch))
-    if _digest(storage, original(batch)) != batch:
-        log.warning("%s changed while it was taken in: it waits for the next night.", file.name)
-        storage.remove(original(batch))
-        return True
-    new = ledger.add_batch(batch, file.name, file.size, datetime.fromtimestamp(file.arrived, UTC))
-    storage.remove(landed)
-    return new
-
-
-def _digest(storage: Storage, name: str) -> str:
-    digest = hashlib.sha256()
-    with storage.reading(name) as stream:
-        while chunk := stream.read(_CHUNK):
+    Returns:
+        The sha256 of its bytes, and their number.
+    """
+    digest, size = hashlib.sha256(), 0
+    with storage.staging() as staged:
+        for chunk in storage.chunks(name):
             digest.update(chunk)
-    return digest.hexdigest()
+            staged.stream.write(chunk)
+            size += len(chunk)
+        batch = digest.hexdigest()
+        if not storage.exists(original(batch)):
+            staged.keep_as(original(batch))
+    return batch, size
 
 
 def land_file(storage: Storage, file: Path) -> str:
@@ -79,12 +88,49 @@ def land_file(storage: Storage, file: Path) -> str:
         ChurnError: the file cannot be read.
     """
     try:
-        content = file.read_bytes()
+        with file.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        name = f"{LANDING}/{file.name}"
+        if storage.exists(name):  # a file that waits is never replaced
+            name = f"{LANDING}/{file.stem}-{digest[:12]}{file.suffix}"
+        storage.put(file, name)
+    except StorageError:
+        raise
     except OSError as error:
         raise ChurnError(f"Cannot read {file}: {error.strerror}. Give the path of a file.") from error
-    name = f"{LANDING}/{file.name}"
-    if storage.exists(name):  # a file that waits is never replaced
-        name = f"{LANDING}/{file.stem}-{hashlib.sha256(content).hexdigest()[:12]}{file.suffix}"
-    with storage.writing(name) as stream:
-        stream.write(content)
     return storage.url(name)
+
+
+def _settled(storage: Storage, seconds: float) -> tuple[list[Landed], list[str]]:
+    """The files that are finished, and the names of those that are still growing."""
+    files = storage.landed()
+    fresh = {file.name for file in files if abs(time.time() - file.arrived) < seconds} if storage.local else set()
+    if not fresh:
+        return files, []
+    time.sleep(seconds)
+    now = {file.name: file for file in storage.landed()}
+    growing = [file.name for file in files if file.name in fresh and file.name in now and now[file.name] != file]
+    return [file for file in files if file.name not in growing], growing
+
+
+def _claim(file: Landed, storage: Storage, ledger: Ledger) -> bool | None:
+    """Whether the file was new; None if it changed while it was read."""
+    landed = f"{LANDING}/{file.name}"
+    try:
+        batch, size = keep_original(storage, landed)
+    except StorageError:
+        if storage.look(landed) is None:
+            log.info("%s was taken in by another night.", file.name)
+            return True
+        raise
+    now = storage.look(landed)
+    if now is not None and (size, now.arrived) != (file.size, file.arrived):
+        if ledger.batch(batch) is None:
+            storage.remove(original(batch))
+        return None
+    new = ledger.add_batch(batch, file.name, size, datetime.fromtimestamp(file.arrived, UTC))
+    if now is not None:
+        storage.remove(landed)
+    if not new:
+        log.info("Batch %s was taken in before: %s changes nothing.", batch[:12], file.name)
+    return new

@@ -1,49 +1,144 @@
-"""Rows set aside: raw text, line number, batch and every rule that the row broke."""
+"""Rows set aside: what a person sees of them, exports, repairs and lands again."""
 
 from __future__ import annotations
 
-from collections import Counter
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from churn.foundation.storage import QUARANTINE, Storage
+from churn.contract import Contract
+from churn.errors import ChurnError
+from churn.foundation.ledger import Ledger
+from churn.foundation.records import Batch
+from churn.foundation.storage import Storage
+from churn.foundation.zones import LANDING, original, quarantined
+from churn.intake.arrival import keep_original
+from churn.intake.reading import FileFault, open_file
 
 MOST_FREQUENT = 3
 EXAMPLE_LINES = 5
+LINE, RULES, RAW = "_line", "_failed", "_raw"
+WORDS = {
+    "record.encoding": "not UTF-8, perhaps Latin-1",
+    "record.field_count": "another number of cells than the header",
+    "record.quotes": "a quote that does not close on its line",
+    "record.nul": "a NUL byte",
+    "record.line_break": "a line break within the line",
+    "record.duplicate": "the same record again",
+    "record.conflict": "records of one customer that differ",
+    "unlabelled": "no label yet",
+}
+"""What the rules mean that do not say it by their name."""
 
 
-def quarantined(batch: str) -> str:
-    """Where the rows of a batch that were set aside are kept."""
-    return f"{QUARANTINE}/{batch}.parquet"
+def most_frequent(rules: Sequence[tuple[str, int, list[int]]]) -> str:
+    """The most frequent failures with example lines, for a message: counts and lines, no values."""
+    return "; ".join(
+        f"{rule}{f' ({WORDS[rule]})' if rule in WORDS else ''}: {count} "
+        f"(line {', '.join(map(str, lines[:EXAMPLE_LINES]))}{', ...' if count > EXAMPLE_LINES else ''})"
+        for rule, count, lines in rules[:MOST_FREQUENT]
+    )
 
 
-def set_aside(storage: Storage, batch: str, judged: pa.Table) -> int:
-    """Write the rows that broke a rule, or nothing if none did.
+def export_rows(storage: Storage, batch: Batch, contract: Contract, target: Path) -> int:
+    """Write the rows of a batch that were set aside as CSV, to be repaired and released.
 
-    Args:
-        storage: the data root.
-        batch: hash of the batch.
-        judged: `_line`, `_raw` and `_failed`, rows of the batch.
+    The columns are those of the file, then `_line` and `_failed`; a record that could not be split
+    has its text in `_raw`.
 
     Returns:
-        Number of rows set aside.
+        Number of rows.
+
+    Raises:
+        ChurnError: the batch has none, or the file cannot be written.
     """
-    failed = judged.filter(pc.greater(pc.list_value_length(judged["_failed"]), 0)).select(["_line", "_raw", "_failed"])
-    if failed.num_rows:
-        name = pa.array([batch] * failed.num_rows, pa.string())
-        storage.write_table(quarantined(batch), failed.append_column("_batch", name))
-    return int(failed.num_rows)
+    header = _header(storage, batch, contract)
+    try:
+        with target.open("w", newline="") as stream:
+            writer = csv.writer(stream)
+            writer.writerow([*header, LINE, RULES, RAW])
+            rows = 0
+            for row in quarantined_rows(storage, batch):
+                cells = _cells(row[RAW], len(header))
+                raw = "" if cells else row[RAW]
+                writer.writerow([*(cells or [""] * len(header)), row[LINE], " ".join(row[RULES]), raw])
+                rows += 1
+    except OSError as error:
+        raise ChurnError(f"Cannot write {target}: {error.strerror}. Name another file.") from error
+    return rows
 
 
-def most_frequent(judged: pa.Table) -> str:
-    """The most frequent failures with example lines, for a message: counts and lines, no values."""
-    lines: dict[str, list[int]] = {}
-    for line, rules in zip(judged["_line"].to_pylist(), judged["_failed"].to_pylist(), strict=True):
-        for rule in rules:
-            lines.setdefault(rule, []).append(line)
-    counts = Counter({rule: len(found) for rule, found in lines.items()})
-    return "; ".join(
-        f"{rule}: {count} (line {', '.join(map(str, lines[rule][:EXAMPLE_LINES]))}{', ...' if count > EXAMPLE_LINES else ''})"
-        for rule, count in counts.most_common(MOST_FREQUENT)
-    )
+def quarantined_rows(storage: Storage, batch: Batch) -> Iterator[dict[str, Any]]:
+    """The rows of a batch that were set aside, in the order of their lines.
+
+    Raises:
+        ChurnError: the batch has none.
+    """
+    if not batch.quarantined_rows:
+        raise ChurnError(f"Batch {batch.batch[:12]} ({batch.name}) has no rows in quarantine.")
+    with storage.reading(quarantined(batch.batch)) as stream:
+        for part in pq.ParquetFile(stream).iter_batches():
+            yield from part.to_pylist()
+
+
+def release_rows(storage: Storage, ledger: Ledger, batch: Batch, contract: Contract, file: Path) -> Batch:
+    """Land repaired rows as a new batch that remembers where it came from; the next night judges it.
+
+    Raises:
+        ChurnError: the file cannot be taken, has more rows than were set aside, or was taken in before.
+    """
+    name = f"{LANDING}/.{file.name}"  # not seen by a night that collects meanwhile
+    try:
+        storage.put(file, name)
+    except FileNotFoundError as error:
+        raise ChurnError(f"Cannot read {file}: {error.strerror}. Give the path of the repaired file.") from error
+    try:
+        rows = _count_rows(storage, name, contract)
+        if rows > (batch.quarantined_rows or 0):
+            raise ChurnError(
+                f"{file} has {rows} rows, and {batch.quarantined_rows} of batch {batch.batch[:12]} were set aside. "
+                "Release only repaired rows of that batch; `churn land` lands others."
+            )
+        repaired, size = keep_original(storage, name)
+    finally:
+        storage.remove(name)
+    if not ledger.add_batch(repaired, file.name, size, datetime.now(UTC), origin=batch.batch):
+        raise ChurnError(f"{file} was taken in before, as batch {repaired[:12]}. Nothing was changed.")
+    found = ledger.batch(repaired)
+    if found is None:
+        raise ChurnError(f"The ledger lost batch {repaired[:12]}. Release the file again.")
+    return found
+
+
+def _count_rows(storage: Storage, name: str, contract: Contract) -> int:
+    with storage.reading(name) as stream:
+        file = open_file(stream)
+        try:
+            file.check(contract)
+        except FileFault as fault:
+            raise ChurnError(f"The repaired file cannot be taken: {fault.sentence}") from fault
+        return sum(table.num_rows for table in file.raw())
+
+
+def _header(storage: Storage, batch: Batch, contract: Contract) -> list[str]:
+    """The header of the file; that of the contract where the file had none to speak of."""
+    with storage.reading(original(batch.batch)) as stream:
+        file = open_file(stream)
+        try:
+            file.check(contract)
+        except FileFault:
+            return list(contract.names)
+        return file.header
+
+
+def _cells(raw: object, width: int) -> list[str] | None:
+    try:
+        cells = next(csv.reader(io.StringIO(str(raw)), strict=True))
+    except (csv.Error, StopIteration):
+        return None
+    return cells if len(cells) == width else None

@@ -1,120 +1,354 @@
-"""Bytes become records: raw text, line number and cells of every line, nothing lost and nothing guessed.
+"""Bytes become records: raw text, line number and cells of every record, nothing lost and nothing guessed.
 
-A record is one physical line. A line that cannot be split as the header says is a record too, with
-the reason; a file that cannot be read at all says so as a fault, and its lines are still there.
+A record of a CSV file is one physical line; of a Parquet file, one row. Whatever cannot be split as
+the header says is a record too, with the reason; a file that cannot be taken at all is a `FileFault`.
+Files are read in pieces, so that their size does not matter.
 """
 
 from __future__ import annotations
 
 import codecs
 import csv
-from dataclasses import dataclass
+import gzip
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import IO, Protocol
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from churn.contract import Contract
 
 DELIMITERS = {";": "semicolon", "\t": "tab", "|": "pipe"}
+PIECE = 8 << 20
+LONGEST_LINE = 64 << 20
+_NEWLINE, _COMMA, _QUOTE, _CONTROL, _SPACE, _ASCII = 10, 44, 34, 32, 32, 128
+_ROWS = 65_536
+
+Line = tuple[int, bytes]
 
 
-@dataclass(frozen=True)
-class Fault:
+class FileFault(Exception):  # noqa: N818 -- it is turned into the rejection of the batch
     """Why a whole file cannot be taken: a short code, and a sentence with the next step."""
 
-    code: str
-    sentence: str
+    def __init__(self, code: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.code = code
+        self.sentence = sentence
 
 
 @dataclass(frozen=True)
-class Reading:
-    """A file's records.
+class Piece:
+    """Some records of a file, in its order.
 
-    `records` has `_line` (1 is the header), `_raw`, `_unreadable` (a rule, or null) and, unless
-    there is a fault, one text column per column of the contract; an empty cell is null.
+    `plain` has `_line` and `_text` of the lines that can be split at every comma (each closed by a comma of
+    its own); `records` has those that cannot, and what is not a line, as `split_lines` makes them. `arrived`
+    is the number of records, counted by the lines that are not blank.
     """
 
+    arrived: int
+    plain: pa.Table | None
     records: pa.Table
-    extra_columns: tuple[str, ...] = ()
-    fault: Fault | None = None
+    lines: Lines | None = field(default=None, repr=False)
 
 
-def read_records(data: bytes, contract: Contract) -> Reading:
-    """Split a CSV file into records.
+class BatchFile(Protocol):
+    """A file of either format."""
 
-    Args:
-        data: the file's bytes; UTF-8 with or without a byte order mark.
-        contract: names the columns; their order in the file is free, further ones are ignored.
+    header: list[str]
+
+    def check(self, contract: Contract) -> None:
+        """Hold the columns against the contract; their order is free, further ones are ignored.
+
+        Raises:
+            FileFault: the file cannot be taken.
+        """
+
+    def pieces(self, contract: Contract) -> Iterator[Piece]:
+        """Its records."""
+
+    def raw(self, only: NDArray[np.int64] | None = None) -> Iterator[pa.Table]:
+        """`_line` and `_raw` of every record, or of those of these lines; of a broken file, up to the break."""
+
+
+def open_file(stream: IO[bytes]) -> BatchFile:
+    """Open a CSV file, plain or gzipped, or a Parquet file: its first bytes tell; the stream must be seekable."""
+    magic = stream.read(4)
+    stream.seek(0)
+    return ParquetBatch(stream) if magic == b"PAR1" else CsvBatch(stream, zipped=magic[:2] == b"\x1f\x8b")
+
+
+def split_lines(lines: Iterable[Line], header: Sequence[str], contract: Contract) -> pa.Table:
+    """Split lines with the care that quotes and odd bytes need; blank lines are no records.
 
     Returns:
-        The records, and the fault if the file as a whole cannot be taken.
+        `_line`, `_raw`, `_unreadable` (a rule, or null) and one text column per column of the contract;
+        an empty cell is null.
     """
-    lines = data.removeprefix(codecs.BOM_UTF8).splitlines()
-    numbered = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
-    if not numbered:
-        return _faulty([], "empty", "The file is empty. Have the sender drop it again.")
-    header_line, body = numbered[0][1], numbered[1:]
-    fault = _header_fault(header_line, contract)
-    if fault:
-        return _faulty(body, *fault)
-    header = _cells(header_line.decode())
-    if not body:
-        return _faulty([], "no_rows", "The file has a header and no rows. Have the sender drop it again.")
-    split = [_split(line, len(header)) for _, line in body]
-    positions = {name: header.index(name) for name in contract.names}
-    columns = {
-        name: pa.array([cells[position] or None if cells else None for cells, _ in split], pa.string())
-        for name, position in positions.items()
-    }
-    records = _records(body, [reason for _, reason in split])
-    for name, column in columns.items():
-        records = records.append_column(name, column)
-    return Reading(records, tuple(name for name in header if name not in positions))
+    kept = [(number, line) for number, line in lines if line.strip()]
+    split = [_split(line, len(header)) for _, line in kept]
+    positions = [header.index(name) for name in contract.names]
+    cells = [
+        pa.array([found[position] or None if found else None for found, _ in split], pa.string())
+        for position in positions
+    ]
+    unreadable = pa.array([reason for _, reason in split], pa.string())
+    return pa.table([*_raw_columns(kept), unreadable, *cells], ["_line", "_raw", "_unreadable", *contract.names])
 
 
-def _header_fault(line: bytes, contract: Contract) -> tuple[str, str] | None:
+class CsvBatch:
+    """A CSV file in UTF-8, with or without a byte order mark; line ends are LF, CRLF or CR."""
+
+    def __init__(self, stream: IO[bytes], zipped: bool) -> None:
+        self._stream, self._zipped = stream, zipped
+        self.header: list[str] = []
+
+    def check(self, contract: Contract) -> None:
+        """Read the header and hold it against the contract."""
+        first = next((line for lines in self._blocks() for _, line in lines.at(lines.all) if line.strip()), None)
+        if first is None:
+            raise FileFault("empty", "The file is empty. Have the sender drop it again.")
+        self.header = _header(first, contract)
+
+    def pieces(self, contract: Contract) -> Iterator[Piece]:
+        """Its records, in pieces of some megabytes."""
+        for lines in self._body():
+            special = lines.special()
+            plain = np.setdiff1d(lines.all, special, assume_unique=True) if len(special) else None
+            records = split_lines(lines.at(special), self.header, contract)
+            yield Piece(len(lines) - lines.blank(), lines.table(plain), records, lines)
+
+    def raw(self, only: NDArray[np.int64] | None = None) -> Iterator[pa.Table]:
+        """`_line` and `_raw` of every record, or of those of these lines; up to where a broken file breaks."""
+        try:
+            for lines in self._body():
+                wanted = lines.all if only is None else lines.positions(only)
+                records = [(number, line) for number, line in lines.at(wanted) if line.strip()]
+                yield pa.table(_raw_columns(records), ["_line", "_raw"])
+        except FileFault:
+            return
+
+    def _body(self) -> Iterator[Lines]:
+        """Everything behind the header, which is the first line that is not blank."""
+        begun = False
+        for lines in self._blocks():
+            if begun:
+                yield lines
+                continue
+            header = next((int(at) for at in lines.all if next(lines.at([at]))[1].strip()), None)
+            if header is not None:
+                begun = True
+                if header + 1 < len(lines):
+                    yield lines.behind(header + 1)
+
+    def _blocks(self) -> Iterator[Lines]:
+        number = 1
+        for block in _whole_lines(self._stream, self._zipped):
+            lines = Lines(number, block)
+            number += len(lines)
+            yield lines
+
+
+class ParquetBatch:
+    """A Parquet file; the number of a row stands for its line. Every cell is judged as the text that it would be."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self.header: list[str] = []
+
+    def check(self, contract: Contract) -> None:
+        """Hold the columns against the contract."""
+        with _broken_parquet():
+            schema = pq.ParquetFile(self._stream).schema_arrow
+        self.header = list(schema.names)
+        _require_columns(self.header, contract)
+        nested = [name for name in contract.names if pa.types.is_nested(schema.field(name).type)]
+        if nested:
+            raise FileFault(
+                "nested_column", f"Column {', '.join(nested)} is nested. Export plain cells and drop it again."
+            )
+
+    def pieces(self, contract: Contract) -> Iterator[Piece]:
+        """Its rows."""
+        for raw, rows in self._rows():
+            cells = [pc.if_else(pc.equal(rows[name], ""), None, rows[name]) for name in contract.names]
+            unreadable = pa.nulls(raw.num_rows, pa.string())
+            columns = [raw["_line"], raw["_raw"], unreadable, *cells]
+            yield Piece(raw.num_rows, None, pa.table(columns, ["_line", "_raw", "_unreadable", *contract.names]))
+
+    def raw(self, only: NDArray[np.int64] | None = None) -> Iterator[pa.Table]:
+        """`_line` and `_raw` of every row, or of those of these numbers."""
+        try:
+            for raw, _ in self._rows():
+                yield raw if only is None else raw.filter(pc.is_in(raw["_line"], pa.array(only)))
+        except FileFault:
+            return
+
+    def _rows(self) -> Iterator[tuple[pa.Table, dict[str, pa.Array]]]:
+        """Number and text of rows, and their cells as texts, column by column."""
+        first = 1
+        with _broken_parquet():
+            for batch in pq.ParquetFile(self._stream).iter_batches(_ROWS):
+                flat = [field.name for field in batch.schema if not pa.types.is_nested(field.type)]
+                rows = {name: pc.cast(batch.column(name), pa.string()) for name in flat}
+                texts = [pc.fill_null(cell, "") for cell in rows.values()] or [pa.nulls(batch.num_rows, pa.string())]
+                numbers = pa.array(np.arange(first, first + batch.num_rows))
+                yield pa.table([numbers, pc.binary_join_element_wise(*texts, ",")], ["_line", "_raw"]), rows
+                first += batch.num_rows
+
+
+class Lines:
+    """A block of whole lines, the first of them with this number; the block ends with a line feed."""
+
+    def __init__(self, first: int, block: bytearray, ends: NDArray[np.int64] | None = None, start: int = 0) -> None:
+        self.first, self._block = first, block
+        self._bytes = np.frombuffer(block, dtype=np.uint8)
+        self._ends = np.flatnonzero(self._bytes == _NEWLINE) if ends is None else ends
+        self._starts = np.concatenate([[start], self._ends[:-1] + 1])
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    @property
+    def all(self) -> NDArray[np.int64]:
+        """The positions of all lines."""
+        return np.arange(len(self))
+
+    def behind(self, lines: int) -> Lines:
+        """Without so many of the first lines."""
+        return Lines(self.first + lines, self._block, self._ends[lines:], int(self._starts[lines]))
+
+    def at(self, positions: Iterable[int] | NDArray[np.int64]) -> Iterator[Line]:
+        """Number and bytes of the lines at these positions."""
+        view = memoryview(self._block)
+        for position in positions:
+            yield self.first + int(position), bytes(view[self._starts[position] : self._ends[position]])
+
+    def positions(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The positions of those of these line numbers that are in this block."""
+        return numbers[(numbers >= self.first) & (numbers < self.first + len(self))] - self.first
+
+    def blank(self) -> int:
+        """How many lines have nothing but blanks."""
+        empty = int((self._starts == self._ends).sum())
+        begin_blank = np.flatnonzero((self._bytes[self._starts] <= _SPACE) & (self._starts < self._ends))
+        return empty + sum(not line.strip() for _, line in self.at(begin_blank))
+
+    def special(self) -> NDArray[np.int64]:
+        """The positions of lines with quotes, control characters, or bytes that are not UTF-8."""
+        start = int(self._starts[0])
+        used = self._bytes[start:]
+        found: list[NDArray[np.int64]] = []
+        if np.count_nonzero(used < _CONTROL) > len(self):
+            found.append(self._holding((used < _CONTROL) & (used != _NEWLINE), start))
+        if b'"' in self._block:
+            found.append(self._holding(used == _QUOTE, start))
+        try:
+            self._block.decode()
+        except UnicodeDecodeError:
+            foreign = self._holding(used >= _ASCII, start)
+            found.append(np.array([at for at in foreign if not _is_utf8(next(self.at([at]))[1])], dtype=np.int64))
+        return np.unique(np.concatenate(found)) if found else np.array([], dtype=np.int64)
+
+    def _holding(self, marked: NDArray[np.bool_], start: int) -> NDArray[np.int64]:
+        return np.unique(np.searchsorted(self._ends, np.flatnonzero(marked) + start))
+
+    def table(self, positions: NDArray[np.int64] | None = None) -> pa.Table:
+        """`_line` and `_text` of the lines at these positions (default: all); each text ends with a comma."""
+        closed = self._bytes.copy()
+        closed[self._ends] = _COMMA
+        offsets = np.append(self._starts[:1], self._ends + 1).astype(np.int32)
+        texts = pa.StringArray.from_buffers(len(self), pa.py_buffer(offsets), pa.py_buffer(closed))
+        numbers = pa.array(np.arange(self.first, self.first + len(self)))
+        table = pa.table([numbers, texts], ["_line", "_text"])
+        return table if positions is None else table.take(pa.array(positions))
+
+
+def _raw_columns(lines: Sequence[Line]) -> list[pa.Array]:
+    numbers = pa.array([number for number, _ in lines], pa.int64())
+    return [numbers, pa.array([line.decode(errors="backslashreplace") for _, line in lines], pa.string())]
+
+
+def _whole_lines(stream: IO[bytes], zipped: bool) -> Iterator[bytearray]:
+    """A file in blocks of whole lines, every line end made a line feed, without a byte order mark."""
+    stream.seek(0)
+    source = gzip.GzipFile(fileobj=stream) if zipped else stream
+    rest, old_mac, begun = bytearray(), False, False
+    while True:
+        try:
+            data = source.read(PIECE)
+        except (EOFError, OSError, zlib.error) as error:
+            if not zipped or not isinstance(error, EOFError | gzip.BadGzipFile | zlib.error):
+                raise
+            raise FileFault(
+                "broken_gzip", "The compressed file is broken or cut off. Have the sender drop it again."
+            ) from error
+        if not begun:
+            data, begun = data.removeprefix(codecs.BOM_UTF8), True
+            old_mac = b"\r" in data and b"\n" not in data
+        last = not data
+        rest += data.replace(b"\r", b"\n") if old_mac else data
+        if last and rest:
+            rest += b"" if rest.endswith(b"\n") else b"\n"
+        cut = rest.rfind(b"\n") + 1
+        if cut:
+            block = rest[:cut]
+            yield block.replace(b"\r\n", b"\n") if b"\r\n" in block else block
+            del rest[:cut]
+        if last:
+            return
+        if len(rest) > LONGEST_LINE:
+            raise FileFault(
+                "not_csv",
+                f"A line is longer than {LONGEST_LINE >> 20} MB: this is no CSV file. Export it as CSV and drop it again.",
+            )
+
+
+def _header(line: bytes, contract: Contract) -> list[str]:
     try:
         header = _cells(line.decode())
     except (UnicodeDecodeError, csv.Error):
         header = []
     if not header or b"\0" in line:
-        return "not_csv", "The first line is not the header of a CSV file in UTF-8. Export it as CSV and drop it again."
-    missing = [name for name in contract.names if name not in header]
+        raise FileFault(
+            "not_csv", "The first line is not the header of a CSV file in UTF-8. Export it as CSV and drop it again."
+        )
     if len(header) == 1:
         found = next((word for mark, word in DELIMITERS.items() if mark in header[0]), None)
         hint = f" It looks separated by {found}s." if found else ""
-        return "delimiter", f"The header is one cell.{hint} Export it with commas between the cells and drop it again."
+        raise FileFault(
+            "delimiter", f"The header is one cell.{hint} Export it with commas between the cells and drop it again."
+        )
+    _require_columns(header, contract)
+    return header
+
+
+def _require_columns(header: Sequence[str], contract: Contract) -> None:
     repeated = sorted({name for name in contract.names if header.count(name) > 1})
     if repeated:
-        return (
+        raise FileFault(
             "repeated_column",
             f"Column {', '.join(repeated)} stands twice in the header. Drop it again with one of each.",
         )
+    missing = [name for name in contract.names if name not in header]
     if missing:
         plural = "s are" if len(missing) > 1 else " is"
-        return (
+        raise FileFault(
             "missing_column",
             f"Column{plural} missing: {', '.join(missing)}. Expected: {', '.join(contract.names)}. Fix the header and drop it again.",
         )
-    return None
-
-
-def _faulty(body: list[tuple[int, bytes]], code: str, sentence: str) -> Reading:
-    return Reading(_records(body, [f"file.{code}"] * len(body)), fault=Fault(code, sentence))
-
-
-def _records(body: list[tuple[int, bytes]], unreadable: list[str | None]) -> pa.Table:
-    return pa.table(
-        {
-            "_line": pa.array([number for number, _ in body], pa.int64()),
-            "_raw": pa.array([line.decode(errors="backslashreplace") for _, line in body], pa.string()),
-            "_unreadable": pa.array(unreadable, pa.string()),
-        }
-    )
 
 
 def _split(line: bytes, width: int) -> tuple[list[str] | None, str | None]:
     if b"\0" in line:
         return None, "record.nul"
+    if b"\r" in line:
+        return None, "record.line_break"
     try:
         cells = _cells(line.decode())
     except UnicodeDecodeError:
@@ -128,3 +362,21 @@ def _cells(line: str) -> list[str]:
     if '"' not in line:
         return line.split(",")
     return next(csv.reader([line], strict=True))
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+@contextmanager
+def _broken_parquet() -> Iterator[None]:
+    try:
+        yield
+    except pa.ArrowException as error:
+        raise FileFault(
+            "broken_parquet", "The Parquet file is broken or cut off. Have the sender drop it again."
+        ) from error

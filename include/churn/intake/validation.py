@@ -1,27 +1,37 @@
 """Great Expectations judges the accepted rows and the batch as a whole, and its verdict is the gate.
 
 The columnar engine has set bad rows aside before; here the same contract is checked again by an
-independent engine at zero tolerance. An expectation that raised counts as failed, and a result that
-does not cover every expectation is an error: a verdict that is missing is never a good one.
+independent engine at zero tolerance. An expectation that raised counts as failed, whatever its
+severity, and a result that does not cover every rule is an error: a verdict that is missing is never a
+good one.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from math import isfinite
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pandas as pd
+import pyarrow.parquet as pq
 
-from churn.contract import Contract, Kind
+from churn.contract import CONFLICT, DUPLICATE, UNLABELLED, Column, Contract, Kind
 from churn.errors import ChurnError
+from churn.intake.table_rules import TableRule
 
 ROWS = "rows"
 FACTS = "batch"
+INDEX, RESULT, PICTURE = "index.html", "validation.json", "drift.png"
+_RULES = "rules"  # the key, in an expectation's notes, of the rules that it covers
+
+Suites = dict[str, tuple[pd.DataFrame, list[Any]]]
 
 
 class ValidationCrashed(ChurnError):  # noqa: N818 -- it says what happened
@@ -29,15 +39,34 @@ class ValidationCrashed(ChurnError):  # noqa: N818 -- it says what happened
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """GX's verdict: the expectations that failed, by name, and how many there were."""
+class Outcome:
+    """What one expectation came to: the rules that it covers, whether they hold, whether that stops the batch."""
 
-    failures: list[str]
-    expectations: int
+    rules: tuple[str, ...]
+    said: str
+    holds: bool
+    critical: bool
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """GX's verdict, expectation by expectation. No value of a row is in it."""
+
+    outcomes: tuple[Outcome, ...]
+
+    @property
+    def failures(self) -> list[Outcome]:
+        """What stops the batch."""
+        return [outcome for outcome in self.outcomes if outcome.critical and not outcome.holds]
+
+    @property
+    def warnings(self) -> list[Outcome]:
+        """What is only said."""
+        return [outcome for outcome in self.outcomes if not outcome.critical and not outcome.holds]
 
     @property
     def passed(self) -> bool:
-        """Whether every expectation holds."""
+        """Whether nothing stops the batch."""
         return not self.failures
 
 
@@ -46,74 +75,145 @@ def row_expectations(contract: Contract) -> list[Any]:
     import great_expectations.expectations as gxe
 
     expectations: list[Any] = [
-        gxe.ExpectTableRowCountToBeBetween(min_value=1),
         gxe.ExpectTableColumnsToMatchSet(column_set=list(contract.names), exact_match=True),
-        gxe.ExpectColumnDistinctValuesToContainSet(column=contract.target.name, value_set=[0, 1]),
+        gxe.ExpectColumnValuesToBeUnique(column=contract.key.name, meta={_RULES: [DUPLICATE, CONFLICT]}),
     ]
     for column in contract.columns:
-        if not column.nullable:
-            expectations.append(gxe.ExpectColumnValuesToNotBeNull(column=column.name))
-        if column.kind is Kind.INTEGER:
-            expectations.append(
-                gxe.ExpectColumnValuesToBeInTypeList(column=column.name, type_list=["int64", "Int64Dtype"])
+        expectations += _column_expectations(column)
+    for relation in contract.relations:
+        expectations.append(
+            gxe.ExpectColumnPairValuesAToBeGreaterThanB(
+                column_A=relation.greater, column_B=relation.lesser, or_equal=True, meta={_RULES: [relation.rule]}
             )
-        if column.kind is Kind.NUMBER:
-            expectations.append(gxe.ExpectColumnValuesToBeOfType(column=column.name, type_="float64"))
-        if column.minimum is not None or column.maximum is not None:
-            expectations.append(
-                gxe.ExpectColumnValuesToBeBetween(
-                    column=column.name, min_value=column.minimum, max_value=column.maximum
-                )
-            )
-        if column.categories:
-            expectations.append(gxe.ExpectColumnValuesToBeInSet(column=column.name, value_set=list(column.categories)))
+        )
     return expectations
 
 
-def batch_expectations(max_rejected_share: float) -> list[Any]:
-    """What the counts of a batch must satisfy."""
+def batch_expectations(rules: Sequence[TableRule]) -> list[Any]:
+    """What the numbers of a batch must satisfy."""
     import great_expectations.expectations as gxe
+    from great_expectations.expectations.metadata_types import FailureSeverity
 
     return [
-        gxe.ExpectColumnValuesToBeBetween(column="arrived_rows", min_value=1),
-        gxe.ExpectColumnValuesToBeBetween(column="rejected_share", max_value=max_rejected_share),
+        gxe.ExpectColumnValuesToBeBetween(
+            column=rule.name,
+            min_value=rule.minimum if isfinite(rule.minimum) else None,
+            max_value=rule.maximum if isfinite(rule.maximum) else None,
+            severity=FailureSeverity.CRITICAL if rule.critical else FailureSeverity.WARNING,
+            meta={_RULES: [rule.name]},
+        )
+        for rule in rules
     ]
 
 
-def judge(batch: str, frames: dict[str, tuple[pd.DataFrame, list[Any]]], docs: Path) -> Judgement:
+def accepted_frame(file: Path, contract: Contract) -> pd.DataFrame:
+    """Good rows as GX takes them fastest: numbers as numpy has them, texts as categories."""
+    texts = [column.name for column in contract.columns if column.kind is Kind.TEXT]
+    # An integer column with absent values would become a float column in pandas.
+    absent = {column.name: "Int64" for column in contract.columns if column.nullable and column.kind is Kind.INTEGER}
+    table = pq.read_table(file, columns=list(contract.names), read_dictionary=texts)
+    frame: pd.DataFrame = table.to_pandas(split_blocks=True, self_destruct=True, date_as_object=False)
+    return frame.astype(absent)
+
+
+def facts_frame(rules: Sequence[TableRule]) -> pd.DataFrame:
+    """The numbers of a batch as a table of one row."""
+    return pd.DataFrame({rule.name: [float(rule.value)] for rule in rules})
+
+
+def judge(batch: str, suites: Suites, required: Sequence[str], docs: Path) -> Judgement:
     """Run the suites through GX checkpoints and build the batch's Data Docs.
 
     Args:
         batch: hash of the batch, which names the run.
-        frames: for each asset (`ROWS`, `FACTS`) its frame and its expectations.
+        suites: for each asset (`ROWS`, `FACTS`) its frame and its expectations.
+        required: the rules that the result must cover.
         docs: folder that the Data Docs are written to.
 
     Returns:
         The verdict. No value of a row is in it, nor in the Data Docs (BOOLEAN_ONLY).
 
     Raises:
-        ValidationCrashed: GX raised, a suite is empty, or the result does not cover every expectation.
+        ValidationCrashed: GX raised, a suite is empty, or the result does not cover every rule and expectation.
     """
-    expected = sum(len(expectations) for _, expectations in frames.values())
-    if not all(expectations for _, expectations in frames.values()):
+    expected = sum(len(expectations) for _, expectations in suites.values())
+    if not all(expectations for _, expectations in suites.values()):
         raise ValidationCrashed(
             f"Batch {batch[:12]}: a suite has no expectations. The contract must give at least one."
         )
     try:
-        results = _run_checkpoints(_context(docs), batch, frames)
+        results = _run_checkpoints(_context(docs), batch, suites)
     except Exception as error:
         raise ValidationCrashed(
             f"Batch {batch[:12]}: the validation suite crashed ({type(error).__name__}). "
             "Nothing of the batch is accepted; the cause is in the task's log. Mend it and run the night again."
         ) from error
-    if len(results) != expected:
+    verdict = Judgement(tuple(_outcome(result) for result in results))
+    uncovered = set(required) - {rule for outcome in verdict.outcomes for rule in outcome.rules}
+    if len(results) != expected or uncovered:
+        named = f" No expectation covers {', '.join(sorted(uncovered))}." if uncovered else ""
         raise ValidationCrashed(
-            f"Batch {batch[:12]}: the validation covers {len(results)} of {expected} expectations. "
+            f"Batch {batch[:12]}: the validation covers {len(results)} of {expected} expectations.{named} "
             "Nothing of the batch is accepted; check the suite and run the night again."
         )
-    verdict = Judgement([_named(result) for result in results if not result.success or _raised(result)], expected)
-    _write_index(batch, verdict, docs)
+    (docs / RESULT).write_text(json.dumps([result.to_json_dict() for result in results], indent=1))
     return verdict
+
+
+def write_index(batch: str, verdict: Judgement, said: Sequence[str], docs: Path) -> None:
+    """The first page of a batch; it needs no script. GX's own lists its pages only with scripts from a content network.
+
+    Args:
+        batch: hash of the batch.
+        verdict: GX's verdict.
+        said: the sentences about it.
+        docs: folder of the Data Docs.
+    """
+    pages = sorted(page.relative_to(docs).as_posix() for page in docs.glob("validations/**/*.html"))
+    links = "".join(f'<li><a href="{quote(page)}">{escape(page.split("/")[1])}</a></li>' for page in pages)
+    links += f'<li><a href="{RESULT}">the results as JSON</a></li>'
+    failed = len(verdict.failures)
+    head = f"{failed} of {len(verdict.outcomes)} expectations stop it" if failed else "nothing stops it"
+    ranked = sorted(verdict.outcomes, key=lambda one: (one.holds, not one.critical))
+    rows = "".join(
+        f"<tr><td>{'holds' if one.holds else 'FAILS' if one.critical else 'warning'}</td>"
+        f"<td>{escape(', '.join(one.rules) or 'the table')}</td><td>{escape(one.said)}</td></tr>"
+        for one in ranked
+    )
+    picture = f'<h2>Drift</h2><img src="{PICTURE}" alt="Drift of each column against the accepted history">'
+    (docs / INDEX).write_text(
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Batch {batch[:12]}</title>'
+        "<style>body{font:15px sans-serif;margin:2em;max-width:60em}td{padding:.1em 1em .1em 0}</style>"
+        f"<h1>Batch {batch[:12]}: {head}</h1><ul>{''.join(f'<li>{escape(one)}</li>' for one in said)}</ul>"
+        f"<h2>Validation results</h2><ul>{links}</ul>{picture if (docs / PICTURE).exists() else ''}"
+        f"<h2>Rules</h2><table>{rows}</table></html>"
+    )
+
+
+def _column_expectations(column: Column) -> list[Any]:
+    import great_expectations.expectations as gxe
+
+    makers: dict[str, Any] = {
+        UNLABELLED: gxe.ExpectColumnValuesToNotBeNull,
+        f"{column.name}.missing": gxe.ExpectColumnValuesToNotBeNull,
+        f"{column.name}.type": lambda **told: gxe.ExpectColumnValuesToBeInTypeList(
+            type_list=_TYPES[column.kind], **told
+        ),
+        f"{column.name}.range": lambda **told: gxe.ExpectColumnValuesToBeBetween(
+            min_value=column.minimum, max_value=column.maximum, **told
+        ),
+        f"{column.name}.category": lambda **told: gxe.ExpectColumnValuesToBeInSet(
+            value_set=list(column.categories), **told
+        ),
+    }
+    return [makers[rule](column=column.name, meta={_RULES: [rule]}) for rule in column.rules]
+
+
+_TYPES = {
+    Kind.INTEGER: ["int64", "Int64Dtype"],
+    Kind.NUMBER: ["float64"],
+    Kind.DATE: ["datetime64[ms]", "datetime64[s]", "datetime64[ns]"],
+}
 
 
 def _context(docs: Path) -> Any:
@@ -136,13 +236,13 @@ def _context(docs: Path) -> Any:
     return context
 
 
-def _run_checkpoints(context: Any, batch: str, frames: dict[str, tuple[pd.DataFrame, list[Any]]]) -> list[Any]:
+def _run_checkpoints(context: Any, batch: str, suites: Suites) -> list[Any]:
     import great_expectations as gx
     from great_expectations.checkpoint import UpdateDataDocsAction
 
     source = context.data_sources.add_pandas("intake")
     results = []
-    for asset, (frame, expectations) in frames.items():
+    for asset, (frame, expectations) in suites.items():
         definition = source.add_dataframe_asset(asset).add_batch_definition_whole_dataframe("whole")
         suite = context.suites.add(gx.ExpectationSuite(name=asset, expectations=expectations))
         validation = context.validation_definitions.add(
@@ -164,19 +264,14 @@ def _run_checkpoints(context: Any, batch: str, frames: dict[str, tuple[pd.DataFr
     return results
 
 
-def _write_index(batch: str, verdict: Judgement, docs: Path) -> None:
-    """A first page that needs no script: GX's own lists its pages only with scripts from a content network."""
-    pages = sorted(page.relative_to(docs).as_posix() for page in docs.glob("validations/**/*.html"))
-    items = "".join(f'<li><a href="{quote(page)}">{escape(page.split("/")[1])}</a></li>' for page in pages)
-    failed = "".join(f"<li>{escape(name)}</li>" for name in verdict.failures)
-    said = (
-        f"{len(verdict.failures)} of {verdict.expectations} expectations failed"
-        if failed
-        else f"all {verdict.expectations} expectations hold"
-    )
-    (docs / "index.html").write_text(
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Batch {batch[:12]}</title>'
-        f"<h1>Batch {batch[:12]}: {said}</h1><ul>{failed}</ul><p>Validation results:</p><ul>{items}</ul></html>"
+def _outcome(result: Any) -> Outcome:
+    """An expectation that raised does not hold, and stops the batch whatever its severity."""
+    raised, config = _raised(result), result.expectation_config
+    return Outcome(
+        rules=tuple((config.meta or {}).get(_RULES, ())),
+        said=_named(result),
+        holds=bool(result.success) and not raised,
+        critical=raised or config.severity != "warning",
     )
 
 
@@ -190,6 +285,6 @@ def _raised(result: Any) -> bool:
 
 def _named(result: Any) -> str:
     config = result.expectation_config
-    column = config.kwargs.get("column")
+    column = config.kwargs.get("column") or config.kwargs.get("column_A")
     said = config.type.removeprefix("expect_").replace("_", " ")
     return f"{column}: {said}" if column else said

@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from churn.contract import Contract
 from churn.errors import ChurnError, NothingToDo
 from churn.foundation import columnar
-from churn.foundation.ledger import Ledger, Snapshot
-from churn.foundation.storage import SNAPSHOTS, Storage
-from churn.intake.acceptance import accepted
+from churn.foundation.ledger import Ledger
+from churn.foundation.records import Batch, Snapshot
+from churn.foundation.storage import Storage
+from churn.foundation.zones import accepted, snapshot_rows
+from churn.intake.judging import batch_number
+from churn.learning.content import content_hash
 
 HOLDOUT = range(20)
 RESERVE = range(20, 25)
 TRAINING = range(25, 100)
+BUCKET = "_bucket"
 
 
 @dataclass(frozen=True)
@@ -45,28 +54,40 @@ def take_snapshot(storage: Storage, ledger: Ledger, contract: Contract, sampling
     batches = ledger.batches(state="accepted")
     if not batches:
         raise NothingToDo("No batch has been accepted yet: there is nothing to train on. `churn land FILE` lands one.")
-    tables = [
-        table.append_column("_arrival", pa.array([batch.arrival] * table.num_rows, pa.int64()))
-        for batch in batches
-        for table in [storage.read_table(accepted(batch.batch))]
-    ]
-    with columnar.engine(sampling.memory_limit) as connection:
-        rows = columnar.latest_rows(connection, _united(tables, contract), contract, sampling.salt)
-        name = columnar.content_hash(connection, rows.drop_columns(["_arrival"]))
-    if not storage.exists(_file(name)):
-        storage.write_table(_file(name), rows)
-    snapshot = Snapshot(
-        snapshot=name,
-        rows=rows.num_rows,
-        training_rows=_within(rows, TRAINING).num_rows,
-        holdout_rows=_within(rows, HOLDOUT).num_rows,
-        batches=[batch.batch for batch in batches],
-        salt_fingerprint=sampling.fingerprint,
-        contract_fingerprint=contract.fingerprint,
-        made_at=datetime.now(UTC),
-    )
+    with _latest_rows(storage, batches, contract, sampling) as rows:
+        snapshot = _describe(rows, batches, contract, sampling)
+        _keep(storage, rows, snapshot.snapshot)
     ledger.add_snapshot(snapshot)
     return snapshot
+
+
+def rebuild_snapshot(
+    storage: Storage, ledger: Ledger, contract: Contract, sampling: Sampling, snapshot: Snapshot
+) -> None:
+    """Make a snapshot again from what the ledger knows of it, and write its file if that is gone.
+
+    Raises:
+        ChurnError: contract or salt are not those of the snapshot, or other rows come out.
+    """
+    for what, then, now in (
+        ("contract", snapshot.contract_fingerprint, contract.fingerprint),
+        ("salt", snapshot.salt_fingerprint, sampling.fingerprint),
+    ):
+        if then != now:
+            raise ChurnError(
+                f"Snapshot {snapshot.snapshot[:12]} was made under the {what} {then}, and now it is {now}. "
+                f"Set that {what} again to rebuild it."
+            )
+    held = set(snapshot.batches)
+    batches = [batch for batch in ledger.batches() if batch.batch in held]
+    with _latest_rows(storage, batches, contract, sampling) as rows:
+        found = _describe(rows, batches, contract, sampling).snapshot
+        if found != snapshot.snapshot:
+            raise ChurnError(
+                f"Snapshot {snapshot.snapshot[:12]} comes out as {found[:12]}: an accepted file is not what it was. "
+                "`churn audit` says which."
+            )
+        _keep(storage, rows, found)
 
 
 def training_rows(storage: Storage, snapshot: Snapshot) -> pd.DataFrame:
@@ -81,31 +102,62 @@ def holdout_rows(storage: Storage, snapshot: Snapshot) -> pd.DataFrame:
 
 def snapshot_url(storage: Storage, snapshot: Snapshot) -> str:
     """Where the snapshot's rows are."""
-    return storage.url(_file(snapshot.snapshot))
+    return storage.url(snapshot_rows(snapshot.snapshot))
+
+
+@contextmanager
+def _latest_rows(storage: Storage, batches: Sequence[Batch], contract: Contract, sampling: Sampling) -> Iterator[Path]:
+    """A scratch file with the latest row of every customer of these batches, which are in the order of arrival."""
+    arrivals = pa.table(
+        {
+            "_batch": pa.array([batch_number(batch.batch) for batch in batches], pa.int64()),
+            "_arrived_at": pa.array([batch.arrived_at for batch in batches], pa.timestamp("us", "UTC")),
+            "_rank": pa.array(np.arange(len(batches))),
+        }
+    )
+    with (
+        tempfile.TemporaryDirectory(prefix="churn-snapshot-") as folder,
+        columnar.engine(sampling.memory_limit) as connection,
+    ):
+        columnar.scan(connection, "accepted", storage, [accepted(batch.batch) for batch in batches])
+        _require_columns(connection.view("accepted").columns, contract)
+        rows = Path(folder) / "rows.parquet"
+        columnar.write_latest_rows(connection, arrivals, contract, sampling.salt, rows)
+        yield rows
+
+
+def _describe(rows: Path, batches: Sequence[Batch], contract: Contract, sampling: Sampling) -> Snapshot:
+    buckets = pq.read_table(rows, columns=[BUCKET])[BUCKET].to_numpy()
+    sizes = np.bincount(buckets, minlength=columnar.BUCKETS)
+    return Snapshot(
+        snapshot=content_hash(rows, [*contract.names, BUCKET]),
+        rows=len(buckets),
+        training_rows=int(sizes[TRAINING.start : TRAINING.stop].sum()),
+        holdout_rows=int(sizes[HOLDOUT.start : HOLDOUT.stop].sum()),
+        batches=[batch.batch for batch in batches],
+        salt_fingerprint=sampling.fingerprint,
+        contract_fingerprint=contract.fingerprint,
+        made_at=datetime.now(UTC),
+    )
+
+
+def _keep(storage: Storage, rows: Path, snapshot: str) -> None:
+    if not storage.exists(snapshot_rows(snapshot)):
+        storage.put(rows, snapshot_rows(snapshot))
 
 
 def _read(storage: Storage, snapshot: Snapshot, buckets: range) -> pd.DataFrame:
-    rows: pd.DataFrame = _within(storage.read_table(_file(snapshot.snapshot)), buckets).to_pandas()
+    within = [(BUCKET, ">=", buckets.start), (BUCKET, "<", buckets.stop)]
+    with storage.reading(snapshot_rows(snapshot.snapshot)) as stream:
+        rows: pd.DataFrame = pq.read_table(stream, filters=within).to_pandas(date_as_object=False)
     return rows
 
 
-def _file(name: str) -> str:
-    return f"{SNAPSHOTS}/{name}.parquet"
-
-
-def _within(rows: pa.Table, buckets: range) -> pa.Table:
-    bucket = rows["_bucket"]
-    return rows.filter(pc.and_(pc.greater_equal(bucket, buckets.start), pc.less(bucket, buckets.stop)))
-
-
-def _united(tables: list[pa.Table], contract: Contract) -> pa.Table:
+def _require_columns(found: Sequence[str], contract: Contract) -> None:
     """Batches taken in under an earlier contract must still have today's columns."""
-    for table in tables:
-        missing = [name for name in contract.names if name not in table.column_names]
-        if missing:
-            raise ChurnError(
-                f"An accepted batch has no column {', '.join(missing)}: it was taken in under another contract. "
-                "Use the contract that it was taken in with, or begin with a new data root."
-            )
-    wanted = [*contract.names, "_line", "_arrival"]
-    return pa.concat_tables([table.select(wanted) for table in tables], promote_options="permissive")
+    missing = [name for name in (*contract.names, "_line", "_batch") if name not in found]
+    if missing:
+        raise ChurnError(
+            f"The accepted batches have no column {', '.join(missing)}: they were taken in under another contract. "
+            "Use the contract that they were taken in with, or begin with a new data root."
+        )

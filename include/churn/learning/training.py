@@ -24,7 +24,7 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from churn.contract import Contract
 from churn.errors import ChurnError
 from churn.foundation.examples import example_rows, model_input
-from churn.foundation.ledger import Snapshot
+from churn.foundation.records import Snapshot
 from churn.foundation.storage import Storage
 from churn.foundation.tracking import Tracking
 from churn.learning.candidates import AVERAGE, BOOSTED, SMOOTH, TRUSTED_TYPES, make_candidates

@@ -17,7 +17,7 @@ from requests.exceptions import RequestException
 
 from churn.contract import Contract
 from churn.errors import Outage
-from churn.foundation.ledger import ImageRecord
+from churn.foundation.records import ImageRecord
 from churn.foundation.tracking import Tracking
 from churn.release import serving
 from churn.release.verify import Verification, verify, wait_until_ready

@@ -14,7 +14,8 @@ from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 from churn.decision.policy import Verdict
 from churn.errors import ChurnError
-from churn.foundation.ledger import DecisionRecord, Ledger, Promotion
+from churn.foundation.ledger import Ledger
+from churn.foundation.records import DecisionRecord, Promotion
 from churn.foundation.tracking import Tracking
 
 log = logging.getLogger(__name__)

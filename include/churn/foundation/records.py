@@ -1,0 +1,167 @@
+"""The rows of the ledger, as the rest of the code knows them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One file that arrived. `batch` is the sha256 of its bytes; states: arrived, accepted, rejected, withdrawn.
+
+    `rules` has, for each rule that rows broke, its name, the number of rows and the first lines; `origin`
+    is the batch whose quarantined rows this one repairs.
+    """
+
+    batch: str
+    arrival: int
+    name: str
+    size: int
+    arrived_at: datetime
+    state: str
+    night: str | None
+    arrived_rows: int | None
+    accepted_rows: int | None
+    quarantined_rows: int | None
+    reason: str | None
+    judged_at: datetime | None
+    unlabelled_rows: int | None
+    events: int | None
+    rules: list[Any] | None
+    warnings: list[str] | None
+    origin: str | None
+
+
+@dataclass(frozen=True)
+class BatchVerdict:
+    """What became of a batch; `batch` and `night` apart, the columns of the ledger's row.
+
+    The database checks that arrived = accepted + quarantined.
+    """
+
+    state: str
+    arrived_rows: int
+    accepted_rows: int
+    quarantined_rows: int
+    unlabelled_rows: int = 0
+    events: int = 0
+    rules: list[Any] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """A file that was seen in landing."""
+
+    batch: str
+    name: str
+    arrived_at: datetime
+    seen_at: datetime
+
+
+@dataclass(frozen=True)
+class Withdrawal:
+    """A batch was taken out of all future snapshots (`withdrawn`), or back into them (`restored`)."""
+
+    batch: str
+    sequence: int
+    kind: str
+    reason: str
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Drift:
+    """How far a column of a batch is from the accepted history.
+
+    `psi` is the population stability index; `value` is that of `measure`: `kolmogorov_smirnov` for numbers,
+    `cramers_v` for categories.
+    """
+
+    column: str
+    psi: float
+    bound: float
+    measure: str
+    value: float
+    drifted: bool
+    new_categories: list[str]
+    reference_rows: int
+
+
+@dataclass(frozen=True)
+class VersionFlag:
+    """A version was trained on a batch that has been withdrawn since."""
+
+    model: str
+    version: int
+    batch: str
+    reason: str
+    flagged_at: datetime
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The exact set of accepted rows that a training used; `snapshot` is the hash of its rows."""
+
+    snapshot: str
+    rows: int
+    training_rows: int
+    holdout_rows: int
+    batches: list[str]
+    salt_fingerprint: str
+    contract_fingerprint: str
+    made_at: datetime
+
+
+@dataclass(frozen=True)
+class DecisionRecord:
+    """What one night decided, with the evidence and the policy that it was decided by."""
+
+    night: str
+    model: str
+    challenger: int
+    champion: int | None
+    snapshot: str
+    verdict: str
+    code: str
+    sentence: str
+    rules: list[dict[str, Any]]
+    comparison: dict[str, Any]
+    policy: str
+    dry_run: bool
+    note: str | None
+    run_id: str
+    decided_at: datetime
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """From `promoted_at` on `version` is in production (None: nothing is); the registry knows it from `mirrored_at` on."""
+
+    model: str
+    sequence: int
+    version: int | None
+    previous: int | None
+    kind: str
+    night: str
+    reason: str
+    promoted_at: datetime
+    mirrored_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """State of a version's serving image: published, not_built (no engine) or mismatch."""
+
+    model: str
+    version: int
+    state: str
+    tag: str | None
+    image_id: str | None
+    probes: int
+    max_difference: float | None
+    detail: str
+    recorded_at: datetime

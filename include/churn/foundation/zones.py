@@ -1,0 +1,36 @@
+"""Where things are below the data root. Everything of a batch or a snapshot is named by its hash."""
+
+from __future__ import annotations
+
+LANDING = "landing"
+ORIGINALS = "originals"
+ACCEPTED = "accepted"
+QUARANTINE = "quarantine"
+SNAPSHOTS = "snapshots"
+DOCS = "docs"
+UNFINISHED = "unfinished"
+
+
+def original(batch: str) -> str:
+    """The bytes of a batch, as they arrived."""
+    return f"{ORIGINALS}/{batch}"
+
+
+def accepted(batch: str) -> str:
+    """The accepted rows of a batch."""
+    return f"{ACCEPTED}/{batch}.parquet"
+
+
+def quarantined(batch: str) -> str:
+    """The rows of a batch that were set aside."""
+    return f"{QUARANTINE}/{batch}.parquet"
+
+
+def snapshot_rows(snapshot: str) -> str:
+    """The rows of a snapshot."""
+    return f"{SNAPSHOTS}/{snapshot}.parquet"
+
+
+def docs_index(batch: str) -> str:
+    """The first page of a batch's Data Docs."""
+    return f"{DOCS}/{batch}/index.html"

@@ -1,0 +1,133 @@
+"""How far the columns of a batch are from the accepted history. It is said and shown, and never stops a batch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from scipy import stats
+from scipy.stats.contingency import association
+
+from churn.contract import Column, Contract
+from churn.foundation import columnar
+from churn.foundation.records import Drift
+from churn.intake.history import History
+
+SAMPLE = 50_000
+BINS = 10
+BY_CHANCE = 0.001
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_ABSENT = "(absent)"
+_DRIFTED, _STEADY, _BOUND = "#d55e00", "#0072b2", "#444444"
+
+Counts = NDArray[np.int64]
+
+
+def measure_drift(
+    connection: duckdb.DuckDBPyConnection, rows: Path, history: History, contract: Contract, limit: float
+) -> list[Drift]:
+    """Hold the features and the target of a batch against the accepted history.
+
+    Both sides are sampled: some 50,000 rows each, always the same ones.
+
+    Args:
+        connection: the engine, with the history opened.
+        rows: Parquet file of good rows.
+        history: what was accepted before.
+        contract: the data contract.
+        limit: the population stability index from which on a column has drifted; in small batches what
+            chance makes of it, if that is more.
+    """
+    columns = [column for column in (*contract.features, contract.target) if column.name in history.columns]
+    names = [column.name for column in columns]
+    now = columnar.sample_rows(connection, rows, names, contract, SAMPLE)
+    before = columnar.sample_rows(connection, "before", names, contract, SAMPLE)
+    if not now.num_rows or not before.num_rows:
+        return []
+    return [_compare(column, before[column.name], now[column.name], limit) for column in columns]
+
+
+def stability_index(before: Counts, now: Counts) -> float:
+    """Population stability index of two histograms over the same bins, each of shape (bins,).
+
+    sum((q - p) ln(q / p)); half a row is added to every bin, so that an empty one is not infinite.
+    """
+    p = (before + 0.5) / (before.sum() + 0.5 * len(before))
+    q = (now + 0.5) / (now.sum() + 0.5 * len(now))
+    return float(((q - p) * np.log(q / p)).sum())
+
+
+def index_by_chance(before: int, now: int, bins: int) -> float:
+    """What the index exceeds once in a thousand times where nothing has changed.
+
+    It is then distributed as chi-squared(bins - 1) times (1/n + 1/m): Yurdakul, Statistical Properties
+    of Population Stability Index (2018).
+    """
+    return float(stats.chi2.isf(BY_CHANCE, max(bins - 1, 1)) * (1 / before + 1 / now))
+
+
+def draw_drift(drift: list[Drift]) -> Figure:
+    """A bar for each column, its bound as a mark; the columns that have drifted in another colour."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 0.6 + 0.32 * len(drift)), layout="constrained")
+    axes = figure.subplots()
+    places = np.arange(len(drift))[::-1]
+    axes.barh(
+        places, [one.psi for one in drift], color=[_DRIFTED if one.drifted else _STEADY for one in drift], height=0.6
+    )
+    axes.plot([one.bound for one in drift], places, "|", color=_BOUND, markersize=14, label="limit")
+    axes.set_yticks(places, [one.column for one in drift])
+    axes.set_xlabel("population stability index against the accepted history")
+    axes.legend(loc="lower right", frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def _compare(column: Column, before: pa.ChunkedArray, now: pa.ChunkedArray, limit: float) -> Drift:
+    if column.numeric:
+        old, new = (part.to_numpy(zero_copy_only=False).astype("float64") for part in (before, now))
+        counts = _histograms(old, new)
+        measure, value = "kolmogorov_smirnov", _distance(old[~np.isnan(old)], new[~np.isnan(new)])
+        new_categories: list[str] = []
+    else:
+        counts, categories = _frequencies(before, now)
+        measure, value = "cramers_v", float(association(counts, method="cramer")) if counts.shape[1] > 1 else 0.0
+        new_categories = [name for name, (was, came) in zip(categories, counts.T, strict=True) if came and not was]
+    psi = stability_index(*counts)
+    bound = max(limit, index_by_chance(len(before), len(now), counts.shape[1]))
+    return Drift(column.name, psi, bound, measure, value, psi > bound, new_categories, len(before))
+
+
+def _distance(before: NDArray[np.float64], now: NDArray[np.float64]) -> float:
+    return float(stats.ks_2samp(before, now, method="asymp").statistic) if len(before) and len(now) else 0.0
+
+
+def _histograms(before: NDArray[np.float64], now: NDArray[np.float64]) -> Counts:
+    """Rows in the deciles of `before`, and absent ones; shape (2, bins), without bins that both leave empty."""
+    known = before[~np.isnan(before)]
+    edges = np.unique(np.quantile(known, np.arange(1, BINS) / BINS)) if len(known) else np.array([])
+    bins = len(edges) + 2
+
+    def counts(values: NDArray[np.float64]) -> Counts:
+        at = np.where(np.isnan(values), bins - 1, np.searchsorted(edges, values))
+        return np.bincount(at.astype(np.int64), minlength=bins)
+
+    both = np.stack([counts(before), counts(now)])
+    return both[:, both.any(axis=0)]
+
+
+def _frequencies(before: pa.ChunkedArray, now: pa.ChunkedArray) -> tuple[Counts, list[str]]:
+    found = [_count(part) for part in (before, now)]
+    categories = sorted(set().union(*found))
+    return np.array([[part.get(name, 0) for name in categories] for part in found]), categories
+
+
+def _count(values: pa.ChunkedArray) -> dict[str, int]:
+    return {pair["values"] or _ABSENT: pair["counts"] for pair in values.value_counts().to_pylist()}

@@ -1,0 +1,81 @@
+"""What was accepted before a batch: the latest snapshot that may be used, and the batches that it does not hold.
+
+A snapshot is taken every night, so that looking back costs the same however many batches there were.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import median
+
+import duckdb
+import pyarrow as pa
+
+from churn.contract import Contract
+from churn.foundation import columnar
+from churn.foundation.ledger import Ledger
+from churn.foundation.storage import Storage
+from churn.foundation.zones import accepted, snapshot_rows
+from churn.intake.judging import batch_number
+
+RECENT = 5
+"""Snapshots that are tried, the latest first: a withdrawn batch makes those that hold it useless."""
+
+
+@dataclass(frozen=True)
+class History:
+    """The accepted history; its rows are in the engine's view `before`.
+
+    `columns` are those of the contract that all of it has; `sizes` are the accepted rows of each batch.
+    """
+
+    columns: list[str]
+    sizes: list[int]
+    events: int
+
+    @property
+    def rows(self) -> int:
+        """Accepted rows, however often a customer was sent."""
+        return sum(self.sizes)
+
+    @property
+    def event_rate(self) -> float:
+        """Share of events among all accepted rows."""
+        return self.events / self.rows
+
+    @property
+    def median_size(self) -> float:
+        """Median of the accepted rows of a batch."""
+        return median(self.sizes)
+
+
+def open_history(
+    connection: duckdb.DuckDBPyConnection, storage: Storage, ledger: Ledger, contract: Contract
+) -> History | None:
+    """Make the accepted history readable as the view `before`; None before the first accepted batch."""
+    batches = ledger.hashes(state="accepted")
+    if not batches:
+        return None
+    held: set[str] = set()
+    base = None
+    for snapshot in ledger.snapshots(limit=RECENT):
+        usable = set(snapshot.batches) <= set(batches) and snapshot.contract_fingerprint == contract.fingerprint
+        if usable and storage.exists(snapshot_rows(snapshot.snapshot)):
+            held, base = set(snapshot.batches), snapshot_rows(snapshot.snapshot)
+            break
+    if base:
+        columnar.scan(connection, "latest", storage, [base])
+    arrivals = {batch.batch: batch.arrived_at for batch in ledger.batches(state="accepted") if batch.batch not in held}
+    if arrivals:
+        columnar.scan(connection, "more", storage, [accepted(batch) for batch in arrivals])
+    table = pa.table(
+        {
+            "_batch": pa.array([batch_number(batch) for batch in arrivals], pa.int64()),
+            "_arrived_at": pa.array(list(arrivals.values()), pa.timestamp("us", "UTC")),
+        }
+    )
+    columns = columnar.unite_history(
+        connection, "latest" if base else None, "more" if arrivals else None, table, contract
+    )
+    sizes = ledger.accepted_sizes()
+    return History(columns, [rows for rows, _ in sizes], sum(events for _, events in sizes))

@@ -1,0 +1,247 @@
+"""The rows of a file are judged, piece by piece: good ones into one Parquet file, the others into another.
+
+Both files are made in a scratch folder. How large the file is, and how many batches came before it,
+makes no difference to the memory that this takes.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from churn.contract import UNLABELLED, Contract, Kind
+from churn.errors import ChurnError
+from churn.foundation import columnar
+from churn.foundation.columnar import PlainLines
+from churn.intake.reading import BatchFile, FileFault, Piece, split_lines
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+ASIDE = pa.schema(
+    [("_line", pa.int64()), ("_raw", pa.string()), ("_failed", pa.list_(pa.string())), ("_batch", pa.string())]
+)
+EMPTY = ASIDE.empty_table()
+WORKERS = 2
+REJECTED = "batch.rejected"
+
+
+class RowsLost(ChurnError):  # noqa: N818 -- it says what happened
+    """Rows that arrived are neither accepted nor set aside: a defect; nothing of the batch is taken."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A batch whose rows are judged: two Parquet files, and what was counted.
+
+    `unlabelled` of the rows set aside wait for their label and break no other rule.
+    """
+
+    good: Path
+    aside: Path
+    arrived: int
+    accepted: int
+    unlabelled: int
+    events: int
+
+    @property
+    def set_aside(self) -> int:
+        """Rows that are not accepted."""
+        return self.arrived - self.accepted
+
+    @property
+    def rejected_share(self) -> float:
+        """Share of faulty rows among those that have their label."""
+        labelled = self.arrived - self.unlabelled
+        return (self.set_aside - self.unlabelled) / labelled if labelled else 0.0
+
+
+def judge_rows(
+    connection: duckdb.DuckDBPyConnection, file: BatchFile, batch: str, contract: Contract, scratch: Path
+) -> Judged:
+    """Judge every row of a file whose columns have been checked.
+
+    Raises:
+        FileFault: it has no rows, or breaks on the way.
+        RowsLost: the counts do not add up.
+    """
+    lines = columnar.plain_lines(contract, file.header)
+
+    def judge(piece: Piece) -> _JudgedPiece:
+        return _judge_piece(connection.cursor(), piece, lines, file, contract)
+
+    with _Output(scratch, batch, contract) as output:
+        for piece in _in_order(judge, file.pieces(contract)):
+            output.write(piece)
+    if not output.arrived:
+        raise FileFault("no_rows", "The file has a header and no rows. Have the sender drop it again.")
+    repeated = output.repeated_keys()
+    if len(repeated):
+        _set_repeats_aside(connection, file, output, pa.table({"_key": repeated}), contract)
+    good, aside = (pq.read_metadata(path).num_rows for path in (output.good, output.aside))
+    if output.arrived != good + aside:
+        raise RowsLost(
+            f"Batch {batch[:12]}: {output.arrived} rows arrived, and {good} are good and {aside} set aside. "
+            "This is a defect of the pipeline: nothing of the batch is accepted. Report it."
+        )
+    events = pc.sum(pq.read_table(output.good, columns=[contract.target.name])[contract.target.name]).as_py() or 0
+    return Judged(output.good, output.aside, output.arrived, good, output.unlabelled, events)
+
+
+def reject_rows(
+    connection: duckdb.DuckDBPyConnection, file: BatchFile, batch: str, scratch: Path, judged: Judged | None, rule: str
+) -> tuple[Path, int]:
+    """Every row of a rejected batch as a row set aside, with the batch's rule behind its own.
+
+    Returns:
+        The Parquet file of rows set aside, and how many they are.
+    """
+    path, rows = scratch / "rejected.parquet", 0
+    with pq.ParquetWriter(path, ASIDE, compression="zstd") as writer:
+        for raw in file.raw():
+            rows += raw.num_rows
+            writer.write_table(
+                _aside(columnar.append_rule(connection, raw, judged.aside if judged else None, rule), batch)
+            )
+    return path, rows
+
+
+@dataclass(frozen=True)
+class _JudgedPiece:
+    good: pa.Table
+    keys: NDArray[np.uint64]
+    aside: pa.Table
+    arrived: int
+
+
+@dataclass
+class _Output:
+    """The two files as they grow."""
+
+    scratch: Path
+    batch: str
+    contract: Contract
+    arrived: int = 0
+    unlabelled: int = 0
+    _keys: list[NDArray[np.uint64]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.good, self.aside = self.scratch / "good.parquet", self.scratch / "aside.parquet"
+        self.schema = accepted_schema(self.contract)
+        texts = [column.name for column in self.contract.columns if column.kind is Kind.TEXT]
+        self._good = pq.ParquetWriter(self.good, self.schema, compression="snappy", use_dictionary=[*texts, "_batch"])
+        self._aside = pq.ParquetWriter(self.aside, ASIDE, compression="zstd")
+
+    def __enter__(self) -> _Output:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._good.close()
+        self._aside.close()
+
+    def write(self, piece: _JudgedPiece) -> None:
+        self.arrived += piece.arrived
+        self._keys.append(piece.keys)
+        if piece.good.num_rows:
+            name = pa.array(np.full(piece.good.num_rows, batch_number(self.batch)))
+            self._good.write_table(piece.good.append_column("_batch", name).cast(self.schema))
+        if piece.aside.num_rows:
+            failed = piece.aside["_failed"]
+            waiting = pc.and_(
+                pc.equal(pc.list_value_length(failed), 1), pc.equal(pc.list_element(failed, 0), UNLABELLED)
+            )
+            self.unlabelled += pc.sum(waiting).as_py()
+            self._aside.write_table(_aside(piece.aside, self.batch))
+
+    def repeated_keys(self) -> NDArray[np.uint64]:
+        """The hashes of keys that stand in more than one row."""
+        keys = np.concatenate(self._keys)
+        self._keys.clear()
+        keys.sort(kind="stable")  # of runs that are sorted already, and so a merge
+        return np.unique(keys[1:][keys[1:] == keys[:-1]])
+
+
+def accepted_schema(contract: Contract) -> pa.Schema:
+    """The columns of a file of accepted rows: the contract's, the line, and the number of the batch."""
+    types = {Kind.INTEGER: pa.int64(), Kind.NUMBER: pa.float64(), Kind.TEXT: pa.string(), Kind.DATE: pa.date32()}
+    columns = [(column.name, types[column.kind]) for column in contract.columns]
+    return pa.schema([*columns, ("_line", pa.int64()), ("_batch", pa.int64())])
+
+
+def batch_number(batch: str) -> int:
+    """A batch's hash as a number that fits into a column of integers."""
+    return int(batch[:15], 16)
+
+
+def _judge_piece(
+    cursor: duckdb.DuckDBPyConnection, piece: Piece, lines: PlainLines, file: BatchFile, contract: Contract
+) -> _JudgedPiece:
+    columns = [*contract.names, "_line", "_key"]
+    good, records = [], piece.records
+    if piece.plain is not None and piece.lines is not None:
+        typed = lines.type(cursor, piece.plain)
+        odd = typed["_odd"]
+        if pc.any(odd).as_py():
+            numbers = typed["_line"].filter(odd).to_numpy()
+            looked_at = split_lines(piece.lines.at(piece.lines.positions(numbers)), file.header, contract)
+            records = pa.concat_tables([records, looked_at])
+            typed = typed.filter(pc.invert(odd))
+        good.append(typed.select(columns))
+    aside = EMPTY
+    if records.num_rows:
+        aside = columnar.apply_row_rules(cursor, records, contract)
+        broken = pc.greater(pc.list_value_length(aside["_failed"]), 0)
+        good.append(aside.filter(pc.invert(broken)).select(columns))
+        aside = aside.filter(broken)
+    rows = pa.concat_tables(good)
+    if len(good) > 1 and good[-1].num_rows:
+        rows = rows.sort_by("_line")
+    keys = np.sort(rows["_key"].to_numpy())  # a copy: a view would keep the whole result in memory
+    return _JudgedPiece(rows.drop_columns(["_key"]), keys, aside, piece.arrived)
+
+
+def _set_repeats_aside(
+    connection: duckdb.DuckDBPyConnection, file: BatchFile, output: _Output, keys: pa.Table, contract: Contract
+) -> None:
+    """Move rows of customers who stand in the file more than once from one file to the other."""
+    repeats = columnar.resolve_repeats(connection, output.good, keys, contract)
+    if not repeats.num_rows:
+        return
+    lines = repeats["_line"].to_numpy()
+    raw = pa.concat_tables(file.raw(only=lines)).sort_by("_line")
+    rules = pa.array([[rule] for rule in repeats["_rule"].to_pylist()], pa.list_(pa.string()))
+    moved = _aside(raw.append_column("_failed", rules), output.batch)
+    more, both, kept = (output.scratch / name for name in ("more.parquet", "both.parquet", "kept.parquet"))
+    pq.write_table(moved, more)
+    columnar.merge_by_line(connection, [output.aside, more], both)
+    columnar.leave_out(connection, output.good, repeats, kept)
+    both.replace(output.aside)
+    kept.replace(output.good)
+
+
+def _aside(rows: pa.Table, batch: str) -> pa.Table:
+    name = pa.array([batch] * rows.num_rows, pa.string())
+    return rows.select(["_line", "_raw", "_failed"]).append_column("_batch", name).cast(ASIDE)
+
+
+def _in_order(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """The results of work on items, in their order; a few items at a time are under way."""
+    waiting: deque[Future[R]] = deque()
+    with ThreadPoolExecutor(WORKERS) as pool:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) > WORKERS:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()

@@ -1,0 +1,168 @@
+"""The rules for a batch as a whole: some stop it, others are said and go on.
+
+A rule is a number and its bounds. Great Expectations holds the one against the other; here is only
+where the numbers come from, and what to tell a person.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import inf, sqrt
+from pathlib import Path
+
+import duckdb
+
+from churn.contract import Contract
+from churn.foundation import columnar
+from churn.foundation.records import Drift
+from churn.intake.history import History
+from churn.intake.judging import Judged
+
+ONE_CLASS_ROWS = 50
+"""In fewer rows a single class says nothing about the export."""
+FEWEST_DISPUTED = 5
+"""So few customers are corrections, not a poisoned or mixed-up file."""
+RATE_FACTOR, RATE_SIGMAS = 2.0, 4.0
+
+
+@dataclass(frozen=True)
+class IntakeLimits:
+    """What a batch must keep to, and what the engine may use."""
+
+    max_rejected_share: float
+    memory_limit: str
+    max_disputed_share: float = 0.02
+    max_size_ratio: float = 3.0
+    drift_limit: float = 0.2
+
+
+@dataclass(frozen=True)
+class TableRule:
+    """One rule: `value` must be between the bounds; `sentence` says what it means that it is not."""
+
+    name: str
+    critical: bool
+    value: float
+    minimum: float = -inf
+    maximum: float = inf
+    sentence: str = ""
+
+
+def table_rules(
+    connection: duckdb.DuckDBPyConnection,
+    judged: Judged,
+    history: History | None,
+    drift: list[Drift],
+    contract: Contract,
+    limits: IntakeLimits,
+) -> list[TableRule]:
+    """Every rule for a batch as a whole, with its number; the critical ones first."""
+    rules = [_share(judged, limits), _rows(judged), _classes(judged, contract)]
+    if history:
+        rules += _disputes(connection, judged.good, history, contract, limits)
+        rules += [_size(judged, history, limits), _rate(judged, history, contract)]
+    return rules + [_drifted(one) for one in drift]
+
+
+def _share(judged: Judged, limits: IntakeLimits) -> TableRule:
+    faulty = judged.set_aside - judged.unlabelled
+    return TableRule(
+        "batch.rejected_share",
+        True,
+        judged.rejected_share,
+        maximum=limits.max_rejected_share,
+        sentence=(
+            f"{faulty} of {judged.arrived} rows set aside ({judged.rejected_share:.1%}, limit {limits.max_rejected_share:.1%}). "
+            "Fix the file and drop it again; or raise CHURN_MAX_REJECTED_SHARE and have it judged again (`churn batches rejudge`)."
+        ),
+    )
+
+
+def _rows(judged: Judged) -> TableRule:
+    waiting = f", {judged.unlabelled} of them because they have no label yet" if judged.unlabelled else ""
+    return TableRule(
+        "batch.accepted_rows",
+        True,
+        judged.accepted,
+        minimum=1,
+        sentence=f"no row can be accepted: all {judged.arrived} are set aside{waiting}. Drop the file again when it is mended.",
+    )
+
+
+def _classes(judged: Judged, contract: Contract) -> TableRule:
+    fewest = min(judged.events, judged.accepted - judged.events)
+    only = int(judged.events > 0)
+    return TableRule(
+        "batch.one_class",
+        True,
+        fewest,
+        minimum=1 if judged.accepted >= ONE_CLASS_ROWS else 0,
+        sentence=(
+            f"{contract.target.name} is {only} in all {judged.accepted} rows: there is nothing to learn from one class. "
+            "Check the export of the label and drop the file again."
+        ),
+    )
+
+
+def _disputes(
+    connection: duckdb.DuckDBPyConnection, good: Path, history: History, contract: Contract, limits: IntakeLimits
+) -> list[TableRule]:
+    known, reversed_labels, changed = columnar.count_disputes(connection, good, history.columns, contract)
+    names = " or ".join(column.name for column in contract.permanent)
+    said = {
+        "batch.labels_reversed": (reversed_labels, f"have left and would be back ({contract.target.name} from 1 to 0)"),
+        "batch.identities_changed": (changed, f"have another {names} than before"),
+    }
+    return [
+        TableRule(
+            name,
+            True,
+            count / known if count >= FEWEST_DISPUTED else 0.0,
+            maximum=limits.max_disputed_share,
+            sentence=(
+                f"{count} of {known} customers that are known already {what} "
+                f"({count / max(known, 1):.1%}, limit {limits.max_disputed_share:.1%}): the file is poisoned or mixed up. "
+                "Have the sender check it; if it is right, raise CHURN_MAX_DISPUTED_SHARE for one night and have it judged again (`churn batches rejudge`)."
+            ),
+        )
+        for name, (count, what) in said.items()
+    ]
+
+
+def _size(judged: Judged, history: History, limits: IntakeLimits) -> TableRule:
+    ratio = judged.arrived / history.median_size if history.median_size else 0.0
+    return TableRule(
+        "batch.size",
+        False,
+        ratio,
+        maximum=limits.max_size_ratio,
+        sentence=f"{judged.arrived} rows arrived, {ratio:.1f} times the median of past batches ({history.median_size:.0f}).",
+    )
+
+
+def _rate(judged: Judged, history: History, contract: Contract) -> TableRule:
+    """The share of events, which may differ by a factor, and beyond what so few rows make by chance."""
+    rate, past = judged.events / max(judged.accepted, 1), history.event_rate
+    chance = RATE_SIGMAS * sqrt(past * (1 - past) / max(judged.accepted, 1))
+    return TableRule(
+        "batch.event_rate",
+        False,
+        rate,
+        minimum=min(past / RATE_FACTOR, past - chance),
+        maximum=max(past * RATE_FACTOR, past + chance),
+        sentence=f"{contract.target.name} is 1 in {rate:.1%} of the rows, and was in {past:.1%} of those before.",
+    )
+
+
+def _drifted(drift: Drift) -> TableRule:
+    named = f"; new: {', '.join(drift.new_categories)}" if drift.new_categories else ""
+    return TableRule(
+        f"drift.{drift.column}",
+        False,
+        drift.psi,
+        maximum=drift.bound,
+        sentence=(
+            f"{drift.column} has drifted from the accepted history (PSI {drift.psi:.2f}, limit {drift.bound:.2f}; "
+            f"{drift.measure.replace('_', ' ')} {drift.value:.2f}{named})."
+        ),
+    )

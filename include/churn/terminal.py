@@ -1,0 +1,40 @@
+"""What all commands share: where they print, how they fail, and JSON on request."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any, ParamSpec
+
+import typer
+from rich.console import Console
+
+from churn.errors import ChurnError, NothingToDo
+
+P = ParamSpec("P")
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def explained(command: Callable[P, None]) -> Callable[P, None]:
+    """An error of ours is one sentence on standard error and exit status 1; nothing to do is status 0."""
+
+    @functools.wraps(command)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except NothingToDo as nothing:
+            console.print(str(nothing), markup=False)
+        except ChurnError as error:
+            Console(stderr=True, highlight=False).print(f"Error: {error}", style="red", markup=False, soft_wrap=True)
+            raise typer.Exit(1) from error
+
+    return wrapper
+
+
+def print_json(found: Any) -> None:
+    """Print JSON; times as texts."""
+    console.print_json(json.dumps(found, default=str))

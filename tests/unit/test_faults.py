@@ -1,0 +1,42 @@
+"""Every kind of fault, planted by the generator, is set aside with its own reason, alone and among all others."""
+
+from __future__ import annotations
+
+import pytest
+
+from churn.contract import BANK_CHURN
+from churn.faults import Fault, cell_faults, plant_faults, record_faults
+from support import judge, small_file
+
+FAULTS = [*cell_faults(BANK_CHURN), *record_faults(BANK_CHURN)]
+
+
+def test_the_catalogue_is_large() -> None:
+    """At least forty kinds, and every rule of the contract has one."""
+    assert len({fault.name for fault in FAULTS}) >= 100
+    planted = {rule for fault in FAULTS for rule in fault.rules if rule}
+    assert set(BANK_CHURN.rules) - planted <= {"Age.range", "Tenure.range"}  # they would break Tenure.above_Age too
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_a_fault_alone_is_found(fault: Fault) -> None:
+    """Exactly the planted lines are set aside, each for its reason; every other row is untouched."""
+    clean = small_file(30)
+    data, expected = plant_faults(clean, BANK_CHURN, [fault], [11])
+    found = judge(data)
+    assert {row["_line"]: row["_failed"] for row in found.aside} == {line: [rule] for line, rule in expected.items()}
+    untouched = judge(clean).good.drop_columns(["_line"]).to_pylist()
+    first = [untouched[11]] if fault.rules[0] is None else []
+    assert found.good.drop_columns(["_line"]).to_pylist() == untouched[:11] + first + untouched[12:]
+
+
+def test_all_faults_together_are_found() -> None:
+    """As many as were planted, each for its reason, and the counts add up."""
+    clean = small_file(len(FAULTS) * 3)
+    data, expected = plant_faults(clean, BANK_CHURN, FAULTS, range(1, len(FAULTS) * 3, 3))
+    found = judge(data)
+    assert {row["_line"]: row["_failed"] for row in found.aside} == {line: [rule] for line, rule in expected.items()}
+    lines = data.split(b"\n")
+    assert all(row["_raw"] == lines[row["_line"] - 1].decode(errors="backslashreplace") for row in found.aside)
+    assert found.counts.arrived == len(lines) - 2 == found.good.num_rows + len(expected)
+    assert found.counts.unlabelled == 1

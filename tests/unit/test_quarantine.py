@@ -1,0 +1,136 @@
+"""Rows set aside can be looked at, repaired and landed again; a batch found bad later can be withdrawn."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from churn.contract import BANK_CHURN
+from churn.errors import ChurnError
+from churn.faults import cell_faults, plant_faults, record_faults
+from churn.foundation.ledger import Ledger
+from churn.foundation.records import Batch
+from churn.foundation.storage import Storage
+from churn.foundation.zones import accepted, original, quarantined
+from churn.intake.acceptance import BatchRejected, accept_batch
+from churn.intake.arrival import collect_arrivals
+from churn.intake.audit import find_losses
+from churn.intake.quarantine import export_rows, release_rows
+from churn.intake.table_rules import IntakeLimits
+from support import small_file
+
+FAULTS = {fault.name: fault for fault in [*cell_faults(BANK_CHURN), *record_faults(BANK_CHURN)]}
+PLANTED = ["Age: 'n/a'", "Geography: 'Atlantis'", "too few cells"]
+
+
+def judge_all(storage: Storage, ledger: Ledger) -> list[Batch]:
+    limits = IntakeLimits(0.05, "500MB")
+    waiting = collect_arrivals(storage, ledger).batches
+    return [accept_batch(batch.batch, "night", storage, ledger, BANK_CHURN, limits) for batch in waiting]
+
+
+@pytest.fixture
+def batch(storage: Storage, ledger: Ledger) -> Batch:
+    data, _ = plant_faults(small_file(400), BANK_CHURN, [FAULTS[name] for name in PLANTED], [3, 30, 300])
+    with storage.writing("landing/day.csv") as stream:
+        stream.write(data)
+    (found,) = judge_all(storage, ledger)
+    return found
+
+
+def test_rows_are_exported_repaired_and_released(
+    storage: Storage, ledger: Ledger, batch: Batch, tmp_path: Path
+) -> None:
+    """The repaired rows are a new batch that remembers where it came from; every count adds up."""
+    out = tmp_path / "repair.csv"
+    assert export_rows(storage, batch, BANK_CHURN, out) == 3
+    with out.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [(row["_line"], row["_failed"]) for row in rows] == [
+        ("5", "Age.type"),
+        ("32", "Geography.category"),
+        ("302", "record.field_count"),
+    ]
+    assert rows[2]["_raw"].count(",") == 2
+    rows[0]["Age"], rows[1]["Geography"] = "33", "Spain"
+    with out.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows[:2])
+    new = release_rows(storage, ledger, batch, BANK_CHURN, out)
+    assert (new.origin, new.state) == (batch.batch, "arrived")
+    (judged,) = judge_all(storage, ledger)
+    assert (judged.batch, judged.accepted_rows, judged.quarantined_rows) == (new.batch, 2, 0)
+    assert find_losses(storage, ledger, hashes=True) == []
+    with pytest.raises(ChurnError, match="taken in before"):
+        release_rows(storage, ledger, batch, BANK_CHURN, out)
+
+
+def test_more_rows_than_were_set_aside_are_not_released(
+    storage: Storage, ledger: Ledger, batch: Batch, tmp_path: Path
+) -> None:
+    """What was never in quarantine does not come out of it; nothing is left behind."""
+    (tmp_path / "many.csv").write_text(small_file(10, first_customer=9000))
+    with pytest.raises(ChurnError, match="10 rows, and 3 of batch"):
+        release_rows(storage, ledger, batch, BANK_CHURN, tmp_path / "many.csv")
+    (tmp_path / "none.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(ChurnError, match="missing"):
+        release_rows(storage, ledger, batch, BANK_CHURN, tmp_path / "none.csv")
+    with pytest.raises(ChurnError, match="Cannot read"):
+        release_rows(storage, ledger, batch, BANK_CHURN, tmp_path / "nowhere.csv")
+    assert ledger.hashes("arrived") == []
+    assert storage.names("landing") == []
+
+
+def test_a_rejected_file_is_exported_too(storage: Storage, ledger: Ledger, tmp_path: Path) -> None:
+    """Every row of it, under the contract's header where the file had none that could be read."""
+    with storage.writing("landing/bad.csv") as stream:
+        stream.write(b"no,churn\n1,2\n3,4\n")
+    with pytest.raises(BatchRejected):
+        judge_all(storage, ledger)
+    (batch,) = ledger.batches()
+    assert export_rows(storage, batch, BANK_CHURN, tmp_path / "out.csv") == 2
+    assert (tmp_path / "out.csv").read_text().startswith(",".join(BANK_CHURN.names))
+
+
+def test_the_audit_finds_every_loss(storage: Storage, ledger: Ledger, batch: Batch) -> None:
+    """A lost, shortened or foreign file, and an original that is not what arrived."""
+    assert find_losses(storage, ledger, hashes=True) == []
+    with storage.writing("accepted/stranger.parquet") as stream:
+        stream.write(b"x")
+    storage.put(Path(storage.path(quarantined(batch.batch))), accepted(batch.batch))
+    storage.remove(quarantined(batch.batch))
+    with storage.writing(original(batch.batch)) as stream:
+        stream.write(b"other bytes")
+    found = " ".join(find_losses(storage, ledger, hashes=True))
+    for said in ("3 rows, and 397 are remembered", "0 rows, and 3 are remembered", "not what arrived", "stranger"):
+        assert said in found
+    storage.remove(original(batch.batch))
+    assert "its original is gone" in " ".join(find_losses(storage, ledger))
+
+
+def test_a_batch_is_withdrawn_and_restored(ledger: Ledger, storage: Storage, batch: Batch) -> None:
+    """It leaves the accepted ones and comes back; each time with its reason; twice is once."""
+    assert ledger.withdraw(batch.batch, "withdrawn", "wrong month")
+    assert ledger.withdraw(batch.batch, "withdrawn", "again") is None
+    assert ledger.hashes("accepted") == []
+    assert ledger.withdraw(batch.batch, "restored", "it was right")
+    assert ledger.hashes("accepted") == [batch.batch]
+    assert [(one.sequence, one.kind, one.reason) for one in ledger.withdrawals(batch.batch)] == [
+        (1, "withdrawn", "wrong month"),
+        (2, "restored", "it was right"),
+    ]
+    assert find_losses(storage, ledger) == []
+
+
+def test_only_what_was_accepted_is_withdrawn(storage: Storage, ledger: Ledger) -> None:
+    """A rejected batch is in no snapshot, and the error says so."""
+    with storage.writing("landing/bad.csv") as stream:
+        stream.write(b"no,churn\n1,2\n")
+    with pytest.raises(BatchRejected):
+        judge_all(storage, ledger)
+    (batch,) = ledger.batches()
+    with pytest.raises(ChurnError, match="is rejected: only an accepted batch"):
+        ledger.withdraw(batch.batch, "withdrawn", "no")
