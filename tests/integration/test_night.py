@@ -15,12 +15,14 @@ from churn.errors import ChurnError, NothingToDo
 from churn.foundation.examples import example_rows, model_input
 from churn.foundation.ledger import Ledger, PromotionConflict
 from churn.foundation.tracking import TrackingUnreachable
+from churn.foundation.zones import accepted, snapshot_rows
 from churn.intake.acceptance import BatchRejected
 from churn.learning import training
-from churn.learning.snapshot import Sampling
+from churn.learning.snapshot import Sampling, rebuild_snapshot
 from churn.learning.training import NotEnoughRows
 from churn.release import registry
 from churn.release.registry import ChampionDisagreement
+from churn.release.withdrawal import restore_batch, withdraw_batch
 from churn.workbench import Request, Workbench
 from support import land_night, land_text, make_bench, mlflow_server, small_file
 
@@ -382,3 +384,60 @@ def test_ledger_rows_outlive_the_process(bench: Workbench, tmp_path: Path) -> No
     again = Workbench.open(bench.settings)
     assert isinstance(again.ledger, Ledger)
     assert registry.find_champion(again.ledger, again.tracking) == 1
+
+
+def test_a_withdrawn_batch_leaves_training_and_flags_what_it_trained(
+    two_nights: Workbench,
+) -> None:
+    """Versions trained on it are flagged in ledger and registry, the champion loudly; the next night trains without it."""
+    bench = two_nights
+    run(bench, "night 2")
+    second = bench.ledger.batches()[-1]
+    done = withdraw_batch(second, "a wrong month", bench.ledger, bench.tracking)
+    assert (done.versions, done.champion) == ([2], 2)
+    assert withdraw_batch(second, "a wrong month", bench.ledger, bench.tracking) == done
+    assert bench.tracking.version(2).tags["churn.withdrawn_batches"] == second.batch[:12]
+    assert "churn.withdrawn_batches" not in bench.tracking.version(1).tags
+    (said,) = night.summarise(bench, "night 2").flags
+    assert "a wrong month" in said
+    assert run(bench, "night 3").startswith("hold")
+    trained = bench.ledger.snapshot(bench.ledger.decision("night 3").snapshot)  # type: ignore[union-attr]
+    assert second.batch not in trained.batches  # type: ignore[union-attr]
+    with pytest.raises(NothingToDo):
+        run(bench, "night 4")
+    restore_batch(second, "it was right", bench.ledger, bench.tracking)
+    assert bench.ledger.flags(bench.settings.model_name) == []
+    assert bench.tracking.version(2).tags["churn.withdrawn_batches"] == ""
+    assert night.summarise(bench, "night 2").flags == []
+
+
+def test_a_snapshot_is_rebuilt_from_the_ledger(two_nights: Workbench) -> None:
+    """Its file lost, the same rows come out under the same hash; of a changed accepted file they do not."""
+    bench = two_nights
+    run(bench, "night 2")
+    snapshot = bench.ledger.snapshots()[0]
+    bench.storage.remove(snapshot_rows(snapshot.snapshot))
+    rebuild_snapshot(bench.storage, bench.ledger, bench.contract, bench.sampling, snapshot)
+    assert bench.storage.exists(snapshot_rows(snapshot.snapshot))
+    with pytest.raises(ChurnError, match="made under the salt"):
+        rebuild_snapshot(
+            bench.storage, bench.ledger, bench.contract, Sampling(b"another salt, also long enough", "1GB"), snapshot
+        )
+    first, second = bench.ledger.batches()
+    bench.storage.put(Path(bench.storage.path(accepted(first.batch))), accepted(second.batch))
+    with pytest.raises(ChurnError, match="comes out as"):
+        rebuild_snapshot(bench.storage, bench.ledger, bench.contract, bench.sampling, snapshot)
+
+
+def test_drift_and_warnings_stand_in_the_comparison(two_nights: Workbench) -> None:
+    """The night with a new kind of customer says so: in the note, as metrics, and in a picture."""
+    bench = two_nights
+    run(bench, "night 2")
+    decision = bench.ledger.decision("night 2")
+    found = bench.tracking.client.get_run(decision.run_id)  # type: ignore[union-attr]
+    assert found.data.metrics["drift_psi_Age"] > 0.5
+    assert "Age has drifted" in found.data.tags["mlflow.note.content"]
+    batch = bench.ledger.batches(night="night 2")[0].batch
+    files = {file.path for file in bench.tracking.client.list_artifacts(decision.run_id)}  # type: ignore[union-attr]
+    assert f"drift_{batch[:12]}.png" in files
+    assert bench.storage.exists(f"docs/{batch}/drift.png")

@@ -1,0 +1,126 @@
+"""Run by test_crashes.py: intake in child processes that are killed after the n-th thing they did outside.
+
+The parent imports everything and starts no thread, so that each child is a cheap fork of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import great_expectations.expectations  # noqa: F401 -- before the forks
+import scipy.stats  # noqa: F401
+import sqlalchemy as sa
+
+from churn.contract import BANK_CHURN
+from churn.errors import ChurnError
+from churn.faults import cell_faults, plant_faults, record_faults
+from churn.foundation.ledger import Ledger, open_ledger
+from churn.foundation.schema import metadata
+from churn.foundation.storage import Storage
+from churn.intake.acceptance import accept_batch
+from churn.intake.arrival import collect_arrivals
+from churn.intake.table_rules import IntakeLimits
+from support import small_file
+
+LIMITS = IntakeLimits(max_rejected_share=0.05, memory_limit="300MB")
+TIMES = ("arrived_at", "seen_at", "judged_at", "at")
+
+
+def land(root: Path) -> None:
+    """A good file with faults of three kinds, the same bytes again, and a file that is rejected."""
+    (root / "data/landing").mkdir(parents=True)
+    faults = [cell_faults(BANK_CHURN)[5], *record_faults(BANK_CHURN)[8:10]]
+    data, _ = plant_faults(small_file(120), BANK_CHURN, faults, [3, 30, 100])
+    for name, content, age in (("a.csv", data, 3), ("b.csv", data, 2), ("c.csv", b"no,churn\n1,2\n", 1)):
+        (root / "data/landing" / name).write_bytes(content)
+        os.utime(root / "data/landing" / name, (1_700_000_000 - age, 1_700_000_000 - age))
+
+
+def take_in(root: Path, kill_after: int | None = None) -> int:
+    """One night's intake; returns how many things it did outside."""
+    done = 0
+
+    def counted(method: Callable[..., Any]) -> Callable[..., Any]:
+        def effect(*args: Any, **kwargs: Any) -> Any:
+            nonlocal done
+            result = method(*args, **kwargs)
+            if "docs/" not in str(args):  # the pages' own times differ from run to run
+                done += 1
+                if done == kill_after:
+                    os.kill(os.getpid(), signal.SIGKILL)
+            return result
+
+        return effect
+
+    storage, ledger = Storage.open(str(root / "data")), open_ledger(f"sqlite:///{root}/ledger.db")
+    for owner, name in (
+        (type(storage.fs), "mv"),
+        (type(storage.fs), "rm"),
+        (Ledger, "add_batch"),
+        (Ledger, "judge_batch"),
+    ):
+        setattr(owner, name, counted(getattr(owner, name)))
+    for batch in collect_arrivals(storage, ledger).batches:
+        with suppress(ChurnError):
+            accept_batch(batch.batch, "night", storage, ledger, BANK_CHURN, LIMITS)
+    return done
+
+
+def state(root: Path) -> dict[str, Any]:
+    """Every file by the hash of its bytes, and every row of the ledger; times apart."""
+    files = {
+        str(file.relative_to(root)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted((root / "data").rglob("*"))
+        if file.is_file() and not {"docs", "unfinished"} & set(file.relative_to(root / "data").parts)
+    }
+    with sa.create_engine(f"sqlite:///{root}/ledger.db").connect() as connection:
+        rows = {
+            table.name: sorted(
+                str({name: value for name, value in row.items() if name not in TIMES})
+                for row in connection.execute(sa.select(table)).mappings()
+            )
+            for table in metadata.sorted_tables
+        }
+    return {"files": files, "rows": rows}
+
+
+def in_child(work: Callable[[], None]) -> int:
+    """Fork, work, and how it ended: 0, or the signal."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            work()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def main(folder: Path) -> None:
+    """Print, as JSON, the state of an undisturbed run and that of each run that was killed and run again."""
+    calm = folder / "calm"
+    land(calm)
+    counts = folder / "effects"
+    assert in_child(lambda: counts.write_text(str(take_in(calm))) and None) == 0
+    found: dict[str, Any] = {"calm": state(calm), "killed": []}
+    for effect in range(1, int(counts.read_text()) + 1):
+        root = folder / f"killed-{effect}"
+        land(root)
+        killed = in_child(lambda root=root, effect=effect: take_in(root, effect) and None)  # type: ignore[misc]
+        again = in_child(lambda root=root: take_in(root) and None)  # type: ignore[misc]
+        found["killed"].append({"killed": killed, "again": again, "state": state(root)})
+        shutil.rmtree(root)
+    print(json.dumps(found))  # noqa: T201 -- the test reads it
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

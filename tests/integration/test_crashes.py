@@ -1,0 +1,89 @@
+"""Intake killed at any point and run again, and many at once: every batch is taken once, nothing is lost."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import random
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from churn.contract import BANK_CHURN
+from churn.errors import ChurnError
+from churn.foundation.ledger import open_ledger
+from churn.foundation.storage import Storage
+from churn.intake.acceptance import accept_batch
+from churn.intake.arrival import collect_arrivals
+from churn.intake.audit import find_losses
+from churn.intake.table_rules import IntakeLimits
+from support import ROOT, small_file
+
+LIMITS = IntakeLimits(max_rejected_share=0.05, memory_limit="300MB")
+
+
+def test_killed_after_any_write_the_next_run_comes_to_the_same(tmp_path: Path) -> None:
+    """SIGKILL after each outside write: the same files, byte for byte, and the same ledger rows, times apart."""
+    script = Path(__file__).with_name("crash_intake.py")
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "tests"), "OMP_NUM_THREADS": "1"}
+    ran = subprocess.run(
+        [sys.executable, str(script), str(tmp_path)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=500,
+    )
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    found = json.loads(ran.stdout)
+    rows = found["calm"]["rows"]
+    assert (len(rows["batches"]), len(rows["sightings"])) == (2, 3)
+    assert len(found["calm"]["files"]) == 5  # two originals, one of accepted rows, two of quarantined ones
+    assert len(found["killed"]) >= 10
+    for run in found["killed"]:
+        assert (run["killed"], run["again"]) == (-9, 0)
+        assert run["state"] == found["calm"]
+
+
+def take_in(root: str, url: str, seed: int) -> None:
+    """One of many nights on the same landing; each judges in an order of its own."""
+    storage, ledger = Storage.open(root), open_ledger(url)
+    waiting = collect_arrivals(storage, ledger).batches
+    random.Random(seed).shuffle(waiting)  # noqa: S311 -- an order, not a secret
+    for batch in waiting:
+        with suppress(ChurnError):
+            accept_batch(batch.batch, f"night {seed}", storage, ledger, BANK_CHURN, LIMITS)
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_many_nights_at_once_take_every_batch_once(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """Eight processes, fifty files, ten of them twice: forty batches, each with one verdict, and all rows accounted for."""
+    database: Callable[[str], str] | None = request.getfixturevalue("postgres") if kind == "postgresql" else None
+    url = database("many_nights") if database else f"sqlite:///{tmp_path}/ledger.db"
+    root = tmp_path / "data"
+    (root / "landing").mkdir(parents=True)
+    for number in range(50):
+        text = small_file(30, first_customer=1 + 30 * (number % 40), seed=number % 40)
+        (root / "landing" / f"{number:02d}.csv").write_text(text)
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=take_in, args=(str(root), url, seed)) for seed in range(8)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(300)
+    assert [process.exitcode for process in processes] == [0] * 8
+    storage, ledger = Storage.open(str(root)), open_ledger(url)
+    batches = ledger.batches()
+    assert Counter(batch.state for batch in batches) == {"accepted": 40}
+    assert sorted(batch.arrival for batch in batches) == list(range(1, 41))
+    assert sum(batch.arrived_rows or 0 for batch in batches) == 40 * 30
+    assert len(ledger.sightings()) == 50
+    assert storage.landed() == []
+    assert storage.names("unfinished") == []
+    assert find_losses(storage, ledger, hashes=True) == []
