@@ -3,7 +3,7 @@
 # The environment is .venv, made from the locks by uv: the one on the PATH, or one fetched into .uv.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test status stop clean lint format lock bench sample
+.PHONY: help run test status stop clean lint format lock bench bench-intake sample
 SHELL := /bin/bash
 
 # The first that runs and is of a version that the locks know; a name on the PATH may be a shim that does not run.
@@ -17,7 +17,7 @@ COMPILE := $(UV) pip compile --universal --generate-hashes --no-emit-index-url -
 unexport PYTHONDONTWRITEBYTECODE
 
 help: ## List the targets.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: .venv/run ## Set up, start the services, run the next nights (DATA=file.csv NIGHTS=3 for your own file).
 	@$(CHURN) embedded run $(if $(DATA),--data "$(DATA)") $(if $(NIGHTS),--nights $(NIGHTS))
@@ -51,6 +51,9 @@ lock: $(UV) ## Make the locks anew from pyproject.toml.
 
 bench: .venv/dev ## Measure the night, the DAG files and the start, as ratios.
 	@.venv/bin/python tests/bench.py
+
+bench-intake: .venv/dev ## Measure intake and snapshot against the fastest tool (ROWS="10000 1000000").
+	@.venv/bin/python tests/bench_intake.py $(ROWS)
 
 sample: .venv/run ## Make the files of data/sample anew.
 	@$(CHURN) sample

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 from churn.foundation.ledger import Ledger, open_ledger
 from churn.foundation.storage import Storage
 from churn.workbench import Workbench
-from support import S3, free_port, make_bench, mlflow_server, running
+from support import S3, make_bench, mlflow_server, s3_server
 
 
 @pytest.fixture(scope="session")
@@ -45,49 +44,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str
 @pytest.fixture(scope="session")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
     """A SeaweedFS server that speaks S3."""
-    import json
-
-    import boto3
-
-    folder = tmp_path_factory.mktemp("s3")
-    # Each port has a second one, 10,000 higher, for gRPC.
-    ports = {name: free_port(below=50_000) for name in ("master.port", "volume.port", "filer.port", "s3.port")}
-    found = S3(f"http://127.0.0.1:{ports['s3.port']}", "churn", "test-key", "test-secret-key")
-    identity = {
-        "name": "test",
-        "credentials": [{"accessKey": found.key, "secretKey": found.secret}],
-        "actions": ["Admin"],
-    }
-    (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
-    command = [
-        str(Path(sys.executable).with_name("weed")),
-        "server",
-        "-s3",
-        f"-s3.config={folder}/s3.json",
-        f"-dir={folder}",
-        "-ip=127.0.0.1",
-        "-ip.bind=127.0.0.1",
-        "-master.telemetry=false",
-    ]
-    command += [f"-{name}={port}" for name, port in ports.items()] + ["-volume.max=20", "-master.volumeSizeLimitMB=64"]
-    # Further servers on fixed ports, off: test files run side by side, each with a server of its own.
-    command += ["-s3.port.iceberg=0", "-s3.port.lance=0"]
-    client = boto3.client(
-        "s3",
-        endpoint_url=found.endpoint,
-        aws_access_key_id=found.key,
-        aws_secret_access_key=found.secret,
-        region_name="us-east-1",
-    )
-
-    def bucket_made() -> bool:
-        try:
-            client.create_bucket(Bucket=found.bucket)
-        except Exception:  # not ready yet, in any of many ways
-            return False
-        return True
-
-    with running(command, bucket_made, folder / "weed.log"):
+    with s3_server(tmp_path_factory.mktemp("s3")) as found:
         yield found
 
 
