@@ -103,7 +103,7 @@ def run(
 def status(as_json: AsJson = False) -> None:
     """What is in production, the last verdict, and whether registry, ledger and image agree."""
     from churn.embedded import status as services
-    from churn.night import find_disagreements
+    from churn.night import find_disagreements, has_work
     from churn.release.withdrawal import say_flags
 
     bench = Workbench.open()
@@ -123,6 +123,7 @@ def status(as_json: AsJson = False) -> None:
         "image": image and asdict(image),
         "last_decision": last
         and {"night": last.night, "verdict": last.verdict, "code": last.code, "sentence": last.sentence},
+        "undecided": has_work(bench.ledger),
         "waiting_batches": len(bench.ledger.batches(state="arrived")) + len(bench.storage.landed()),
         "services": [asdict(service) for service in services()],
         "problems": problems,
@@ -284,7 +285,8 @@ def _print_status(found: dict[str, Any]) -> None:
         if last
         else "Last verdict: none yet"
     )
-    console.print(f"Waiting: {found['waiting_batches']} file(s)")
+    undecided = "; rows that no decision has seen: the next night takes them" if found["undecided"] else ""
+    console.print(f"Waiting: {found['waiting_batches']} file(s){undecided}")
     for service in found["services"]:
         console.print(f"{service['name']}: {'healthy' if service['healthy'] else 'down'} {service['url'] or ''}")
     for problem in found["problems"]:

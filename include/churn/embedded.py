@@ -60,6 +60,10 @@ def start(settings: Settings, say: Callable[[str], None], place: Place = CHECKOU
         EmbeddedError: a port is taken, or a service died or is not healthy in time. Nothing is left running.
     """
     ensure_secrets(place)
+    if settings.airflow_port == settings.mlflow_port:
+        raise EmbeddedError(
+            f"Airflow and MLflow cannot share port {settings.airflow_port}. Set CHURN_AIRFLOW_PORT or CHURN_MLFLOW_PORT."
+        )
     with _alone(place):
         run = Run.read(place)
         if run is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +17,7 @@ from churn.airflow_api import AirflowApi, TaskState
 from churn.errors import ChurnError
 from churn.foundation.ledger import Ledger
 from churn.intake.arrival import land_file
-from churn.night import find_disagreements, summarise
+from churn.night import find_disagreements, has_work, summarise
 from churn.sample import cut_into_nights
 from churn.settings import HOME, VAR, Settings
 from churn.summary import render_links, render_night
@@ -34,6 +35,7 @@ COLOURS = {
     "running": "cyan",
     "up_for_retry": "yellow",
 }
+_UNFIT = re.compile(r"[^A-Za-z0-9_.-]+")  # for the id of a run in Airflow
 MARKS = {"success": "done", "upstream_failed": "not run", "up_for_retry": "failed, will be tried again"}
 
 
@@ -55,12 +57,18 @@ def run_main_job(console: Console, data: Path | None, nights: int) -> bool:
     settings = Settings.load()
     local = {"mlflow_tracking_uri": f"http://{embedded.HOST}:{settings.mlflow_port}"}  # the services use no other
     bench = Workbench.open(settings.model_copy(update=local))
-    upcoming = _upcoming(console, bench.ledger, data, nights)
+    files = cut_into_nights(data, nights, VAR / "nights") if data else sorted(SAMPLE.glob("*.csv"))
+    upcoming = _upcoming(console, bench.ledger, files, data)
     start_services(console)
     api = embedded.airflow_api(bench.settings)
     whole = True
+    if has_work(bench.ledger):
+        console.print("\nAn earlier night ended without a verdict: it is made up for first.")
+        whole &= _run_night(console, bench, api, None)
     for file in upcoming:
         whole &= _run_night(console, bench, api, file)
+    if not upcoming:
+        whole &= not _say_rejected(console, bench.ledger, files)
     problems = find_disagreements(bench)
     for problem in problems:
         console.print(f"Problem: {problem}", style="red", markup=False)
@@ -76,9 +84,8 @@ def start_services(console: Console) -> None:
     embedded.wait_for_dags(settings, (RETRAINING, IMAGE_BUILD))
 
 
-def _upcoming(console: Console, ledger: Ledger, data: Path | None, nights: int) -> list[Path]:
+def _upcoming(console: Console, ledger: Ledger, files: list[Path], data: Path | None) -> list[Path]:
     """The nightly files that have not been taken in yet: of the sample, the first two and then one a call."""
-    files = cut_into_nights(data, nights, VAR / "nights") if data else sorted(SAMPLE.glob("*.csv"))
     waiting = [file for file in files if ledger.batch(_sha256(file)) is None]
     if not waiting:
         source = str(data) if data else "the sample"
@@ -96,15 +103,26 @@ def _upcoming(console: Console, ledger: Ledger, data: Path | None, nights: int) 
     return waiting[: FIRST_TIME if len(waiting) == len(files) else 1]
 
 
+def _say_rejected(console: Console, ledger: Ledger, files: list[Path]) -> bool:
+    """Say again why a night of an earlier call has no verdict of its own; whether there is one."""
+    known = [ledger.batch(_sha256(file)) for file in files]
+    reasons = [batch.reason for batch in known if batch and batch.state == "rejected" and batch.reason]
+    for reason in reasons:
+        console.print(f"Problem: {reason}", style="red", markup=False, soft_wrap=True)
+    return bool(reasons)
+
+
 def _has_other(ledger: Ledger, files: list[Path]) -> bool:
     ours = {_sha256(file) for file in files}
     return any(batch.batch not in ours for batch in ledger.batches())
 
 
-def _run_night(console: Console, bench: Workbench, api: AirflowApi, file: Path) -> bool:
-    """Land, trigger, follow, summarise; False if no verdict was recorded or a run failed."""
-    run = f"{file.stem}__{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}"
-    console.print(f"\nLanded {land_file(bench.storage, file)}", soft_wrap=True)
+def _run_night(console: Console, bench: Workbench, api: AirflowApi, file: Path | None) -> bool:
+    """Land a file if there is one, trigger, follow, summarise; False if no verdict was recorded or a run failed."""
+    name = _UNFIT.sub("-", file.stem) if file else "made-up-for"
+    run = f"{name}__{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}"
+    if file:
+        console.print(f"\nLanded {land_file(bench.storage, file)}", soft_wrap=True)
     api.trigger(RETRAINING, run, {})
     began = time.monotonic()
     whole = _follow(console, api, RETRAINING, run)

@@ -37,7 +37,7 @@ def arrive(bench: Workbench, request: Request) -> Arrivals:
     from churn.intake.arrival import collect_arrivals
 
     found = collect_arrivals(bench.storage, bench.ledger, bench.settings.settle_seconds)
-    if not found.batches and not request.retrain and not _untrained(bench.ledger):
+    if not request.retrain and not has_work(bench.ledger):
         seen = (
             f" {len(found.seen_before)} file(s) were taken in before and change nothing." if found.seen_before else ""
         )
@@ -308,13 +308,20 @@ def find_disagreements(bench: Workbench) -> list[str]:
         image = bench.ledger.image(bench.settings.model_name, expected)
         if image is None:
             problems.append(
-                f"The image of version {expected}, which is in production, has no state: the image run has not ended well."
+                f"The image of version {expected}, which is in production, has no state: the image run has not ended well. "
+                f"Clear the run image-of-version-{expected} of churn_image_build in Airflow; "
+                f'without Airflow, repeat its night: churn run --retrain --night "{promotion.night if promotion else ""}".'
             )
         elif image.state == "mismatch":
             problems.append(
                 f"The image of version {expected}, which is in production, is not the model: {image.detail}"
             )
     return problems
+
+
+def has_work(ledger: Ledger) -> bool:
+    """Whether a batch waits for its verdict, or what is accepted for a training."""
+    return bool(ledger.hashes(state="arrived")) or _untrained(ledger)
 
 
 def _untrained(ledger: Ledger) -> bool:

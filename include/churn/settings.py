@@ -47,7 +47,9 @@ class Settings(BaseSettings):
     airflow_port: int = Field(default=8080, ge=1, le=65535, description="Port of the embedded Airflow.")
     mlflow_port: int = Field(default=5005, ge=1, le=65535, description="Port of the embedded MLflow server.")
     data_root: str = Field(
-        default="data", description="Folder or URL (`s3://bucket/prefix`) of the zones landing, accepted, quarantine."
+        default="data",
+        min_length=1,
+        description="Folder or URL (`s3://bucket/prefix`) of the zones landing, accepted, quarantine.",
     )
     ledger_url: str = Field(
         default="sqlite:///var/ledger.db",
@@ -55,6 +57,7 @@ class Settings(BaseSettings):
     )
     mlflow_tracking_uri: str = Field(
         default_factory=lambda known: f"http://127.0.0.1:{known.get('mlflow_port')}",
+        min_length=1,
         validation_alias="MLFLOW_TRACKING_URI",
         description="The MLflow server: tracking and registry; by default the embedded one.",
     )

@@ -20,7 +20,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a ta
 
 
 def explained(command: Callable[P, None]) -> Callable[P, None]:
-    """An error of ours is one sentence on standard error and exit status 1; nothing to do is status 0."""
+    """An error of ours is one sentence on standard error and exit status 1; nothing to do is status 0.
+
+    So is a file that a person named and that cannot be read or written.
+    """
 
     @functools.wraps(command)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -28,8 +31,11 @@ def explained(command: Callable[P, None]) -> Callable[P, None]:
             command(*args, **kwargs)
         except NothingToDo as nothing:
             console.print(str(nothing), markup=False)
-        except ChurnError as error:
-            Console(stderr=True, highlight=False).print(f"Error: {error}", style="red", markup=False, soft_wrap=True)
+        except (ChurnError, OSError) as error:
+            if isinstance(error, OSError) and error.filename is None:
+                raise
+            said = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else error
+            Console(stderr=True, highlight=False).print(f"Error: {said}", style="red", markup=False, soft_wrap=True)
             raise typer.Exit(1) from error
 
     return wrapper

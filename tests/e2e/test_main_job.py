@@ -17,7 +17,7 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
-from support import ROOT, free_port
+from support import ROOT, free_port, small_file
 
 PARTS = ["include", "dags", "plugins", "data/sample", "pyproject.toml", "requirements-serving.lock"]
 KEPT_OUT = ("CHURN_", "AIRFLOW", "MLFLOW")
@@ -103,6 +103,34 @@ def test_the_next_call_reuses_the_services_and_holds_more_of_the_same(
     fourth = checkout.churn("embedded", "run")
     assert fourth.returncode == 0
     assert "All 3 nights of the sample have been run" in fourth.stdout
+
+
+def test_a_rejected_file_of_any_name_is_told_again(
+    checkout: Checkout, first_run: subprocess.CompletedProcess[str]
+) -> None:
+    """Blanks, brackets and umlauts are no obstacle; a night without a verdict is no success, the second time either."""
+    file = checkout.folder / "kündigungen (copy).csv"
+    file.write_text("no,churn\n1,2\n")
+    for _ in range(2):
+        done = checkout.churn("embedded", "run", "--data", str(file), "--nights", "1")
+        assert done.returncode == 1, done.stdout + done.stderr
+        assert "is rejected: Columns are missing" in done.stdout
+
+
+def test_a_night_that_died_is_made_up_for(checkout: Checkout, first_run: subprocess.CompletedProcess[str]) -> None:
+    """Rows that were accepted, and that no decision has seen, are the first thing that the next call takes."""
+    more = checkout.folder / "more.csv"
+    more.write_text(small_file(600, first_customer=40_000_000))
+    assert checkout.churn("land", str(more)).returncode == 0
+    died = "from churn import night; from churn.workbench import Request, Workbench; b = Workbench.open(); " + (
+        "[night.validate(b, Request('died'), one.batch) for one in night.arrive(b, Request('died')).batches]"
+    )
+    subprocess.run([sys.executable, "-c", died], cwd=checkout.folder, env=checkout.environment, check=True, timeout=120)
+    assert "no decision has seen" in checkout.churn("status").stdout
+    done = checkout.churn("embedded", "run")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "made up for" in done.stdout
+    assert "HOLD" in done.stdout
 
 
 def test_status_and_history_agree(checkout: Checkout, first_run: subprocess.CompletedProcess[str]) -> None:

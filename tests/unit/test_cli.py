@@ -14,6 +14,8 @@ from typer.core import TyperGroup
 from typer.testing import CliRunner, Result
 
 from churn import cli
+from churn.contract import BANK_CHURN
+from churn.faults import cell_faults, plant_faults
 from churn.foundation.ledger import open_ledger
 from churn.settings import Settings, environment_name
 from support import ROOT, free_port, small_file
@@ -153,6 +155,54 @@ def test_a_file_that_there_is_not_is_an_error(churn: Invoke, tmp_path: Path) -> 
     result = churn("land", tmp_path / "missing.csv")
     assert is_one_line(result), result.output
     assert "missing.csv: No such file or directory" in result.stderr
+
+
+@pytest.mark.parametrize("name", [".hidden.csv", "cells.csv.part"])
+def test_a_file_that_would_never_be_taken_in_is_not_landed(churn: Invoke, tmp_path: Path, name: str) -> None:
+    """Names of unfinished files are refused with the reason."""
+    (tmp_path / name).write_text(small_file(30))
+    result = churn("land", tmp_path / name)
+    assert is_one_line(result), result.output
+    assert "Rename it" in result.stderr
+
+
+def test_a_place_that_cannot_be_written_is_one_line(churn: Invoke, tmp_path: Path) -> None:
+    """A folder that is not there is no traceback."""
+    result = churn("sample", "--file", tmp_path / "nowhere/x.csv", "--rows", 5)
+    assert is_one_line(result), result.output
+    assert "nowhere/x.csv: No such file or directory" in result.stderr
+
+
+def test_batches_are_looked_at_withdrawn_and_repaired(churn: Invoke, tmp_path: Path) -> None:
+    """Show, quarantine, export, release, rejudge, audit, snapshot: by the beginning of a hash, as text and as JSON."""
+    data, _ = plant_faults(small_file(60), BANK_CHURN, cell_faults(BANK_CHURN)[:2], [5, 50])
+    for name, content in (("good.csv", data), ("bad.csv", b"no,churn\n1,2\n")):
+        (tmp_path / name).write_bytes(content)
+        assert churn("land", tmp_path / name).exit_code == 0
+    assert churn("run").exit_code == 1
+    good, bad = sorted(json.loads(churn("batches", "--json").stdout), key=lambda one: one["state"])
+    beginning = good["batch"][:8]
+    shown = json.loads(churn("batches", "show", beginning, "--json").stdout)
+    assert (shown["batch"]["accepted_rows"], shown["batch"]["quarantined_rows"]) == (58, 2)
+    assert [one["name"] for one in shown["sightings"]] == ["good.csv"]
+    assert "RowNumber.missing" in churn("batches", "show", beginning).stdout
+    assert [one["rows"] for one in json.loads(churn("quarantine", "show", beginning, "--json").stdout)] == [1, 1]
+    raw = [row["_raw"] for row in json.loads(churn("quarantine", "show", beginning, "--raw", "--json").stdout)]
+    assert raw == [data.decode().splitlines()[line] for line in (6, 51)]
+    out = tmp_path / "rows.csv"
+    assert "release" in churn("quarantine", "export", beginning, "-o", out).stdout
+    assert churn("quarantine", "release", beginning, out).exit_code == 0
+    assert churn("batches", "rejudge", bad["batch"]).exit_code == 0
+    assert is_one_line(churn("batches", "rejudge", beginning))
+    assert is_one_line(churn("batches", "show", "ffff0000"))
+    assert {one["state"] for one in json.loads(churn("batches", "--json").stdout)} == {"accepted", "arrived"}
+    assert json.loads(churn("audit", "--hashes", "--json").stdout) == {"batches": 3, "losses": []}
+    (tmp_path / "data/accepted/stranger.parquet").write_text("x")
+    assert churn("audit").exit_code == 1
+    (snapshot,) = json.loads(churn("snapshot", "list", "--json").stdout)
+    assert snapshot["batches"] == [good["batch"]]
+    assert "The same 58 rows" in churn("snapshot", "rebuild", snapshot["snapshot"][:10]).stdout
+    assert is_one_line(churn("snapshot", "rebuild", "abc"))
 
 
 def test_the_shipped_policy_is_accepted(churn: Invoke) -> None:

@@ -19,6 +19,9 @@ from support import ROOT, SALT
         ("CHURN_CONTRACT", "churn.contract:Kind", "must name a churn.contract.Contract"),
         ("CHURN_SCHEDULE", "every day", "cron expression"),
         ("CHURN_CONTAINER_ENGINE", "podman", "'auto', 'required' or 'none'"),
+        ("CHURN_DATA_ROOT", "", "at least 1 character"),
+        ("MLFLOW_TRACKING_URI", "", "at least 1 character"),
+        ("CHURN_SETTLE_SECONDS", "-1", "greater than or equal to 0"),
     ],
 )
 def test_a_bad_value_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str) -> None:

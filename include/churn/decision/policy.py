@@ -120,10 +120,9 @@ def load_policy_text(path: Path) -> str:
     """
     try:
         return path.read_text()
-    except OSError as error:
-        raise PolicyInvalid(
-            f"The policy file {path} cannot be read ({error.strerror}). Set CHURN_POLICY_FILE."
-        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise PolicyInvalid(f"The policy file {path} cannot be read ({why}). Set CHURN_POLICY_FILE.") from error
 
 
 def decide(comparison: Comparison, policy: Policy) -> Decision:

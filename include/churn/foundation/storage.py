@@ -114,7 +114,7 @@ class Storage:
                 return []
             entries = self.fs.ls(self.path(LANDING), detail=True)
         files = [_landed(entry) for entry in entries if entry["type"] == "file" and not entry["name"].endswith("/")]
-        finished = [file for file in files if not file.name.startswith(".") and not file.name.endswith(TEMPORARY)]
+        finished = (file for file in files if not is_temporary(file.name))
         return sorted(finished, key=lambda file: (file.arrived, file.name))
 
     @contextmanager
@@ -215,6 +215,11 @@ class Storage:
 
 
 _CHUNK = 1 << 20
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file bears the name of one that is still being written."""
+    return name.startswith(".") or name.endswith(TEMPORARY)
 
 
 def _landed(entry: dict[str, Any]) -> Landed:

@@ -17,7 +17,7 @@ from pathlib import Path
 from churn.errors import ChurnError
 from churn.foundation.ledger import Ledger
 from churn.foundation.records import Batch
-from churn.foundation.storage import Landed, Storage, StorageError
+from churn.foundation.storage import TEMPORARY, Landed, Storage, StorageError, is_temporary
 from churn.foundation.zones import LANDING, original
 
 log = logging.getLogger(__name__)
@@ -85,8 +85,13 @@ def land_file(storage: Storage, file: Path) -> str:
         Its URL.
 
     Raises:
-        ChurnError: the file cannot be read.
+        ChurnError: the file cannot be read, or bears the name of an unfinished one.
     """
+    if is_temporary(file.name):
+        raise ChurnError(
+            f"{file.name} would never be taken in: names that begin with a dot or end with {', '.join(TEMPORARY)} "
+            "are for files that are still being written. Rename it."
+        )
     try:
         with file.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()

@@ -140,7 +140,13 @@ class _Output:
         self.good, self.aside = self.scratch / "good.parquet", self.scratch / "aside.parquet"
         self.schema = accepted_schema(self.contract)
         texts = [column.name for column in self.contract.columns if column.kind is Kind.TEXT]
-        self._good = pq.ParquetWriter(self.good, self.schema, compression="snappy", use_dictionary=[*texts, "_batch"])
+        self._good = pq.ParquetWriter(
+            self.good,
+            self.schema,
+            compression="snappy",
+            use_dictionary=[*texts, "_batch"],
+            write_statistics=["_line"],  # nothing else is looked for by its range
+        )
         self._aside = pq.ParquetWriter(self.aside, ASIDE, compression="zstd")
 
     def __enter__(self) -> _Output:

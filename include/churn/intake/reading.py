@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from churn.contract import Contract
 
 DELIMITERS = {";": "semicolon", "\t": "tab", "|": "pipe"}
-PIECE = 8 << 20
+PIECE = 12 << 20
 LONGEST_LINE = 64 << 20
 _NEWLINE, _COMMA, _QUOTE, _CONTROL, _SPACE, _ASCII = 10, 44, 34, 32, 32, 128
 _ROWS = 65_536
@@ -282,24 +282,25 @@ def _whole_lines(stream: IO[bytes], zipped: bool) -> Iterator[bytearray]:
     while True:
         try:
             data = source.read(PIECE)
-        except (EOFError, OSError, zlib.error) as error:
-            if not zipped or not isinstance(error, EOFError | gzip.BadGzipFile | zlib.error):
-                raise
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise FileFault(
                 "broken_gzip", "The compressed file is broken or cut off. Have the sender drop it again."
             ) from error
         if not begun:
             data, begun = data.removeprefix(codecs.BOM_UTF8), True
             old_mac = b"\r" in data and b"\n" not in data
+        if old_mac:
+            data = data.replace(b"\r", b"\n")
         last = not data
-        rest += data.replace(b"\r", b"\n") if old_mac else data
         if last and rest:
-            rest += b"" if rest.endswith(b"\n") else b"\n"
-        cut = rest.rfind(b"\n") + 1
+            data = b"\n"
+        cut = data.rfind(b"\n") + 1
         if cut:
-            block = rest[:cut]
-            yield block.replace(b"\r\n", b"\n") if b"\r\n" in block else block
-            del rest[:cut]
+            rest += memoryview(data)[:cut]
+            yield rest.replace(b"\r\n", b"\n") if b"\r\n" in rest else rest
+            rest = bytearray(memoryview(data)[cut:])
+        else:
+            rest += data
         if last:
             return
         if len(rest) > LONGEST_LINE:

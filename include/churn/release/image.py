@@ -16,7 +16,7 @@ from docker.errors import APIError, BuildError, DockerException
 from requests.exceptions import RequestException
 
 from churn.contract import Contract
-from churn.errors import Outage
+from churn.errors import ChurnError, Outage
 from churn.foundation.records import ImageRecord
 from churn.foundation.tracking import Tracking
 from churn.release import serving
@@ -70,10 +70,14 @@ def build_image(version: int, tracking: Tracking, spec: ImageSpec) -> BuiltImage
         shutil.copy(DOCKERFILE, context / "Dockerfile")
         shutil.copy(spec.lock, context / "requirements-serving.lock")
         shutil.copytree(model, context / "model")
-        if spec.ca_bundle:
-            shutil.copy(spec.ca_bundle, context / "ca-bundle.crt")
-        if spec.pip_conf:
-            shutil.copy(spec.pip_conf, context / "pip.conf")
+        for file, name, setting in (
+            (spec.ca_bundle, "ca-bundle.crt", "CHURN_BUILD_CA_BUNDLE"),
+            (spec.pip_conf, "pip.conf", "CHURN_BUILD_PIP_CONF"),
+        ):
+            if file and not file.is_file():
+                raise ChurnError(f"{setting}={file}: there is no such file. Set it right, and run the image again.")
+            if file:
+                shutil.copy(file, context / name)
         image = _build(engine, context, spec, _facts(version, tracking, spec))
     return BuiltImage(version, str(image.id))
 

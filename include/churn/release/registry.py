@@ -131,6 +131,7 @@ def mirror(promotion: Promotion, ledger: Ledger, tracking: Tracking) -> None:
             _describe(version, promotion, tracking)
         for other in client.search_model_versions(f"name = '{model}'"):
             if other.current_stage == PRODUCTION and int(other.version) != promotion.version:
+                _describe_end(other, promotion, tracking)
                 client.transition_model_version_stage(model, str(other.version), ARCHIVED)
         aliases = {name: int(number) for name, number in client.get_registered_model(model).aliases.items()}
         if promotion.kind == "take_back":
@@ -160,6 +161,12 @@ def _describe(version: ModelVersion, promotion: Promotion, tracking: Tracking) -
     since = f"In production since {tags['churn.promoted_at']} by night {promotion.night}: {promotion.reason}"
     if version.description != origin + _MARK + since:
         tracking.client.update_model_version(tracking.model, str(version.version), origin + _MARK + since)
+
+
+def _describe_end(version: ModelVersion, promotion: Promotion, tracking: Tracking) -> None:
+    until = f" Until {promotion.promoted_at.isoformat(timespec='seconds')}, then {_version(promotion.version)}."
+    if version.description and _MARK in version.description and not version.description.endswith(until):
+        tracking.client.update_model_version(tracking.model, str(version.version), version.description + until)
 
 
 def _version(number: int | None) -> str:
