@@ -216,6 +216,15 @@ def test_normalisation_is_a_line_in_the_contract(contract: Contract, cell: str, 
     assert judge(file(changed(Gender=cell)), contract).good["Gender"].to_pylist() == ([taken] if taken else [])
 
 
+def test_blanks_around_a_free_text_are_dropped_where_the_contract_says_so() -> None:
+    """A text without categories is trimmed too, at a glance or not."""
+    columns = tuple(replace(column, trim=column.name == "Surname") for column in BANK_CHURN.columns)
+    trimmed = replace(BANK_CHURN, columns=columns)
+    assert judge(file(changed(Surname=" Hargrave ")), trimmed).good["Surname"].to_pylist() == ["Hargrave"]
+    assert judge(file(changed(Surname=" Hargrave "))).good["Surname"].to_pylist() == [" Hargrave "]
+    assert [row["_failed"] for row in judge(file(changed(Surname="  ")), trimmed).aside] == [["Surname.missing"]]
+
+
 NUMBERS = [
     "0",
     "1",

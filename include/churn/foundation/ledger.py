@@ -19,6 +19,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from churn.errors import ChurnError, Outage
+from churn.foundation.migrations import upgrade
 from churn.foundation.records import (
     Batch,
     BatchVerdict,
@@ -32,7 +33,6 @@ from churn.foundation.records import (
     Withdrawal,
 )
 from churn.foundation.schema import (
-    HEAD,
     batches,
     decisions,
     drifts,
@@ -45,8 +45,6 @@ from churn.foundation.schema import (
 )
 
 T = TypeVar("T")
-
-_MIGRATION_LOCK = 5_005_001
 
 
 class LedgerError(Outage):
@@ -95,23 +93,7 @@ class Ledger:
     def migrate(self) -> None:
         """Bring the tables to the present schema; at the present schema this costs one query."""
         with self._transaction() as connection:
-            if self._engine.dialect.name == "postgresql":
-                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
-            if self._revision(connection) == HEAD:
-                return
-            from alembic import command
-            from alembic.config import Config
-
-            config = Config()
-            config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
-
-    @staticmethod
-    def _revision(connection: sa.Connection) -> str | None:
-        if not sa.inspect(connection).has_table("alembic_version"):
-            return None
-        return connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
+            upgrade(connection)
 
     # Batches ------------------------------------------------------------------------------------
 

@@ -1,0 +1,30 @@
+"""The columnar engine, and all of its SQL: row rules, repeats, history, snapshots.
+
+Values reach SQL as parameters, and names of columns quoted. SQL that Spark reads too is preferred
+where two ways are equal.
+"""
+
+from churn.foundation.columnar.batch_rows import append_rule, count_rules, leave_out, merge_by_line, resolve_repeats
+from churn.foundation.columnar.engine import engine, scan
+from churn.foundation.columnar.history import count_disputes, sample_rows, unite_history
+from churn.foundation.columnar.latest_rows import BUCKETS, hmac_pads, write_latest_rows
+from churn.foundation.columnar.row_rules import PlainLines, apply_row_rules, plain_lines
+
+__all__ = [
+    "BUCKETS",
+    "PlainLines",
+    "append_rule",
+    "apply_row_rules",
+    "count_disputes",
+    "count_rules",
+    "engine",
+    "hmac_pads",
+    "leave_out",
+    "merge_by_line",
+    "plain_lines",
+    "resolve_repeats",
+    "sample_rows",
+    "scan",
+    "unite_history",
+    "write_latest_rows",
+]

@@ -1,0 +1,95 @@
+"""The rows of one batch, in files: repeats, what is left out, what is set aside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from churn.contract import CONFLICT, DUPLICATE, Contract, Role
+from churn.foundation.columnar.names import column_name, literal
+
+
+def resolve_repeats(connection: duckdb.DuckDBPyConnection, rows: Path, keys: pa.Table, contract: Contract) -> pa.Table:
+    """Of a customer's rows in one file: the first of equal ones is kept, of different ones none.
+
+    Args:
+        connection: the engine.
+        rows: Parquet file of good rows.
+        keys: `_key`, the hashes that more than one row has.
+        contract: the data contract; where a row stands in the file makes no difference.
+
+    Returns:
+        `_line` and `_rule` of the rows to set aside.
+    """
+    key = column_name(contract.key)
+    told = ", ".join(column_name(column) for column in contract.columns if column.role is not Role.POSITION)
+    connection.register("repeated", keys)
+    return connection.sql(
+        f"""
+        WITH rows AS (
+          SELECT _line, {key} AS _customer, ({told}) AS _told FROM read_parquet($file)
+          WHERE hash({key}) IN (SELECT _key FROM repeated)
+        ), versions AS (
+          SELECT _customer, count(DISTINCT _told) AS _versions, min(_line) AS _first FROM rows GROUP BY _customer HAVING count(*) > 1
+        )
+        SELECT _line, CASE WHEN _versions > 1 THEN {literal(CONFLICT)} ELSE {literal(DUPLICATE)} END AS _rule
+        FROM rows JOIN versions USING (_customer) WHERE _versions > 1 OR _line > _first ORDER BY _line
+        """,  # noqa: S608 -- names come from the contract, quoted; values are parameters
+        params={"file": str(rows)},
+    ).to_arrow_table()
+
+
+def leave_out(connection: duckdb.DuckDBPyConnection, rows: Path, lines: pa.Table, target: Path) -> None:
+    """Copy a Parquet file without the rows of these lines, in the same order."""
+    connection.register("left_out", lines)
+    connection.execute(
+        "COPY (SELECT * FROM read_parquet($file) WHERE _line NOT IN (SELECT _line FROM left_out)) TO $target (COMPRESSION snappy)",
+        {"file": str(rows), "target": str(target)},
+    )
+
+
+def merge_by_line(connection: duckdb.DuckDBPyConnection, files: Sequence[Path], target: Path) -> None:
+    """Copy Parquet files into one, in the order of their lines."""
+    connection.execute(
+        "COPY (SELECT * FROM read_parquet($files) ORDER BY _line) TO $target (COMPRESSION zstd)",
+        {"files": [str(file) for file in files], "target": str(target)},
+    )
+
+
+def append_rule(connection: duckdb.DuckDBPyConnection, raw: pa.Table, own: Path | None, rule: str) -> pa.Table:
+    """Give every row of a rejected batch the batch's rule, behind the rules that it broke itself.
+
+    Args:
+        connection: the engine.
+        raw: `_line` and `_raw`, some rows of the batch in their order.
+        own: Parquet file with `_line` and `_failed` of the rows that broke rules of their own.
+        rule: the batch's rule.
+
+    Returns:
+        `_line`, `_raw` and `_failed`.
+    """
+    if own is None or not raw.num_rows:
+        return raw.append_column("_failed", pa.array([[rule]] * raw.num_rows, pa.list_(pa.string())))
+    connection.register("raw", raw)
+    return connection.sql(
+        """
+        WITH own AS (SELECT _line, _failed FROM read_parquet($own) WHERE _line BETWEEN $first AND $last)
+        SELECT _line, _raw, list_append(coalesce(_failed, []), $rule) AS _failed
+        FROM raw LEFT JOIN own USING (_line) ORDER BY _line
+        """,
+        params={"own": str(own), "first": raw["_line"][0].as_py(), "last": raw["_line"][-1].as_py(), "rule": rule},
+    ).to_arrow_table()
+
+
+def count_rules(connection: duckdb.DuckDBPyConnection, rows: Path, examples: int) -> list[tuple[str, int, list[int]]]:
+    """The rules that rows set aside broke: name, number of rows, first lines; the most frequent first."""
+    return connection.execute(
+        """
+        SELECT rule, count(*), list_slice(list(_line ORDER BY _line), 1, $examples)
+        FROM (SELECT _line, unnest(_failed) AS rule FROM read_parquet($file)) GROUP BY rule ORDER BY count(*) DESC, rule
+        """,
+        {"file": str(rows), "examples": examples},
+    ).fetchall()

@@ -1,0 +1,61 @@
+"""The latest row of every customer, with the customer's bucket: the rows of a snapshot."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from churn.contract import Contract
+from churn.foundation.columnar.names import column_name, column_names
+
+BUCKETS = 100
+_BLOCK = 64  # bytes, of SHA-256: RFC 2104
+_LINES = 1 << 40  # more than a file has
+
+
+def write_latest_rows(
+    connection: duckdb.DuckDBPyConnection, arrivals: pa.Table, contract: Contract, salt: bytes, target: Path
+) -> None:
+    """Write the latest row of every customer, with the customer's bucket, ordered by key.
+
+    Latest is by the as-of column if the contract has one, then by the arrival of the batch, then by line.
+    The bucket is HMAC-SHA256(salt, key) modulo 100 (RFC 2104, written out in SQL): it depends on
+    the customer and the salt alone, so nobody moves between nights.
+
+    Args:
+        connection: the engine, with the view `accepted`.
+        arrivals: `_batch`, `_arrived_at` and `_rank` (order of arrival) of its batches.
+        contract: the data contract.
+        salt: the secret key.
+        target: Parquet file with the contract's columns, `_bucket` (0-99) and `_arrived_at`.
+    """
+    inner, outer = hmac_pads(salt)
+    key, columns = column_name(contract.key), column_names(contract)
+    order = f"_rank * {_LINES} + _line"
+    if contract.as_of:
+        order = f"({column_name(contract.as_of)}, {order})"
+    connection.register("arrivals", arrivals)
+    connection.execute(
+        f"""
+        COPY (
+          WITH rows AS (SELECT {columns}, _arrived_at, {order} AS _order FROM accepted JOIN arrivals USING (_batch)),
+          latest AS (SELECT {key}, max(_order) AS _order FROM rows GROUP BY {key}),
+          hashed AS (
+            SELECT {columns}, _arrived_at, sha256($outer || unhex(sha256($inner || encode(CAST({key} AS VARCHAR))))) AS _hash
+            FROM rows JOIN latest USING ({key}, _order)
+          )
+          SELECT {columns}, CAST(CAST('0x' || substr(_hash, 1, 8) AS UBIGINT) % {BUCKETS} AS INTEGER) AS _bucket, _arrived_at
+          FROM hashed ORDER BY {key}
+        ) TO $target (COMPRESSION zstd)
+        """,  # noqa: S608 -- names come from the contract, quoted; values are parameters
+        {"inner": inner, "outer": outer, "target": str(target)},
+    )
+
+
+def hmac_pads(salt: bytes) -> tuple[bytes, bytes]:
+    """Inner and outer padded key of HMAC-SHA256 (RFC 2104)."""
+    key = (hashlib.sha256(salt).digest() if len(salt) > _BLOCK else salt).ljust(_BLOCK, b"\0")
+    return bytes(byte ^ 0x36 for byte in key), bytes(byte ^ 0x5C for byte in key)

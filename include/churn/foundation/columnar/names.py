@@ -1,0 +1,42 @@
+"""Names of columns and values, as SQL takes them: names quoted, values as parameters."""
+
+from __future__ import annotations
+
+from churn.contract import Column, Contract
+
+
+def parameter(parameters: dict[str, object], value: object) -> str:
+    """Add a value to the parameters of a query; returns what stands for it."""
+    name = f"p{len(parameters)}"
+    parameters[name] = value
+    return f"${name}"
+
+
+def column_names(contract: Contract) -> str:
+    """All columns of a contract."""
+    return ", ".join(column_name(column) for column in contract.columns)
+
+
+def raw_names(contract: Contract) -> str:
+    """All columns of a contract as texts."""
+    return ", ".join(raw_name(column) for column in contract.columns)
+
+
+def column_name(column: Column) -> str:
+    """A column's typed values."""
+    return quoted(column.name)
+
+
+def raw_name(column: Column) -> str:
+    """A column's cells as texts."""
+    return quoted(f"_raw_{column.name}")
+
+
+def quoted(name: str) -> str:
+    """A name, whatever is in it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(value: str) -> str:
+    """A text of our own, where a parameter cannot stand."""
+    return "'" + value.replace("'", "''") + "'"
