@@ -1,5 +1,9 @@
 """A file is taken in once, no row is lost, and validation cannot be swallowed."""
 
+import os
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +14,7 @@ from churn.foundation.columnar import row_rules
 from churn.foundation.ledger import Ledger
 from churn.foundation.records import Batch
 from churn.foundation.storage import Storage, StorageError
-from churn.foundation.zones import accepted, original, quarantined
+from churn.foundation.zones import accepted, docs_index, original, quarantined
 from churn.intake import validation
 from churn.intake.acceptance import BatchRejected, accept_batch
 from churn.intake.arrival import collect_arrivals, land_file
@@ -38,6 +42,7 @@ def test_the_same_bytes_are_taken_in_once(storage: Storage, ledger: Ledger) -> N
     arrivals = collect_arrivals(storage, ledger)
     assert (arrivals.batches, arrivals.seen_before) == ([], ["again.csv"])
     assert ledger.batches() == [first]
+    assert [sighting.name for sighting in ledger.sightings(first.batch)] == ["batch.csv", "again.csv"]
     assert storage.landed() == []
 
 
@@ -59,6 +64,71 @@ def test_a_file_still_being_written_waits(storage: Storage, ledger: Ledger) -> N
     """A temporary suffix is no file yet."""
     land(storage, small_file(), "night.csv.1234.part")
     assert collect_arrivals(storage, ledger).batches == []
+
+
+def test_a_growing_file_waits(storage: Storage, ledger: Ledger, tmp_path: Path) -> None:
+    """A sender that writes under the final name is noticed; what is finished beside it is taken in."""
+    land(storage, small_file(30), "finished.csv")
+    growing, stop = tmp_path / "data/landing/growing.csv", threading.Event()
+
+    def write() -> None:
+        with growing.open("w") as stream:
+            for line in small_file(400).splitlines():
+                stream.write(f"{line}\n")
+                stream.flush()
+                if stop.wait(0.05):
+                    return
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        while not growing.exists():
+            stop.wait(0.01)
+        arrivals = collect_arrivals(storage, ledger, settle_seconds=0.5)
+    finally:
+        stop.set()
+        writer.join()
+    assert [batch.name for batch in arrivals.batches] == ["finished.csv"]
+    assert arrivals.unfinished == ["growing.csv"]
+    assert [file.name for file in storage.landed()] == ["growing.csv"]
+
+
+def test_a_file_that_changes_while_it_is_read_waits(
+    storage: Storage, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even if it looked finished before: half of it is never a batch."""
+    land(storage, small_file(30))
+    honest = Storage.chunks
+
+    def chunks(self: Storage, name: str) -> Iterator[bytes]:
+        yield from honest(self, name)
+        with Path(self.path(name)).open("a") as stream:
+            stream.write("one more line\n")
+
+    with monkeypatch.context() as busy:
+        busy.setattr(Storage, "chunks", chunks)
+        assert collect_arrivals(storage, ledger).unfinished == ["batch.csv"]
+    assert (ledger.batches(), storage.names("originals")) == ([], [])
+    assert len(collect_arrivals(storage, ledger).batches) == 1
+
+
+def test_files_are_taken_in_the_order_of_arrival_then_name(storage: Storage, ledger: Ledger, tmp_path: Path) -> None:
+    """Whoever claims them first."""
+    for name, at in (("b.csv", 100), ("c.csv", 50), ("a.csv", 100)):
+        land(storage, small_file(30, seed=len(name) + at + ord(name[0])), name)
+        os.utime(tmp_path / "data/landing" / name, (at, at))
+    assert [batch.name for batch in collect_arrivals(storage, ledger).batches] == ["c.csv", "a.csv", "b.csv"]
+
+
+def test_what_killed_processes_left_is_swept_away_after_a_day(storage: Storage, tmp_path: Path) -> None:
+    """An unfinished file of today may still be written; one of yesterday is nobody's."""
+    for name, age in (("old", 2 * 86400), ("new", 60)):
+        file = tmp_path / "data/unfinished" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("half")
+        os.utime(file, (time.time() - age, time.time() - age))
+    storage.sweep()
+    assert storage.names("unfinished") == ["unfinished/new"]
 
 
 def test_arrived_is_accepted_plus_quarantined(storage: Storage, ledger: Ledger) -> None:
@@ -87,6 +157,7 @@ def test_too_many_rows_set_aside_reject_the_batch(storage: Storage, ledger: Ledg
     assert "Geography.category" in message
     assert "line" in message
     assert "CHURN_MAX_REJECTED_SHARE" in message
+    assert f"Report: file://{storage.path('docs')}" in message
     assert "Atlantis" not in message
     (batch,) = ledger.batches()
     assert (batch.state, batch.arrived_rows, batch.accepted_rows, batch.quarantined_rows) == ("rejected", 400, 0, 400)
@@ -119,6 +190,7 @@ def test_a_bad_file_is_rejected_with_the_next_step(
     assert batch.state == "rejected"
     assert batch.arrived_rows == batch.quarantined_rows
     assert storage.exists(original(batch.batch))
+    assert storage.exists(docs_index(batch.batch))
     with pytest.raises(BatchRejected) as second:
         accept_batch(batch.batch, "another night", storage, ledger, BANK_CHURN, LIMITS)
     assert str(first.value) == str(second.value)
@@ -176,6 +248,35 @@ def test_a_result_that_misses_an_expectation_is_an_error(
     whole = validation._run_checkpoints
     monkeypatch.setattr(validation, "_run_checkpoints", lambda *a: whole(*a)[1:])
     with pytest.raises(validation.ValidationCrashed, match=r"covers \d+ of \d+"):
+        take_in(storage, ledger, small_file())
+
+
+def test_a_rule_that_no_expectation_covers_is_an_error(
+    storage: Storage, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A suite that forgets a rule of the contract is no suite of it."""
+    honest = validation.row_expectations
+    monkeypatch.setattr(
+        validation,
+        "row_expectations",
+        lambda contract: [one for one in honest(contract) if (one.meta or {}).get("rules") != ["Age.range"]],
+    )
+    with pytest.raises(validation.ValidationCrashed, match=r"No expectation covers Age\.range"):
+        take_in(storage, ledger, small_file())
+    assert ledger.hashes("accepted") == []
+
+
+def test_a_warning_that_raises_stops_the_batch(
+    storage: Storage, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Severity is for what was measured; what crashed was not."""
+    import great_expectations.expectations as gxe
+    from great_expectations.expectations.metadata_types import FailureSeverity
+
+    honest = validation.batch_expectations
+    raising = gxe.ExpectColumnMeanToBeBetween(column="Nowhere", min_value=0, severity=FailureSeverity.WARNING)
+    monkeypatch.setattr(validation, "batch_expectations", lambda rules: [*honest(rules), raising])
+    with pytest.raises(BatchRejected, match="Nowhere"):
         take_in(storage, ledger, small_file())
 
 

@@ -2,16 +2,22 @@
 
 import hashlib
 import hmac
+import os
+from dataclasses import replace
+from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from churn.contract import BANK_CHURN
+from churn.contract import BANK_CHURN, Column, Kind, Role
 from churn.errors import NothingToDo
 from churn.foundation.ledger import Ledger
 from churn.foundation.storage import Storage
 from churn.intake.acceptance import accept_batch
 from churn.intake.arrival import collect_arrivals
 from churn.intake.table_rules import IntakeLimits
+from churn.learning.content import content_hash
 from churn.learning.snapshot import Sampling, Snapshot, holdout_rows, take_snapshot, training_rows
 from support import small_file
 
@@ -92,3 +98,53 @@ def test_other_rows_or_another_salt_are_another_snapshot(storage: Storage, ledge
     take_in(storage, ledger, with_credit_score(small_file(), 700))
     assert len({first.snapshot, other.snapshot, snap(storage, ledger).snapshot}) == 3
     assert first.salt_fingerprint != other.salt_fingerprint
+
+
+def dated(text: str, day: str, score: int) -> str:
+    """A file with an as-of column, and the same credit score in every row."""
+    header, *lines = with_credit_score(text, score).splitlines()
+    return "\n".join([f"{header},AsOf", *(f"{line},{day}" for line in lines)])
+
+
+def test_a_late_file_does_not_overwrite_newer_rows(storage: Storage, ledger: Ledger) -> None:
+    """Where the contract says when a row was true, January's file that arrives after March's stays January's."""
+    contract = replace(BANK_CHURN, columns=(*BANK_CHURN.columns, Column("AsOf", Kind.DATE, Role.AS_OF)))
+    for day, score in (("2026-03-31", 700), ("2026-01-31", 600)):
+        with storage.writing("landing/batch.csv") as stream:
+            stream.write(dated(small_file(), day, score).encode())
+        for batch in collect_arrivals(storage, ledger).batches:
+            accept_batch(batch.batch, "night", storage, ledger, contract, IntakeLimits(0.05, "500MB"))
+    snapshot = take_snapshot(storage, ledger, contract, SAMPLING)
+    assert snapshot.rows == 400
+    assert set(training_rows(storage, snapshot)["CreditScore"]) == {700}
+
+
+def test_the_order_is_that_of_arrival_not_of_claiming(storage: Storage, ledger: Ledger, tmp_path: Path) -> None:
+    """A file that arrived earlier and is claimed later does not overwrite the one that arrived after it."""
+    for score, at in ((700, 2_000_000), (600, 1_000_000)):
+        file = tmp_path / "data/landing/batch.csv"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(with_credit_score(small_file(), score))
+        os.utime(file, (at, at))
+        for batch in collect_arrivals(storage, ledger).batches:
+            accept_batch(batch.batch, "night", storage, ledger, BANK_CHURN, IntakeLimits(0.05, "500MB"))
+    assert set(training_rows(storage, snap(storage, ledger))["CreditScore"]) == {700}
+
+
+def test_the_name_does_not_hang_on_how_the_file_is_written(tmp_path: Path) -> None:
+    """Other row groups and another compression give the same hash; another value, order or absence do not."""
+    table = pa.table({"key": [1, 2, 3], "text": ["a", None, "bc"], "number": [0.5, 0.0, None]})
+
+    def named(rows: pa.Table, **options: object) -> str:
+        pq.write_table(rows, tmp_path / "rows.parquet", **options)
+        return content_hash(tmp_path / "rows.parquet", rows.column_names)
+
+    name = named(table)
+    assert named(table, row_group_size=1, compression="none") == name
+    others = [
+        table.take([1, 0, 2]),
+        table.set_column(1, "text", [["a", "", "bc"]]),
+        table.set_column(1, "text", [["ab", None, "c"]]),
+        table.set_column(2, "number", [[0.5, 0.0, 0.0]]),
+    ]
+    assert len({name, *(named(other) for other in others)}) == 5

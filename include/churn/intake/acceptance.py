@@ -19,7 +19,7 @@ from churn.foundation import columnar
 from churn.foundation.ledger import Ledger
 from churn.foundation.records import Batch, BatchVerdict, Drift
 from churn.foundation.storage import Storage
-from churn.foundation.zones import DOCS, accepted, original, quarantined
+from churn.foundation.zones import DOCS, accepted, docs_index, original, quarantined
 from churn.intake import quarantine, validation
 from churn.intake.drift import draw_drift, measure_drift
 from churn.intake.history import open_history
@@ -46,6 +46,13 @@ class _Desk:
     contract: Contract
     connection: duckdb.DuckDBPyConnection
     scratch: Path
+
+    @property
+    def docs(self) -> Path:
+        """The folder in which the batch's pages are made."""
+        folder = self.scratch / "docs"
+        folder.mkdir(exist_ok=True)
+        return folder
 
 
 def accept_batch(
@@ -106,15 +113,18 @@ def _validate(
         validation.FACTS: (validation.facts_frame(rules), validation.batch_expectations(rules)),
     }
     named = {rule.name: rule for rule in rules}
-    docs = desk.scratch / "docs"
-    docs.mkdir()
-    verdict = validation.judge(desk.batch.batch, suites, [*contract.rules, *named], docs)
+    verdict = validation.judge(desk.batch.batch, suites, [*contract.rules, *named], desk.docs)
     if drift:
-        draw_drift(drift).savefig(docs / validation.PICTURE)
+        draw_drift(drift).savefig(desk.docs / validation.PICTURE)
     said = _sentences([*verdict.failures, *verdict.warnings], named)
-    validation.write_index(desk.batch.batch, verdict, said, docs)
-    desk.storage.upload(docs, f"{DOCS}/{desk.batch.batch}", DOCS_SUFFIXES)
+    _publish(desk, verdict, said)
     return verdict, named, drift
+
+
+def _publish(desk: _Desk, verdict: validation.Judgement | None, said: list[str]) -> None:
+    """Put the batch's pages where its task leads to."""
+    validation.write_index(desk.batch.batch, verdict, said, desk.docs)
+    desk.storage.upload(desk.docs, f"{DOCS}/{desk.batch.batch}", DOCS_SUFFIXES)
 
 
 def _accept(desk: _Desk, judged: Judged, warnings: list[str], drift: list[Drift]) -> None:
@@ -153,6 +163,8 @@ def _accept(desk: _Desk, judged: Judged, warnings: list[str], drift: list[Drift]
 
 def _reject(desk: _Desk, file: BatchFile, judged: Judged | None, rule: str, sentence: str) -> None:
     batch = desk.batch.batch
+    if judged is None:
+        _publish(desk, None, [sentence])
     rows, aside = reject_rows(desk.connection, file, batch, desk.scratch, judged, rule)
     if aside:
         desk.storage.put(rows, quarantined(batch))
@@ -167,7 +179,10 @@ def _reject(desk: _Desk, file: BatchFile, judged: Judged | None, rule: str, sent
             quarantined_rows=aside,
             unlabelled_rows=judged.unlabelled if judged else 0,
             rules=_rules(desk, judged) if judged else [],
-            reason=f"Batch {batch[:12]} ({desk.batch.name}) is rejected: {sentence} {kept}",
+            reason=(
+                f"Batch {batch[:12]} ({desk.batch.name}) is rejected: {sentence} {kept} "
+                f"Report: {desk.storage.url(docs_index(batch))}"
+            ),
         ),
     )
 

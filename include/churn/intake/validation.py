@@ -160,15 +160,26 @@ def judge(batch: str, suites: Suites, required: Sequence[str], docs: Path) -> Ju
     return verdict
 
 
-def write_index(batch: str, verdict: Judgement, said: Sequence[str], docs: Path) -> None:
+def write_index(batch: str, verdict: Judgement | None, said: Sequence[str], docs: Path) -> None:
     """The first page of a batch; it needs no script. GX's own lists its pages only with scripts from a content network.
 
     Args:
         batch: hash of the batch.
-        verdict: GX's verdict.
+        verdict: GX's verdict; None where the file could not be read, and there was nothing to judge.
         said: the sentences about it.
         docs: folder of the Data Docs.
     """
+    head, results = _results(verdict, docs) if verdict else ("it cannot be taken", "")
+    (docs / INDEX).write_text(
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Batch {batch[:12]}</title>'
+        "<style>body{font:15px sans-serif;margin:2em;max-width:60em}td{padding:.1em 1em .1em 0}</style>"
+        f"<h1>Batch {batch[:12]}: {head}</h1><ul>{''.join(f'<li>{escape(one)}</li>' for one in said)}</ul>"
+        f"{results}</html>"
+    )
+
+
+def _results(verdict: Judgement, docs: Path) -> tuple[str, str]:
+    """What the verdict comes to, and the links, the picture and the table of rules."""
     pages = sorted(page.relative_to(docs).as_posix() for page in docs.glob("validations/**/*.html"))
     links = "".join(f'<li><a href="{quote(page)}">{escape(page.split("/")[1])}</a></li>' for page in pages)
     links += f'<li><a href="{RESULT}">the results as JSON</a></li>'
@@ -181,12 +192,9 @@ def write_index(batch: str, verdict: Judgement, said: Sequence[str], docs: Path)
         for one in ranked
     )
     picture = f'<h2>Drift</h2><img src="{PICTURE}" alt="Drift of each column against the accepted history">'
-    (docs / INDEX).write_text(
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Batch {batch[:12]}</title>'
-        "<style>body{font:15px sans-serif;margin:2em;max-width:60em}td{padding:.1em 1em .1em 0}</style>"
-        f"<h1>Batch {batch[:12]}: {head}</h1><ul>{''.join(f'<li>{escape(one)}</li>' for one in said)}</ul>"
+    return head, (
         f"<h2>Validation results</h2><ul>{links}</ul>{picture if (docs / PICTURE).exists() else ''}"
-        f"<h2>Rules</h2><table>{rows}</table></html>"
+        f"<h2>Rules</h2><table>{rows}</table>"
     )
 
 
