@@ -85,14 +85,14 @@ def intake(result: Any, file: str, folder: str) -> None:
     storage = Storage.open(folder)
     (Path(folder) / "landing").mkdir(parents=True)
     os.link(file, f"{folder}/landing/batch.csv")
-    with timed(result), columnar.engine("1GB") as connection, tempfile.TemporaryDirectory() as scratch:
+    with timed(result), columnar.engine("1GB") as connection, storage.scratch() as scratch:
         batch, _ = keep_original(storage, "landing/batch.csv")
         with storage.reading(f"originals/{batch}") as stream:
             opened = open_file(stream)
             opened.check(CONTRACT)
-            judged = judge_rows(connection, opened, batch, CONTRACT, Path(scratch))
-        storage.put(judged.good, accepted(batch))
-        storage.put(judged.aside, quarantined(batch))
+            judged = judge_rows(connection, opened, batch, CONTRACT, scratch)
+        storage.move_in(judged.good, accepted(batch))
+        storage.move_in(judged.aside, quarantined(batch))
 
 
 def suite(result: Any, file: str) -> None:

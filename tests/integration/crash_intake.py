@@ -85,7 +85,7 @@ def state(root: Path) -> dict[str, Any]:
     with sa.create_engine(f"sqlite:///{root}/ledger.db").connect() as connection:
         rows = {
             table.name: sorted(
-                str({name: value for name, value in row.items() if name not in TIMES})
+                str({name: value for name, value in row.items() if name not in TIMES}).replace(str(root), "")
                 for row in connection.execute(sa.select(table)).mappings()
             )
             for table in metadata.sorted_tables

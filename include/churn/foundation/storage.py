@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import shutil
+import tempfile
 import time
 import uuid
 from collections.abc import Iterable, Iterator
@@ -124,7 +125,7 @@ class Storage:
             yield stream
 
     def chunks(self, name: str) -> Iterator[bytes]:
-        """The file's bytes, a megabyte at a time."""
+        """The file's bytes, some megabytes at a time."""
         with self.reading(name) as stream:
             while chunk := stream.read(_CHUNK):
                 yield chunk
@@ -152,13 +153,32 @@ class Storage:
             yield staged.stream
             staged.keep_as(name)
 
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A local folder for work in progress; on the disk of the zones if they are local, so that `move_in` copies nothing."""
+        folder = self.path(UNFINISHED) if self.local else None
+        if folder:
+            with self._explained("write", UNFINISHED):
+                self.fs.makedirs(folder, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="work-", dir=folder) as made:
+            yield Path(made)
+
+    def move_in(self, file: Path, name: str) -> None:
+        """Keep a file of the scratch folder under a name; it appears complete or not at all."""
+        if not self.local:
+            self.put(file, name)
+            return
+        with self._explained("write", name):
+            self.fs.makedirs(posixpath.dirname(self.path(name)), exist_ok=True)
+            self.fs.mv(str(file), self.path(name))
+
     def sweep(self) -> None:
         """Remove what killed processes left unfinished a day ago or earlier."""
         with self._explained("list", UNFINISHED):
             folder = self.path(UNFINISHED)
             for entry in self.fs.ls(folder, detail=True) if self.fs.exists(folder) else []:
-                if entry["type"] == "file" and time.time() - _landed(entry).arrived > _ABANDONED:
-                    self.fs.rm(entry["name"])
+                if time.time() - _landed(entry).arrived > _ABANDONED:
+                    self.fs.rm(entry["name"], recursive=True)
 
     def put(self, file: Path, name: str) -> None:
         """Copy a local file; the target appears complete or not at all."""
@@ -214,7 +234,7 @@ class Storage:
             ) from error
 
 
-_CHUNK = 1 << 20
+_CHUNK = 4 << 20
 
 
 def is_temporary(name: str) -> bool:

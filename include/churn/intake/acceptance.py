@@ -7,7 +7,6 @@ kill at any point, the same files and the same row come out.
 from __future__ import annotations
 
 import logging
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,9 +70,9 @@ def accept_batch(
     if known.state == "arrived":
         with (
             columnar.engine(limits.memory_limit) as connection,
-            tempfile.TemporaryDirectory(prefix="churn-intake-") as scratch,
+            storage.scratch() as scratch,
         ):
-            _judge(_Desk(known, night, storage, ledger, contract, connection, Path(scratch)), limits)
+            _judge(_Desk(known, night, storage, ledger, contract, connection, scratch), limits)
         known = _known(ledger, batch)
     if known.state == "rejected":
         raise BatchRejected(known.reason)
@@ -129,9 +128,10 @@ def _publish(desk: _Desk, verdict: validation.Judgement | None, said: list[str])
 
 def _accept(desk: _Desk, judged: Judged, warnings: list[str], drift: list[Drift]) -> None:
     batch = desk.batch.batch
-    desk.storage.put(judged.good, accepted(batch))
+    rules = _rules(desk, judged)
+    desk.storage.move_in(judged.good, accepted(batch))
     if judged.set_aside:
-        desk.storage.put(judged.aside, quarantined(batch))
+        desk.storage.move_in(judged.aside, quarantined(batch))
     else:
         desk.storage.remove(quarantined(batch))  # of an earlier verdict
     desk.ledger.judge_batch(
@@ -144,7 +144,7 @@ def _accept(desk: _Desk, judged: Judged, warnings: list[str], drift: list[Drift]
             quarantined_rows=judged.set_aside,
             unlabelled_rows=judged.unlabelled,
             events=judged.events,
-            rules=_rules(desk, judged),
+            rules=rules,
             warnings=warnings,
         ),
         drift,
@@ -167,7 +167,7 @@ def _reject(desk: _Desk, file: BatchFile, judged: Judged | None, rule: str, sent
         _publish(desk, None, [sentence])
     rows, aside = reject_rows(desk.connection, file, batch, desk.scratch, judged, rule)
     if aside:
-        desk.storage.put(rows, quarantined(batch))
+        desk.storage.move_in(rows, quarantined(batch))
     kept = f"Its {aside} rows are in {quarantined(batch)}." if aside else f"It is kept as {original(batch)}."
     desk.ledger.judge_batch(
         batch,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -67,10 +68,11 @@ def keep_original(storage: Storage, name: str) -> tuple[str, int]:
         The sha256 of its bytes, and their number.
     """
     digest, size = hashlib.sha256(), 0
-    with storage.staging() as staged:
+    with storage.staging() as staged, ThreadPoolExecutor(1) as beside:
         for chunk in storage.chunks(name):
-            digest.update(chunk)
+            hashed = beside.submit(digest.update, chunk)
             staged.stream.write(chunk)
+            hashed.result()
             size += len(chunk)
         batch = digest.hexdigest()
         if not storage.exists(original(batch)):

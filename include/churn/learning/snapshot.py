@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -115,13 +114,10 @@ def _latest_rows(storage: Storage, batches: Sequence[Batch], contract: Contract,
             "_rank": pa.array(np.arange(len(batches))),
         }
     )
-    with (
-        tempfile.TemporaryDirectory(prefix="churn-snapshot-") as folder,
-        columnar.engine(sampling.memory_limit) as connection,
-    ):
+    with storage.scratch() as folder, columnar.engine(sampling.memory_limit) as connection:
         columnar.scan(connection, "accepted", storage, [accepted(batch.batch) for batch in batches])
         _require_columns(connection.view("accepted").columns, contract)
-        rows = Path(folder) / "rows.parquet"
+        rows = folder / "rows.parquet"
         columnar.write_latest_rows(connection, arrivals, contract, sampling.salt, rows)
         yield rows
 
@@ -143,7 +139,7 @@ def _describe(rows: Path, batches: Sequence[Batch], contract: Contract, sampling
 
 def _keep(storage: Storage, rows: Path, snapshot: str) -> None:
     if not storage.exists(snapshot_rows(snapshot)):
-        storage.put(rows, snapshot_rows(snapshot))
+        storage.move_in(rows, snapshot_rows(snapshot))
 
 
 def _read(storage: Storage, snapshot: Snapshot, buckets: range) -> pd.DataFrame:

@@ -132,7 +132,11 @@ def _plainly_typed(column: Column) -> str:
     cell = raw_name(column)
     if column.kind is Kind.INTEGER:
         integer = f"TRY_CAST({cell} AS BIGINT)"
-        return f"CASE WHEN CAST({integer} AS VARCHAR) = {cell} THEN {integer} END"
+        same = f"CAST({integer} AS VARCHAR) = {cell}"
+        if column.minimum is not None and column.maximum is not None and 0 <= column.minimum <= column.maximum < 100:  # noqa: PLR2004
+            # Of all texts that are read as a number of one or two digits, only its own is as short; and it is faster to see.
+            same = f"strlen({cell}) = CASE WHEN {integer} < 10 THEN 1 ELSE 2 END"
+        return f"CASE WHEN {same} THEN {integer} END"
     if column.kind is Kind.TEXT:
         return f"nullif({cell}, '')"
     return _typed(column)
