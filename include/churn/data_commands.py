@@ -47,6 +47,7 @@ def batches(
 @explained
 def show_batch(batch: Hash, as_json: AsJson = False) -> None:
     """All that is known of a batch: counts, broken rules, warnings, drift, where its bytes were seen, withdrawals."""
+    from churn.intake.table_rules import MEASURES
     from churn.summary import batch_table
 
     ledger = Workbench.open().ledger
@@ -70,7 +71,7 @@ def show_batch(batch: Hash, as_json: AsJson = False) -> None:
     if drift:
         table = Table("column", "PSI", "limit", "measure", "drifted", box=None)
         for one in drift:
-            measure = f"{one.measure.replace('_', ' ')} {one.value:.3f}"
+            measure = f"{MEASURES[one.measure]} {one.value:.3f}"
             table.add_row(one.column, f"{one.psi:.3f}", f"{one.bound:.2f}", measure, "yes" if one.drifted else "")
         console.print(table)
     for sighting in ledger.sightings(found.batch):

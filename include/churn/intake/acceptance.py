@@ -115,7 +115,7 @@ def _validate(
     verdict = validation.judge(desk.batch.batch, suites, [*contract.rules, *named], desk.docs)
     if drift:
         draw_drift(drift).savefig(desk.docs / validation.PICTURE)
-    said = _sentences([*verdict.failures, *verdict.warnings], named)
+    said = [_counts(judged), *_sentences([*verdict.failures, *verdict.warnings], named)]
     _publish(desk, verdict, said)
     return verdict, named, drift
 
@@ -149,14 +149,7 @@ def _accept(desk: _Desk, judged: Judged, warnings: list[str], drift: list[Drift]
         ),
         drift,
     )
-    log.info(
-        "Batch %s: %d rows arrived, %d accepted, %d set aside (%d of them wait for their label).",
-        batch[:12],
-        judged.arrived,
-        judged.accepted,
-        judged.set_aside,
-        judged.unlabelled,
-    )
+    log.info("Batch %s is accepted: %s", batch[:12], _counts(judged))
     for warning in warnings:
         log.warning("Batch %s: %s", batch[:12], warning)
 
@@ -198,6 +191,11 @@ def _why(desk: _Desk, judged: Judged, verdict: validation.Judgement, rules: dict
         )
     frequent = f" Most frequent: {quarantine.most_frequent(_rules(desk, judged))}." if judged.set_aside else ""
     return " ".join(_sentences(of_the_batch, rules)) + frequent
+
+
+def _counts(judged: Judged) -> str:
+    waiting = f", {judged.unlabelled} of them waiting for their label" if judged.unlabelled else ""
+    return f"{judged.arrived} rows arrived, {judged.accepted} are good, {judged.set_aside} set aside{waiting}."
 
 
 def _rules(desk: _Desk, judged: Judged) -> list[tuple[str, int, list[int]]]:

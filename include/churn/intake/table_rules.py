@@ -23,6 +23,7 @@ ONE_CLASS_ROWS = 50
 FEWEST_DISPUTED = 5
 """So few customers are corrections, not a poisoned or mixed-up file."""
 RATE_FACTOR, RATE_SIGMAS = 2.0, 4.0
+MEASURES = {"kolmogorov_smirnov": "Kolmogorov-Smirnov distance", "cramers_v": "Cramér's V"}
 
 
 @dataclass(frozen=True)
@@ -163,6 +164,6 @@ def _drifted(drift: Drift) -> TableRule:
         maximum=drift.bound,
         sentence=(
             f"{drift.column} has drifted from the accepted history (PSI {drift.psi:.2f}, limit {drift.bound:.2f}; "
-            f"{drift.measure.replace('_', ' ')} {drift.value:.2f}{named})."
+            f"{MEASURES[drift.measure]} {drift.value:.2f}{named})."
         ),
     )
