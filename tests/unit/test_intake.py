@@ -1,5 +1,6 @@
 """A file is taken in once, no row is lost, and validation cannot be swallowed."""
 
+import errno
 import os
 import threading
 import time
@@ -9,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from churn.contract import BANK_CHURN
-from churn.errors import ChurnError
+from churn.errors import ChurnError, Outage
+from churn.foundation import columnar
 from churn.foundation.columnar import row_rules
 from churn.foundation.ledger import Ledger
 from churn.foundation.records import Batch
@@ -313,6 +315,15 @@ def test_an_unwritable_data_root_is_one_clear_error(tmp_path: Path, ledger: Ledg
 
 def land_text_to(root: Path) -> None:
     land(Storage.open(str(root)), "x")
+
+
+def test_a_full_disk_and_too_little_memory_are_outages(storage: Storage) -> None:
+    """What is missing, the setting that helps, and that nothing was lost; the step can be run again."""
+    with pytest.raises(StorageError, match=r"unfinished: No space left on device.*nothing was lost"), storage.scratch():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    rows = "SELECT list(i) FROM range(50_000_000) AS t(i)"
+    with pytest.raises(Outage, match="CHURN_DUCKDB_MEMORY_LIMIT"), columnar.engine("20MB") as connection:
+        connection.execute(rows)
 
 
 def test_landing_never_replaces_a_file_that_waits(storage: Storage, tmp_path: Path) -> None:

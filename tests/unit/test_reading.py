@@ -177,6 +177,25 @@ def test_a_parquet_file_is_judged_like_its_text() -> None:
     assert [{**row, "_line": 0} for row in found.good.to_pylist()] == [{**row, "_line": 0} for row in kept]
 
 
+def test_a_damaged_parquet_file_is_refused() -> None:
+    """Wherever the damage is, it is a fault of the file and no crash; or it is a value that the rules find."""
+    buffer = io.BytesIO()
+    pd.read_csv(io.StringIO(small_file())).to_parquet(buffer)
+    good = buffer.getvalue()
+    refused = 0
+    for place in range(10, len(good) - 10, len(good) // 40):
+        damaged = bytearray(good)
+        damaged[place : place + 8] = b"\xff" * 8
+        try:
+            found = judge(bytes(damaged))
+        except FileFault as fault:
+            assert fault.code in ("broken_parquet", "missing_column", "not_csv")  # noqa: PT017 -- one of several ends
+            refused += 1
+        else:
+            assert found.counts.arrived == found.good.num_rows + len(found.aside)
+    assert refused > 5
+
+
 def test_a_nested_column_is_refused() -> None:
     """A list is no cell."""
     frame = pd.read_csv(io.StringIO(small_file(30)))

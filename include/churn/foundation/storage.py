@@ -157,11 +157,11 @@ class Storage:
     def scratch(self) -> Iterator[Path]:
         """A local folder for work in progress; on the disk of the zones if they are local, so that `move_in` copies nothing."""
         folder = self.path(UNFINISHED) if self.local else None
-        if folder:
-            with self._explained("write", UNFINISHED):
+        with self._explained("write", UNFINISHED):
+            if folder:
                 self.fs.makedirs(folder, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="work-", dir=folder) as made:
-            yield Path(made)
+            with tempfile.TemporaryDirectory(prefix="work-", dir=folder) as made:
+                yield Path(made)
 
     def move_in(self, file: Path, name: str) -> None:
         """Keep a file of the scratch folder under a name; it appears complete or not at all."""

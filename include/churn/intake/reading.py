@@ -377,7 +377,9 @@ def _is_utf8(line: bytes) -> bool:
 def _broken_parquet() -> Iterator[None]:
     try:
         yield
-    except pa.ArrowException as error:
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the store's fault; Arrow's own have no number
+            raise
         raise FileFault(
             "broken_parquet", "The Parquet file is broken or cut off. Have the sender drop it again."
         ) from error

@@ -10,19 +10,33 @@ from typing import Any
 import duckdb
 import pyarrow.dataset as ds
 
+from churn.errors import Outage
 from churn.foundation.columnar.names import literal
 from churn.foundation.storage import Storage
 
 
+class EngineExhausted(Outage):
+    """The columnar engine has no memory or no disk left."""
+
+
 @contextmanager
 def engine(memory_limit: str, threads: int | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A private in-memory DuckDB with a memory limit such as `1GB`; what goes beyond it is in a folder that is removed."""
+    """A private in-memory DuckDB with a memory limit such as `1GB`; what goes beyond it is in a folder that is removed.
+
+    Raises:
+        EngineExhausted: the work needs more memory than that, or the disk is full.
+    """
     with tempfile.TemporaryDirectory(prefix="churn-spill-") as folder:
         config: dict[str, Any] = {"memory_limit": memory_limit, "temp_directory": folder}
         connection = duckdb.connect(config=config | ({"threads": threads} if threads else {}))
         try:
             connection.execute("SET enable_progress_bar = false")  # it would be drawn into logs
             yield connection
+        except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
+            raise EngineExhausted(
+                f"The columnar engine has not enough memory or disk ({type(error).__name__}). Raise CHURN_DUCKDB_MEMORY_LIMIT "
+                f"(now {memory_limit}) or free the disk of {folder}, then run the step again; nothing was lost."
+            ) from error
         finally:
             connection.close()
 
