@@ -216,7 +216,9 @@ def rebuild(snapshot: Annotated[str, typer.Argument(help="The snapshot: its hash
 
 @explained
 def audit(
-    hashes: Annotated[bool, typer.Option(help="Also read every original again and hold it against its hash.")] = False,
+    hashes: Annotated[
+        bool, typer.Option(help="Also read every original and every accepted file again, and hold it against its hash.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Check over everything that arrived = accepted + set aside, and that every file is where the ledger says."""

@@ -68,6 +68,20 @@ def test_a_file_still_being_written_waits(storage: Storage, ledger: Ledger) -> N
     assert collect_arrivals(storage, ledger).batches == []
 
 
+def test_any_name_is_taken_in(storage: Storage, ledger: Ledger, tmp_path: Path) -> None:
+    """Bytes that are not UTF-8, and a link to a file, are names like any other; an unfinished one in capitals waits."""
+    landing = tmp_path / "data/landing"
+    landing.mkdir(parents=True)
+    for seed, name in enumerate((b"caf\xe9.csv", b"line\nbreak.csv", b"half.csv.TMP")):
+        (Path(os.fsdecode(bytes(landing))) / os.fsdecode(name)).write_text(small_file(30, seed=seed))
+    (tmp_path / "elsewhere.csv").write_text(small_file(30, seed=9))
+    (landing / "link.csv").symlink_to(tmp_path / "elsewhere.csv")
+    arrivals = collect_arrivals(storage, ledger)
+    assert {batch.name for batch in arrivals.batches} == {"caf\\xe9.csv", "line\nbreak.csv", "link.csv"}
+    assert storage.names("landing") == ["landing/half.csv.TMP"]
+    assert (tmp_path / "elsewhere.csv").exists()
+
+
 def test_a_growing_file_waits(storage: Storage, ledger: Ledger, tmp_path: Path) -> None:
     """A sender that writes under the final name is noticed; what is finished beside it is taken in."""
     land(storage, small_file(30), "finished.csv")
@@ -319,7 +333,7 @@ def land_text_to(root: Path) -> None:
 
 def test_a_full_disk_and_too_little_memory_are_outages(storage: Storage) -> None:
     """What is missing, the setting that helps, and that nothing was lost; the step can be run again."""
-    with pytest.raises(StorageError, match=r"unfinished: No space left on device.*nothing was lost"), storage.scratch():
+    with pytest.raises(StorageError, match=r"disk of .* is full.*nothing was lost"), storage.scratch():
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     rows = "SELECT list(i) FROM range(50_000_000) AS t(i)"
     with pytest.raises(Outage, match="CHURN_DUCKDB_MEMORY_LIMIT"), columnar.engine("20MB") as connection:

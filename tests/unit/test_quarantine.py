@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from churn.contract import BANK_CHURN
@@ -109,6 +111,33 @@ def test_the_audit_finds_every_loss(storage: Storage, ledger: Ledger, batch: Bat
         assert said in found
     storage.remove(original(batch.batch))
     assert "its original is gone" in " ".join(find_losses(storage, ledger))
+
+
+def test_the_audit_reads_on_where_a_file_is_damaged_or_changed(
+    storage: Storage, ledger: Ledger, batch: Batch, tmp_path: Path
+) -> None:
+    """A file that cannot be read is a finding; so is one whose rows were changed without changing their number."""
+    rows = pq.read_table(storage.path(accepted(batch.batch)))
+    balance = rows.column_names.index("Balance")
+    changed = rows.set_column(balance, "Balance", pa.array([1.0] * rows.num_rows))
+    pq.write_table(changed, tmp_path / "changed.parquet")
+    storage.put(tmp_path / "changed.parquet", accepted(batch.batch))
+    assert find_losses(storage, ledger) == []
+    assert "is not what was accepted" in " ".join(find_losses(storage, ledger, hashes=True))
+    with storage.writing(quarantined(batch.batch)) as stream:
+        stream.write(b"nothing")
+    assert "cannot be read" in " ".join(find_losses(storage, ledger))
+
+
+def test_a_damaged_history_is_one_clear_error(storage: Storage, ledger: Ledger, batch: Batch) -> None:
+    """A batch cannot be held against a history that cannot be read; the error says how to find out which."""
+    with storage.writing(accepted(batch.batch)) as stream:
+        stream.write(b"nothing")
+    with storage.writing("landing/next.csv") as stream:
+        stream.write(small_file(60, first_customer=5000).encode())
+    with pytest.raises(ChurnError, match="churn audit"):
+        judge_all(storage, ledger)
+    assert len(ledger.hashes("arrived")) == 1
 
 
 def test_a_batch_is_withdrawn_and_restored(ledger: Ledger, storage: Storage, batch: Batch) -> None:

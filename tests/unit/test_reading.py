@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import io
 from dataclasses import replace
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -175,6 +177,69 @@ def test_a_parquet_file_is_judged_like_its_text() -> None:
     text = judge(small_file()).good.to_pylist()
     kept = [row for number, row in enumerate(text, start=1) if number not in (4, 6)]
     assert [{**row, "_line": 0} for row in found.good.to_pylist()] == [{**row, "_line": 0} for row in kept]
+
+
+def parquet(**changes: object) -> bytes:
+    """A clean file as Parquet, with columns replaced or added."""
+    frame = pd.read_csv(io.StringIO(small_file(30)))
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    for name, values in changes.items():
+        column = pa.array(values)  # type: ignore[call-overload]
+        at = table.column_names.index(name) if name in table.column_names else None
+        table = table.append_column(name, column) if at is None else table.set_column(at, name, column)
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer)
+    return buffer.getvalue()
+
+
+def test_what_other_columns_of_a_parquet_file_hold_makes_no_difference() -> None:
+    """Bytes, lists, and two columns of one name, none of them the contract's, are ignored."""
+    bytes_and_lists = parquet(Note=[b"\xff\xfe"] * 30, Tags=[["a", "b"]] * 30)
+    assert judge(bytes_and_lists).good.num_rows == 30
+    table = pq.read_table(io.BytesIO(parquet()))
+    buffer = io.BytesIO()
+    pq.write_table(pa.table([*table.columns, table["Age"], table["Age"]], [*table.column_names, "Foo", "Foo"]), buffer)
+    assert judge(buffer.getvalue()).good.num_rows == 30
+
+
+def test_a_column_that_stands_twice_in_a_parquet_file_is_refused_with_its_rows() -> None:
+    """The fault is named, and every row is there to be set aside."""
+    table = pq.read_table(io.BytesIO(parquet()))
+    buffer = io.BytesIO()
+    pq.write_table(pa.table([*table.columns, table["Age"]], [*table.column_names, "Age"]), buffer)
+    opened = open_file(buffer)
+    with pytest.raises(FileFault, match="Age stands twice"):
+        opened.check(BANK_CHURN)
+    assert sum(rows.num_rows for rows in opened.raw()) == 30
+
+
+def test_bytes_in_a_parquet_text_are_judged_row_by_row() -> None:
+    """One name in Latin-1 and one with a NUL are two records that cannot be read; the others are accepted."""
+    found = judge(parquet(Surname=[b"M\xfcller", b"a\0b", *[b"Keller"] * 28]))
+    assert [(row["_line"], row["_failed"]) for row in found.aside] == [(1, ["record.encoding"]), (2, ["record.nul"])]
+    assert set(found.good["Surname"].to_pylist()) == {"Keller"}
+
+
+def test_whole_numbers_in_a_float_column_are_whole() -> None:
+    """An absent value makes a column of floats; large keys in it are still keys, and fractions are none."""
+    keys = [12_345_678_901.0 + at for at in range(28)]
+    found = judge(parquet(CustomerId=[*keys, None, 1.5]))
+    assert found.good["CustomerId"].to_pylist() == [int(key) for key in keys]
+    assert [row["_failed"] for row in found.aside] == [["CustomerId.missing"], ["CustomerId.type"]]
+
+
+def test_the_text_of_a_parquet_row_can_be_split_again() -> None:
+    """Commas, quotes and line breaks within a cell stay within it."""
+    names = ["Doe, Jr", 'the "old" one', "two\nlines", *["Keller"] * 27]
+    found = judge(parquet(Surname=names, Age=[7] * 30))
+    cells = [next(csv.reader(io.StringIO(row["_raw"], newline=""))) for row in found.aside]
+    assert [row[BANK_CHURN.names.index("Surname")] for row in cells] == names
+    assert {len(row) for row in cells} == {len(BANK_CHURN.names)}
+
+
+def test_a_long_quoted_cell_is_a_cell() -> None:
+    """However long, a quote that closes on its line is no broken one."""
+    assert judge(file(changed(Surname=f'"{"x" * 200_000}"'))).aside == []
 
 
 def test_a_damaged_parquet_file_is_refused() -> None:

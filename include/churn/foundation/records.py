@@ -32,6 +32,7 @@ class Batch:
     rules: list[Any] | None
     warnings: list[str] | None
     origin: str | None
+    accepted_sha256: str | None
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class BatchVerdict:
     rules: list[Any] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     reason: str | None = None
+    accepted_sha256: str | None = None
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,7 @@ batches = Table(
     Column("rules", JSON, doc="rules that rows broke: name, rows, first lines; the most frequent first"),
     Column("warnings", JSON, doc="what was said of the batch without stopping it"),
     Column("origin", Text, doc="the batch whose quarantined rows this one repairs"),
+    Column("accepted_sha256", Text, doc="of the file of accepted rows"),
     CheckConstraint("state IN ('arrived', 'accepted', 'rejected', 'withdrawn')", name="state"),
     CheckConstraint("arrived_rows = accepted_rows + quarantined_rows", name="no_row_lost"),
 )

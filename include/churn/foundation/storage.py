@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import posixpath
 import shutil
 import tempfile
@@ -114,7 +115,12 @@ class Storage:
             if not self.fs.exists(self.path(LANDING)):
                 return []
             entries = self.fs.ls(self.path(LANDING), detail=True)
-        files = [_landed(entry) for entry in entries if entry["type"] == "file" and not entry["name"].endswith("/")]
+        files = [
+            _landed(entry)
+            for entry in entries
+            if (entry["type"] == "file" and not entry["name"].endswith("/"))
+            or (entry.get("islink") and self.fs.isfile(entry["name"]))
+        ]
         finished = (file for file in files if not is_temporary(file.name))
         return sorted(finished, key=lambda file: (file.arrived, file.name))
 
@@ -228,6 +234,10 @@ class Storage:
         try:
             yield
         except (OSError, BotoCoreError) as error:  # S3 not reached is no OSError
+            if getattr(error, "errno", None) == errno.ENOSPC:
+                raise StorageError(
+                    f"The disk of {self.url('')} is full. Free some of it and run the step again; nothing was lost."
+                ) from error
             raise StorageError(
                 f"Cannot {act} {self.url(name)}: {getattr(error, 'strerror', None) or type(error).__name__}. "
                 "Check CHURN_DATA_ROOT, its permissions and that the store is up; nothing was lost, run the step again."
@@ -239,7 +249,7 @@ _CHUNK = 4 << 20
 
 def is_temporary(name: str) -> bool:
     """Whether a file bears the name of one that is still being written."""
-    return name.startswith(".") or name.endswith(TEMPORARY)
+    return name.startswith(".") or name.lower().endswith(TEMPORARY)
 
 
 def _landed(entry: dict[str, Any]) -> Landed:

@@ -6,6 +6,7 @@ kill at any point, the same files and the same row come out.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,6 +130,8 @@ def _publish(desk: _Desk, verdict: validation.Judgement | None, said: list[str])
 def _accept(desk: _Desk, judged: Judged, warnings: list[str], drift: list[Drift]) -> None:
     batch = desk.batch.batch
     rules = _rules(desk, judged)
+    with judged.good.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
     desk.storage.move_in(judged.good, accepted(batch))
     if judged.set_aside:
         desk.storage.move_in(judged.aside, quarantined(batch))
@@ -146,6 +149,7 @@ def _accept(desk: _Desk, judged: Judged, warnings: list[str], drift: list[Drift]
             events=judged.events,
             rules=rules,
             warnings=warnings,
+            accepted_sha256=digest,
         ),
         drift,
     )

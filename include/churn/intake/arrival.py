@@ -55,10 +55,15 @@ def collect_arrivals(storage: Storage, ledger: Ledger, settle_seconds: float = 0
         if claimed is None:
             unfinished.append(file.name)
         elif not claimed:
-            seen_before.append(file.name)
+            seen_before.append(printable(file.name))
     for name in unfinished:
-        log.warning("%s is still being written: it waits for the next night.", name)
-    return Arrivals(ledger.batches(state="arrived"), seen_before, unfinished)
+        log.warning("%s is still being written: it waits for the next night.", printable(name))
+    return Arrivals(ledger.batches(state="arrived"), seen_before, [printable(name) for name in unfinished])
+
+
+def printable(name: str) -> str:
+    """The name of a file as a text, whatever bytes it has on disk."""
+    return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
 def keep_original(storage: Storage, name: str) -> tuple[str, int]:
@@ -127,7 +132,7 @@ def _claim(file: Landed, storage: Storage, ledger: Ledger) -> bool | None:
         batch, size = keep_original(storage, landed)
     except StorageError:
         if storage.look(landed) is None:
-            log.info("%s was taken in by another night.", file.name)
+            log.info("%s was taken in by another night.", printable(file.name))
             return True
         raise
     now = storage.look(landed)
@@ -135,9 +140,9 @@ def _claim(file: Landed, storage: Storage, ledger: Ledger) -> bool | None:
         if ledger.batch(batch) is None:
             storage.remove(original(batch))
         return None
-    new = ledger.add_batch(batch, file.name, size, datetime.fromtimestamp(file.arrived, UTC))
+    new = ledger.add_batch(batch, printable(file.name), size, datetime.fromtimestamp(file.arrived, UTC))
     if now is not None:
         storage.remove(landed)
     if not new:
-        log.info("Batch %s was taken in before: %s changes nothing.", batch[:12], file.name)
+        log.info("Batch %s was taken in before: %s changes nothing.", batch[:12], printable(file.name))
     return new

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 
+import pyarrow as pa
+
 from churn.foundation.ledger import Ledger
 from churn.foundation.records import Batch
-from churn.foundation.storage import Storage
+from churn.foundation.storage import Storage, StorageError
 from churn.foundation.zones import ACCEPTED, ORIGINALS, QUARANTINE, accepted, original, quarantined
 
 
@@ -17,7 +19,7 @@ def find_losses(storage: Storage, ledger: Ledger, hashes: bool = False) -> list[
     Args:
         storage: the data root.
         ledger: what it should hold.
-        hashes: read every original again and hold it against its hash.
+        hashes: read every original and every accepted file again and hold it against its hash.
     """
     batches = ledger.batches()
     files = {zone: set(storage.names(zone)) for zone in (ORIGINALS, ACCEPTED, QUARANTINE)}
@@ -42,7 +44,14 @@ def _losses(batch: Batch, files: dict[str, set[str]], storage: Storage, hashes: 
         (ACCEPTED, accepted(batch.batch), counts[1]),
         (QUARANTINE, quarantined(batch.batch), counts[2]),
     ):
-        found = storage.count_rows(name) if name in files[zone] else 0
+        try:
+            found = storage.count_rows(name) if name in files[zone] else 0
+        except (StorageError, pa.ArrowException):
+            yield f"{who}: {name} cannot be read."
+            continue
+        known = batch.accepted_sha256 if zone == ACCEPTED and hashes and found else None
+        if known and _digest(storage, name) != known:
+            yield f"{who}: {name} is not what was accepted."
         if found != expected:
             yield f"{who}: {name} has {found} rows, and {expected} are remembered."
 

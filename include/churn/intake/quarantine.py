@@ -138,7 +138,7 @@ def _header(storage: Storage, batch: Batch, contract: Contract) -> list[str]:
 
 def _cells(raw: object, width: int) -> list[str] | None:
     try:
-        cells = next(csv.reader(io.StringIO(str(raw)), strict=True))
+        cells = next(csv.reader(io.StringIO(str(raw), newline=""), strict=True))
     except (csv.Error, StopIteration):
         return None
     return cells if len(cells) == width else None

@@ -12,14 +12,11 @@ import csv
 import gzip
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import IO, Protocol
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from churn.contract import Contract
@@ -27,8 +24,8 @@ from churn.contract import Contract
 DELIMITERS = {";": "semicolon", "\t": "tab", "|": "pipe"}
 PIECE = 12 << 20
 LONGEST_LINE = 64 << 20
+csv.field_size_limit(LONGEST_LINE)  # Python's own limit is far shorter than a line may be
 _NEWLINE, _COMMA, _QUOTE, _CONTROL, _SPACE, _ASCII = 10, 44, 34, 32, 32, 128
-_ROWS = 65_536
 
 Line = tuple[int, bytes]
 
@@ -78,6 +75,9 @@ class BatchFile(Protocol):
 
 def open_file(stream: IO[bytes]) -> BatchFile:
     """Open a CSV file, plain or gzipped, or a Parquet file: its first bytes tell; the stream must be seekable."""
+    from churn.intake.parquet_reading import ParquetBatch
+
+    stream.seek(0)
     magic = stream.read(4)
     stream.seek(0)
     return ParquetBatch(stream) if magic == b"PAR1" else CsvBatch(stream, zipped=magic[:2] == b"\x1f\x8b")
@@ -152,54 +152,6 @@ class CsvBatch:
             lines = Lines(number, block)
             number += len(lines)
             yield lines
-
-
-class ParquetBatch:
-    """A Parquet file; the number of a row stands for its line. Every cell is judged as the text that it would be."""
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._stream = stream
-        self.header: list[str] = []
-
-    def check(self, contract: Contract) -> None:
-        """Hold the columns against the contract."""
-        with _broken_parquet():
-            schema = pq.ParquetFile(self._stream).schema_arrow
-        self.header = list(schema.names)
-        _require_columns(self.header, contract)
-        nested = [name for name in contract.names if pa.types.is_nested(schema.field(name).type)]
-        if nested:
-            raise FileFault(
-                "nested_column", f"Column {', '.join(nested)} is nested. Export plain cells and drop it again."
-            )
-
-    def pieces(self, contract: Contract) -> Iterator[Piece]:
-        """Its rows."""
-        for raw, rows in self._rows():
-            cells = [pc.if_else(pc.equal(rows[name], ""), None, rows[name]) for name in contract.names]
-            unreadable = pa.nulls(raw.num_rows, pa.string())
-            columns = [raw["_line"], raw["_raw"], unreadable, *cells]
-            yield Piece(raw.num_rows, None, pa.table(columns, ["_line", "_raw", "_unreadable", *contract.names]))
-
-    def raw(self, only: NDArray[np.int64] | None = None) -> Iterator[pa.Table]:
-        """`_line` and `_raw` of every row, or of those of these numbers."""
-        try:
-            for raw, _ in self._rows():
-                yield raw if only is None else raw.filter(pc.is_in(raw["_line"], pa.array(only)))
-        except FileFault:
-            return
-
-    def _rows(self) -> Iterator[tuple[pa.Table, dict[str, pa.Array]]]:
-        """Number and text of rows, and their cells as texts, column by column."""
-        first = 1
-        with _broken_parquet():
-            for batch in pq.ParquetFile(self._stream).iter_batches(_ROWS):
-                flat = [field.name for field in batch.schema if not pa.types.is_nested(field.type)]
-                rows = {name: pc.cast(batch.column(name), pa.string()) for name in flat}
-                texts = [pc.fill_null(cell, "") for cell in rows.values()] or [pa.nulls(batch.num_rows, pa.string())]
-                numbers = pa.array(np.arange(first, first + batch.num_rows))
-                yield pa.table([numbers, pc.binary_join_element_wise(*texts, ",")], ["_line", "_raw"]), rows
-                first += batch.num_rows
 
 
 class Lines:
@@ -325,11 +277,16 @@ def _header(line: bytes, contract: Contract) -> list[str]:
         raise FileFault(
             "delimiter", f"The header is one cell.{hint} Export it with commas between the cells and drop it again."
         )
-    _require_columns(header, contract)
+    require_columns(header, contract)
     return header
 
 
-def _require_columns(header: Sequence[str], contract: Contract) -> None:
+def require_columns(header: Sequence[str], contract: Contract) -> None:
+    """Every column of the contract stands in the header once.
+
+    Raises:
+        FileFault: one does not.
+    """
     repeated = sorted({name for name in contract.names if header.count(name) > 1})
     if repeated:
         raise FileFault(
@@ -371,15 +328,3 @@ def _is_utf8(line: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-@contextmanager
-def _broken_parquet() -> Iterator[None]:
-    try:
-        yield
-    except (pa.ArrowException, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:  # the store's fault; Arrow's own have no number
-            raise
-        raise FileFault(
-            "broken_parquet", "The Parquet file is broken or cut off. Have the sender drop it again."
-        ) from error

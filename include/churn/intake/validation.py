@@ -148,6 +148,8 @@ def judge(batch: str, suites: Suites, required: Sequence[str], docs: Path) -> Ju
         )
     try:
         results = _run_checkpoints(_context(docs), batch, suites)
+    except OSError:  # the disk's fault, not the suite's
+        raise
     except Exception as error:
         raise ValidationCrashed(
             f"Batch {batch[:12]}: the validation suite crashed ({type(error).__name__}). "

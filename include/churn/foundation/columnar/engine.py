@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 import pyarrow.dataset as ds
 
-from churn.errors import Outage
+from churn.errors import ChurnError, Outage
 from churn.foundation.columnar.names import literal
 from churn.foundation.storage import Storage
 
@@ -42,7 +43,21 @@ def engine(memory_limit: str, threads: int | None = None) -> Iterator[duckdb.Duc
 
 
 def scan(connection: duckdb.DuckDBPyConnection, view: str, storage: Storage, names: Sequence[str]) -> None:
-    """Make Parquet files of the data root readable as a view; local ones by the engine itself, others by Arrow."""
+    """Make Parquet files of the data root readable as a view; local ones by the engine itself, others by Arrow.
+
+    Raises:
+        ChurnError: one of them is gone or damaged.
+    """
+    try:
+        _scan(connection, view, storage, names)
+    except (duckdb.Error, pa.ArrowException) as error:
+        raise ChurnError(
+            f"Of {len(names)} files of {storage.url('')} one is gone or damaged ({type(error).__name__}). "
+            "`churn audit` says which. Put it back, or withdraw its batch (`churn batches withdraw`)."
+        ) from error
+
+
+def _scan(connection: duckdb.DuckDBPyConnection, view: str, storage: Storage, names: Sequence[str]) -> None:
     paths = [storage.path(name) for name in names]
     if storage.local:
         listed = ", ".join(literal(path) for path in paths)

@@ -14,6 +14,7 @@ NEW_COLUMNS: dict[str, sa.types.TypeEngine[Any]] = {
     "rules": sa.JSON(),
     "warnings": sa.JSON(),
     "origin": sa.Text(),
+    "accepted_sha256": sa.Text(),
 }
 STATES = {
     1: "state IN ('arrived', 'accepted', 'rejected')",

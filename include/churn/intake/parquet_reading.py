@@ -1,0 +1,131 @@
+"""Rows of a Parquet file as records: every cell is judged as the text that it would be in a CSV file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from churn.contract import Contract
+from churn.intake.reading import FileFault, Piece, require_columns
+
+_ROWS = 65_536
+_WHOLE = 2.0**53  # beyond it a float is no longer every integer
+
+
+class ParquetBatch:
+    """A Parquet file; the number of a row stands for its line."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self.header: list[str] = []
+
+    def check(self, contract: Contract) -> None:
+        """Hold the columns against the contract."""
+        with _broken_parquet():
+            schema = pq.ParquetFile(self._stream).schema_arrow
+        self.header = list(schema.names)
+        require_columns(self.header, contract)
+        nested = [name for name in contract.names if pa.types.is_nested(schema.field(name).type)]
+        if nested:
+            raise FileFault(
+                "nested_column", f"Column {', '.join(nested)} is nested. Export plain cells and drop it again."
+            )
+
+    def pieces(self, contract: Contract) -> Iterator[Piece]:
+        """Its rows."""
+        for raw, texts in self._rows():
+            cells = [texts[self.header.index(name)] for name in contract.names]
+            faults = [_unreadable(cell) for cell in cells]
+            absent = [pc.if_else(pc.equal(cell.texts, ""), None, cell.texts) for cell in cells]
+            columns = [raw["_line"], raw["_raw"], pc.coalesce(*faults), *absent]
+            yield Piece(raw.num_rows, None, pa.table(columns, ["_line", "_raw", "_unreadable", *contract.names]))
+
+    def raw(self, only: NDArray[np.int64] | None = None) -> Iterator[pa.Table]:
+        """`_line` and `_raw` of every row, or of those of these numbers."""
+        try:
+            for raw, _ in self._rows():
+                yield raw if only is None else raw.filter(pc.is_in(raw["_line"], pa.array(only)))
+        except FileFault:
+            return
+
+    def _rows(self) -> Iterator[tuple[pa.Table, list[_Texts]]]:
+        """Number and text of rows, and their cells as texts, column by column."""
+        first = 1
+        with _broken_parquet():
+            for batch in pq.ParquetFile(self._stream).iter_batches(_ROWS):
+                texts = [_Texts(column) for column in batch.columns]
+                numbers = pa.array(np.arange(first, first + batch.num_rows))
+                raw = pc.binary_join_element_wise(*[_as_csv(cell.texts) for cell in texts], ",")
+                yield pa.table([numbers, raw], ["_line", "_raw"]), texts
+                first += batch.num_rows
+
+
+class _Texts:
+    """A column's cells as texts; `undecodable` are those whose bytes are not UTF-8."""
+
+    def __init__(self, values: pa.Array) -> None:
+        self.undecodable: NDArray[np.bool_] | None = None
+        try:
+            self.texts = (
+                _without_exponent(values) if pa.types.is_floating(values.type) else pc.cast(values, pa.string())
+            )
+        except pa.ArrowException:  # bytes that are no text, nested values, types of their own
+            cells = values.to_pylist()
+            told = [_told(cell) for cell in cells]
+            self.texts = pa.array(told, pa.string())
+            binary = [
+                isinstance(cell, bytes) and cell.decode(errors="replace") != text
+                for cell, text in zip(cells, told, strict=True)
+            ]
+            self.undecodable = np.array(binary, dtype=bool)
+
+
+def _told(cell: Any) -> str | None:
+    if cell is None:
+        return None
+    return cell.decode(errors="backslashreplace") if isinstance(cell, bytes) else str(cell)
+
+
+def _without_exponent(values: pa.Array) -> pa.Array:
+    """Whole numbers as an integer column would have them: a column becomes one of floats by a single absent value."""
+    doubles = values.cast(pa.float64())
+    whole = pc.and_(pc.equal(pc.floor(doubles), doubles), pc.less(pc.abs(doubles), _WHOLE))
+    integers = pc.cast(pc.if_else(whole, doubles, 0.0), pa.int64())
+    return pc.if_else(whole, pc.cast(integers, pa.string()), pc.cast(values, pa.string()))
+
+
+def _unreadable(cell: _Texts) -> pa.Array:
+    """The rule that makes a record unreadable, as it would a line of CSV, or null."""
+    nul = pc.if_else(pc.fill_null(pc.match_substring(cell.texts, "\0"), fill_value=False), "record.nul", None)
+    if cell.undecodable is None:
+        return nul.cast(pa.string())
+    return pc.if_else(pa.array(cell.undecodable), "record.encoding", nul).cast(pa.string())
+
+
+def _as_csv(texts: pa.Array) -> pa.Array:
+    """Cells as they stand in a line of CSV: quoted where they have to be, empty where they are absent."""
+    cells = pc.fill_null(texts, "")
+    special = pc.match_substring_regex(cells, '[,"\\r\\n]')
+    if not pc.any(special).as_py():
+        return cells
+    quoted = pc.binary_join_element_wise('"', pc.replace_substring(cells, '"', '""'), '"', "")
+    return pc.if_else(special, quoted, cells)
+
+
+@contextmanager
+def _broken_parquet() -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the store's fault; Arrow's own have no number
+            raise
+        raise FileFault(
+            "broken_parquet", "The Parquet file is broken or cut off. Have the sender drop it again."
+        ) from error
