@@ -50,9 +50,7 @@ class _Desk:
     @property
     def docs(self) -> Path:
         """The folder in which the batch's pages are made."""
-        folder = self.scratch / "docs"
-        folder.mkdir(exist_ok=True)
-        return folder
+        return self.scratch / "docs"
 
 
 def accept_batch(
@@ -73,7 +71,9 @@ def accept_batch(
             columnar.engine(limits.memory_limit) as connection,
             storage.scratch() as scratch,
         ):
-            _judge(_Desk(known, night, storage, ledger, contract, connection, scratch), limits)
+            desk = _Desk(known, night, storage, ledger, contract, connection, scratch)
+            desk.docs.mkdir()
+            _judge(desk, limits)
         known = _known(ledger, batch)
     if known.state == "rejected":
         raise BatchRejected(known.reason)
