@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from churn.errors import ChurnError
-from churn.foundation.records import Batch
+from churn.foundation.records import Batch, Sighting
 from churn.terminal import AsJson, console, explained, print_json
 from churn.workbench import Workbench
 
@@ -29,6 +30,9 @@ def batches(
     state: Annotated[
         Literal["arrived", "accepted", "rejected", "withdrawn"] | None, typer.Option(help="Only those in this state.")
     ] = None,
+    files: Annotated[
+        bool, typer.Option("--files", help="Every file that was ever seen, also those whose bytes were known already.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Every file that ever arrived, and what became of it."""
@@ -36,7 +40,11 @@ def batches(
 
     if context.invoked_subcommand:
         return
-    rows = Workbench.open().ledger.batches(state=state)
+    ledger = Workbench.open().ledger
+    rows = ledger.batches(state=state)
+    if files:
+        _print_files(ledger.sightings(), rows, as_json)
+        return
     if as_json:
         print_json([asdict(row) for row in rows])
     else:
@@ -240,6 +248,18 @@ def audit(
         console.print(
             f"{len(judged)} batches, {arrived} rows arrived: {arrived - aside} accepted, {aside} set aside. All is where it should be."
         )
+
+
+def _print_files(seen: list[Sighting], batches: list[Batch], as_json: bool) -> None:
+    known = {batch.batch: batch for batch in batches}
+    rows = [asdict(one) | {"state": known[one.batch].state} for one in seen if one.batch in known]
+    if as_json:
+        print_json(rows)
+        return
+    table = Table("written", "file", "batch", "state", box=None)
+    for row in rows:
+        table.add_row(f"{row['arrived_at']:%Y-%m-%d %H:%M:%S}", escape(row["name"]), row["batch"][:12], row["state"])
+    console.print(table if rows else "No file has been seen yet. `churn land FILE` lands one.")
 
 
 def _rule_table(batch: Batch) -> Table:

@@ -185,6 +185,9 @@ def test_batches_are_looked_at_withdrawn_and_repaired(churn: Invoke, tmp_path: P
     shown = json.loads(churn("batches", "show", beginning, "--json").stdout)
     assert (shown["batch"]["accepted_rows"], shown["batch"]["quarantined_rows"]) == (58, 2)
     assert [one["name"] for one in shown["sightings"]] == ["good.csv"]
+    seen = {one["name"]: one["state"] for one in json.loads(churn("batches", "--files", "--json").stdout)}
+    assert seen == {"good.csv": "accepted", "bad.csv": "rejected"}
+    assert "good.csv" in churn("batches", "--files").stdout
     assert "RowNumber.missing" in churn("batches", "show", beginning).stdout
     assert [one["rows"] for one in json.loads(churn("quarantine", "show", beginning, "--json").stdout)] == [1, 1]
     raw = [row["_raw"] for row in json.loads(churn("quarantine", "show", beginning, "--raw", "--json").stdout)]
