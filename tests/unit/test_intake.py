@@ -82,6 +82,20 @@ def test_any_name_is_taken_in(storage: Storage, ledger: Ledger, tmp_path: Path) 
     assert (tmp_path / "elsewhere.csv").exists()
 
 
+def test_a_file_that_another_night_took_a_moment_ago_is_no_error(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between looking and removing, or listing and looking, somebody else may have been faster."""
+    land(storage, small_file(30))
+    with monkeypatch.context() as slow:
+        slow.setattr(type(storage.fs), "exists", lambda *_: True)
+        storage.remove("landing/gone.csv")
+    with monkeypatch.context() as slow:
+        slow.setattr(os, "listdir", lambda *_: ["batch.csv", "gone.csv"])
+        assert [file.name for file in storage.landed()] == ["batch.csv"]
+    assert storage.names("landing") == ["landing/batch.csv"]
+
+
 def test_a_growing_file_waits(storage: Storage, ledger: Ledger, tmp_path: Path) -> None:
     """A sender that writes under the final name is noticed; what is finished beside it is taken in."""
     land(storage, small_file(30), "finished.csv")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
+import os
 import posixpath
 import shutil
 import tempfile
 import time
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -112,9 +113,7 @@ class Storage:
         with self._explained("list", LANDING):
             self.fs.invalidate_cache()
             self.fs.makedirs(self.path(LANDING), exist_ok=True)  # a root that is not there is no empty landing
-            if not self.fs.exists(self.path(LANDING)):
-                return []
-            entries = self.fs.ls(self.path(LANDING), detail=True)
+            entries = self._entries(LANDING)
         files = [
             _landed(entry)
             for entry in entries
@@ -181,10 +180,10 @@ class Storage:
     def sweep(self) -> None:
         """Remove what killed processes left unfinished a day ago or earlier."""
         with self._explained("list", UNFINISHED):
-            folder = self.path(UNFINISHED)
-            for entry in self.fs.ls(folder, detail=True) if self.fs.exists(folder) else []:
+            for entry in self._entries(UNFINISHED):
                 if time.time() - _landed(entry).arrived > _ABANDONED:
-                    self.fs.rm(entry["name"], recursive=True)
+                    with suppress(FileNotFoundError):  # another process sweeps too
+                        self.fs.rm(entry["name"], recursive=True)
 
     def put(self, file: Path, name: str) -> None:
         """Copy a local file; the target appears complete or not at all."""
@@ -209,7 +208,7 @@ class Storage:
 
     def remove(self, name: str) -> None:
         """Remove a file, if it is there."""
-        with self._explained("write", name):
+        with self._explained("write", name), suppress(FileNotFoundError):  # perhaps removed by another a moment ago
             if self.fs.exists(self.path(name)):
                 self.fs.rm(self.path(name))
 
@@ -228,6 +227,19 @@ class Storage:
         for file in sorted(folder.rglob("*")):
             if file.suffix in suffixes:
                 self.put(file, posixpath.join(name, file.relative_to(folder).as_posix()))
+
+    def _entries(self, zone: str) -> list[dict[str, Any]]:
+        """What is in a folder now, while other processes may be taking things out of it."""
+        folder = self.path(zone)
+        if not self.fs.exists(folder):
+            return []
+        if not self.local:
+            return list(self.fs.ls(folder, detail=True))
+        found = []
+        for name in os.listdir(folder):  # noqa: PTH208 -- fsspec's listing fails as a whole where one file vanishes
+            with suppress(FileNotFoundError):
+                found.append(self.fs.info(posixpath.join(folder, name)))
+        return found
 
     @contextmanager
     def _explained(self, act: str, name: str) -> Iterator[None]:
