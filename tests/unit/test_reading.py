@@ -331,14 +331,18 @@ NUMBERS = [
     "9999999999999999999",
 ]
 TEXTS = ["", " 7", "7 ", "france", "Zoë", "x", "."]
-CELLS = [st.sampled_from([*NUMBERS, *TEXTS, *column.categories]) for column in BANK_CHURN.columns]
+CELLS = {name: st.sampled_from([*NUMBERS, *TEXTS, *BANK_CHURN[name].categories]) for name in BANK_CHURN.names}
+LINES = st.lists(st.sampled_from(BANK_CHURN.names), max_size=3).flatmap(
+    lambda names: st.fixed_dictionaries({name: CELLS[name] for name in names}).map(lambda cells: changed(**cells))
+)
+"""A good line in which up to three cells are something else."""
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.tuples(*CELLS), min_size=1, max_size=20))
-def test_the_fast_way_and_the_careful_way_agree(rows: list[tuple[str, ...]]) -> None:
+@given(st.lists(LINES, min_size=1, max_size=20))
+def test_the_fast_way_and_the_careful_way_agree(rows: list[str]) -> None:
     """What is accepted at a glance is accepted cell by cell too, with the same values; the rest is left to that."""
-    lines = [(number, ",".join(cells).encode()) for number, cells in enumerate(rows, start=1)]
+    lines = [(number, line.encode()) for number, line in enumerate(rows, start=1)]
     texts = pa.table({"_line": [n for n, _ in lines], "_text": [line.decode() + "," for _, line in lines]})
     with columnar.engine("500MB") as connection:
         fast = columnar.plain_lines(BANK_CHURN, BANK_CHURN.names).type(connection, texts)
