@@ -17,9 +17,10 @@ from churn.foundation.ledger import Ledger
 from churn.foundation.records import Batch
 from churn.foundation.storage import Storage, StorageError
 from churn.foundation.zones import accepted, docs_index, original, quarantined
-from churn.intake import validation
+from churn.intake import judging, validation
 from churn.intake.acceptance import BatchRejected, accept_batch
 from churn.intake.arrival import collect_arrivals, land_file
+from churn.intake.reading import CsvBatch, split_lines
 from churn.intake.table_rules import IntakeLimits
 from support import small_file
 
@@ -262,6 +263,22 @@ def test_a_crashing_suite_accepts_nothing(storage: Storage, ledger: Ledger, monk
     (batch,) = ledger.batches(state="arrived")
     assert not storage.exists(accepted(batch.batch))
     assert accept_batch(batch.batch, "night", storage, ledger, BANK_CHURN, LIMITS).state == "accepted"
+
+
+@pytest.mark.parametrize("rejected", [False, True])
+def test_a_row_that_gets_lost_on_the_way_stops_the_batch(
+    storage: Storage, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, rejected: bool
+) -> None:
+    """Rows that arrived are counted apart from what becomes of them: one that is dropped is noticed."""
+    honest = CsvBatch.raw
+    if rejected:
+        monkeypatch.setattr(CsvBatch, "raw", lambda self: (rows.slice(1) for rows in honest(self)))
+    else:
+        monkeypatch.setattr(judging, "split_lines", lambda lines, *more: split_lines(list(lines)[1:], *more))
+    text = small_file(faults=200 if rejected else 3)
+    with pytest.raises(judging.RowsLost, match="400 rows arrived"):
+        take_in(storage, ledger, text)
+    assert ledger.batches()[0].state == "arrived"
 
 
 def test_an_empty_suite_is_an_error(storage: Storage, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:

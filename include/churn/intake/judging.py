@@ -90,11 +90,7 @@ def judge_rows(
     if len(repeated):
         _set_repeats_aside(connection, file, output, pa.table({"_key": repeated}), contract)
     good, aside = (pq.read_metadata(path).num_rows for path in (output.good, output.aside))
-    if output.arrived != good + aside:
-        raise RowsLost(
-            f"Batch {batch[:12]}: {output.arrived} rows arrived, and {good} are good and {aside} set aside. "
-            "This is a defect of the pipeline: nothing of the batch is accepted. Report it."
-        )
+    _require_all(batch, output.arrived, good, aside)
     events = pc.sum(pq.read_table(output.good, columns=[contract.target.name])[contract.target.name]).as_py() or 0
     return Judged(output.good, output.aside, output.arrived, good, output.unlabelled, events)
 
@@ -106,6 +102,9 @@ def reject_rows(
 
     Returns:
         The Parquet file of rows set aside, and how many they are.
+
+    Raises:
+        RowsLost: they are not all that were judged.
     """
     path, rows = scratch / "rejected.parquet", 0
     with pq.ParquetWriter(path, ASIDE, compression="zstd") as writer:
@@ -114,7 +113,17 @@ def reject_rows(
             writer.write_table(
                 _aside(columnar.append_rule(connection, raw, judged.aside if judged else None, rule), batch)
             )
+    if judged:
+        _require_all(batch, judged.arrived, 0, rows)
     return path, rows
+
+
+def _require_all(batch: str, arrived: int, good: int, aside: int) -> None:
+    if arrived != good + aside:
+        raise RowsLost(
+            f"Batch {batch[:12]}: {arrived} rows arrived, and {good} are good and {aside} set aside. "
+            "This is a defect of the pipeline: nothing of the batch is accepted. Report it."
+        )
 
 
 @dataclass(frozen=True)
