@@ -3,7 +3,7 @@
 # The environment is .venv, made from the locks by uv: the one on the PATH, or one fetched into .uv.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test status stop clean lint format lock bench bench-intake sample
+.PHONY: help run test status stop clean lint format lock bench bench-intake bench-decision statistics sample
 SHELL := /bin/bash
 
 # The first that runs and is of a version that the locks know; a name on the PATH may be a shim that does not run.
@@ -54,6 +54,12 @@ bench: .venv/dev ## Measure the night, the DAG files and the start, as ratios.
 
 bench-intake: .venv/dev ## Measure intake and snapshot against the fastest tool (ROWS="10000 1000000").
 	@.venv/bin/python tests/bench_intake.py $(ROWS)
+
+bench-decision: .venv/dev ## Measure evidence against a bootstrap and scikit-learn, and a night's decision.
+	@.venv/bin/python tests/bench_decision.py
+
+statistics: .venv/dev ## Measure the error rates of intervals, rules and a year of nights (ARGS="--rounds 10000").
+	@.venv/bin/python tests/statistics.py $(ARGS)
 
 sample: .venv/run ## Make the files of data/sample anew.
 	@$(CHURN) sample

@@ -10,7 +10,7 @@ compares it with the champion on the same unseen customers, and promotes it only
 | validate | judges one batch | the batch is rejected, or the suite crashed | |
 | train | fits and registers a challenger | MLflow is away, too few rows | nothing new was accepted |
 | compare | scores both versions now, decides | a version cannot be loaded or compared | |
-| promote | moves the challenger into production | somebody else promoted meanwhile | the decision is to hold |
+| promote | moves the challenger into production; waits for a person where one must agree | somebody else promoted meanwhile | the decision is to hold, or nobody agreed |
 | build_image | triggers the image of the version | | nothing was promoted |
 | close | checks that the night is whole | a batch was rejected, or no verdict was recorded | nothing new arrived |
 
@@ -28,6 +28,7 @@ from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOpe
 from airflow.sdk import CronTriggerTimetable, Param, dag, get_current_context, task
 
 from churn.settings import Settings
+from churn_approval import PromoteOperator
 from churn_review.links import ComparisonLink, DataDocsLink, VersionLink
 from churn_wiring import TASK_DEFAULTS, core_step, lead_to
 
@@ -39,7 +40,7 @@ SETTINGS = Settings.load()
     catchup=False,
     max_active_runs=1,
     default_args=TASK_DEFAULTS,
-    dagrun_timeout=timedelta(hours=6),
+    dagrun_timeout=timedelta(hours=6 + SETTINGS.approval_hours),
     doc_md=__doc__,
     render_template_as_native_obj=True,  # the image's run takes its version as a number
     tags=["churn"],
@@ -56,6 +57,21 @@ SETTINGS = Settings.load()
             type="boolean",
             title="Dry run",
             description_md="Train, compare and decide, but **change nothing in production**, whatever the decision.",
+            section="What to do",
+        ),
+        "approval": Param(
+            False,
+            type="boolean",
+            title="Ask before promoting",
+            description_md="A promotion waits until a person agrees (*Required actions*); nobody's answer before the next night is a no.",
+            section="What to do",
+        ),
+        "force_reason": Param(
+            None,
+            type=["null", "string"],
+            maxLength=1000,
+            title="Force the promotion, because",
+            description_md="**Promotes whatever the policy says**, integrity excepted. The reason and your name are kept; empty: the policy decides.",
             section="What to do",
         ),
         "note": Param(
@@ -81,10 +97,11 @@ def churn_retraining() -> None:
     @task(execution_timeout=timedelta(hours=1), map_index_template="{{ batch_label }}")
     def validate(batch: str) -> dict[str, Any]:
         from churn import night
+        from churn.deciding import docs_link
 
         get_current_context()["batch_label"] = batch[:12]
         with core_step() as (bench, request):
-            lead_to(DataDocsLink(), night.docs_link(bench, batch))
+            lead_to(DataDocsLink(), docs_link(bench, batch))
             return night.counts(night.validate(bench, request, batch))
 
     @task(execution_timeout=timedelta(hours=3), trigger_rule="all_done")
@@ -106,14 +123,6 @@ def churn_retraining() -> None:
             lead_to(ComparisonLink(), bench.tracking.run_link(decision.run_id))
             return {"challenger": decision.challenger, "verdict": decision.verdict, "code": decision.code}
 
-    @task(execution_timeout=timedelta(minutes=15))
-    def promote(decision: dict[str, Any]) -> int:
-        from churn import night
-
-        with core_step() as (bench, request):
-            lead_to(VersionLink(), bench.tracking.version_link(decision["challenger"]))
-            return night.promote(bench, request.night)
-
     @task(execution_timeout=timedelta(minutes=10), trigger_rule="all_done")
     def close() -> str:
         from churn import night
@@ -133,13 +142,13 @@ def churn_retraining() -> None:
     judged = validate.expand(batch=arrive())
     challenger = train()
     decision = compare(challenger)
-    promoted = promote(decision)
+    promoted = PromoteOperator(task_id="promote")
     judged >> challenger
-    promoted >> [build_image, close()]
+    decision >> promoted >> [build_image, close()]
     judged.operator.operator_extra_links = (DataDocsLink(),)
     challenger.operator.operator_extra_links = (VersionLink(),)
     decision.operator.operator_extra_links = (ComparisonLink(),)
-    promoted.operator.operator_extra_links = (VersionLink(),)
+    promoted.operator_extra_links = (ComparisonLink(), VersionLink())
 
 
 churn_retraining()

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from typing import Any
 import httpx
 import pyarrow as pa
 import pyarrow.parquet as pq
+from sqlalchemy.engine import make_url
 
 ROOT = Path(__file__).parents[1]
 SALT = "a salt for the tests only"
@@ -38,11 +41,14 @@ from churn.contract import BANK_CHURN, Contract  # noqa: E402 -- after the envir
 from churn.foundation import columnar  # noqa: E402
 from churn.intake.judging import Judged, judge_rows  # noqa: E402
 from churn.intake.reading import open_file  # noqa: E402
+from churn.release.mirror import mirror  # noqa: E402
 from churn.sample import Night, make_night  # noqa: E402
 from churn.settings import Settings  # noqa: E402
 
 Settings.model_config["env_file"] = None
-from churn.workbench import Workbench  # noqa: E402
+from churn import night  # noqa: E402
+from churn.errors import NothingToDo  # noqa: E402
+from churn.workbench import Request, Workbench  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -197,6 +203,33 @@ def make_bench(folder: Path, mlflow_url: str, **changes: object) -> Workbench:
     return Workbench.open(settings.model_copy(update=changes))
 
 
+def clone_bench(bench: Workbench, folder: Path) -> Workbench:
+    """The same data, ledger and versions under a name of their own, in a moment: nothing is trained again."""
+    name = folder.name
+    shutil.copytree(bench.settings.data_root, folder / "data")
+    with sqlite3.connect(make_url(bench.settings.ledger_url).database or "") as ledger:
+        ledger.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        ledger.execute("VACUUM INTO ?", (str(folder / "ledger.db"),))
+    copy = make_bench(folder, bench.settings.mlflow_tracking_uri)
+    with sqlite3.connect(folder / "ledger.db") as ledger:
+        for table in ("versions", "decisions", "looks", "promotions", "thaws", "images", "version_flags"):
+            ledger.execute(f"UPDATE {table} SET model = ?", (name,))  # noqa: S608 -- our own names
+    client, original = bench.tracking.client, bench.settings.model_name
+    client.create_registered_model(name)
+    for version in sorted(client.search_model_versions(f"name = '{original}'"), key=lambda one: int(one.version)):
+        full = client.get_model_version(original, version.version)
+        client.create_model_version(
+            name,
+            full.source,
+            full.run_id,
+            full.tags,
+            description=full.description,
+            model_id=full.source.removeprefix("models:/"),
+        )
+    mirror(copy.ledger, copy.tracking)
+    return copy
+
+
 def land_night(bench: Workbench, number: int, name: str | None = None, **changes: object) -> None:
     """Land one of three small nights: the second brings the customers that the first hardly has."""
     shares = {1: 0.01, 2: 0.6, 3: 0.3}
@@ -207,6 +240,22 @@ def land_night(bench: Workbench, number: int, name: str | None = None, **changes
 def land_text(bench: Workbench, text: str | bytes, name: str = "batch.csv") -> None:
     with bench.storage.writing(f"landing/{name}") as stream:
         stream.write(text if isinstance(text, bytes) else text.encode())
+
+
+def run_night(bench: Workbench, name: str, **changes: object) -> str:
+    """A night without its image; returns `verdict code`."""
+    request = Request(name, **changes)  # type: ignore[arg-type]
+    for batch in night.arrive(bench, request).batches:
+        night.validate(bench, request, batch.batch)
+    decision = night.compare(bench, request, night.train(bench, request))
+    with suppress(NothingToDo):
+        night.promote(bench, name)
+    return f"{decision.verdict} {decision.code}"
+
+
+def stages(bench: Workbench) -> dict[int, str]:
+    found = bench.tracking.client.search_model_versions(f"name = '{bench.settings.model_name}'")
+    return {int(version.version): version.current_stage for version in found}
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ import logging
 import os
 import sys
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,9 +13,11 @@ import typer
 from rich.table import Table
 
 from churn.data_commands import audit, batches_app, quarantine_app, snapshot_app
+from churn.decision_commands import policy_app, replay, simulate
 from churn.errors import ChurnError
+from churn.production_commands import approve, history, prune, reconcile, rollback, unfreeze
 from churn.settings import HOME, VAR, Settings, environment_name, masked
-from churn.terminal import AsJson, console, explained, print_json
+from churn.terminal import AsJson, console, explained, named_now, print_json, who
 from churn.workbench import Request, Workbench
 
 app = typer.Typer(
@@ -29,7 +30,9 @@ app.add_typer(embedded_app, name="embedded")
 app.add_typer(batches_app, name="batches")
 app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(snapshot_app, name="snapshot")
-app.command()(audit)
+app.add_typer(policy_app, name="policy")
+for command in (audit, history, replay, simulate, approve, rollback, unfreeze, reconcile, prune):
+    app.command()(command)
 Nights = Annotated[int, typer.Option(min=1, max=365, help="Cut the file into so many nightly files, in its own order.")]
 
 
@@ -85,12 +88,25 @@ def run(
     dry_run: Annotated[bool, typer.Option(help="Decide, and change nothing in production.")] = False,
     note: Annotated[str | None, typer.Option(help="Shown with the decision; no customer data.")] = None,
     night: Annotated[str | None, typer.Option(help="Name of the night; the same name again repeats nothing.")] = None,
+    approval: Annotated[bool, typer.Option(help="Wait for `churn approve` before a promotion.")] = False,
+    force: Annotated[
+        str | None,
+        typer.Option(metavar="REASON", help="Promote whatever the policy says, for this reason; integrity excepted."),
+    ] = None,
 ) -> None:
     """Run the whole night in this process, without Airflow."""
     from churn.night import run_night, summarise
 
     bench = Workbench.open()
-    request = Request(night or f"cli__{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f}", retrain, dry_run, note)
+    request = Request(
+        night=night or named_now("cli"),
+        retrain=retrain,
+        dry_run=dry_run,
+        note=note,
+        approval=approval,
+        force_reason=force,
+        requested_by=who(),
+    )
     try:
         run_night(bench, request)
     finally:
@@ -118,11 +134,16 @@ def status(as_json: AsJson = False) -> None:
         problems = [str(error)]
     if promotion and promotion.version:
         problems += say_flags(promotion.version, bench.ledger, bench.settings.model_name)
+    if last:
+        problems += [f"Champion {last.champion}: {rule['sentence']}" for rule in last.watch if not rule["passed"]]
+    freeze = bench.ledger.freeze(bench.settings.model_name)
     found = {
         "in_production": promotion and asdict(promotion),
         "image": image and asdict(image),
         "last_decision": last
         and {"night": last.night, "verdict": last.verdict, "code": last.code, "sentence": last.sentence},
+        "frozen": freeze and freeze.reason,
+        "waits_for_approval": [one.night for one in bench.ledger.open_decisions(bench.settings.model_name)],
         "undecided": has_work(bench.ledger),
         "waiting_batches": len(bench.ledger.batches(state="arrived")) + len(bench.storage.landed()),
         "services": [asdict(service) for service in services()],
@@ -134,43 +155,6 @@ def status(as_json: AsJson = False) -> None:
         _print_status(found)
     if problems:
         raise typer.Exit(1)
-
-
-@app.command()
-@explained
-def history(
-    at: Annotated[datetime | None, typer.Option(help="What was in production at this time (UTC).")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Every change of production: which version, when, by which night, why."""
-    bench = Workbench.open()
-    model = bench.settings.model_name
-    in_force = (
-        bench.ledger.in_production(model, at.astimezone(UTC) if at and at.tzinfo else at.replace(tzinfo=UTC))
-        if at
-        else None
-    )
-    rows = ([in_force] if in_force else []) if at else bench.ledger.promotions(model)
-    if as_json:
-        print_json([asdict(row) for row in rows])
-        return
-    table = Table("at", "version", "instead of", "kind", "night", "why", box=None)
-    for row in rows:
-        when = row.promoted_at.isoformat(sep=" ", timespec="seconds")
-        table.add_row(when, str(row.version or "none"), str(row.previous or "-"), row.kind, row.night, row.reason)
-    console.print(table if rows else "Nothing was in production.")
-
-
-@app.command()
-@explained
-def policy(
-    file: Annotated[Path | None, typer.Argument(help="By default the one that the settings name.")] = None,
-) -> None:
-    """Check a promotion policy, and print what it says."""
-    from churn.decision.policy import load_policy_text, read_policy
-
-    path = file or Settings.load().policy_file
-    console.print_json(read_policy(load_policy_text(path), path.name).model_dump_json())
 
 
 @app.command()
@@ -204,7 +188,7 @@ def serve(
     """Serve a version on this machine as its image would: /ping and /invocations, until Ctrl-C."""
     import signal
 
-    from churn.release.serving import downloaded, served, serving_python
+    from churn.foundation.serving import downloaded, served, serving_python
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended either way, the server ends too
     bench = Workbench.open()
@@ -285,6 +269,10 @@ def _print_status(found: dict[str, Any]) -> None:
         if last
         else "Last verdict: none yet"
     )
+    if found["frozen"]:
+        console.print(f"Automatic promotion: off since {found['frozen']} `churn unfreeze --reason ...`", markup=False)
+    for night in found["waits_for_approval"]:
+        console.print(f'Waits for a person: churn approve "{night}" --reason ...', markup=False)
     undecided = "; rows that no decision has seen: the next night takes them" if found["undecided"] else ""
     console.print(f"Waiting: {found['waiting_batches']} file(s){undecided}")
     for service in found["services"]:

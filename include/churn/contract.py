@@ -11,6 +11,7 @@ import json
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from functools import cached_property
+from itertools import pairwise
 
 
 class Kind(StrEnum):
@@ -106,12 +107,45 @@ class AtLeast:
         return f"{self.lesser}.above_{self.greater}"
 
 
+MOST_GROUPS = 50
+"""A column that falls into more groups than this is no slice."""
+
+
+@dataclass(frozen=True)
+class SliceBy:
+    """A column by whose values customers fall into groups that no version may harm.
+
+    `edges` cut a number into bands: (30, 45) makes under 30, 30 to 44, 45 and over. `parity` groups are
+    also held side by side in the model card.
+    """
+
+    column: str
+    edges: tuple[float, ...] = ()
+    parity: bool = False
+
+    def __post_init__(self) -> None:
+        if list(self.edges) != sorted(set(self.edges)):
+            raise ValueError(f"Slice by {self.column}: the edges {self.edges} must grow.")
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """The names of the bands, from the lowest."""
+        if not self.edges:
+            return ()
+        inner = [f"{low:g} to under {high:g}" for low, high in pairwise(self.edges)]
+        return (f"under {self.edges[0]:g}", *inner, f"{self.edges[-1]:g} and over")
+
+
 @dataclass(frozen=True)
 class Contract:
-    """An ordered set of columns with one key and one target (an integer, 1 = the event)."""
+    """An ordered set of columns with one key and one target (an integer, 1 = the event).
+
+    `slices` say nothing of what a row is, so that they are no part of the fingerprint.
+    """
 
     name: str
     columns: tuple[Column, ...]
+    slices: tuple[SliceBy, ...] = ()
 
     def __post_init__(self) -> None:
         names = [column.name for column in self.columns]
@@ -131,12 +165,26 @@ class Contract:
         if len(self._having(Role.AS_OF)) > 1:
             raise ValueError(f"Contract {self.name}: only one column can say when a row was true.")
         numbers = {column.name for column in self.columns if column.numeric}
+        for one in self.slices:
+            if one.column not in names or not self._can_slice(one):
+                raise ValueError(
+                    f"Contract {self.name}: it cannot be sliced by {one.column}: that takes a text with categories, a number "
+                    f"with edges, or an integer of at most {MOST_GROUPS} values."
+                )
         for relation in self.relations:
             if not {relation.greater, relation.lesser} <= numbers:
                 raise ValueError(
                     f"Contract {self.name}: {relation.lesser} is to be at most {relation.greater}, "
                     "and they are not both numeric columns of the contract."
                 )
+
+    def _can_slice(self, by: SliceBy) -> bool:
+        column = self[by.column]
+        if by.edges:
+            return column.numeric and len(by.edges) < MOST_GROUPS
+        if column.kind is not Kind.INTEGER or column.minimum is None or column.maximum is None:
+            return bool(column.categories)
+        return column.maximum - column.minimum < MOST_GROUPS
 
     def _having(self, role: Role) -> tuple[Column, ...]:
         return tuple(column for column in self.columns if column.role is role)
@@ -235,5 +283,12 @@ BANK_CHURN = Contract(
         _flag("IsActiveMember", Role.FEATURE, "1 = active."),
         _number("EstimatedSalary", 0, 1e7, "Estimated yearly salary, euro."),
         _flag("Exited", Role.TARGET, "1 = the customer left."),
+    ),
+    slices=(
+        SliceBy("Geography"),
+        SliceBy("Gender", parity=True),
+        SliceBy("Age", (30, 45, 60), parity=True),
+        SliceBy("NumOfProducts"),
+        SliceBy("IsActiveMember"),
     ),
 )

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from churn.errors import ChurnError, NothingToDo
 from churn.foundation.ledger import Ledger
-from churn.foundation.records import Batch, DecisionRecord, ImageRecord, Snapshot
-from churn.foundation.zones import docs_index
+from churn.foundation.records import Approval, Batch, DecisionRecord, ImageRecord, Snapshot, Thaw
 from churn.settings import git_commit
-from churn.workbench import Request, Workbench
+from churn.workbench import SERVING_LOCK, Request, Workbench
 
 if TYPE_CHECKING:
     from churn.intake.arrival import Arrivals
     from churn.learning.training import Challenger
     from churn.release.image import BuiltImage
+    from churn.release.rollback import RolledBack
     from churn.release.verify import Verification
     from churn.summary import NightSummary
 
@@ -87,60 +87,53 @@ def train(bench: Workbench, request: Request) -> Challenger:
         bench.storage, bench.ledger, bench.contract, bench.sampling
     )
     settings = bench.settings
-    spec = TrainingSpec(settings.min_training_rows, settings.cv_folds, settings.seed, git_commit())
-    return train_challenger(request.night, snapshot, bench.storage, bench.contract, bench.tracking, spec)
+    spec = TrainingSpec(settings.min_training_rows, settings.cv_folds, settings.seed, git_commit(), SERVING_LOCK)
+    return train_challenger(request.night, snapshot, bench.storage, bench.ledger, bench.contract, bench.tracking, spec)
 
 
 def compare(bench: Workbench, request: Request, challenger: Challenger) -> DecisionRecord:
-    """Compare the challenger with the champion, decide, and remember it; once a night.
+    """Compare the challenger with the champion, decide, and remember it; see `deciding.decide_night`."""
+    from churn.deciding import decide_night
+
+    return decide_night(bench, request, challenger)
+
+
+def decision_of(bench: Workbench, night: str) -> DecisionRecord:
+    """What the night decided.
 
     Raises:
-        ChampionDisagreement: registry and ledger name different champions.
-        ModelUnloadable: a version's artifacts are missing.
-        TrackingUnreachable: MLflow is away.
-        PolicyInvalid: the policy file cannot be used.
+        ChurnError: it has not decided.
     """
-    from churn.decision import comparison, policy, report
-    from churn.release.registry import find_champion
+    decision = bench.ledger.decision(night)
+    if decision is None:
+        raise ChurnError(f"Night {night} has no decision. Run its comparison first.")
+    return decision
 
-    known = bench.ledger.decision(request.night)
+
+def needs_approval(bench: Workbench, night: str) -> bool:
+    """Whether the night's decision waits for a person."""
+    decision = decision_of(bench, night)
+    return decision.approval and not decision.dry_run and bench.ledger.approval(night) is None
+
+
+def answer(bench: Workbench, night: str, answer: str, by: str, reason: str) -> Approval:
+    """Remember a person's answer to the night's decision; the first one counts.
+
+    Raises:
+        ChurnError: there is nothing to answer: the decision is no promotion and no dispute, or a later night has decided.
+    """
+    from churn.decision.policy import DISPUTED
+
+    decision = decision_of(bench, night)
+    known = bench.ledger.approval(night)
     if known:
         return known
-    text = policy.load_policy_text(bench.settings.policy_file)
-    rules = policy.read_policy(text, bench.settings.policy_file.name)
-    champion = find_champion(bench.ledger, bench.tracking)
-    evidence, scored = comparison.score_holdout(
-        challenger,
-        champion,
-        _snapshot(bench.ledger, challenger.snapshot),
-        bench.storage,
-        bench.contract,
-        bench.tracking,
-    )
-    decision = policy.decide(evidence, rules)
-    tonight = bench.ledger.batches(night=request.night)
-    drift = {batch.batch: bench.ledger.drift(batch.batch) for batch in tonight}
-    context = _context(request) | _said_of_batches(bench, tonight)
-    run_id = report.log_comparison(request.night, evidence, decision, scored, bench.tracking, context, drift)
-    record = DecisionRecord(
-        night=request.night,
-        model=bench.settings.model_name,
-        challenger=challenger.version,
-        champion=champion,
-        snapshot=challenger.snapshot,
-        verdict=decision.verdict.value,
-        code=decision.code,
-        sentence=decision.sentence,
-        rules=decision.rules_as_dicts(),
-        comparison=evidence.as_dict(),
-        policy=text,
-        dry_run=request.dry_run,
-        note=request.note,
-        run_id=run_id,
-        decided_at=datetime.now(UTC),
-    )
-    log.info("%s (%s): %s", record.verdict, record.code, record.sentence)
-    return bench.ledger.add_decision(record)
+    last = bench.ledger.last_decision()
+    if decision.dry_run or not (decision.approval or decision.code == DISPUTED):
+        raise ChurnError(f"Night {night} asks for no approval: it is {decision.verdict} ({decision.code}).")
+    if last and last.night != night:
+        raise ChurnError(f"Night {night} is history: night {last.night} has decided since. Its decision counts now.")
+    return bench.ledger.answer(Approval(night, answer, by, reason, datetime.now(UTC)))
 
 
 def promote(bench: Workbench, night: str) -> int:
@@ -150,16 +143,43 @@ def promote(bench: Workbench, night: str) -> int:
         The version that this night put into production.
 
     Raises:
-        NothingToDo: the decision is a hold, or was a dry run.
+        NothingToDo: the decision is a hold, was a dry run, or a person has not agreed.
         PromotionConflict: production is no longer the champion of the comparison.
     """
     from churn.release import registry
 
-    decision = _decision(bench.ledger, night)
-    if registry.promote(decision, bench.ledger, bench.tracking) is None:
-        why = "dry run" if decision.dry_run else decision.code
-        raise NothingToDo(f"Held ({why}): {decision.sentence}")
+    decision, approval = decision_of(bench, night), bench.ledger.approval(night)
+    if registry.promote(decision, approval, bench.ledger, bench.tracking) is None:
+        raise NothingToDo(f"Held ({_why_held(decision, approval)}): {decision.sentence}")
     return decision.challenger
+
+
+def roll_back(bench: Workbench, to: int | None, reason: str, by: str, night: str) -> RolledBack:
+    """Put an earlier version back into production; see `release.rollback.roll_back`."""
+    from churn.release.rollback import roll_back as back
+
+    return back(to, reason, by, night, bench.ledger, bench.tracking, bench.image_spec)
+
+
+def unfreeze(bench: Workbench, reason: str, by: str) -> bool:
+    """Turn automatic promotion on again; False if it was on."""
+    freeze = bench.ledger.freeze(bench.settings.model_name)
+    if freeze:
+        bench.ledger.thaw(Thaw(freeze.model, freeze.sequence, reason, by, datetime.now(UTC)))
+    return freeze is not None
+
+
+def reconcile(bench: Workbench) -> list[str]:
+    """Bring the registry to the ledger; what was otherwise, in sentences."""
+    from churn.release.mirror import mirror, read_registry
+    from churn.release.registry import moved_by_hand
+
+    promotion = bench.ledger.in_production(bench.settings.model_name)
+    if promotion is None:
+        return ["Nothing has ever been in production: there is nothing to reconcile."]
+    moved = moved_by_hand(promotion.version, read_registry(bench.tracking))
+    mirror(bench.ledger, bench.tracking)
+    return [moved, "The registry follows the ledger again."] if moved else []
 
 
 def close(bench: Workbench, request: Request) -> str:
@@ -202,10 +222,10 @@ def verify_image(bench: Workbench, built: BuiltImage) -> Verification:
         ModelMismatch: it differs or does not load; the promotion has been taken back.
         ServingUnavailable: no verdict, because of something that is not the model; nothing is taken back.
     """
+    from churn.foundation.serving import ModelMismatch
     from churn.release.image import mismatch
     from churn.release.image import verify_image as verify
     from churn.release.registry import take_back
-    from churn.release.verify import ModelMismatch
 
     try:
         return verify(built, bench.tracking, bench.contract, bench.image_spec)
@@ -227,12 +247,22 @@ def verify_image(bench: Workbench, built: BuiltImage) -> Verification:
 
 def publish_image(bench: Workbench, built: BuiltImage, verification: Verification) -> ImageRecord:
     """Tag the verified image, and remember its state."""
+    from churn.release.image import point_production
     from churn.release.image import publish_image as publish
 
     record = publish(built, verification, bench.settings.model_name, bench.image_spec)
     bench.ledger.record_image(record)
+    current = bench.ledger.in_production(bench.settings.model_name)
+    if current and current.version == built.version:
+        point_production(record, bench.image_spec)
     bench.tracking.tag_version(built.version, {"churn.image": record.state, "churn.image_detail": record.detail})
     return record
+
+
+def ship(bench: Workbench, version: int) -> ImageRecord:
+    """Build, verify and publish the image of a version, in this process."""
+    built = build_image(bench, version)
+    return publish_image(bench, built, verify_image(bench, built))
 
 
 def run_night(bench: Workbench, request: Request) -> DecisionRecord:
@@ -255,11 +285,11 @@ def run_night(bench: Workbench, request: Request) -> DecisionRecord:
         raise rejected[0]
     decision = compare(bench, request, train(bench, request))
     try:
-        built = build_image(bench, promote(bench, request.night))
+        promoted = promote(bench, request.night)
     except NothingToDo as held:
         log.info("%s", held)
     else:
-        publish_image(bench, built, verify_image(bench, built))
+        ship(bench, promoted)
     if rejected:
         raise rejected[0]
     return decision
@@ -289,27 +319,21 @@ def counts(batch: Batch) -> dict[str, Any]:
     }
 
 
-def docs_link(bench: Workbench, batch: str) -> str:
-    """Where a person opens a batch's Data Docs."""
-    return f"{bench.settings.airflow_ui}/churn-review/{docs_index(batch)}"
-
-
 def find_disagreements(bench: Workbench) -> list[str]:
     """Where registry, ledger and image differ about what is in production; empty when they agree."""
-    from churn.release.registry import registry_champion
+    from churn.release.mirror import read_registry
+    from churn.release.registry import moved_by_hand
 
     promotion = bench.ledger.in_production(bench.settings.model_name)
     expected = promotion.version if promotion else None
-    found = registry_champion(bench.tracking)
-    problems = []
-    if found != expected:
-        problems.append(f"The registry's champion is {found}, the ledger's is {expected}.")
+    moved = moved_by_hand(expected, read_registry(bench.tracking))
+    problems = [f"{moved} `churn reconcile` puts the registry back to the ledger."] if moved else []
     if expected is not None:
         image = bench.ledger.image(bench.settings.model_name, expected)
         if image is None:
             problems.append(
                 f"The image of version {expected}, which is in production, has no state: the image run has not ended well. "
-                f"Clear the run image-of-version-{expected} of churn_image_build in Airflow; "
+                f"Clear the run image-of-version-{expected} of churn_image_build in Airflow, or trigger it; "
                 f'without Airflow, repeat its night: churn run --retrain --night "{promotion.night if promotion else ""}".'
             )
         elif image.state == "mismatch":
@@ -331,11 +355,12 @@ def _untrained(ledger: Ledger) -> bool:
     return set(ledger.hashes(state="accepted")) != set(seen)
 
 
-def _decision(ledger: Ledger, night: str) -> DecisionRecord:
-    decision = ledger.decision(night)
-    if decision is None:
-        raise ChurnError(f"Night {night} has no decision. Run its comparison first.")
-    return decision
+def _why_held(decision: DecisionRecord, approval: Approval | None) -> str:
+    if decision.dry_run:
+        return "dry run"
+    if approval and approval.answer != "approved":
+        return f"{approval.answer} by {approval.by}"
+    return "waits for an approval: `churn approve`" if decision.approval else decision.code
 
 
 def _snapshot(ledger: Ledger, name: str) -> Snapshot:
@@ -343,19 +368,3 @@ def _snapshot(ledger: Ledger, name: str) -> Snapshot:
     if snapshot is None:
         raise ChurnError(f"The ledger knows no snapshot {name}. Run the training again.")
     return snapshot
-
-
-def _said_of_batches(bench: Workbench, batches: list[Batch]) -> dict[str, str]:
-    """What was said of tonight's batches, and where their pages are, as lines of the note."""
-    warnings = [f"{batch.name}: {warning}" for batch in batches for warning in batch.warnings or []]
-    pages = [f"[{batch.name}]({docs_link(bench, batch.batch)})" for batch in batches]
-    lines = {"Warnings": " ".join(warnings), "Data Docs": ", ".join(pages)}
-    return {title: text for title, text in lines.items() if text}
-
-
-def _context(request: Request) -> dict[str, str]:
-    lines = {
-        "Note of the person who asked": request.note,
-        "Asked by": f"[{request.night}]({request.link})" if request.link else None,
-    }
-    return {title: text for title, text in lines.items() if text}

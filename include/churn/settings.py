@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal, Self
 from zoneinfo import ZoneInfo
@@ -26,6 +27,8 @@ HOME = Path(__file__).resolve().parents[2]
 VAR = HOME / "var"
 SECRETS = VAR / "secrets"
 PREFIX = "CHURN_"
+BEFORE_NIGHT = timedelta(minutes=15)
+"""An approval that nobody gave expires so long before the next night."""
 FOLLOW_UP = "default_factory_not_called"  # pydantic's: a default that hangs on a setting that is wrong itself
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
@@ -75,6 +78,20 @@ class Settings(BaseSettings):
     model_name: str = Field(default="churn", pattern=r"^[A-Za-z0-9._-]+$", description="Registered model.")
     policy_file: Path = Field(
         default=Path("include/churn/promotion_policy.yaml"), description="The rules of promotion, reviewed in git."
+    )
+    approval: Literal["never", "disputed", "always"] = Field(
+        default="never",
+        description="Whether a person must agree before a promotion: `never`; when new batches contradict the rest (`disputed`); `always`.",
+    )
+    approval_hours: float = Field(
+        default=20,
+        gt=0,
+        le=168,
+        description="So long an approval is waited for, but never into the next night; then the challenger is held.",
+    )
+    hand_made_changes: Literal["refuse", "adopt"] = Field(
+        default="refuse",
+        description="What happens to a version that somebody put into production in MLflow: the night stops, or takes it over.",
     )
     bucket_salt: SecretStr = Field(
         min_length=16,
@@ -225,6 +242,16 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute_policy(cls, value: Path) -> Path:
         return HOME / value
+
+    def approval_time(self, now: datetime) -> timedelta:
+        """How long an approval that is asked for now is waited for: until shortly before the next night at the latest."""
+        longest = timedelta(hours=self.approval_hours)
+        if self.schedule is None:
+            return longest
+        local = now.astimezone(ZoneInfo(self.timezone))
+        next_night: datetime = croniter(self.schedule, local).get_next(datetime)
+        until_night = next_night - local
+        return max(min(longest, until_night - BEFORE_NIGHT), timedelta(minutes=1))
 
     @property
     def mlflow_ui(self) -> str:

@@ -78,18 +78,19 @@ def _batches(batches: list[Batch]) -> RenderableType:
 
 
 def _metrics(comparison: Comparison, contract: Contract) -> RenderableType:
-    champion = f"champion v{comparison.champion}" if comparison.champion else "no champion"
+    figures = comparison.evidence
+    champion = f"champion v{comparison.case.champion}" if comparison.case.champion else "no champion"
     table = Table(
         "metric",
-        f"challenger v{comparison.challenger}",
+        f"challenger v{comparison.case.challenger}",
         champion,
         "difference",
         "95 % interval",
         box=None,
         pad_edge=False,
     )
-    for metric, mine in comparison.challenger_metrics.items():
-        theirs, delta = comparison.champion_metrics.get(metric), comparison.deltas.get(metric)
+    for metric, mine in figures.challenger.items():
+        theirs, delta = figures.champion.get(metric), figures.deltas.get(metric)
         table.add_row(
             PLAIN_WORDS[metric],
             f"{mine.value:.4f}",
@@ -97,7 +98,7 @@ def _metrics(comparison: Comparison, contract: Contract) -> RenderableType:
             f"{delta.value:+.4f}" if delta else "-",
             f"{delta.lower:+.4f} to {delta.upper:+.4f}" if delta else f"{mine.lower:.4f} to {mine.upper:.4f}",
         )
-    head = f"\nOn {comparison.rows} unseen customers, {comparison.events} with {contract.target.name} = 1:"
+    head = f"\nOn {figures.rows} unseen customers, {figures.events} with {contract.target.name} = 1:"
     return Group(head, table)
 
 

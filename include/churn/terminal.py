@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import functools
+import getpass
 import json
+import os
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Annotated, Any, ParamSpec
 
 import typer
@@ -44,3 +47,16 @@ def explained(command: Callable[P, None]) -> Callable[P, None]:
 def print_json(found: Any) -> None:
     """Print JSON; times as texts."""
     console.print_json(json.dumps(found, default=str))
+
+
+def who() -> str:
+    """The person at the terminal, as the machine knows them."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container without a user of that number
+        return f"user {os.getuid()}"
+
+
+def named_now(what: str) -> str:
+    """A name for something that is done now, which nothing else bears."""
+    return f"{what}__{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f}"

@@ -11,7 +11,12 @@ from churn.foundation.ledger import Ledger, open_ledger
 from churn.foundation.storage import Storage
 from churn.settings import HOME, VAR, Settings, git_commit
 
+SERVING_LOCK = HOME / "requirements-serving.lock"
+ENVIRONMENTS = VAR / "serving"
+"""Environments in which models are served on this machine, by the hash of their lock."""
+
 if TYPE_CHECKING:
+    from churn.decision.evidence import Sources
     from churn.foundation.tracking import Tracking
     from churn.learning.snapshot import Sampling
     from churn.release.image import ImageSpec
@@ -19,13 +24,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Request:
-    """How a night is asked for, by the schedule or by a person; `link` leads back to the asking."""
+    """How a night is asked for, by the schedule or by a person; `link` leads back to the asking.
+
+    `force_reason` asks for the promotion whatever the policy says; `approval` for a person's yes before it.
+    """
 
     night: str
     retrain: bool = False
     dry_run: bool = False
     note: str | None = None
     link: str | None = None
+    approval: bool = False
+    force_reason: str | None = None
+    requested_by: str | None = None
 
 
 @dataclass(frozen=True)
@@ -73,6 +84,13 @@ class Workbench:
         return Sampling(self.settings.bucket_salt.get_secret_value().encode(), self.settings.duckdb_memory_limit)
 
     @cached_property
+    def sources(self) -> Sources:
+        """Where evidence comes from."""
+        from churn.decision.evidence import Sources
+
+        return Sources(self.storage, self.ledger, self.contract, self.tracking, self.sampling, ENVIRONMENTS)
+
+    @cached_property
     def image_spec(self) -> ImageSpec:
         """How a serving image is built."""
         from churn.release.image import ImageSpec
@@ -84,7 +102,7 @@ class Workbench:
             network=self.settings.build_network,
             ca_bundle=self.settings.build_ca_bundle,
             pip_conf=self.settings.build_pip_conf,
-            lock=HOME / "requirements-serving.lock",
-            environments=VAR / "serving",
+            lock=SERVING_LOCK,
+            environments=ENVIRONMENTS,
             git_commit=git_commit(),
         )

@@ -130,7 +130,7 @@ def test_a_served_model_that_differs_loses_its_promotion(
     dag_bag: object, after_first_night: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The image run fails, production goes back to the predecessor, and the ledger says why."""
-    from churn.release import serving
+    from churn.foundation import serving
 
     bench = after_first_night
     land_night(bench, 2)
@@ -164,3 +164,66 @@ def test_a_night_with_the_credentials_of_an_airflow_connection(
     assert batch.state == "accepted"
     assert on_s3.storage.exists(f"accepted/{batch.batch}.parquet")
     assert dag_bench.ledger.in_production(settings.model_name).version == 1
+
+
+def test_who_forced_a_promotion_and_why_is_kept(dag_bag: object, after_first_night: Workbench) -> None:
+    """The form's reason promotes what the policy holds, and the history says so."""
+    bench = after_first_night
+    night = run_night(dag_bag, {"retrain": True, "force_reason": "a test of the form"})
+    assert night.state == "success"
+    row = bench.ledger.in_production(bench.settings.model_name)
+    assert (row.version, row.kind, row.code) == (2, "forced", "FORCED")
+    assert "a test of the form" in row.reason
+
+
+def test_a_promotion_waits_for_a_person(
+    dag_bag: object, after_first_night: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With approval the task asks, with the sentence and the link before the person, and the answer is acted on."""
+    from datetime import UTC, datetime, timedelta
+
+    import churn_approval
+    from churn.foundation.records import Approval
+
+    bench = after_first_night
+    asked = []
+
+    def ask(operator: churn_approval.PromoteOperator, context: object) -> object:
+        asked.append((operator.subject, operator.body, operator.response_timeout))
+        event = {
+            "chosen_options": ["Approve"],
+            "params_input": {"reason": "looks right"},
+            "responded_at": datetime.now(UTC),
+            "responded_by_user": {"id": "1", "name": "Ann"},
+            "timedout": False,
+        }
+        return operator.execute_complete(context, event)
+
+    monkeypatch.setattr(churn_approval.HITLOperator, "execute", ask)
+    land_night(bench, 2)
+    night = run_night(dag_bag, {"approval": True})
+    assert night.state == "success"
+    ((subject, body, wait),) = asked
+    assert "version 2" in subject
+    assert "beats champion 1" in body
+    assert "/runs/" in body
+    assert timedelta(minutes=1) <= wait <= timedelta(hours=20)
+    given = bench.ledger.approval(night.run_id)
+    assert isinstance(given, Approval)
+    assert (given.answer, given.by, given.reason) == ("approved", "Ann", "looks right")
+    assert bench.ledger.in_production(bench.settings.model_name).actor == "Ann"
+
+
+def test_the_way_back_is_a_dag(dag_bag: object, after_first_night: Workbench) -> None:
+    """An earlier version is in production again, nothing is trained or built, and promotion is off."""
+    bench = after_first_night
+    land_night(bench, 2)
+    assert run_night(dag_bag).state == "success"
+    back = run_dag(dag_bag, "churn_rollback", {"reason": "customers complain"})
+    assert states(back) == {"roll_back": "success", "lost_image": "skipped", "build_image": "skipped"}
+    row = bench.ledger.in_production(bench.settings.model_name)
+    assert (row.version, row.kind, row.reason) == (1, "rollback", "customers complain")
+    assert bench.ledger.freeze(bench.settings.model_name) == row
+    assert find_disagreements(bench) == []
+    nowhere = run_dag(dag_bag, "churn_rollback", {"reason": "further", "version": 7})
+    assert states(nowhere)["roll_back"] == "failed"

@@ -12,9 +12,10 @@ import pytest
 from docker.errors import DockerException, ImageNotFound
 
 from churn import night
+from churn.foundation.serving import ModelMismatch
 from churn.release import image, serving
 from churn.release.image import BuiltImage, EngineFailed, ImageSpec
-from churn.release.verify import ModelMismatch, verify
+from churn.release.verify import verify
 from churn.workbench import Request, Workbench
 from support import ROOT, land_night, make_bench
 

@@ -14,7 +14,17 @@ from alembic.migration import MigrationContext
 from sqlalchemy.exc import IntegrityError
 
 from churn.foundation.ledger import Ledger, LedgerError, PromotionConflict, open_ledger
-from churn.foundation.records import BatchVerdict, ImageRecord, Snapshot
+from churn.foundation.records import (
+    Approval,
+    BatchVerdict,
+    DecisionRecord,
+    ImageRecord,
+    Look,
+    Promotion,
+    Snapshot,
+    Thaw,
+    VersionRecord,
+)
 from churn.foundation.schema import metadata
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -28,6 +38,10 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     else:
         database: Callable[[str], str] = request.getfixturevalue("postgres")
         yield database(f"ledger_{next(numbers)}")
+
+
+def change(version: int | None, night: str, kind: str = "promotion") -> Promotion:
+    return Promotion("churn", 0, version, None, kind, night, "because", datetime.now(UTC), anchor=version)
 
 
 @pytest.fixture
@@ -89,24 +103,24 @@ def test_a_verdict_is_final(ledger: Ledger) -> None:
 
 def test_a_promotion_is_compare_and_set(ledger: Ledger) -> None:
     """Only who saw the present champion may replace it; a repetition returns the same row."""
-    first = ledger.promote("churn", 1, None, "promotion", "night 1", "first")
-    assert ledger.promote("churn", 1, None, "promotion", "night 1", "first") == first
-    with pytest.raises(PromotionConflict, match="production is 1"):
-        ledger.promote("churn", 2, None, "promotion", "night 2", "did not see 1")
-    second = ledger.promote("churn", 2, 1, "promotion", "night 2", "better")
+    first = ledger.promote(change(1, "night 1"), None)
+    assert ledger.promote(change(1, "night 1"), None) == first
+    with pytest.raises(PromotionConflict, match="production is version 1"):
+        ledger.promote(change(2, "night 2"), None)
+    second = ledger.promote(change(2, "night 2"), 1)
     assert (second.sequence, second.previous) == (2, 1)
-    assert ledger.promote("churn", 1, None, "promotion", "night 1", "first") == first
+    assert ledger.promote(change(1, "night 1"), None) == first
     assert ledger.in_production("churn") == second
 
 
 def test_of_many_promoters_one_wins(url: str) -> None:
     """Twenty compare with the same champion: one promotion, nineteen typed conflicts."""
-    open_ledger(url).promote("churn", 1, None, "promotion", "night 1", "first")
+    open_ledger(url).promote(change(1, "night 1"), None)
     ledgers = [open_ledger(url) for _ in range(20)]
 
     def promote(number: int) -> bool:
         try:
-            ledgers[number].promote("churn", number + 2, 1, "promotion", f"night {number + 2}", "better")
+            ledgers[number].promote(change(number + 2, f"night {number + 2}"), 1)
         except PromotionConflict:
             return False
         return True
@@ -118,8 +132,8 @@ def test_of_many_promoters_one_wins(url: str) -> None:
 
 def test_what_was_in_production_at_a_time_is_one_query(ledger: Ledger) -> None:
     """Before the first nothing, between the two the first, after the second the second."""
-    first = ledger.promote("churn", 1, None, "promotion", "night 1", "first")
-    second = ledger.promote("churn", 2, 1, "promotion", "night 2", "better")
+    first = ledger.promote(change(1, "night 1"), None)
+    second = ledger.promote(change(2, "night 2"), 1)
     moment = timedelta(microseconds=1)
     assert ledger.in_production("churn", first.promoted_at - moment) is None
     assert ledger.in_production("churn", second.promoted_at - moment) == first
@@ -136,6 +150,75 @@ def test_snapshots_and_images_can_be_written_again(ledger: Ledger) -> None:
     ledger.record_image(image)
     ledger.record_image(replace(image, state="published", max_difference=None))
     assert ledger.image("churn", 1) == replace(image, state="published", max_difference=None)
+
+
+def test_a_freeze_lasts_until_somebody_thaws_it(ledger: Ledger) -> None:
+    """After a rollback promotion is off, once more after the next one, and on after each thaw."""
+    ledger.promote(change(1, "night 1"), None)
+    ledger.promote(change(2, "night 2"), 1)
+    assert ledger.freeze("churn") is None
+    back = ledger.promote(change(1, "back", "rollback"), 2)
+    assert ledger.freeze("churn") == back
+    ledger.promote(change(3, "forced", "forced"), 1)
+    assert ledger.freeze("churn") == back
+    for _ in range(2):
+        ledger.thaw(Thaw("churn", back.sequence, "mended", "Ann", NOW))
+    assert ledger.freeze("churn") is None
+    again = ledger.promote(change(1, "back again", "take_back"), 3)
+    assert ledger.freeze("churn") == again
+
+
+def test_looks_are_counted_by_calendar_night_and_epoch(ledger: Ledger) -> None:
+    """The same look again is the same; another is the next of its night; a new epoch or night begins at 0."""
+    look = Look("churn", "a", 1, "2026-01-02", 0, "night", NOW)
+    first = ledger.take_look(look)
+    assert ledger.take_look(replace(look, night="retry")) == first
+    assert ledger.take_look(replace(look, look="b")).position == 1
+    assert ledger.take_look(replace(look, look="c", calendar_night="2026-01-03")).position == 0
+    assert ledger.take_look(replace(look, look="d", epoch=2)).position == 0
+    assert ledger.take_look(replace(look, look="e")).position == 2
+
+
+def test_many_look_at_once_and_each_has_a_place_of_its_own(url: str) -> None:
+    """Two nights at the same time do not both spend the first share."""
+    ledgers = [open_ledger(url) for _ in range(8)]
+
+    def look(number: int) -> int:
+        return ledgers[number].take_look(Look("churn", f"look {number}", 1, "2026-01-02", 0, "night", NOW)).position
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sorted(pool.map(look, range(8))) == list(range(8))
+
+
+def test_what_is_known_of_a_version_and_the_first_answer_stay(ledger: Ledger) -> None:
+    """Registered again with other files, or answered again, the first word counts."""
+    ledger.add_snapshot(Snapshot("s", 10, 7, 2, ["a"], "salt", "contract", NOW))
+    version = VersionRecord("churn", 1, "night", "run", "s", "hash", NOW)
+    assert ledger.add_version(version) == version
+    assert ledger.add_version(replace(version, artifacts="other")) == version
+    ledger.add_decision(decision("night"))
+    approval = Approval("night", "rejected", "Ann", "no", NOW)
+    assert ledger.answer(approval) == approval
+    assert ledger.answer(replace(approval, answer="approved")) == approval
+
+
+def test_a_decision_is_open_until_it_is_answered_or_a_later_one_is_made(ledger: Ledger) -> None:
+    """What waits for a person is the last decision only, and dry runs wait for nobody."""
+    ledger.add_snapshot(Snapshot("s", 10, 7, 2, ["a"], "salt", "contract", NOW))
+    ledger.add_decision(decision("night 1", approval=True))
+    ledger.add_decision(decision("dry", approval=True, dry_run=True, decided_at=NOW + timedelta(hours=1)))
+    assert [one.night for one in ledger.open_decisions("churn")] == ["night 1"]
+    ledger.add_decision(decision("night 2", approval=True, decided_at=NOW + timedelta(days=1)))
+    assert [one.night for one in ledger.open_decisions("churn")] == ["night 2"]
+    ledger.answer(Approval("night 2", "approved", "Ann", "yes", NOW))
+    assert ledger.open_decisions("churn") == []
+
+
+def decision(night: str, **changes: object) -> DecisionRecord:
+    made = DecisionRecord(
+        night, "churn", 2, 1, "s", "promote", "SUPERIOR", "better", [], {}, "", False, None, "run", NOW
+    )
+    return replace(made, **changes)
 
 
 def test_a_ledger_that_is_away_says_so_without_its_password() -> None:

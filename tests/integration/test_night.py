@@ -1,6 +1,6 @@
 """Whole nights in one process, against a real MLflow server."""
 
-from contextlib import suppress
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,11 +9,10 @@ import pytest
 
 from churn import night
 from churn.contract import Column, Contract, Kind, Role
-from churn.decision.comparison import ModelUnloadable
-from churn.decision.policy import PolicyInvalid
+from churn.decision.scoring import ModelUnloadable
 from churn.errors import ChurnError, NothingToDo
 from churn.foundation.examples import example_rows, model_input
-from churn.foundation.ledger import Ledger, PromotionConflict
+from churn.foundation.ledger import Ledger
 from churn.foundation.tracking import TrackingUnreachable
 from churn.foundation.zones import accepted, snapshot_rows
 from churn.intake.acceptance import BatchRejected
@@ -21,53 +20,27 @@ from churn.learning import training
 from churn.learning.snapshot import Sampling, rebuild_snapshot
 from churn.learning.training import NotEnoughRows
 from churn.release import registry
-from churn.release.registry import ChampionDisagreement
 from churn.release.withdrawal import restore_batch, withdraw_batch
 from churn.workbench import Request, Workbench
-from support import land_night, land_text, make_bench, mlflow_server, small_file
-
-
-def run(bench: Workbench, name: str, **changes: object) -> str:
-    """A night without its image; returns `verdict code`."""
-    request = Request(name, **changes)  # type: ignore[arg-type]
-    for batch in night.arrive(bench, request).batches:
-        night.validate(bench, request, batch.batch)
-    decision = night.compare(bench, request, night.train(bench, request))
-    with suppress(NothingToDo):
-        night.promote(bench, name)
-    return f"{decision.verdict} {decision.code}"
-
-
-def stages(bench: Workbench) -> dict[int, str]:
-    found = bench.tracking.client.search_model_versions(f"name = '{bench.settings.model_name}'")
-    return {int(version.version): version.current_stage for version in found}
-
-
-@pytest.fixture
-def two_nights(bench: Workbench) -> Workbench:
-    """A bench with a champion from night 1, and night 2 landed."""
-    land_night(bench, 1)
-    assert run(bench, "night 1") == "promote NO_CHAMPION"
-    land_night(bench, 2)
-    return bench
+from support import land_night, land_text, make_bench, mlflow_server, run_night, small_file, stages
 
 
 def test_two_nights_promote_twice_and_more_of_the_same_is_held(two_nights: Workbench) -> None:
     """First champion, then a real gain on the same customers, then a hold; stages and aliases follow."""
     bench = two_nights
-    assert run(bench, "night 2") == "promote SUPERIOR"
+    assert run_night(bench, "night 2") == "promote SUPERIOR"
     land_night(bench, 3, rows=500)
-    assert run(bench, "night 3").startswith("hold")
+    assert run_night(bench, "night 3").startswith("hold")
     assert stages(bench) == {1: "Archived", 2: "Production", 3: "None"}
     aliases = bench.tracking.client.get_registered_model(bench.settings.model_name).aliases
-    assert aliases == {"champion": "2", "previous": "1"}
+    assert aliases == {"champion": "2", "previous": "1", "anchor": "2"}
     assert [row.version for row in bench.ledger.promotions(bench.settings.model_name)] == [2, 1]
 
 
 def test_a_reviewer_finds_the_comparison_in_mlflow(two_nights: Workbench) -> None:
     """One run a night with the verdict first, differences with bounds, overlays, two children alike."""
     bench = two_nights
-    run(bench, "night 2", note="please look", link="http://airflow/run")
+    run_night(bench, "night 2", note="please look", link="http://airflow/run")
     client, decision = bench.tracking.client, bench.ledger.decision("night 2")
     assert decision is not None
     parent = client.get_run(decision.run_id)
@@ -95,7 +68,7 @@ def test_a_reviewer_finds_the_comparison_in_mlflow(two_nights: Workbench) -> Non
 def test_a_version_says_where_it_came_from(two_nights: Workbench) -> None:
     """Description and tags name night, snapshot, kind and contract; the salt only by its fingerprint."""
     bench = two_nights
-    run(bench, "night 2")
+    run_night(bench, "night 2")
     version = bench.tracking.version(2)
     training = bench.tracking.client.get_run(version.run_id)
     assert "night 2" in version.description
@@ -144,7 +117,7 @@ def test_killed_between_model_and_registration_one_version_comes_out(
 def test_training_twice_gives_the_same_model(bench: Workbench) -> None:
     """The same snapshot and settings, in another night: equal predictions to the last bit."""
     land_night(bench, 1)
-    run(bench, "night 1")
+    run_night(bench, "night 1")
     challenger = night.train(bench, Request("night 2", retrain=True))
     rows = model_input(bench.contract, example_rows(bench.contract, 300))
     first, second = (bench.tracking.load(version).predict(rows) for version in (1, challenger.version))
@@ -155,41 +128,41 @@ def test_training_twice_gives_the_same_model(bench: Workbench) -> None:
 def test_an_equal_challenger_is_held(bench: Workbench) -> None:
     """Retrained on the same rows, the challenger is the champion again, and is held."""
     land_night(bench, 1)
-    run(bench, "night 1")
-    assert run(bench, "night 2", retrain=True) == "hold HOLDOUT_TOO_SMALL"
+    run_night(bench, "night 1")
+    assert run_night(bench, "night 2", retrain=True) == "hold HOLDOUT_TOO_SMALL"
     land_night(bench, 2)
-    run(bench, "night 3")
-    assert run(bench, "night 4", retrain=True) == "hold IDENTICAL_SCORES"
+    run_night(bench, "night 3")
+    assert run_night(bench, "night 4", retrain=True) == "hold IDENTICAL_SCORES"
 
 
 def test_nothing_new_is_nothing_to_do(bench: Workbench) -> None:
     """An empty landing, or a file that was taken in before, trains nothing and says so."""
     with pytest.raises(NothingToDo, match="Nothing new arrived"):
-        run(bench, "night 0")
+        run_night(bench, "night 0")
     land_night(bench, 1)
-    run(bench, "night 1")
+    run_night(bench, "night 1")
     land_night(bench, 1, "same-bytes.csv")
     with pytest.raises(NothingToDo, match="taken in before"):
-        run(bench, "night 2")
+        run_night(bench, "night 2")
 
 
 def test_the_same_rows_in_another_file_are_trained_on_once(bench: Workbench) -> None:
     """Other bytes, the same rows: one more night, and then there is nothing new again."""
     text = small_file(rows=5000)
     land_text(bench, text)
-    run(bench, "night 1")
+    run_night(bench, "night 1")
     land_text(bench, text.replace("\n", "\r\n"))
-    run(bench, "night 2")
+    run_night(bench, "night 2")
     with pytest.raises(NothingToDo):
-        run(bench, "night 3")
+        run_night(bench, "night 3")
 
 
 def test_a_dry_run_changes_nothing_and_does_not_use_up_the_batch(bench: Workbench) -> None:
     """The decision is shown; the next night trains on the same batch and promotes."""
     land_night(bench, 1)
-    assert run(bench, "trial", dry_run=True) == "promote NO_CHAMPION"
+    assert run_night(bench, "trial", dry_run=True) == "promote NO_CHAMPION"
     assert bench.ledger.in_production(bench.settings.model_name) is None
-    assert run(bench, "night 1") == "promote NO_CHAMPION"
+    assert run_night(bench, "night 1") == "promote NO_CHAMPION"
 
 
 def test_rows_accepted_by_a_night_that_crashed_are_trained_on_by_the_next(bench: Workbench) -> None:
@@ -198,7 +171,7 @@ def test_rows_accepted_by_a_night_that_crashed_are_trained_on_by_the_next(bench:
     request = Request("night 1")
     for batch in night.arrive(bench, request).batches:
         night.validate(bench, request, batch.batch)
-    assert run(bench, "night 2") == "promote NO_CHAMPION"
+    assert run_night(bench, "night 2") == "promote NO_CHAMPION"
 
 
 def test_a_rejected_batch_trains_nothing_and_the_others_go_on(bench: Workbench) -> None:
@@ -220,7 +193,7 @@ def test_too_few_rows_train_nothing(bench: Workbench) -> None:
     """Fewer training rows than the minimum is an error with the numbers and the setting."""
     land_text(bench, small_file(rows=100))
     with pytest.raises(NotEnoughRows, match="CHURN_MIN_TRAINING_ROWS"):
-        run(bench, "night 1")
+        run_night(bench, "night 1")
 
 
 def test_mlflow_away_promotes_nothing(tmp_path: Path) -> None:
@@ -228,25 +201,28 @@ def test_mlflow_away_promotes_nothing(tmp_path: Path) -> None:
     bench = make_bench(tmp_path, "http://127.0.0.1:9")
     land_night(bench, 1)
     with pytest.raises(TrackingUnreachable, match="MLFLOW_TRACKING_URI"):
-        run(bench, "night 1")
+        run_night(bench, "night 1")
     with pytest.raises(TrackingUnreachable):
         registry.find_champion(bench.ledger, bench.tracking)
     assert bench.ledger.promotions(bench.settings.model_name) == []
 
 
 def test_a_lost_artifact_promotes_nothing(tmp_path: Path) -> None:
-    """A champion whose files are gone is its own error, and stays champion."""
+    """A champion that lacks a file holds with its own reason; one without any is its own error. It stays champion."""
     folder = tmp_path / "server"
     folder.mkdir()
     with mlflow_server(folder, f"sqlite:///{folder}/mlflow.db", str(folder / "artifacts")) as url:
         bench = make_bench(tmp_path, url)
         land_night(bench, 1)
-        run(bench, "night 1")
+        run_night(bench, "night 1")
         for file in (folder / "artifacts").rglob("*.skops"):
             file.unlink()
         land_night(bench, 2)
-        with pytest.raises(ModelUnloadable, match="Version 1"):
-            run(bench, "night 2")
+        assert run_night(bench, "night 2") == "hold ARTIFACT_CHANGED"
+        for file in (folder / "artifacts").rglob("MLmodel"):
+            shutil.rmtree(file.parent)
+        with pytest.raises(ModelUnloadable, match="version 1"):
+            run_night(bench, "night 3", retrain=True)
         assert bench.ledger.in_production(bench.settings.model_name).version == 1  # type: ignore[union-attr]
 
 
@@ -254,105 +230,21 @@ def test_a_version_of_another_salt_is_no_evidence(two_nights: Workbench) -> None
     """Under another salt the champion may have seen the holdout: held, with the reason."""
     moved = replace(two_nights)
     object.__setattr__(moved, "sampling", Sampling(b"another salt, also long enough", "500MB"))
-    assert run(moved, "night 2") == "hold INPUT_MISMATCH"
+    assert run_night(moved, "night 2") == "hold INPUT_MISMATCH"
     assert "salt_fingerprint" in two_nights.ledger.decision("night 2").sentence  # type: ignore[union-attr]
 
 
 def test_a_bad_policy_promotes_nothing(two_nights: Workbench, tmp_path: Path) -> None:
-    """A policy file with a wrong key stops the night before anything is compared."""
+    """A policy file with a wrong key holds the night; once it is mended the next night judges the same batch."""
     (tmp_path / "policy.yaml").write_text("superiority: {error_budget: 0.1}")
     broken = Workbench(
         two_nights.settings.model_copy(update={"policy_file": tmp_path / "policy.yaml"}),
         two_nights.storage,
         two_nights.ledger,
     )
-    with pytest.raises(PolicyInvalid, match=r"superiority\.nights"):
-        run(broken, "night 2")
-    assert two_nights.ledger.decision("night 2") is None
-
-
-def test_a_crash_between_commit_and_mirror_is_mended(two_nights: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The ledger has promoted, the registry not yet: the next look mirrors, and finds the new champion."""
-    bench = two_nights
-    with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
-        killed.setattr(registry, "mirror", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
-        run(bench, "night 2")
-    assert registry.registry_champion(bench.tracking) == 1
-    assert registry.find_champion(bench.ledger, bench.tracking) == 2
-    assert stages(bench) == {1: "Archived", 2: "Production"}
-
-
-def test_a_hand_moved_alias_is_never_overwritten(two_nights: Workbench) -> None:
-    """A champion that the ledger does not know stops the night and says how to mend it."""
-    bench = two_nights
-    run(bench, "night 2")
-    challenger = night.train(bench, Request("night 3", retrain=True))
-    for moved in ("1", str(challenger.version)):  # back to the previous version, or on to an untried one
-        bench.tracking.client.set_registered_model_alias(bench.settings.model_name, "champion", moved)
-        with pytest.raises(ChampionDisagreement, match="registry says champion"):
-            night.compare(bench, Request("night 3"), challenger)
-        assert registry.registry_champion(bench.tracking) == int(moved)
-        assert night.find_disagreements(bench)
-
-
-def test_a_promotion_that_came_too_late_is_a_conflict(two_nights: Workbench) -> None:
-    """Somebody else promoted after the comparison: nothing is changed."""
-    bench, request = two_nights, Request("night 2")
-    for batch in night.arrive(bench, request).batches:
-        night.validate(bench, request, batch.batch)
-    night.compare(bench, request, night.train(bench, request))
-    bench.ledger.promote(bench.settings.model_name, 99, 1, "promotion", "somebody else", "faster")
-    with pytest.raises(PromotionConflict, match="production is 99"):
-        night.promote(bench, "night 2")
-
-
-def test_mirroring_twice_writes_nothing_the_second_time(two_nights: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A mirror that finds everything in place makes no write."""
-    bench = two_nights
-    run(bench, "night 2")
-    writes = []
-    for name in (
-        "transition_model_version_stage",
-        "set_registered_model_alias",
-        "set_model_version_tag",
-        "update_model_version",
-    ):
-        monkeypatch.setattr(type(bench.tracking.client), name, lambda *a, name=name, **k: writes.append(name))
-    registry.mirror(bench.ledger.in_production(bench.settings.model_name), bench.ledger, bench.tracking)  # type: ignore[arg-type]
-    assert writes == []
-
-
-def test_a_promotion_is_taken_back_to_its_predecessor(two_nights: Workbench) -> None:
-    """The predecessor is champion again; repeated, nothing more happens; the first falls back to none."""
-    bench = two_nights
-    run(bench, "night 2")
-    model = bench.settings.model_name
-    registry.take_back(2, "answers differ", bench.ledger, bench.tracking)
-    assert registry.find_champion(bench.ledger, bench.tracking) == 1
-    assert stages(bench) == {1: "Production", 2: "Archived"}
-    registry.take_back(2, "answers differ", bench.ledger, bench.tracking)
-    assert [row.kind for row in bench.ledger.promotions(model)] == ["take_back", "promotion", "promotion"]
-
-
-def test_a_version_that_was_taken_back_never_comes_back(two_nights: Workbench) -> None:
-    """First the second version, then the first: nothing is left, and neither is restored."""
-    bench = two_nights
-    run(bench, "night 2")
-    registry.take_back(2, "answers differ", bench.ledger, bench.tracking)
-    last = registry.take_back(1, "so does this", bench.ledger, bench.tracking)
-    assert last is not None
-    assert (last.version, last.previous) == (None, 1)
-    assert registry.find_champion(bench.ledger, bench.tracking) is None
-    assert bench.tracking.client.get_registered_model(bench.settings.model_name).aliases == {}
-
-
-def test_a_first_champion_that_is_taken_back_leaves_none(bench: Workbench) -> None:
-    """Registry and ledger agree that nothing is in production."""
-    land_night(bench, 1)
-    run(bench, "night 1")
-    registry.take_back(1, "answers differ", bench.ledger, bench.tracking)
-    assert registry.find_champion(bench.ledger, bench.tracking) is None
-    assert stages(bench) == {1: "Archived"}
+    assert run_night(broken, "night 2") == "hold POLICY_INVALID"
+    assert "superiority.nights" in two_nights.ledger.decision("night 2").sentence  # type: ignore[union-attr]
+    assert run_night(two_nights, "night 3") == "promote SUPERIOR"
 
 
 CREDIT = Contract(
@@ -371,7 +263,7 @@ def test_a_whole_night_under_another_contract(tmp_path: Path, mlflow_url: str) -
     """A text key, another target and other, nullable columns: the same code takes it to production."""
     bench = make_bench(tmp_path, mlflow_url, contract=CREDIT)
     land_night(bench, 1, rows=4000)
-    assert run(bench, "night 1") == "promote NO_CHAMPION"
+    assert run_night(bench, "night 1") == "promote NO_CHAMPION"
     (batch,) = bench.ledger.batches()
     assert batch.accepted_rows == 4000
     assert bench.tracking.version(1).tags["churn.key"] == "account"
@@ -380,7 +272,7 @@ def test_a_whole_night_under_another_contract(tmp_path: Path, mlflow_url: str) -
 def test_ledger_rows_outlive_the_process(bench: Workbench, tmp_path: Path) -> None:
     """A second process with the same settings sees the same champion."""
     land_night(bench, 1)
-    run(bench, "night 1")
+    run_night(bench, "night 1")
     again = Workbench.open(bench.settings)
     assert isinstance(again.ledger, Ledger)
     assert registry.find_champion(again.ledger, again.tracking) == 1
@@ -391,7 +283,7 @@ def test_a_withdrawn_batch_leaves_training_and_flags_what_it_trained(
 ) -> None:
     """Versions trained on it are flagged in ledger and registry, the champion loudly; the next night trains without it."""
     bench = two_nights
-    run(bench, "night 2")
+    run_night(bench, "night 2")
     second = bench.ledger.batches()[-1]
     done = withdraw_batch(second, "a wrong month", bench.ledger, bench.tracking)
     assert (done.versions, done.champion) == ([2], 2)
@@ -400,11 +292,11 @@ def test_a_withdrawn_batch_leaves_training_and_flags_what_it_trained(
     assert "churn.withdrawn_batches" not in bench.tracking.version(1).tags
     (said,) = night.summarise(bench, "night 2").flags
     assert "a wrong month" in said
-    assert run(bench, "night 3").startswith("hold")
+    assert run_night(bench, "night 3").startswith("hold")
     trained = bench.ledger.snapshot(bench.ledger.decision("night 3").snapshot)  # type: ignore[union-attr]
     assert second.batch not in trained.batches  # type: ignore[union-attr]
     with pytest.raises(NothingToDo):
-        run(bench, "night 4")
+        run_night(bench, "night 4")
     restore_batch(second, "it was right", bench.ledger, bench.tracking)
     assert bench.ledger.flags(bench.settings.model_name) == []
     assert bench.tracking.version(2).tags["churn.withdrawn_batches"] == ""
@@ -414,7 +306,7 @@ def test_a_withdrawn_batch_leaves_training_and_flags_what_it_trained(
 def test_a_snapshot_is_rebuilt_from_the_ledger(two_nights: Workbench) -> None:
     """Its file lost, the same rows come out under the same hash; of a changed accepted file they do not."""
     bench = two_nights
-    run(bench, "night 2")
+    run_night(bench, "night 2")
     snapshot = bench.ledger.snapshots()[0]
     bench.storage.remove(snapshot_rows(snapshot.snapshot))
     rebuild_snapshot(bench.storage, bench.ledger, bench.contract, bench.sampling, snapshot)
@@ -432,7 +324,7 @@ def test_a_snapshot_is_rebuilt_from_the_ledger(two_nights: Workbench) -> None:
 def test_drift_and_warnings_stand_in_the_comparison(two_nights: Workbench) -> None:
     """The night with a new kind of customer says so: in the note, as metrics, and in a picture."""
     bench = two_nights
-    run(bench, "night 2")
+    run_night(bench, "night 2")
     decision = bench.ledger.decision("night 2")
     found = bench.tracking.client.get_run(decision.run_id)  # type: ignore[union-attr]
     assert found.data.metrics["drift_psi_Age"] > 0.5

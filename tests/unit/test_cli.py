@@ -17,6 +17,7 @@ from churn import cli
 from churn.contract import BANK_CHURN
 from churn.faults import cell_faults, plant_faults
 from churn.foundation.ledger import open_ledger
+from churn.foundation.records import Promotion
 from churn.settings import Settings, environment_name
 from support import ROOT, free_port, small_file
 
@@ -97,7 +98,9 @@ def test_what_arrived_and_what_was_promoted_is_listed(
 
     ledger = open_ledger(f"sqlite:///{tmp_path}/ledger.db")
     ledger.add_batch("ab" * 32, "a [name] with brackets.csv", 123, datetime(2026, 1, 2, 3, tzinfo=UTC))
-    ledger.promote("churn", 1, None, "promotion", "night 1", "a reason that is " + "long " * 60)
+    reason = "a reason that is " + "long " * 60
+    now = datetime.now(UTC)
+    ledger.promote(Promotion("churn", 0, 1, None, "promotion", "night 1", reason, now, anchor=1), None)
     (batch,) = json.loads(churn("batches", "--json").stdout)
     assert (batch["batch"], batch["name"], batch["state"]) == ("ab" * 32, "a [name] with brackets.csv", "arrived")
     (promotion,) = json.loads(churn("history", "--json").stdout)
@@ -209,17 +212,19 @@ def test_batches_are_looked_at_withdrawn_and_repaired(churn: Invoke, tmp_path: P
 
 
 def test_the_shipped_policy_is_accepted(churn: Invoke) -> None:
-    """`churn policy` prints what the policy says, as JSON."""
-    result = churn("policy")
+    """`churn policy check` prints what the policy says, as JSON."""
+    result = churn("policy", "check")
     assert result.exit_code == 0, result.output
-    assert set(json.loads(result.stdout)) == {"first_champion", "comparison", "superiority"}
+    said = json.loads(result.stdout)
+    assert said["superiority"] == {"error_budget": 0.1, "nights": 90, "first_look": 0.9}
+    assert {"evidence", "floor", "slices", "dispute", "freshness"} <= set(said)
 
 
 def test_a_broken_policy_is_named(churn: Invoke, tmp_path: Path) -> None:
     """A misspelt key is an error with its full name, and so is the one that it leaves missing."""
     broken = tmp_path / "policy.yaml"
     broken.write_text((ROOT / "include/churn/promotion_policy.yaml").read_text().replace("nights:", "nihgts:"))
-    result = churn("policy", broken)
+    result = churn("policy", "check", broken)
     assert is_one_line(result), result.output
     for said in ("policy.yaml", "superiority.nihgts", "superiority.nights"):
         assert said in result.stderr

@@ -5,7 +5,7 @@ import pytest
 from MLstatkit import Delong_test
 from sklearn import metrics
 
-from churn.decision.inference import METRICS, estimate, paired_delta, paired_estimate
+from churn.decision.inference import METRICS, estimate, measure, paired_delta, rank
 
 ORACLES = {
     "roc_auc": metrics.roc_auc_score,
@@ -54,7 +54,7 @@ def test_standard_errors_agree_with_a_plain_bootstrap(metric: str) -> None:
 def test_intervals_cover(metric: str) -> None:
     """The 95 % interval of the difference holds the true value in .92 to .98 of 300 draws."""
     truth = np.mean([paired_delta(*draw(20_000, seed), metric)[0] for seed in range(9000, 9012)])
-    found = [paired_estimate(*draw(800, seed), metric) for seed in range(300)]
+    found = [measure(*draw(800, seed), metric).delta for seed in range(300)]
     covered = np.mean([one.lower <= truth <= one.upper for one in found])
     assert 0.92 <= covered <= 0.985
 
@@ -73,3 +73,12 @@ def test_swapping_the_models_turns_the_sign(metric: str) -> None:
     one, other = paired_delta(y, a, b, metric), paired_delta(y, b, a, metric)
     assert one[0] == pytest.approx(-other[0], abs=1e-15)
     assert one[1] == pytest.approx(other[1], rel=1e-12)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_some_rows_of_a_ranking_are_as_if_ranked_alone(metric: str) -> None:
+    """A slice is measured from the one sort of all rows, ties included, to the last bit."""
+    y, a, b = draw()
+    chosen = np.random.default_rng(3).random(len(y)) < 0.3
+    of_all = measure(y[chosen], rank(a).among(chosen), rank(b).among(chosen), metric)
+    assert of_all == measure(y[chosen], a[chosen], b[chosen], metric)

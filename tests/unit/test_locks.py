@@ -52,6 +52,7 @@ IMPORT_NAMES = {
     "apache-airflow-providers-amazon": "airflow.providers.amazon",
     "apache-airflow-providers-standard": "airflow.providers.standard",
     "gitpython": "git",
+    "protobuf": "google.protobuf",
     "pyyaml": "yaml",
     "scikit-learn": "sklearn",
 }

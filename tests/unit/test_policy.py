@@ -1,137 +1,290 @@
 """A decision is a pure function of comparison and policy; every rule says its numbers."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from churn.decision.comparison import Comparison, Refusal, Scored, compare
+from churn.decision.comparison import Comparison, EvidenceWindow, Force, Leaks, Refusal, compare
 from churn.decision.inference import Estimate
-from churn.decision.policy import PolicyInvalid, Verdict, decide, read_policy
-from support import ROOT
+from churn.decision.policy import UNFORCEABLE, Decision, Verdict, decide
+from churn.decision.policy_file import Policy, PolicyInvalid
+from contests import COUNTRY, NOW, POLICY, TEXT, contest, draw_scores, make_case, make_evidence
 
-TEXT = (ROOT / "include/churn/promotion_policy.yaml").read_text()
-POLICY = read_policy(TEXT, "promotion_policy.yaml")
-
-
-def draw(rows: int = 3000, quality: float = 1.3, noise: float = 0.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Labels, and calibrated scores made worse by noise."""
-    rng = np.random.default_rng(seed)
-    signal = quality * rng.normal(size=rows) - 1.5
-    y = (rng.random(rows) < 1 / (1 + np.exp(-signal))).astype(int)
-    return y, 1 / (1 + np.exp(-(signal + noise * np.random.default_rng(seed + 1).normal(size=rows))))
+EQUAL = {"champion_noise": 0.25, "challenger_noise": 0.25}
 
 
-def comparison(
-    champion_noise: float | None = None, rows: int = 3000, quality: float = 2.0, challenger_noise: float = 0.0
-) -> Comparison:
-    y, mine = draw(rows, quality, challenger_noise)
-    theirs = None if champion_noise is None else draw(rows, quality, champion_noise)[1]
-    return compare(Scored(y, mine, theirs), 2, None if theirs is None else 1, "snapshot")
+def outcome(comparison: Comparison) -> tuple[str, str]:
+    decision = decide(comparison, POLICY)
+    return decision.verdict.value, decision.code
+
+
+def names(decision: Decision, passed: bool) -> set[str]:
+    return {rule.name for rule in decision.rules if rule.passed is passed}
+
+
+def close_contest(days: float = 60, seed: int = 0, gap: float = 0.0, **history: object) -> Comparison:
+    """Two models of nearly the same quality against an old champion."""
+    y, truth = draw_scores(3000, seed=seed)
+    logit = np.log(truth / (1 - truth))
+    a, b = (
+        1 / (1 + np.exp(-(logit + size * np.random.default_rng(seed + salt).normal(size=3000))))
+        for size, salt in ((0.1 + gap, 11), (0.1, 12))
+    )
+    return compare(make_case(days=days, history=history), make_evidence(y, a, b), (), 50)
 
 
 def test_the_first_good_version_is_promoted() -> None:
-    """Without a champion the floors decide."""
-    decision = decide(comparison(), POLICY)
-    assert (decision.verdict, decision.code) == (Verdict.PROMOTE, "NO_CHAMPION")
+    """Without a champion floor and calibration decide."""
+    assert outcome(contest()) == ("promote", "NO_CHAMPION")
 
 
 def test_a_first_version_below_the_floor_is_held() -> None:
     """A model that hardly knows anything does not become the first champion."""
-    decision = decide(comparison(quality=0.2), POLICY)
-    assert (decision.verdict, decision.code) == (Verdict.HOLD, "BELOW_FLOOR")
+    assert outcome(contest(quality=0.2)) == ("hold", "BELOW_FLOOR")
 
 
-@pytest.mark.parametrize("champion_noise", [None, 0.5])
-def test_too_small_a_holdout_is_held(champion_noise: float | None) -> None:
+def test_a_first_version_with_wrong_probabilities_is_held() -> None:
+    """It ranks well, and doubles everybody's odds: calibration holds it."""
+    y, scores = draw_scores()
+    wrong = scores * 3 / (1 + 2 * scores)
+    assert outcome(compare(make_case(None), make_evidence(y, wrong), (), 50)) == ("hold", "CALIBRATION")
+
+
+def test_after_a_take_back_even_the_first_champion_waits() -> None:
+    """Automatic promotion is off: also where nothing is in production."""
+    case = make_case(None, history={"frozen": "version 1 was taken back"})
+    assert outcome(contest(case=case)) == ("hold", "FROZEN")
+
+
+@pytest.mark.parametrize(("champion_noise", "rows"), [(None, 400), (0.5, 900)])
+def test_too_small_a_holdout_is_held(champion_noise: float | None, rows: int) -> None:
     """Neither a first nor a later version is promoted on a handful of customers."""
-    assert decide(comparison(champion_noise, rows=400), POLICY).code == "HOLDOUT_TOO_SMALL"
+    assert outcome(contest(champion_noise, rows=rows)) == ("hold", "HOLDOUT_TOO_SMALL")
 
 
 def test_a_clearly_better_challenger_is_promoted() -> None:
     """Superiority on Brier beyond the night's share of the error budget, AUC not worse."""
-    decision = decide(comparison(champion_noise=1.2), POLICY)
-    assert (decision.verdict, decision.code) == (Verdict.PROMOTE, "SUPERIOR")
+    assert outcome(contest(champion_noise=1.2)) == ("promote", "SUPERIOR")
 
 
 def test_an_equal_challenger_is_held() -> None:
     """A challenger that is the champion under another name is not promoted."""
-    assert decide(comparison(champion_noise=0.0), POLICY).code == "IDENTICAL_SCORES"
+    assert outcome(contest(champion_noise=0.0)) == ("hold", "IDENTICAL_SCORES")
 
 
 def test_a_challenger_that_is_only_luckily_better_is_held() -> None:
-    """Two equally good models: in a year of nights hardly one is promoted."""
-    verdicts = []
-    for seed in range(90):
-        y, truth = draw(2000, 2.0, seed=seed)
-        logit = np.log(truth / (1 - truth))
-        a, b = (
-            1 / (1 + np.exp(-(logit + 0.3 * np.random.default_rng(s).normal(size=2000))))
-            for s in (seed + 1000, seed + 2000)
-        )
-        verdicts.append(decide(compare(Scored(y, a, b), 2, 1, "s"), POLICY).verdict)
-    assert verdicts.count(Verdict.PROMOTE) <= 1
+    """Two equally good models and a young champion: in a quarter of nights hardly one is promoted."""
+    verdicts = [outcome(close_contest(days=3, seed=seed))[0] for seed in range(90)]
+    assert verdicts.count("promote") <= 1
 
 
-def test_a_worse_challenger_is_held() -> None:
-    """A challenger that loses is not promoted, and every rule says its numbers."""
-    decision = decide(comparison(champion_noise=0.0, challenger_noise=1.2), POLICY)
-    assert (decision.verdict, decision.code) == (Verdict.HOLD, "NOT_SUPERIOR")
-    failed = {rule.name for rule in decision.rules if not rule.passed}
-    assert "superior_brier" in failed
-    assert all(rule.value is not None and rule.bound is not None for rule in decision.rules)
-
-
-def test_a_better_brier_with_a_worse_auc_is_held() -> None:
+def test_a_better_brier_with_a_worse_auc_is_not_superior() -> None:
     """Better calibration alone does not buy a worse ranking."""
-    found = comparison(champion_noise=1.2)
-    worse = replace(found.deltas["roc_auc"], value=-0.001)
-    decision = decide(replace(found, deltas={**found.deltas, "roc_auc": worse}), POLICY)
-    assert decision.code == "NOT_SUPERIOR"
+    found = contest(champion_noise=1.2)
+    deltas = {**found.evidence.deltas, "roc_auc": replace(found.evidence.deltas["roc_auc"], value=-0.001)}
+    decision = decide(replace(found, evidence=replace(found.evidence, deltas=deltas)), POLICY)
+    assert (decision.code, "roc_auc_not_worse" in names(decision, False)) == ("TOO_FRESH", True)
+
+
+def test_one_that_is_no_better_waits_until_the_champion_is_old() -> None:
+    """Young champion: TOO_FRESH. Old, tried lately: RETRY_WAIT. Old and not tried: promoted as no worse."""
+    assert outcome(close_contest(days=29.9)) == ("hold", "TOO_FRESH")
+    assert outcome(close_contest(days=60, days_since_try=6.9)) == ("hold", "RETRY_WAIT")
+    assert outcome(close_contest(days=60, days_since_try=7.1)) == ("promote", "FRESH_NONINFERIOR")
+
+
+def test_one_that_is_worse_is_held_however_old_the_champion() -> None:
+    """A loser is INFERIOR, and every rule says its numbers."""
+    decision = decide(close_contest(days=400, gap=0.5), POLICY)
+    assert (decision.verdict, decision.code) == (Verdict.HOLD, "INFERIOR")
+    measured = [rule for rule in decision.rules if rule.name not in ("integrity", "not_frozen", "batches_agree")]
+    assert all(rule.bound is not None for rule in measured)
+
+
+def test_slow_decay_is_stopped_by_the_anchor() -> None:
+    """No worse than the champion, and worse than the last winner: ANCHOR_INFERIOR."""
+    found = close_contest()
+    y, best = draw_scores(3000)
+    logit = np.log(best / (1 - best))
+    worn = [
+        1 / (1 + np.exp(-(logit + 0.9 * np.random.default_rng(1).normal(size=3000) + more)))
+        for more in (0.0, 0.01 * np.random.default_rng(2).normal(size=3000))
+    ]
+    evidence = make_evidence(y, worn[0], worn[1], anchor=best)
+    assert outcome(compare(replace(found.case, anchor=7), evidence, (), 50))[1] in ("ANCHOR_INFERIOR", "CALIBRATION")
+    calibrated = [1 / (1 + np.exp(-(np.log(one / (1 - one)) * 0.8))) for one in worn]
+    loose = POLICY.model_copy(update={"calibration": POLICY.calibration.model_copy(update={"slope": (0.1, 10.0)})})
+    evidence = make_evidence(y, calibrated[0], calibrated[1], anchor=best)
+    assert decide(compare(replace(found.case, anchor=7), evidence, (), 50), loose).code == "ANCHOR_INFERIOR"
+
+
+def test_without_an_anchor_that_scores_no_worse_is_not_enough() -> None:
+    """The yardstick is gone: held, with the reason."""
+    found = close_contest()
+    case = replace(found.case, anchor=7, anchor_refusal=Refusal("CHAMPION_UNSCORABLE", "version 7 cannot score"))
+    decision = decide(replace(found, case=case, anchor_deltas={}), POLICY)
+    assert decision.code == "ANCHOR_INFERIOR"
+    assert "Version 7 cannot score" in decision.sentence
+
+
+@pytest.mark.parametrize("code", sorted(UNFORCEABLE - {"POLICY_INVALID"}))
+def test_integrity_holds_and_cannot_be_forced(code: str) -> None:
+    """Evidence that is refused holds with its own reason, whatever the figures and whoever asks."""
+    refusal = Refusal(code, "something is not as it was")
+    for force in (None, Force("Ann", "the board wants it")):
+        case = make_case(refusal=refusal, history={"force": force})
+        decision = decide(contest(champion_noise=1.2, case=case), POLICY)
+        assert (decision.verdict, decision.code) == (Verdict.HOLD, code)
+        assert decision.sentence.startswith("Something is not as it was")
+
+
+def test_a_champion_that_cannot_score_holds_until_somebody_forces() -> None:
+    """CHAMPION_UNSCORABLE is cured by a forced promotion, and the challenger's own rules are shown."""
+    refusal = Refusal("CHAMPION_UNSCORABLE", "version 1 cannot score")
+    held = decide(contest(case=make_case(refusal=refusal)), POLICY)
+    assert (held.verdict, held.code) == (Verdict.HOLD, "CHAMPION_UNSCORABLE")
+    assert {"holdout_rows", "not_too_good"} <= names(held, True)
+    forced = decide(contest(case=make_case(refusal=refusal, history={"force": Force("Ann", "new data")})), POLICY)
+    assert (forced.verdict, forced.code) == (Verdict.PROMOTE, "FORCED")
+
+
+def test_a_forced_promotion_shows_every_rule_and_who() -> None:
+    """A worse challenger, forced: promoted, and the sentence says by whom, why, and what the policy thought."""
+    case = make_case(history={"force": Force("Ann", "the regulator asks for it.")})
+    plain = decide(contest(0.0, challenger_noise=1.2, case=make_case()), POLICY)
+    decision = decide(contest(0.0, challenger_noise=1.2, case=case), POLICY)
+    assert (decision.verdict, decision.code) == (Verdict.PROMOTE, "FORCED")
+    assert "Ann: the regulator asks for it." in decision.sentence
+    assert plain.code in decision.sentence
+    assert decision.rules == plain.rules
+
+
+def test_what_the_policy_promotes_needs_no_force() -> None:
+    """The reason stays the policy's own."""
+    case = make_case(history={"force": Force("Ann", "to be sure")})
+    assert decide(contest(champion_noise=1.2, case=case), POLICY).code == "SUPERIOR"
+
+
+def test_a_frozen_model_is_not_promoted_however_good() -> None:
+    """After a rollback a person must turn promotion on again; a forced one goes through."""
+    frozen = make_case(history={"frozen": "version 3 was rolled back by Ann: wrong prices."})
+    decision = decide(contest(champion_noise=1.2, case=frozen), POLICY)
+    assert decision.code == "FROZEN"
+    assert "churn unfreeze" in decision.sentence
+    forced = make_case(history={"frozen": "rolled back", "force": Force("Bob", "it is mended")})
+    assert decide(contest(champion_noise=1.2, case=forced), POLICY).code == "FORCED"
 
 
 @pytest.mark.parametrize(
-    "scores", [np.full(3000, 0.2), np.full(3000, np.nan), np.full(3000, 1.5)], ids=["constant", "nan", "range"]
+    "leaks", [Leaks(["CustomerId"]), Leaks([], "ChurnScore", 0.97)], ids=["identifier", "telling feature"]
 )
-def test_scores_that_are_no_probabilities_are_held(scores: np.ndarray) -> None:
-    """NaN, constant or impossible scores of either model are never a promotion."""
-    y, fine = draw()
-    for scored in (Scored(y, scores, fine), Scored(y, fine, scores), Scored(y, scores, None)):
-        assert (
-            decide(compare(scored, 2, 1 if scored.champion is not None else None, "s"), POLICY).code == "SCORES_INVALID"
+def test_a_leak_is_held(leaks: Leaks) -> None:
+    """A feature that names the customer or knows the answer holds the night."""
+    assert outcome(contest(champion_noise=1.2, case=make_case(leaks=leaks))) == ("hold", "LEAK_SUSPECTED")
+
+
+def test_a_model_too_good_to_be_true_is_held() -> None:
+    """AUC above the limit for this data."""
+    assert outcome(contest(champion_noise=1.2, quality=6.0)) == ("hold", "LEAK_SUSPECTED")
+
+
+def test_scores_that_hardly_differ_between_customers_are_held() -> None:
+    """Nearly everybody has one score."""
+    y, scores = draw_scores()
+    flat = np.where(np.arange(len(y)) % 20 == 0, scores, y.mean())
+    assert outcome(compare(make_case(), make_evidence(y, flat, scores), (), 50)) == ("hold", "DEGENERATE")
+
+
+def test_harm_to_one_country_is_held() -> None:
+    """Better for two countries, much worse for one: SLICE_HARM, and the sentence names it."""
+    y, worse = draw_scores(6000, noise=0.8)
+    _, best = draw_scores(6000)
+    codes = (np.arange(6000) % 3).astype(np.int8)
+    random = np.random.default_rng(5).permutation(best[codes == 1])
+    mine = best.copy()
+    mine[codes == 1] = random
+    found = compare(make_case(), make_evidence(y, mine, worse, codes={"Geography": codes}), (COUNTRY,), 50)
+    decision = decide(found, POLICY)
+    assert decision.code == "SLICE_HARM"
+    assert "Geography Germany" in decision.sentence
+
+
+def test_a_batch_that_contradicts_the_rest_is_disputed() -> None:
+    """Better with tonight's batch, significantly worse without it: a person must say which is true."""
+    y, truth = draw_scores(4000)
+    tonight = np.arange(4000) >= 2500
+    turned = np.where(tonight, 1 - y, y)
+    mine = np.where(tonight, 1 - truth, np.clip(truth + 0.1 * np.random.default_rng(3).normal(size=4000), 0.01, 0.99))
+    evidence = make_evidence(turned, mine, truth, undisputed=~tonight)
+    loose = POLICY.model_copy(update={"sanity": POLICY.sanity.model_copy(update={"max_model_auc": 1.0})})
+    disputed = compare(make_case(suspects=["ab" * 32]), evidence, (), 50)
+    decision = decide(disputed, loose)
+    assert decision.code == "BATCH_DISPUTED"
+    assert "abababababab" in decision.sentence
+    assert decide(compare(make_case(), evidence, (), 50), loose).code == "SUPERIOR"
+
+
+def test_further_looks_of_a_night_share_its_budget() -> None:
+    """However many looks, the levels of one calendar night add up to no more than budget / nights."""
+    levels = [POLICY.superiority.level(look) for look in range(50)]
+    assert sum(levels) <= 0.10 / 90 * (1 + 1e-12)
+    assert levels[0] == pytest.approx(0.9 * 0.10 / 90)
+    first, tenth = (
+        next(
+            rule.bound
+            for rule in decide(close_contest(looks_before=looks), POLICY).rules
+            if rule.name == "superior_brier"
         )
+        for looks in (0, 9)
+    )
+    assert first < tenth
 
 
-def test_a_refusal_is_held_with_its_reason() -> None:
-    """Evidence that is refused holds, whatever the figures say."""
-    refused = replace(comparison(champion_noise=1.2), refusal=Refusal("INPUT_MISMATCH", "another salt"))
-    decision = decide(refused, POLICY)
-    assert (decision.verdict, decision.code, decision.sentence) == (Verdict.HOLD, "INPUT_MISMATCH", "Another salt")
+def test_the_champion_itself_is_watched() -> None:
+    """One that has decayed below the floor raises an alarm, whatever becomes of the challenger."""
+    y, mine = draw_scores()
+    decayed = np.random.default_rng(4).permutation(mine)
+    decision = decide(compare(make_case(), make_evidence(y, mine, decayed), (), 50), POLICY)
+    assert any("The champion's ROC AUC" in alarm for alarm in decision.alarms)
+    assert decide(contest(champion_noise=0.3), POLICY).alarms == []
+
+
+@pytest.mark.parametrize("metric", ["roc_auc", "brier"])
+def test_a_figure_that_is_no_number_promotes_nothing(metric: str) -> None:
+    """NaN in any delta: no rule that reads it passes."""
+    found = contest(champion_noise=1.2)
+    nan = Estimate(float("nan"), float("nan"), float("nan"), float("nan"))
+    deltas = {**found.evidence.deltas, metric: nan}
+    decision = decide(replace(found, evidence=replace(found.evidence, deltas=deltas), anchor_deltas=deltas), POLICY)
+    assert decision.verdict is Verdict.HOLD
 
 
 def test_a_comparison_survives_the_ledger() -> None:
     """What is stored as JSON decides the same when it is read back."""
-    import json
-
-    found = comparison(champion_noise=1.2)
+    window = EvidenceWindow(NOW, NOW, 180, False)
+    found = contest(champion_noise=1.2, case=make_case(window=window, leaks=Leaks([], "Age", 0.7)))
     back = Comparison.from_dict(json.loads(json.dumps(found.as_dict())))
     assert back == found
     assert decide(back, POLICY) == decide(found, POLICY)
-    assert isinstance(back.deltas["brier"], Estimate)
+    assert isinstance(back.evidence.deltas["brier"], Estimate)
 
 
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
         ("min_rows: 500", "min_row: 500", "first_champion.min_row"),
-        ("nights: 90", "nights: 0", "superiority.nights"),
+        ("nights: 90 ", "nights: 0 ", "superiority.nights"),
         ("error_budget: 0.10", "error_budget: .nan", "superiority.error_budget"),
-        ("nights: 90", "", "superiority.nights"),
-        ("comparison:", "comparison", "not YAML"),
+        ("nights: 90 ", "", "superiority.nights"),
+        ("slope: [0.8, 1.25]", "slope: [1.25, 0.8]", "calibration.slope"),
+        ("evidence:", "evidence", "not YAML"),
+        ("harm: 0.02", "harm: 0.02\n  harm: 0.5", "harm stands twice"),
     ],
 )
 def test_a_bad_policy_names_the_key(old: str, new: str, said: str) -> None:
-    """An unknown, missing or impossible value is an error that names it, not a default."""
+    """An unknown, missing, repeated or impossible value is an error that names it, not a default."""
     assert old in TEXT
     with pytest.raises(PolicyInvalid, match=said):
-        read_policy(TEXT.replace(old, new, 1), "promotion_policy.yaml")
+        Policy.read(TEXT.replace(old, new, 1), "promotion_policy.yaml")

@@ -6,6 +6,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -18,7 +19,7 @@ from churn.intake.acceptance import accept_batch
 from churn.intake.arrival import collect_arrivals
 from churn.intake.table_rules import IntakeLimits
 from churn.learning.content import content_hash
-from churn.learning.snapshot import Sampling, Snapshot, holdout_rows, take_snapshot, training_rows
+from churn.learning.snapshot import Sampling, Snapshot, holdout_pieces, take_snapshot, training_rows
 from support import small_file
 
 SAMPLING = Sampling(b"a salt of sixteen bytes or more", "500MB")
@@ -40,6 +41,10 @@ def with_credit_score(text: str, score: int) -> str:
 
 def snap(storage: Storage, ledger: Ledger, sampling: Sampling = SAMPLING) -> Snapshot:
     return take_snapshot(storage, ledger, BANK_CHURN, sampling)
+
+
+def holdout_rows(storage: Storage, snapshot: Snapshot) -> pd.DataFrame:
+    return pd.concat(holdout_pieces(storage, snapshot, 300))
 
 
 def test_nothing_accepted_is_nothing_to_do(storage: Storage, ledger: Ledger) -> None:

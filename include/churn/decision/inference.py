@@ -27,6 +27,23 @@ class Components(NamedTuple):
     groups: tuple[Scores, ...]
 
 
+class Ranked(NamedTuple):
+    """Scores sorted once, for every metric that asks for their order.
+
+    `order` are the rows from the lowest score on; `level` numbers, in that order, the distinct scores.
+    All arrays have shape (rows,).
+    """
+
+    scores: Scores
+    order: NDArray[np.intp]
+    level: NDArray[np.int64]
+
+    def among(self, chosen: NDArray[np.bool_]) -> Ranked:
+        """The same for some of the rows, without sorting again."""
+        order = self.order[chosen[self.order]]
+        return _leveled(self.scores[chosen], (np.cumsum(chosen) - 1)[order])
+
+
 @dataclass(frozen=True)
 class Estimate:
     """A value with its standard error and the bounds of its 95 % confidence interval."""
@@ -36,22 +53,42 @@ class Estimate:
     lower: float
     upper: float
 
+    @classmethod
+    def of(cls, value: float, standard_error: float) -> Estimate:
+        """An estimate that is normal around its true value."""
+        half = float(stats.norm.ppf(0.975)) * standard_error
+        return cls(value, standard_error, value - half, value + half)
 
-def roc_auc(y: Labels, scores: Scores) -> Components:
+    def interval(self, level: float) -> tuple[float, float]:
+        """The bounds of a two-sided interval of another level, such as .9."""
+        half = float(stats.norm.ppf(0.5 + level / 2)) * self.standard_error
+        return self.value - half, self.value + half
+
+
+def rank(scores: Scores | Ranked) -> Ranked:
+    """Sort scores, shape (rows,); what is sorted already is handed back."""
+    return scores if isinstance(scores, Ranked) else _leveled(scores, np.argsort(scores, kind="stable"))
+
+
+def roc_auc(y: Labels, ranked: Ranked) -> Components:
     """Area under the ROC curve with DeLong's structural components.
 
-    DeLong, DeLong and Clarke-Pearson, Biometrics 44 (1988), computed from midranks as in Sun and Xu,
-    IEEE Signal Processing Letters 21 (2014): O(n log n).
+    DeLong, DeLong and Clarke-Pearson, Biometrics 44 (1988); from one sort, as in Sun and Xu,
+    IEEE Signal Processing Letters 21 (2014): O(n log n). Tied scores count half.
     """
-    positive = y == 1
-    cases, controls = int(positive.sum()), int((~positive).sum())
-    ranks = stats.rankdata(scores)
-    of_cases = (ranks[positive] - stats.rankdata(scores[positive])) / controls
-    of_controls = 1 - (ranks[~positive] - stats.rankdata(scores[~positive])) / cases
-    return Components(float(of_cases.mean()), (of_cases, of_controls))
+    event = y[ranked.order] == 1
+    of_level = np.bincount(ranked.level)
+    cases = np.bincount(ranked.level, weights=event)
+    controls = of_level - cases
+    below = (controls.cumsum() - controls / 2) / controls.sum()  # share of controls that a case of this level beats
+    above = 1 - (cases.cumsum() - cases / 2) / cases.sum()
+    of_cases, of_controls = np.empty(len(y)), np.empty(len(y))
+    of_cases[ranked.order], of_controls[ranked.order] = below[ranked.level], above[ranked.level]
+    groups = of_cases[y == 1], of_controls[y != 1]
+    return Components(float(groups[0].mean()), groups)
 
 
-def pr_auc(y: Labels, scores: Scores) -> Components:
+def pr_auc(y: Labels, ranked: Ranked) -> Components:
     """Average precision with its linearised influence function.
 
     AP = E[y P(s)] / E[y], where P(t) is the precision and S(t) the share at or above threshold t.
@@ -59,33 +96,34 @@ def pr_auc(y: Labels, scores: Scores) -> Components:
     robust estimation, 1974); ties share one threshold, as in scikit-learn.
     """
     rows = len(y)
-    _, level = np.unique(scores, return_inverse=True)
-    counts = np.bincount(level)
-    events = np.bincount(level, weights=y, minlength=len(counts))
+    counts = np.bincount(ranked.level)
+    events = np.bincount(ranked.level, weights=y[ranked.order])
     above = counts[::-1].cumsum()[::-1] / rows
     precision = events[::-1].cumsum()[::-1] / rows / above
     prevalence = float(y.mean())
-    value = float((y * precision[level]).mean() / prevalence)
     weight = (events / above).cumsum() / rows
     weighted = (events * precision / above).cumsum() / rows
-    influence = (y * precision[level] + y * weight[level] - weighted[level]) / prevalence - value * y / prevalence
+    value = float((events * precision).sum() / rows / prevalence)
+    influence = np.empty(rows)
+    event, of_row = y[ranked.order], ranked.level
+    influence[ranked.order] = (event * (precision[of_row] + weight[of_row] - value) - weighted[of_row]) / prevalence
     return Components(value, (influence,))
 
 
-def brier(y: Labels, scores: Scores) -> Components:
+def brier(y: Labels, ranked: Ranked) -> Components:
     """Mean squared error of the probability (Brier, 1950); smaller is better."""
-    loss = (scores - y) ** 2
+    loss = (ranked.scores - y) ** 2
     return Components(float(loss.mean()), (loss,))
 
 
-def log_loss(y: Labels, scores: Scores) -> Components:
+def log_loss(y: Labels, ranked: Ranked) -> Components:
     """Mean negative log-likelihood, natural logarithm; smaller is better."""
-    clipped = np.clip(scores, CLIP, 1 - CLIP)
-    loss = -np.where(y == 1, np.log(clipped), np.log1p(-clipped))
+    clipped = np.clip(ranked.scores, CLIP, 1 - CLIP)
+    loss = -np.log(np.where(y == 1, clipped, 1 - clipped))
     return Components(float(loss.mean()), (loss,))
 
 
-METRICS: dict[str, Callable[[Labels, Scores], Components]] = {
+METRICS: dict[str, Callable[[Labels, Ranked], Components]] = {
     "roc_auc": roc_auc,
     "pr_auc": pr_auc,
     "brier": brier,
@@ -94,7 +132,15 @@ METRICS: dict[str, Callable[[Labels, Scores], Components]] = {
 SMALLER_IS_BETTER = frozenset({"brier", "log_loss"})
 
 
-def estimate(y: Labels, scores: Scores, metric: str) -> Estimate:
+class Measured(NamedTuple):
+    """A metric of one model, of the other, and the difference `one - other` on the same rows."""
+
+    one: Estimate
+    other: Estimate
+    delta: Estimate
+
+
+def estimate(y: Labels, scores: Scores | Ranked, metric: str) -> Estimate:
     """One model's metric.
 
     Args:
@@ -102,11 +148,16 @@ def estimate(y: Labels, scores: Scores, metric: str) -> Estimate:
         scores: probabilities of class 1, shape (rows,).
         metric: a key of `METRICS`.
     """
-    found = METRICS[metric](y, scores)
-    return _interval(found.value, _standard_error(found.groups))
+    return _estimate(METRICS[metric](y, rank(scores)))
 
 
-def paired_delta(y: Labels, a: Scores, b: Scores, metric: str) -> tuple[float, float]:
+def measure(y: Labels, a: Scores | Ranked, b: Scores | Ranked, metric: str) -> Measured:
+    """Both models' metric and its paired difference, each with its interval; arguments as for `paired_delta`."""
+    one, other = METRICS[metric](y, rank(a)), METRICS[metric](y, rank(b))
+    return Measured(_estimate(one), _estimate(other), Estimate.of(*_difference(one, other)))
+
+
+def paired_delta(y: Labels, a: Scores | Ranked, b: Scores | Ranked, metric: str) -> tuple[float, float]:
     """Difference `a - b` of a metric of two models on the same rows.
 
     Args:
@@ -118,20 +169,24 @@ def paired_delta(y: Labels, a: Scores, b: Scores, metric: str) -> tuple[float, f
     Returns:
         The difference and its standard error, which the pairing makes smaller; identical scores give (0, 0).
     """
-    one, other = METRICS[metric](y, a), METRICS[metric](y, b)
+    return _difference(METRICS[metric](y, rank(a)), METRICS[metric](y, rank(b)))
+
+
+def _difference(one: Components, other: Components) -> tuple[float, float]:
     groups = tuple(mine - theirs for mine, theirs in zip(one.groups, other.groups, strict=True))
     return one.value - other.value, _standard_error(groups)
 
 
-def paired_estimate(y: Labels, a: Scores, b: Scores, metric: str) -> Estimate:
-    """`paired_delta` with its 95 % confidence interval."""
-    return _interval(*paired_delta(y, a, b, metric))
+def _estimate(found: Components) -> Estimate:
+    return Estimate.of(found.value, _standard_error(found.groups))
 
 
 def _standard_error(groups: tuple[Scores, ...]) -> float:
     return float(np.sqrt(sum(group.var(ddof=1) / len(group) for group in groups)))
 
 
-def _interval(value: float, standard_error: float) -> Estimate:
-    half = float(stats.norm.ppf(0.975)) * standard_error
-    return Estimate(value, standard_error, value - half, value + half)
+def _leveled(scores: Scores, order: NDArray[np.intp]) -> Ranked:
+    ordered = scores[order]
+    level = np.zeros(len(order), np.int64)
+    np.cumsum(ordered[1:] != ordered[:-1], out=level[1:])
+    return Ranked(scores, order, level)

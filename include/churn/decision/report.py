@@ -1,98 +1,97 @@
 """What a reviewer reads in MLflow: one run a night with two children, the decision first.
 
-Both children carry identical metric names; the parent carries every difference with its bounds,
-because the compare view rounds.
+Both children carry identical metric names on the same dataset; the parent carries every difference
+with its bounds, because the compare view rounds.
 """
 
 from __future__ import annotations
 
+import json
+import tempfile
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-from matplotlib.figure import Figure
-from mlflow.entities import Metric, Param, RunTag
-from sklearn.calibration import calibration_curve
-from sklearn.metrics import precision_recall_curve, roc_curve
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 
-from churn.decision.comparison import Comparison, Scored
+from churn.contract import Contract
+from churn.decision.calibration import Calibration
+from churn.decision.card import CardFacts, parity_table, render_card
+from churn.decision.comparison import Comparison, Evidence, Shown
+from churn.decision.figures import PastNight, draw_figures
 from churn.decision.inference import Estimate
-from churn.decision.policy import Decision
-from churn.foundation.records import Drift
+from churn.decision.slices import Slicing
+from churn.foundation.records import DecisionRecord, Drift, Snapshot
 from churn.foundation.tracking import Tracking
 from churn.intake.drift import draw_drift
 
-CHALLENGER_COLOUR, CHAMPION_COLOUR, GUIDE = "#0072b2", "#d55e00", "#888888"  # told apart by the colour-blind
-BINS = 10
+CARD = "card.html"
 
 
-def log_comparison(
-    night: str,
-    comparison: Comparison,
-    decision: Decision,
-    scored: Scored,
-    tracking: Tracking,
-    context: dict[str, str],
-    drift: dict[str, list[Drift]],
-) -> str:
+@dataclass(frozen=True)
+class Review:
+    """All that a reviewer is shown of a night.
+
+    `past` are the decisions before, newest first; `harm` is the change of ROC AUC from which a group counts as harmed; `drift` has, of each batch of the night, its columns against the
+    accepted history; `context` has further lines of the note, title to Markdown.
+    """
+
+    record: DecisionRecord
+    comparison: Comparison
+    evidence: Evidence | None
+    slicings: tuple[Slicing, ...]
+    snapshot: Snapshot | None
+    past: Sequence[DecisionRecord]
+    harm: float
+    drift: dict[str, list[Drift]]
+    context: dict[str, str]
+
+
+def log_comparison(review: Review, contract: Contract, tracking: Tracking) -> str:
     """Write the night's comparison into MLflow; repeated, it writes into the same runs.
-
-    Args:
-        night: the night.
-        comparison: the evidence.
-        decision: what the policy made of it.
-        scored: labels and scores behind the evidence, for the figures.
-        tracking: MLflow.
-        context: further lines of the note, title to text (links, the reviewer's note).
-        drift: of each batch of the night, its columns against the accepted history.
 
     Returns:
         Id of the comparison run.
+
+    Raises:
+        TrackingUnreachable: MLflow is away.
     """
-    client = tracking.client
+    record, comparison = review.record, review.comparison
     with tracking.explained("log the comparison"):
-        parent = tracking.run(night, "night", night).info.run_id
-        challenger = tracking.run(night, "challenger", "challenger", parent=parent).info.run_id
-        _log(
-            tracking,
-            challenger,
-            _named(comparison.challenger_metrics),
-            {"mlflow.runName": f"challenger v{comparison.challenger}"},
-        )
-        client.set_terminated(challenger)
-        if comparison.champion is not None:
-            name = f"champion v{comparison.champion}"
-            champion = tracking.run(night, "champion", name, parent=parent).info.run_id
-            _log(tracking, champion, _named(comparison.champion_metrics), {"mlflow.runName": name})
-            client.set_terminated(champion)
-        figures = _figures(comparison, scored)
-        figures |= {f"drift_{batch[:12]}": draw_drift(columns) for batch, columns in drift.items() if columns}
-        for title, figure in figures.items():
-            client.log_figure(parent, figure, f"{title}.png")
-        client.log_dict(
-            parent, {"comparison": comparison.as_dict(), "rules": decision.rules_as_dicts()}, "comparison.json"
-        )
+        parent = str(tracking.run(record.night, "night", record.night).info.run_id)
+        roles = {"challenger": f"challenger v{record.challenger}"}
+        if record.champion is not None:
+            roles["champion"] = f"champion v{record.champion}"
+        for role, name in roles.items():
+            run = str(tracking.run(record.night, role, name, parent=parent).info.run_id)
+            _log(tracking, run, _metrics_of(role, comparison), {"mlflow.runName": name})
+            if review.evidence is not None:
+                tracking.client.log_inputs(run, [_dataset(record, comparison)])
+            tracking.client.set_terminated(run)
+        links = _links(review, parent, tracking)
+        _log_files(review, contract, parent, links, tracking)
         tags = {
-            "churn.verdict": decision.verdict.value,
-            "churn.code": decision.code,
+            "churn.verdict": record.verdict,
+            "churn.code": record.code,
             "churn.comparison": "true",
-            "mlflow.note.content": _note(comparison, decision, tracking, context),
+            "churn.challenger": str(record.challenger),
+            "churn.champion": str(record.champion or ""),
+            "churn.snapshot": record.snapshot,
+            "mlflow.note.content": _note(review, links),
         }
-        metrics = {
-            "holdout_rows": comparison.rows,
-            "holdout_events": comparison.events,
-            **_named(comparison.deltas, "delta_"),
-            **_drift_metrics(drift),
+        params = {
+            "challenger": record.challenger,
+            "champion": record.champion or "none",
+            "anchor": comparison.case.anchor or "none",
         }
-        _log(
-            tracking,
-            parent,
-            metrics,
-            tags,
-            {"challenger": comparison.challenger, "champion": comparison.champion or "none"},
-        )
-        client.set_terminated(parent)
-    return str(parent)
+        _log(tracking, parent, _metrics_of_night(review), tags, params)
+        tracking.client.set_terminated(parent)
+    tracking.tag_version(
+        record.challenger, {"churn.comparison": tracking.run_link(parent), "churn.verdict": record.verdict}
+    )
+    return parent
 
 
 def _log(
@@ -112,6 +111,66 @@ def _log(
     )
 
 
+def _log_files(review: Review, contract: Contract, run_id: str, links: dict[str, str], tracking: Tracking) -> None:
+    """Pictures, card and numbers, in one upload."""
+    past = [_past_night(one) for one in reversed(review.past) if one.night != review.record.night]
+    figures = draw_figures(review.comparison, review.evidence, [*past, _past_night(review.record)], review.harm)
+    figures |= {f"drift_{batch[:12]}": draw_drift(columns) for batch, columns in review.drift.items() if columns}
+    facts = CardFacts(
+        title=review.record.night,
+        model=review.record.model,
+        verdict=review.record.verdict,
+        code=review.record.code,
+        sentence=review.record.sentence,
+        rules=review.record.rules,
+        watch=review.record.watch,
+        comparison=review.comparison,
+        figures=figures,
+        parity=parity_table(review.evidence, review.slicings) if review.evidence is not None else [],
+        links=links,
+        facts=_facts(review, contract),
+        note=review.record.note,
+    )
+    with tempfile.TemporaryDirectory(prefix="churn-review-") as scratch:
+        folder = Path(scratch)
+        for title, figure in figures.items():
+            figure.savefig(folder / f"{title}.png", dpi=110)
+        (folder / CARD).write_text(render_card(facts), encoding="utf-8")
+        numbers = {
+            "comparison": review.record.comparison,
+            "rules": review.record.rules,
+            "champion": review.record.watch,
+        }
+        (folder / "comparison.json").write_text(json.dumps(numbers, indent=1))
+        (folder / "policy.yaml").write_text(review.record.policy)
+        tracking.client.log_artifacts(run_id, scratch)
+
+
+def _metrics_of(role: str, comparison: Comparison) -> dict[str, float]:
+    """One model's metrics; the same names for either."""
+    metrics = comparison.evidence.challenger if role == "challenger" else comparison.evidence.champion
+    calibration = comparison.challenger_calibration if role == "challenger" else comparison.champion_calibration
+    return _named(metrics) | _of_calibration(calibration) | _of_shown(comparison.shown.get(role))
+
+
+def _metrics_of_night(review: Review) -> dict[str, float]:
+    comparison = review.comparison
+    named = {
+        "holdout_rows": comparison.evidence.rows,
+        "holdout_events": comparison.evidence.events,
+        **_named(comparison.evidence.deltas, "delta_"),
+        **_named(comparison.anchor_deltas, "delta_anchor_"),
+        **{f"drift_psi_{one.column}": 0.0 for columns in review.drift.values() for one in columns},
+    }
+    if comparison.whole:
+        named |= _named(comparison.whole.deltas, "delta_whole_")
+    if comparison.undisputed:
+        named |= _named(comparison.undisputed.deltas, "delta_undisputed_")
+    for one in (one for columns in review.drift.values() for one in columns):  # of several batches, the largest
+        named[f"drift_psi_{one.column}"] = max(one.psi, named[f"drift_psi_{one.column}"])
+    return named
+
+
 def _named(estimates: dict[str, Estimate], prefix: str = "") -> dict[str, float]:
     named = {}
     for metric, found in estimates.items():
@@ -121,36 +180,120 @@ def _named(estimates: dict[str, Estimate], prefix: str = "") -> dict[str, float]
     return named
 
 
-def _drift_metrics(drift: dict[str, list[Drift]]) -> dict[str, float]:
-    """The population stability index of each column; of several batches, the largest."""
-    found: dict[str, float] = {}
-    for one in (one for columns in drift.values() for one in columns):
-        name = f"drift_psi_{one.column}"
-        found[name] = max(one.psi, found.get(name, 0.0))
-    return found
+def _of_calibration(found: Calibration | None) -> dict[str, float]:
+    if found is None:
+        return {}
+    return _named({"calibration_slope": found.slope, "observed_expected": found.observed_expected})
 
 
-def _note(comparison: Comparison, decision: Decision, tracking: Tracking, context: dict[str, str]) -> str:
+def _of_shown(shown: Shown | None) -> dict[str, float]:
+    if shown is None:
+        return {}
+    named = {
+        "lift_top_tenth": shown.lift,
+        "calibration_error": shown.calibration_error,
+        "recall": shown.recall,
+        "precision": shown.precision,
+    }
+    return {name: value for name, value in named.items() if value is not None}
+
+
+def _dataset(record: DecisionRecord, comparison: Comparison) -> DatasetInput:
+    """The evidence as MLflow shows it: the same hash on both children."""
+    digest = record.digests["evidence"][:32]
+    dataset = Dataset(
+        name=f"unseen customers of {record.snapshot[:12]}",
+        digest=digest,
+        source_type="local",
+        source=json.dumps({"uri": f"decisions/{record.digests['evidence']}.parquet"}),
+        profile=json.dumps({"num_rows": comparison.evidence.rows, "events": comparison.evidence.events}),
+    )
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", "holdout")])
+
+
+def _links(review: Review, run_id: str, tracking: Tracking) -> dict[str, str]:
+    record = review.record
+    links = {"Comparison in MLflow": tracking.run_link(run_id)}
+    for role, version in (
+        ("Challenger", record.challenger),
+        ("Champion", record.champion),
+        ("Anchor", review.comparison.case.anchor),
+    ):
+        if version is not None:
+            links[f"{role} v{version}"] = tracking.version_link(version)
+    return links
+
+
+def _past_night(record: DecisionRecord) -> PastNight:
+    comparison = Comparison.from_dict(record.comparison)
+    return PastNight(
+        night=record.night,
+        decided_at=record.decided_at,
+        verdict=record.verdict,
+        code=record.code,
+        challenger=record.challenger,
+        champion=record.champion,
+        challenger_auc=comparison.evidence.challenger.get("roc_auc"),
+        champion_auc=comparison.evidence.champion.get("roc_auc"),
+    )
+
+
+def _facts(review: Review, contract: Contract) -> dict[str, str]:
+    record, window, snapshot = review.record, review.comparison.case.window, review.snapshot
+    facts = {
+        "Decided": f"{record.decided_at:%Y-%m-%d %H:%M} UTC",
+        "Asked for by": record.requested_by,
+        "Snapshot": record.snapshot[:12],
+        "Contract": f"{contract.name} ({contract.fingerprint})",
+        "Features": ", ".join(contract.feature_names),
+        "Training customers": f"{snapshot.training_rows}, from {len(snapshot.batches)} batches" if snapshot else None,
+        "Unseen customers": _window_words(review.comparison) if window else None,
+        "Evidence": record.digests.get("evidence", "none")[:12],
+        "Policy": record.digests["policy"][:12],
+        "Code": record.code_version,
+    }
+    return {title: text for title, text in facts.items() if text}
+
+
+def _window_words(comparison: Comparison) -> str:
+    window = comparison.case.window
+    if window is None:
+        return ""
+    wider = ", widened to have enough" if window.widened else ""
+    return (
+        f"{comparison.evidence.rows} that arrived from {window.since:%Y-%m-%d} to {window.until:%Y-%m-%d} "
+        f"(the last {window.days:g} days{wider}), {comparison.evidence.events} of them churned"
+    )
+
+
+def _note(review: Review, links: dict[str, str]) -> str:
     """Markdown. The description folds after a few lines, so the decision goes first."""
-    versions = [f"[challenger v{comparison.challenger}]({tracking.version_link(comparison.challenger)})"]
-    if comparison.champion is not None:
-        versions.append(f"[champion v{comparison.champion}]({tracking.version_link(comparison.champion)})")
+    record, comparison = review.record, review.comparison
+    alarms = [rule["sentence"] for rule in record.watch if not rule["passed"]]
+    versions = [
+        f"[{title}]({url})" for title, url in links.items() if title.startswith(("Challenger", "Champion", "Anchor"))
+    ]
     lines = [
-        f"**{decision.verdict.upper()}** ({decision.code}). {decision.sentence}",
-        f"{' against '.join(versions)} on the same {comparison.rows} unseen customers, {comparison.events} of them churned.",
-        *(f"{title}: {text}" for title, text in context.items()),
+        f"**{record.verdict.upper()}** ({record.code}). {record.sentence}",
+        f"**The champion itself needs attention:** {' '.join(alarms)}" if alarms else "",
+        f"{', '.join(versions)} on the same unseen customers: {_window_words(comparison)}."
+        if comparison.case.window
+        else "",
+        f'The whole review in one page: artifact `{CARD}`. `churn replay "{record.night}"` makes this decision again.',
+        *(f"{title}: {text}" for title, text in review.context.items()),
         _metric_table(comparison),
-        _rule_table(decision),
+        _rule_table(record.rules),
     ]
     return "\n\n".join(line for line in lines if line)
 
 
 def _metric_table(comparison: Comparison) -> str:
-    if not comparison.challenger_metrics:
+    figures = comparison.evidence
+    if not figures.challenger:
         return ""
     rows = ["| metric | challenger | champion | difference | 95 % interval |", "|---|---|---|---|---|"]
-    for metric, mine in comparison.challenger_metrics.items():
-        theirs, delta = comparison.champion_metrics.get(metric), comparison.deltas.get(metric)
+    for metric, mine in figures.challenger.items():
+        theirs, delta = figures.champion.get(metric), figures.deltas.get(metric)
         rows.append(
             f"| {metric} | {mine.value:.4f} | {f'{theirs.value:.4f}' if theirs else '-'} | "
             f"{f'{delta.value:+.4f}' if delta else '-'} | {f'{delta.lower:+.4f} to {delta.upper:+.4f}' if delta else '-'} |"
@@ -158,40 +301,7 @@ def _metric_table(comparison: Comparison) -> str:
     return "\n".join(rows)
 
 
-def _rule_table(decision: Decision) -> str:
+def _rule_table(rules: Sequence[dict[str, Any]]) -> str:
     rows = ["| rule | passed | why |", "|---|---|---|"]
-    rows += [f"| {rule.name} | {'yes' if rule.passed else '**no**'} | {rule.sentence} |" for rule in decision.rules]
+    rows += [f"| {rule['name']} | {'yes' if rule['passed'] else '**no**'} | {rule['sentence']} |" for rule in rules]
     return "\n".join(rows)
-
-
-def _figures(comparison: Comparison, scored: Scored) -> dict[str, Figure]:
-    if not comparison.challenger_metrics:
-        return {}
-    curves = [(f"challenger v{comparison.challenger}", CHALLENGER_COLOUR, "-", scored.challenger)]
-    if comparison.champion_metrics and scored.champion is not None:
-        curves.append((f"champion v{comparison.champion}", CHAMPION_COLOUR, "--", scored.champion))
-    roc, roc_axes = _axes("ROC", "false positive rate", "true positive rate")
-    pr, pr_axes = _axes("Precision and recall", "recall", "precision")
-    calibration, calibration_axes = _axes(
-        "Calibration", "predicted probability of churn", "observed share that churned"
-    )
-    roc_axes.plot([0, 1], [0, 1], color=GUIDE, linewidth=1, linestyle=":")
-    calibration_axes.plot([0, 1], [0, 1], color=GUIDE, linewidth=1, linestyle=":")
-    for label, colour, style, scores in curves:
-        false_positive, true_positive, _ = roc_curve(scored.labels, scores)
-        precision, recall, _ = precision_recall_curve(scored.labels, scores)
-        observed, predicted = calibration_curve(scored.labels, np.clip(scores, 0, 1), n_bins=BINS, strategy="quantile")
-        roc_axes.plot(false_positive, true_positive, color=colour, linestyle=style, label=label)
-        pr_axes.plot(recall, precision, color=colour, linestyle=style, label=label)
-        calibration_axes.plot(predicted, observed, color=colour, linestyle=style, marker="o", label=label)
-    for axes in (roc_axes, pr_axes, calibration_axes):
-        axes.legend(frameon=False)
-    return {"roc": roc, "precision_recall": pr, "calibration": calibration}
-
-
-def _axes(title: str, x: str, y: str) -> tuple[Figure, Any]:
-    figure = Figure(figsize=(5.5, 4.5), layout="constrained")
-    axes = figure.subplots()
-    axes.set(title=title, xlabel=x, ylabel=y, xlim=(0, 1), ylim=(0, 1.02))
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes

@@ -119,8 +119,41 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
+class VersionRecord:
+    """A registered version: what it was trained on, and the hash of its files when it was registered."""
+
+    model: str
+    version: int
+    night: str
+    run_id: str
+    snapshot: str
+    artifacts: str
+    registered_at: datetime
+
+
+@dataclass(frozen=True)
+class Look:
+    """One test of a challenger against the champion, on one evidence: `look` is the hash of what was looked at.
+
+    `epoch` is the promotion that made the champion; `position` counts the looks of a calendar night and epoch from 0.
+    """
+
+    model: str
+    look: str
+    epoch: int
+    calendar_night: str
+    position: int
+    night: str
+    taken_at: datetime
+
+
+@dataclass(frozen=True)
 class DecisionRecord:
-    """What one night decided, with the evidence and the policy that it was decided by."""
+    """What one night decided, with the evidence and the policy that it was decided by.
+
+    `digests` are the hashes of what a replay reads, by name; `watch` is how the champion itself does; `approval` is
+    whether a person must agree before the transition; `requested_by` is who asked for the night, if a person did.
+    """
 
     night: str
     model: str
@@ -137,11 +170,31 @@ class DecisionRecord:
     note: str | None
     run_id: str
     decided_at: datetime
+    watch: list[dict[str, Any]] = field(default_factory=list)
+    digests: dict[str, str] = field(default_factory=dict)
+    code_version: str = ""
+    approval: bool = False
+    requested_by: str | None = None
+
+
+@dataclass(frozen=True)
+class Approval:
+    """A person's answer to a decision: approved or rejected; or expired, when nobody answered in time."""
+
+    night: str
+    answer: str
+    by: str
+    reason: str
+    at: datetime
 
 
 @dataclass(frozen=True)
 class Promotion:
-    """From `promoted_at` on `version` is in production (None: nothing is); the registry knows it from `mirrored_at` on."""
+    """From `promoted_at` on `version` is in production (None: nothing is); the registry knows it from `mirrored_at` on.
+
+    `kind` is promotion, forced, rollback, take_back or adopted; `actor` is who did it, `code` the rule that decided;
+    `anchor` is the last winner by superiority at that time.
+    """
 
     model: str
     sequence: int
@@ -152,6 +205,20 @@ class Promotion:
     reason: str
     promoted_at: datetime
     mirrored_at: datetime | None = None
+    anchor: int | None = None
+    actor: str = ""
+    code: str = ""
+
+
+@dataclass(frozen=True)
+class Thaw:
+    """Automatic promotion was allowed again after the promotion of this number had frozen it."""
+
+    model: str
+    sequence: int
+    reason: str
+    by: str
+    at: datetime
 
 
 @dataclass(frozen=True)

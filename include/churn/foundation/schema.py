@@ -22,7 +22,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-HEAD = "0002"
+HEAD = "0003"
 """The migration that these tables are at."""
 
 
@@ -153,7 +153,48 @@ decisions = Table(
     Column("note", Text),
     Column("run_id", Text, nullable=False, doc="MLflow run of the comparison"),
     Column("decided_at", Moment, nullable=False, index=True),
+    Column("watch", JSON, nullable=False, doc="the champion itself against floor and calibration"),
+    Column("digests", JSON, nullable=False, doc="hashes of what a replay reads, by name"),
+    Column("code_version", Text, nullable=False),
+    Column("approval", Boolean, nullable=False, doc="a person must agree before the transition"),
+    Column("requested_by", Text, doc="who asked for the night, if a person did"),
     CheckConstraint("verdict IN ('promote', 'hold')", name="verdict"),
+)
+
+versions = Table(
+    "versions",
+    metadata,
+    Column("model", Text, primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("night", Text, nullable=False),
+    Column("run_id", Text, nullable=False, doc="MLflow run of the training"),
+    Column("snapshot", Text, ForeignKey("snapshots.snapshot"), nullable=False, doc="what it was trained on"),
+    Column("artifacts", Text, nullable=False, doc="sha256 over its files when it was registered"),
+    Column("registered_at", Moment, nullable=False),
+)
+
+looks = Table(
+    "looks",
+    metadata,
+    Column("model", Text, primary_key=True),
+    Column("look", Text, primary_key=True, doc="sha256 of champion, rows and scores"),
+    Column("epoch", Integer, nullable=False, doc="sequence of the promotion that made the champion"),
+    Column("calendar_night", Text, nullable=False),
+    Column("position", Integer, nullable=False, doc="0, 1, ... within the calendar night and epoch"),
+    Column("night", Text, nullable=False),
+    Column("taken_at", Moment, nullable=False),
+    UniqueConstraint("model", "epoch", "calendar_night", "position"),
+)
+
+approvals = Table(
+    "approvals",
+    metadata,
+    Column("night", Text, ForeignKey("decisions.night"), primary_key=True),
+    Column("answer", Text, nullable=False),
+    Column("by", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", Moment, nullable=False),
+    CheckConstraint("answer IN ('approved', 'rejected', 'expired')", name="answer"),
 )
 
 promotions = Table(
@@ -174,8 +215,21 @@ promotions = Table(
     Column("reason", Text, nullable=False),
     Column("promoted_at", Moment, nullable=False, index=True),
     Column("mirrored_at", Moment, doc="the registry has taken it over; null: not yet"),
-    CheckConstraint("kind IN ('promotion', 'take_back')", name="kind"),
+    Column("anchor", Integer, doc="the last winner by superiority at that time"),
+    Column("actor", Text, nullable=False, doc="who did it"),
+    Column("code", Text, nullable=False, doc="the rule that decided"),
+    CheckConstraint("kind IN ('promotion', 'forced', 'rollback', 'take_back', 'adopted')", name="kind"),
     UniqueConstraint("model", "night", "kind"),
+)
+
+thaws = Table(
+    "thaws",
+    metadata,
+    Column("model", Text, primary_key=True),
+    Column("sequence", Integer, primary_key=True, autoincrement=False, doc="of the promotion that had frozen it"),
+    Column("reason", Text, nullable=False),
+    Column("by", Text, nullable=False),
+    Column("at", Moment, nullable=False),
 )
 
 images = Table(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import warnings
@@ -10,20 +9,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from json import JSONDecodeError
 from typing import Any
 
 import mlflow
+from google.protobuf.json_format import ParseError
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
-from requests.exceptions import RequestException
+from requests.exceptions import RequestException, Timeout
 
 from churn.errors import Outage
+from churn.foundation.digests import text_digest
 
 NIGHT = "churn.night"
 ROLE = "churn.role"
 _NIGHT_KEY = "churn.night_key"
+NONSENSE = (ParseError, JSONDecodeError)
+"""What MLflow's client meets when something else answers."""
 
 
 class TrackingUnreachable(Outage):
@@ -42,6 +46,7 @@ class Tracking:
     def __post_init__(self) -> None:
         """The fluent API of this process talks to the same server, quietly, and gives up within seconds."""
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # the default retries for minutes
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")  # and waits for two of them
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
@@ -61,7 +66,7 @@ class Tracking:
         """Turn an outage into one error with the next step; `act` says what could not be done."""
         try:
             yield
-        except (MlflowException, RequestException) as error:
+        except (MlflowException, RequestException, *NONSENSE) as error:
             raise TrackingUnreachable(
                 f"MLflow at {self.ui} could not {act} ({_cause(error)}). Nothing was promoted. "
                 "Check that it is up (`make run` starts the local one) and MLFLOW_TRACKING_URI, then run the step again."
@@ -124,8 +129,12 @@ class Tracking:
 
 def _digest(night: str) -> str:
     """A night's name is free text; its digest is safe in a filter."""
-    return hashlib.sha256(night.encode()).hexdigest()[:16]
+    return text_digest(night)[:16]
 
 
 def _cause(error: Exception) -> str:
+    if isinstance(error, Timeout):
+        return "it answers too slowly"
+    if isinstance(error, NONSENSE):
+        return f"what answers there is no MLflow server: {type(error).__name__}"
     return str(error).splitlines()[0][:200] if isinstance(error, MlflowException) else type(error).__name__

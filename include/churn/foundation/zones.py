@@ -8,6 +8,7 @@ ACCEPTED = "accepted"
 QUARANTINE = "quarantine"
 SNAPSHOTS = "snapshots"
 DOCS = "docs"
+DECISIONS = "decisions"
 UNFINISHED = "unfinished"
 
 
@@ -29,6 +30,11 @@ def quarantined(batch: str) -> str:
 def snapshot_rows(snapshot: str) -> str:
     """The rows of a snapshot."""
     return f"{SNAPSHOTS}/{snapshot}.parquet"
+
+
+def decision_rows(evidence: str) -> str:
+    """The scored rows behind a decision, named by their hash."""
+    return f"{DECISIONS}/{evidence}.parquet"
 
 
 def docs_index(batch: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from churn.contract import Contract
+from churn.contract import Contract, Role
 from churn.errors import ChurnError, NothingToDo
 from churn.foundation import columnar
 from churn.foundation.ledger import Ledger
@@ -44,13 +44,23 @@ class Sampling:
         return hmac.new(self.salt, b"churn bucket salt", hashlib.sha256).hexdigest()[:16]
 
 
-def take_snapshot(storage: Storage, ledger: Ledger, contract: Contract, sampling: Sampling) -> Snapshot:
+def take_snapshot(
+    storage: Storage, ledger: Ledger, contract: Contract, sampling: Sampling, without: Collection[str] = ()
+) -> Snapshot:
     """Take the snapshot of everything accepted so far; the same rows give the same snapshot.
+
+    Args:
+        storage: the data root.
+        ledger: knows the accepted batches.
+        contract: the data contract.
+        sampling: sorts customers into buckets.
+        without: batches to leave out, as if they had not come.
 
     Raises:
         NothingToDo: no batch has been accepted yet.
+        ChurnError: batches of an earlier contract lack a column that today's needs.
     """
-    batches = ledger.batches(state="accepted")
+    batches = [batch for batch in ledger.batches(state="accepted") if batch.batch not in without]
     if not batches:
         raise NothingToDo("No batch has been accepted yet: there is nothing to train on. `churn land FILE` lands one.")
     with _latest_rows(storage, batches, contract, sampling) as rows:
@@ -94,9 +104,27 @@ def training_rows(storage: Storage, snapshot: Snapshot) -> pd.DataFrame:
     return _read(storage, snapshot, TRAINING)
 
 
-def holdout_rows(storage: Storage, snapshot: Snapshot) -> pd.DataFrame:
-    """The customers that no version is ever trained on: buckets 0-19, ordered by key."""
-    return _read(storage, snapshot, HOLDOUT)
+def holdout_pieces(storage: Storage, snapshot: Snapshot, rows: int) -> Iterator[pd.DataFrame]:
+    """The customers that no version is ever trained on, ordered by key, in frames of at most so many rows of the file.
+
+    Besides the contract's columns each has `_customer` (64 bits of the keyed hash), `_arrived_at` and `_batch`.
+    """
+    with storage.reading(snapshot_rows(snapshot.snapshot)) as stream:
+        for batch in pq.ParquetFile(stream).iter_batches(rows):
+            buckets = batch[BUCKET].to_numpy()
+            piece = batch.filter(pa.array((buckets >= HOLDOUT.start) & (buckets < HOLDOUT.stop)))
+            if piece.num_rows:
+                yield piece.to_pandas(date_as_object=False)
+
+
+def count_contaminated(
+    storage: Storage, trained: Snapshot, holdout: Snapshot, contract: Contract, memory_limit: str
+) -> int:
+    """How many holdout customers of one snapshot a training on the other has seen; read from both files, not trusted."""
+    with columnar.engine(memory_limit) as connection:
+        columnar.scan(connection, "trained", storage, [snapshot_rows(trained.snapshot)])
+        columnar.scan(connection, "holdout", storage, [snapshot_rows(holdout.snapshot)])
+        return columnar.count_shared_customers(connection, "trained", "holdout", contract.key, TRAINING, HOLDOUT)
 
 
 def snapshot_url(storage: Storage, snapshot: Snapshot) -> str:
@@ -138,8 +166,12 @@ def _describe(rows: Path, batches: Sequence[Batch], contract: Contract, sampling
 
 
 def _keep(storage: Storage, rows: Path, snapshot: str) -> None:
-    if not storage.exists(snapshot_rows(snapshot)):
-        storage.move_in(rows, snapshot_rows(snapshot))
+    name = snapshot_rows(snapshot)
+    if storage.exists(name):
+        with storage.reading(name) as stream:
+            if pq.read_schema(stream).names == pq.read_schema(rows).names:
+                return
+    storage.move_in(rows, name)  # also over a file of an earlier version, which says less of each row
 
 
 def _read(storage: Storage, snapshot: Snapshot, buckets: range) -> pd.DataFrame:
@@ -150,10 +182,15 @@ def _read(storage: Storage, snapshot: Snapshot, buckets: range) -> pd.DataFrame:
 
 
 def _require_columns(found: Sequence[str], contract: Contract) -> None:
-    """Batches taken in under an earlier contract must still have today's columns."""
-    missing = [name for name in (*contract.names, "_line", "_batch") if name not in found]
+    """What batches of an earlier contract lack is absent in their rows, where today's contract and its models can bear that."""
+    needed = [
+        column.name
+        for column in contract.columns
+        if not column.nullable and column.role not in (Role.CARRIED, Role.POSITION)
+    ]
+    missing = [name for name in (*needed, "_line", "_batch") if name not in found]
     if missing:
         raise ChurnError(
-            f"The accepted batches have no column {', '.join(missing)}: they were taken in under another contract. "
-            "Use the contract that they were taken in with, or begin with a new data root."
+            f"No accepted batch has the column {', '.join(missing)}: all were taken in under another contract. Declare a new feature "
+            "`nullable`, so that earlier rows count without it; or use the contract that they were taken in with."
         )

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.metadata import version as installed
+from pathlib import Path
 from typing import Any
 
 import mlflow
@@ -23,8 +25,11 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
 from churn.contract import Contract
 from churn.errors import ChurnError
+from churn.foundation.digests import folder_digest
 from churn.foundation.examples import example_rows, model_input
-from churn.foundation.records import Snapshot
+from churn.foundation.ledger import Ledger
+from churn.foundation.records import Snapshot, VersionRecord
+from churn.foundation.serving import downloaded
 from churn.foundation.storage import Storage
 from churn.foundation.tracking import Tracking
 from churn.learning.candidates import AVERAGE, BOOSTED, SMOOTH, TRUSTED_TYPES, make_candidates
@@ -33,6 +38,8 @@ from churn.learning.snapshot import snapshot_url, training_rows
 log = logging.getLogger(__name__)
 
 MODEL = "model"
+ENVIRONMENT = "environment"
+"""Folder of the run's artifacts with the lock that the version can be served from, whatever is installed later."""
 REQUIREMENTS = ("mlflow-skinny", "scikit-learn", "scipy", "numpy", "pandas", "skops")
 EVIDENCE_TAGS = ("churn.target", "churn.key", "churn.salt_fingerprint")
 
@@ -49,6 +56,7 @@ class TrainingSpec:
     folds: int
     seed: int
     git_commit: str | None
+    lock: Path
 
 
 @dataclass(frozen=True)
@@ -76,9 +84,15 @@ def evidence_tags(contract: Contract, salt_fingerprint: str) -> dict[str, str]:
 
 
 def train_challenger(
-    night: str, snapshot: Snapshot, storage: Storage, contract: Contract, tracking: Tracking, spec: TrainingSpec
+    night: str,
+    snapshot: Snapshot,
+    storage: Storage,
+    ledger: Ledger,
+    contract: Contract,
+    tracking: Tracking,
+    spec: TrainingSpec,
 ) -> Challenger:
-    """Train on a snapshot and register the result as a new version, once a night.
+    """Train on a snapshot and register the result as a new version, once a night; the ledger keeps the hash of its files.
 
     Raises:
         NotEnoughRows: too few training rows, or too few of one class.
@@ -90,6 +104,7 @@ def train_challenger(
         known = tracking.version_of_run(run.info.run_id)
         if known:
             log.info("Night %s has trained version %s already.", night, known)
+            _remember(known, run.info.run_id, night, snapshot, ledger, tracking)
             return Challenger(known, run.info.run_id, run.data.tags["churn.kind"], snapshot.snapshot)
     rows = training_rows(storage, snapshot)
     features, target = model_input(contract, rows), rows[contract.target.name].to_numpy()
@@ -101,6 +116,7 @@ def train_challenger(
     with tracking.explained("log and register the challenger"):
         uri = _log_training(run.info.run_id, model, candidates, chosen, snapshot, storage, contract, spec)
         version = _register(run.info.run_id, uri, chosen, night, snapshot, contract, tracking)
+    _remember(version, run.info.run_id, night, snapshot, ledger, tracking)
     return Challenger(version, run.info.run_id, chosen.kind, snapshot.snapshot)
 
 
@@ -211,7 +227,19 @@ def _log_training(
         )
         mlflow.log_metrics({f"cv_{name}": value for name, value in chosen.metrics.items()}, model_id=logged.model_id)
         mlflow.log_dict({candidate.kind: candidate.metrics for candidate in candidates}, "candidates.json")
+        mlflow.log_artifact(str(spec.lock), ENVIRONMENT)
     return str(logged.model_uri)
+
+
+def _remember(version: int, run_id: str, night: str, snapshot: Snapshot, ledger: Ledger, tracking: Tracking) -> None:
+    """Keep the hash of the version's files as they are in the store now; what the ledger knows already stays."""
+    if ledger.version(tracking.model, version):
+        return
+    with downloaded(version, tracking) as files:
+        digest = folder_digest(files)
+    ledger.add_version(
+        VersionRecord(tracking.model, version, night, run_id, snapshot.snapshot, digest, datetime.now(UTC))
+    )
 
 
 def _tags(chosen: Candidate, snapshot: Snapshot, contract: Contract, spec: TrainingSpec) -> dict[str, str]:

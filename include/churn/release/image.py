@@ -12,20 +12,22 @@ from pathlib import Path
 from typing import Any
 
 import docker
-from docker.errors import APIError, BuildError, DockerException
+from docker.errors import APIError, BuildError, DockerException, ImageNotFound
 from requests.exceptions import RequestException
 
 from churn.contract import Contract
 from churn.errors import ChurnError, Outage
+from churn.foundation import serving
 from churn.foundation.records import ImageRecord
+from churn.foundation.serving import wait_until_ready
 from churn.foundation.tracking import Tracking
-from churn.release import serving
-from churn.release.verify import Verification, verify, wait_until_ready
+from churn.release.verify import Verification, verify
 
 DOCKERFILE = Path(__file__).parents[1] / "serving" / "Dockerfile"
 PORT = "8080/tcp"
 READY_TIMEOUT = 120
 LAST_LINES = 5
+PRODUCTION_TAG = "production"
 KILLED = 128  # an exit status above it is a signal's
 
 
@@ -97,10 +99,7 @@ def verify_image(built: BuiltImage, tracking: Tracking, contract: Contract, spec
         python = serving.serving_python(spec.lock, spec.environments)
         with serving.downloaded(built.version, tracking) as model, serving.served(python, model) as url:
             return verify(url, expected, contract)
-    engine = _engine(spec)
-    if engine is None:
-        raise EngineFailed("The container engine that built the image is away. Start it; the step is retried.")
-    with _running(engine, built.image_id) as url:
+    with _running(_answering_engine(spec), built.image_id) as url:
         return verify(url, expected, contract)
 
 
@@ -114,12 +113,36 @@ def publish_image(built: BuiltImage, verification: Verification, model: str, spe
     if built.image_id is None:
         detail = f"not built: no container engine; the same serving app in an environment of its own: {asked}"
         return _record(model, built, "not_built", detail, verification, tag=None)
-    engine = _engine(spec)
-    if engine is None:
-        raise EngineFailed("The container engine that built the image is away. Start it; the step is retried.")
+    engine = _answering_engine(spec)
     with _explained("tag the image"):
         engine.images.get(built.image_id).tag(spec.repository, str(built.version))
     return _record(model, built, "published", asked, verification, tag=f"{spec.repository}:{built.version}")
+
+
+def has_image(image: ImageRecord, spec: ImageSpec) -> bool:
+    """Whether a version's image still is the one that was published; one that was never built needs none.
+
+    Raises:
+        EngineFailed: it was published, and no engine answers.
+    """
+    if image.image_id is None:
+        return True
+    engine = _answering_engine(spec)
+    with _explained("look for the image"):
+        try:
+            engine.images.get(image.image_id)
+        except ImageNotFound:
+            return False
+    return True
+
+
+def point_production(image: ImageRecord, spec: ImageSpec) -> None:
+    """Let the tag `production` name a published image; repeated, it changes nothing."""
+    if image.state != "published":
+        return
+    engine = _answering_engine(spec)
+    with _explained("point `production` to the image"):
+        engine.images.get(image.image_id).tag(spec.repository, PRODUCTION_TAG)
 
 
 def mismatch(built: BuiltImage, model: str, reason: str) -> ImageRecord:
@@ -157,6 +180,13 @@ def _engine(spec: ImageSpec) -> docker.DockerClient | None:
             ) from error
         return None
     return client
+
+
+def _answering_engine(spec: ImageSpec) -> docker.DockerClient:
+    engine = _engine(spec)
+    if engine is None:
+        raise EngineFailed("The container engine that built the image is away. Start it; the step is retried.")
+    return engine
 
 
 def _facts(version: int, tracking: Tracking, spec: ImageSpec) -> dict[str, str]:

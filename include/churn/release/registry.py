@@ -1,95 +1,123 @@
 """The only module that moves versions. The ledger commits, the MLflow registry mirrors.
 
-A promotion is one row of the ledger, compare-and-set. `mirror` brings the registry to the ledger's
-last row and can be repeated: a crash in between is mended by the next call.
+A promotion is one row of the ledger, compare-and-set; `mirror` brings the registry to it. What somebody
+moved in the registry by hand is adopted or refused, never overwritten in silence.
 """
 
 from __future__ import annotations
 
 import logging
+from datetime import UTC, datetime
 
-from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
-
-from churn.decision.policy import Verdict
+from churn.decision.policy import DISPUTED, Verdict
 from churn.errors import ChurnError
 from churn.foundation.ledger import Ledger
-from churn.foundation.records import DecisionRecord, Promotion
+from churn.foundation.records import Approval, DecisionRecord, Promotion
 from churn.foundation.tracking import Tracking
+from churn.release.lineage import anchor_with, predecessor
+from churn.release.mirror import RegistryState, mirror, named, read_registry
 
 log = logging.getLogger(__name__)
 
-CHAMPION = "champion"
-PREVIOUS = "previous"
-PRODUCTION = "Production"
-ARCHIVED = "Archived"
-_MARK = "\n\n---\n"
+POLICY = "the policy"
+"""Who promotes when no person does."""
+_WINS = frozenset({"NO_CHAMPION", "SUPERIOR"})
 
 
 class ChampionDisagreement(ChurnError):  # noqa: N818 -- it says what is the matter
     """Registry and ledger name different champions, although the registry had taken the promotion over."""
 
 
-def find_champion(ledger: Ledger, tracking: Tracking) -> int | None:
+def find_champion(ledger: Ledger, tracking: Tracking, adopt: bool = False) -> int | None:
     """The version in production: what the registry says, and it must be what the ledger says.
+
+    Args:
+        ledger: the ledger.
+        tracking: MLflow.
+        adopt: whether a version that somebody put into production in MLflow becomes the ledger's too.
 
     Returns:
         Its number, or None if an answering registry and the ledger agree that there is none.
 
     Raises:
-        ChampionDisagreement: somebody moved the alias by hand.
+        ChampionDisagreement: somebody moved a version by hand, and that is not adopted.
         TrackingUnreachable: the registry does not answer; that is not "no champion".
     """
     promotion = ledger.in_production(tracking.model)
     expected = promotion.version if promotion else None
-    found = registry_champion(tracking)
+    state = read_registry(tracking)
     if promotion and promotion.mirrored_at is None:
         log.warning("The registry has not taken over promotion %d yet: mirroring it.", promotion.sequence)
-        mirror(promotion, ledger, tracking)
+        mirror(ledger, tracking)
         return expected
-    if found == expected:
+    moved = moved_by_hand(expected, state)
+    if moved is None:
         return expected
+    if adopt:
+        return _adopt(expected, state, ledger, tracking)
     raise ChampionDisagreement(
-        f"The registry says champion of {tracking.model} is {_version(found)}, the ledger says {_version(expected)}. "
-        f"Somebody moved the alias by hand: set `{CHAMPION}` back to {_version(expected)} in {tracking.ui}/#/models/{tracking.model}, "
-        "then run the step again. Nothing was promoted."
+        f"{moved} Somebody moved it by hand in {tracking.ui}/#/models/{tracking.model}. `churn reconcile` puts the registry back to "
+        "what the ledger says; CHURN_HAND_MADE_CHANGES=adopt takes it over with the next night. Nothing was promoted."
     )
 
 
-def registry_champion(tracking: Tracking) -> int | None:
-    """The version that the registry's alias names, or None if an answering registry has none."""
-    with tracking.explained("say which version is in production"):
-        try:
-            aliases = tracking.client.get_registered_model(tracking.model).aliases
-        except MlflowException as error:
-            if error.error_code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
-                return None
-            raise
-    return int(aliases[CHAMPION]) if CHAMPION in aliases else None
+def moved_by_hand(expected: int | None, state: RegistryState) -> str | None:
+    """What the registry says that the ledger does not, in a sentence; None if they agree."""
+    strangers = [version for version in state.in_stage if version != expected]
+    if state.champion != expected:
+        return f"The registry's champion is {named(state.champion)}, the ledger's is {named(expected)}."
+    if strangers or (expected is not None and expected not in state.in_stage):
+        staged = ", ".join(map(named, state.in_stage)) or "no version"
+        return f"In the registry's stage Production is {staged}; the ledger's champion is {named(expected)}."
+    return None
 
 
-def promote(decision: DecisionRecord, ledger: Ledger, tracking: Tracking) -> Promotion | None:
-    """Act on a decision: promote and mirror, or nothing on a hold or a dry run.
+def promote(
+    decision: DecisionRecord, approval: Approval | None, ledger: Ledger, tracking: Tracking
+) -> Promotion | None:
+    """Act on a decision: promote and mirror, or nothing on a hold, a dry run, or without a person's yes where one is needed.
 
     Raises:
         PromotionConflict: production is no longer the champion of the comparison.
         TrackingUnreachable: the ledger has the promotion, the registry not yet; run it again.
     """
-    if decision.verdict != Verdict.PROMOTE or decision.dry_run:
+    if not may_promote(decision, approval):
         return None
-    promotion = ledger.promote(
-        decision.model, decision.challenger, decision.champion, "promotion", decision.night, decision.sentence
+    forced = decision.comparison["case"]["history"]["force"] if decision.code == "FORCED" else None
+    yes = approval if approval and approval.answer == "approved" else None
+    change = Promotion(
+        model=decision.model,
+        sequence=0,
+        version=decision.challenger,
+        previous=decision.champion,
+        kind="forced" if forced else "promotion",
+        night=decision.night,
+        reason=decision.sentence + (f" Approved by {yes.by}: {yes.reason}" if yes else ""),
+        promoted_at=datetime.now(UTC),
+        anchor=_anchor_after(decision, ledger),
+        actor=yes.by if yes else forced["by"] if forced else POLICY,
+        code=decision.code,
     )
-    mirror(ledger.in_production(decision.model) or promotion, ledger, tracking)
+    promotion = ledger.promote(change, decision.champion)
+    mirror(ledger, tracking)
     return promotion
+
+
+def may_promote(decision: DecisionRecord, approval: Approval | None) -> bool:
+    """Whether a decision, with the answer of a person if there is one, leads to a promotion."""
+    if decision.dry_run:
+        return False
+    approved = approval is not None and approval.answer == "approved"
+    if decision.verdict == Verdict.PROMOTE:
+        return approved or not decision.approval
+    return approved and decision.code == DISPUTED
 
 
 def take_back(version: int, reason: str, ledger: Ledger, tracking: Tracking) -> Promotion | None:
     """Undo the promotion of a version whose image is not the model, if it still is in production.
 
     The predecessor is champion again. If there was none, nothing is in production: a model that is
-    proven wrong is worse than none, and the next night may promote a first champion anew.
+    proven wrong is worse than none. Automatic promotion is frozen.
 
     Returns:
         The row that took it back, or None if another version is in production by now.
@@ -97,77 +125,71 @@ def take_back(version: int, reason: str, ledger: Ledger, tracking: Tracking) -> 
     rows = ledger.promotions(tracking.model)
     current = rows[0] if rows else None
     if current and (current.kind, current.previous) == ("take_back", version):
-        mirror(current, ledger, tracking)
+        mirror(ledger, tracking)
         return current
     if current is None or current.version != version:
         return None
-    promoted = next(row for row in rows if (row.kind, row.version) == ("promotion", version))
-    row = ledger.promote(tracking.model, _predecessor(rows, promoted), version, "take_back", promoted.night, reason)
-    mirror(row, ledger, tracking)
+    undone = f"take_back__promotion-{current.sequence}"
+    change = way_back(predecessor(rows), "take_back", reason, "the image's verification", rows, undone)
+    row = ledger.promote(change, version)
+    mirror(ledger, tracking)
     return row
 
 
-def _predecessor(rows: list[Promotion], promoted: Promotion) -> int | None:
-    """The version that was promoted last before this one and has not been taken back itself."""
-    taken_back = {row.previous for row in rows if row.kind == "take_back"}
-    earlier = [row.version for row in rows if row.kind == "promotion" and row.sequence < promoted.sequence]
-    return next((version for version in earlier if version not in taken_back), None)
+def way_back(to: int | None, kind: str, reason: str, actor: str, rows: list[Promotion], night: str) -> Promotion:
+    """A change of production to an earlier version, with the anchor that was in force then."""
+    return Promotion(
+        model=rows[0].model,
+        sequence=0,
+        version=to,
+        previous=rows[0].version,
+        kind=kind,
+        night=night,
+        reason=reason,
+        promoted_at=datetime.now(UTC),
+        anchor=anchor_with(to, rows),
+        actor=actor,
+        code=kind.upper(),
+    )
 
 
-def mirror(promotion: Promotion, ledger: Ledger, tracking: Tracking) -> None:
-    """Bring the registry to a promotion: stages, tags, description, `previous`, and `champion` last.
-
-    Every step looks before it writes; done twice, the second does nothing.
-
-    Raises:
-        TrackingUnreachable: the registry is away; repeat it.
-    """
-    client, model = tracking.client, tracking.model
-    with tracking.explained(f"take over promotion {promotion.sequence}"):
-        if promotion.version is not None:
-            version = tracking.version(promotion.version)
-            if version.current_stage != PRODUCTION:
-                client.transition_model_version_stage(model, str(promotion.version), PRODUCTION)
-            _describe(version, promotion, tracking)
-        for other in client.search_model_versions(f"name = '{model}'"):
-            if other.current_stage == PRODUCTION and int(other.version) != promotion.version:
-                _describe_end(other, promotion, tracking)
-                client.transition_model_version_stage(model, str(other.version), ARCHIVED)
-        aliases = {name: int(number) for name, number in client.get_registered_model(model).aliases.items()}
-        if promotion.kind == "take_back":
-            if PREVIOUS in aliases:  # it would name the version that was taken back
-                client.delete_registered_model_alias(model, PREVIOUS)
-        elif promotion.previous is not None and aliases.get(PREVIOUS) != promotion.previous:
-            client.set_registered_model_alias(model, PREVIOUS, str(promotion.previous))
-        if promotion.version is None:
-            if CHAMPION in aliases:
-                client.delete_registered_model_alias(model, CHAMPION)
-        elif aliases.get(CHAMPION) != promotion.version:
-            client.set_registered_model_alias(model, CHAMPION, str(promotion.version))
-    ledger.mark_mirrored(promotion)
+def _anchor_after(decision: DecisionRecord, ledger: Ledger) -> int | None:
+    """The winner where it won; else the yardstick stays, unless it cannot be used any more."""
+    refusal = decision.comparison["case"]["refusal"]
+    current = ledger.in_production(decision.model)
+    unusable = current is None or current.anchor is None or refusal is not None
+    return decision.challenger if decision.code in _WINS or unusable else current.anchor if current else None
 
 
-def _describe(version: ModelVersion, promotion: Promotion, tracking: Tracking) -> None:
-    tags = {
-        "churn.promoted_by": promotion.night,
-        "churn.promoted_at": promotion.promoted_at.isoformat(timespec="seconds"),
-        "churn.promotion": promotion.kind,
-        "churn.promotion_reason": promotion.reason,
-    }
-    for name, value in tags.items():
-        if version.tags.get(name) != value:
-            tracking.client.set_model_version_tag(tracking.model, str(version.version), name, value)
-    origin = (version.description or "").split(_MARK)[0]
-    since = f"In production since {tags['churn.promoted_at']} by night {promotion.night}: {promotion.reason}"
-    if version.description != origin + _MARK + since:
-        tracking.client.update_model_version(tracking.model, str(version.version), origin + _MARK + since)
-
-
-def _describe_end(version: ModelVersion, promotion: Promotion, tracking: Tracking) -> None:
-    until = f" Until {promotion.promoted_at.isoformat(timespec='seconds')}, then {_version(promotion.version)}."
-    if version.description and _MARK in version.description and not version.description.endswith(until):
-        tracking.client.update_model_version(tracking.model, str(version.version), version.description + until)
-
-
-def _version(number: int | None) -> str:
-    return "no version" if number is None else f"version {number}"
+def _adopt(expected: int | None, state: RegistryState, ledger: Ledger, tracking: Tracking) -> int:
+    """Take over what somebody did by hand, if it is one version, and one that a night has trained."""
+    strangers = {version for version in (*state.in_stage, state.champion) if version not in (None, expected)}
+    known = [version for version in strangers if version and ledger.version(tracking.model, version)]
+    if len(strangers) != 1 or not known:
+        what = (
+            "no version" if not strangers else ", ".join(named(version) for version in sorted(filter(None, strangers)))
+        )
+        raise ChampionDisagreement(
+            f"By hand {what} was put into production in {tracking.ui}/#/models/{tracking.model} instead of {named(expected)}. That cannot be adopted: "
+            "it must be one version, and one that a night has trained. `churn reconcile` puts the registry back. Nothing was promoted."
+        )
+    now = datetime.now(UTC)
+    rows = ledger.promotions(tracking.model)
+    reason = f"Moved by hand in MLflow; found and adopted instead of {named(expected)}."
+    change = Promotion(
+        model=tracking.model,
+        sequence=0,
+        version=known[0],
+        previous=expected,
+        kind="adopted",
+        night=f"adopted__{now:%Y-%m-%dT%H:%M:%S.%f}",
+        reason=reason,
+        promoted_at=now,
+        anchor=rows[0].anchor if rows and rows[0].anchor else known[0],
+        actor="somebody in MLflow",
+        code="ADOPTED",
+    )
+    ledger.promote(change, expected)
+    log.warning("Version %d: %s", known[0], reason)
+    mirror(ledger, tracking)
+    return known[0]

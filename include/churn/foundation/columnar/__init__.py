@@ -7,7 +7,7 @@ where two ways are equal.
 from churn.foundation.columnar.batch_rows import append_rule, count_rules, leave_out, merge_by_line, resolve_repeats
 from churn.foundation.columnar.engine import engine, scan
 from churn.foundation.columnar.history import count_disputes, sample_rows, unite_history
-from churn.foundation.columnar.latest_rows import BUCKETS, hmac_pads, write_latest_rows
+from churn.foundation.columnar.latest_rows import BUCKETS, count_shared_customers, hmac_pads, write_latest_rows
 from churn.foundation.columnar.row_rules import PlainLines, apply_row_rules, plain_lines
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "apply_row_rules",
     "count_disputes",
     "count_rules",
+    "count_shared_customers",
     "engine",
     "hmac_pads",
     "leave_out",

@@ -10,6 +10,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 import pyarrow.dataset as ds
+import pyarrow.fs
 
 from churn.errors import ChurnError, Outage
 from churn.foundation.columnar.names import literal
@@ -65,4 +66,6 @@ def _scan(connection: duckdb.DuckDBPyConnection, view: str, storage: Storage, na
             f"CREATE OR REPLACE VIEW {view} AS SELECT * FROM read_parquet([{listed}], union_by_name = true)"  # noqa: S608 -- quoted paths
         )
     else:
-        connection.register(view, ds.dataset(paths, filesystem=storage.fs, format="parquet"))
+        filesystem = pa.fs.PyFileSystem(pa.fs.FSSpecHandler(storage.fs))
+        files = ds.FileSystemDatasetFactory(filesystem, paths, ds.ParquetFileFormat())
+        connection.register(view, files.finish(pa.unify_schemas(files.inspect_schemas())))

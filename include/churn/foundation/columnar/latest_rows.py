@@ -8,12 +8,13 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from churn.contract import Contract
+from churn.contract import Column, Contract, Kind
 from churn.foundation.columnar.names import column_name, column_names
 
 BUCKETS = 100
 _BLOCK = 64  # bytes, of SHA-256: RFC 2104
 _LINES = 1 << 40  # more than a file has
+_ABSENT = {Kind.INTEGER: "BIGINT", Kind.NUMBER: "DOUBLE", Kind.TEXT: "VARCHAR", Kind.DATE: "DATE"}
 
 
 def write_latest_rows(
@@ -30,10 +31,18 @@ def write_latest_rows(
         arrivals: `_batch`, `_arrived_at` and `_rank` (order of arrival) of its batches.
         contract: the data contract.
         salt: the secret key.
-        target: Parquet file with the contract's columns, `_bucket` (0-99) and `_arrived_at`.
+        target: Parquet file with the contract's columns, `_bucket` (0-99), `_customer` (64 further bits of the
+            keyed hash), `_arrived_at` and `_batch`. A column that `accepted` does not have is absent in every row.
     """
     inner, outer = hmac_pads(salt)
     key, columns = column_name(contract.key), column_names(contract)
+    found = set(connection.view("accepted").columns)
+    told = ", ".join(
+        column_name(column)
+        if column.name in found
+        else f"CAST(NULL AS {_ABSENT[column.kind]}) AS {column_name(column)}"
+        for column in contract.columns
+    )
     order = f"_rank * {_LINES} + _line"
     if contract.as_of:
         order = f"({column_name(contract.as_of)}, {order})"
@@ -41,13 +50,14 @@ def write_latest_rows(
     connection.execute(
         f"""
         COPY (
-          WITH rows AS (SELECT {columns}, _arrived_at, {order} AS _order FROM accepted JOIN arrivals USING (_batch)),
+          WITH rows AS (SELECT {told}, _arrived_at, _batch, {order} AS _order FROM accepted JOIN arrivals USING (_batch)),
           latest AS (SELECT {key}, max(_order) AS _order FROM rows GROUP BY {key}),
           hashed AS (
-            SELECT {columns}, _arrived_at, sha256($outer || unhex(sha256($inner || encode(CAST({key} AS VARCHAR))))) AS _hash
+            SELECT {columns}, _arrived_at, _batch, sha256($outer || unhex(sha256($inner || encode(CAST({key} AS VARCHAR))))) AS _hash
             FROM rows JOIN latest USING ({key}, _order)
           )
-          SELECT {columns}, CAST(CAST('0x' || substr(_hash, 1, 8) AS UBIGINT) % {BUCKETS} AS INTEGER) AS _bucket, _arrived_at
+          SELECT {columns}, CAST(CAST('0x' || substr(_hash, 1, 8) AS UBIGINT) % {BUCKETS} AS INTEGER) AS _bucket,
+            CAST('0x' || substr(_hash, 9, 16) AS UBIGINT) AS _customer, _arrived_at, _batch
           FROM hashed ORDER BY {key}
         ) TO $target (COMPRESSION zstd)
         """,  # noqa: S608 -- names come from the contract, quoted; values are parameters
@@ -59,3 +69,23 @@ def hmac_pads(salt: bytes) -> tuple[bytes, bytes]:
     """Inner and outer padded key of HMAC-SHA256 (RFC 2104)."""
     key = (hashlib.sha256(salt).digest() if len(salt) > _BLOCK else salt).ljust(_BLOCK, b"\0")
     return bytes(byte ^ 0x36 for byte in key), bytes(byte ^ 0x5C for byte in key)
+
+
+def count_shared_customers(
+    connection: duckdb.DuckDBPyConnection, trained: str, holdout: str, key: Column, training: range, unseen: range
+) -> int:
+    """How many customers in the buckets `unseen` of the view `holdout` are in the buckets `training` of `trained`."""
+    name = column_name(key)
+    ((shared,),) = connection.execute(
+        f"""
+        SELECT count(DISTINCT {name}) FROM {holdout} WHERE _bucket BETWEEN $first_unseen AND $last_unseen
+        AND {name} IN (SELECT {name} FROM {trained} WHERE _bucket BETWEEN $first_trained AND $last_trained)
+        """,  # noqa: S608 -- names come from the contract, quoted; values are parameters
+        {
+            "first_unseen": unseen[0],
+            "last_unseen": unseen[-1],
+            "first_trained": training[0],
+            "last_trained": training[-1],
+        },
+    ).fetchall()
+    return int(shared)

@@ -13,16 +13,20 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import mlflow
+import numpy as np
+import pandas as pd
 import uv
+from numpy.typing import NDArray
 
-from churn.errors import ChurnError
+from churn.errors import ChurnError, Outage
 from churn.foundation.tracking import Tracking
-from churn.release.verify import ServingUnavailable, wait_until_ready
 from churn.settings import PYTHON
 
 SCORING_APP = "mlflow.pyfunc.scoring_server.app:app"
@@ -30,22 +34,36 @@ MODEL_PATH_VARIABLE = "__pyfunc_model_path__"
 READY_TIMEOUT = 120
 INSTALL_TIMEOUT = 900
 LOOPBACK = "127.0.0.1"
+_POLL = 0.1  # seconds
 
 
-def serving_python(lock: Path, environments: Path) -> Path:
+class ServingUnavailable(Outage):
+    """The server did not come up in time, for a reason that says nothing about the model; try again."""
+
+
+class ModelMismatch(ChurnError):  # noqa: N818 -- it says what is the matter
+    """The served model does not load, or does not answer like the registry's."""
+
+
+def serving_python(lock: Path, environments: Path, python: str = PYTHON) -> Path:
     """The Python of the environment that holds exactly the serving lock, made on first use.
+
+    Args:
+        lock: requirements with their hashes.
+        environments: folder of such environments.
+        python: version of Python.
 
     Raises:
         ServingUnavailable: the packages could not be installed.
     """
-    name = hashlib.sha256(lock.read_bytes() + PYTHON.encode()).hexdigest()[:16]
+    name = hashlib.sha256(lock.read_bytes() + python.encode()).hexdigest()[:16]
     environment = environments / name
     environments.mkdir(parents=True, exist_ok=True)
     with (environments / f"{name}.lock").open("w") as guard:
         fcntl.flock(guard, fcntl.LOCK_EX)
         if not (environment / "complete").exists():
             shutil.rmtree(environment, ignore_errors=True)
-            _install(lock, environment)
+            _install(lock, environment, python)
             (environment / "complete").touch()
     return environment / "bin" / "python"
 
@@ -57,6 +75,35 @@ def downloaded(version: int, tracking: Tracking) -> Iterator[Path]:
         with tracking.explained(f"hand out the files of version {version}"):
             path = mlflow.artifacts.download_artifacts(tracking.model_uri(version), dst_path=folder)
         yield Path(path)
+
+
+def wait_until_ready(url: str, exited: Callable[[], str | None], timeout: float) -> None:
+    """Wait for `/ping`.
+
+    Args:
+        url: base URL of the server.
+        exited: None while the server runs, else the last words of its log.
+        timeout: seconds.
+
+    Raises:
+        ModelMismatch: the server ended by itself: the model does not load.
+        ServingUnavailable: it runs, and does not answer in time.
+    """
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        words = exited()
+        if words is not None:
+            raise ModelMismatch(f"The serving process ended before it was ready, so the model does not load: {words}")
+        try:
+            answered = httpx.get(f"{url}/ping", timeout=2, trust_env=False).is_success
+        except httpx.TransportError:
+            answered = False
+        if answered and exited() is None:  # else it was somebody else who answered
+            return
+        time.sleep(_POLL)
+    raise ServingUnavailable(
+        f"No answer from {url}/ping within {timeout:.0f} s, while the process runs. Retry; look at the load of the machine."
+    )
 
 
 @contextmanager
@@ -102,16 +149,35 @@ def served(python: Path, model: Path, port: int | None = None) -> Iterator[str]:
                 process.wait()
 
 
+def ask(url: str, rows: pd.DataFrame) -> NDArray[np.float64]:
+    """Send rows to `/invocations`; probabilities, shape (rows, 2)."""
+    body = {
+        "dataframe_split": {
+            "columns": list(rows.columns),
+            "data": rows.astype(object).where(rows.notna(), None).values.tolist(),
+        }
+    }
+    try:
+        response = httpx.post(f"{url}/invocations", json=body, timeout=30, trust_env=False)
+    except httpx.TransportError as error:
+        raise ServingUnavailable(f"The connection to {url} broke ({type(error).__name__}). Retry.") from error
+    if not response.is_success:
+        raise ModelMismatch(
+            f"{url}/invocations answers {response.status_code} to {len(rows)} rows within the contract."
+        )
+    return np.asarray(response.json()["predictions"], dtype=np.float64)
+
+
 def _environment(model: Path) -> dict[str, str]:
     """Nothing of ours but the path of the model: what the image has, no credentials, no tracking server."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
     return {**kept, MODEL_PATH_VARIABLE: str(model), "MLFLOW_DISABLE_TELEMETRY": "true"}
 
 
-def _install(lock: Path, environment: Path) -> None:
+def _install(lock: Path, environment: Path, python: str) -> None:
     binary = uv.find_uv_bin()
     try:
-        _quietly([binary, "venv", "--quiet", "--python", PYTHON, str(environment)])
+        _quietly([binary, "venv", "--quiet", "--python", python, str(environment)])
         sync = [
             binary,
             "pip",

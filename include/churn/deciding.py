@@ -1,0 +1,203 @@
+"""The night's decision: evidence, history and policy make it, MLflow shows it, the ledger remembers it, once a night."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from importlib.metadata import version as installed
+
+from churn.decision import evidence_file
+from churn.decision.comparison import Case, Comparison, Evidence, Force, History, compare
+from churn.decision.evidence import Contest, gather_evidence
+from churn.decision.history import read_history, suspect_batches, take_look
+from churn.decision.policy import DISPUTED, Decision, Verdict, decide, hold_invalid_policy, tests_superiority
+from churn.decision.policy_file import Policy, PolicyInvalid, load_policy_text
+from churn.decision.report import Review, log_comparison
+from churn.decision.slices import slicings
+from churn.errors import ChurnError
+from churn.foundation.digests import json_digest, text_digest
+from churn.foundation.records import Batch, DecisionRecord, Promotion, Snapshot
+from churn.foundation.zones import docs_index
+from churn.learning.training import Challenger
+from churn.release.registry import find_champion
+from churn.settings import git_commit
+from churn.workbench import Request, Workbench
+
+log = logging.getLogger(__name__)
+
+
+def decide_night(bench: Workbench, request: Request, challenger: Challenger) -> DecisionRecord:
+    """Compare the challenger with the champion, decide, and remember it; once a night.
+
+    Raises:
+        ChampionDisagreement: registry and ledger name different champions.
+        ModelUnloadable: a version's artifacts are missing.
+        TrackingUnreachable: MLflow is away.
+    """
+    known = bench.ledger.decision(request.night)
+    if known:
+        return known
+    find_champion(bench.ledger, bench.tracking, adopt=bench.settings.hand_made_changes == "adopt")
+    promotion = bench.ledger.in_production(bench.settings.model_name)
+    snapshot = bench.ledger.snapshot(challenger.snapshot)
+    if snapshot is None:
+        raise ChurnError(f"The ledger knows no snapshot {challenger.snapshot}. Run the training again.")
+    now = datetime.now(UTC)
+    history = read_history(bench.ledger, bench.settings.model_name, promotion, now, _force(request))
+    text, policy, fault = _read_policy(bench)
+    if policy is None:
+        case = Case(challenger.version, promotion.version if promotion else None, None, snapshot.snapshot, history)
+        evidence, comparison, decision = None, compare(case, None, (), 1), hold_invalid_policy(fault)
+    else:
+        evidence, comparison = _measure(bench, request, challenger, promotion, snapshot, history, policy)
+        decision = decide(comparison, policy)
+    return _remember(bench, request, decision, comparison, evidence, policy, text)
+
+
+def ask_for_approval(decision: Decision, request: Request, when: str) -> bool:
+    """Whether a person must agree before this decision is acted on.
+
+    Args:
+        decision: the decision.
+        request: how the night was asked for.
+        when: the setting: never, disputed or always.
+    """
+    disputed = decision.code == DISPUTED
+    wanted = request.approval or when == "always" or (disputed and when == "disputed")
+    return wanted and (disputed or decision.verdict is Verdict.PROMOTE)
+
+
+def docs_link(bench: Workbench, batch: str) -> str:
+    """Where a person opens a batch's Data Docs."""
+    return f"{bench.settings.airflow_ui}/churn-review/{docs_index(batch)}"
+
+
+def _measure(
+    bench: Workbench,
+    request: Request,
+    challenger: Challenger,
+    promotion: Promotion | None,
+    snapshot: Snapshot,
+    history: History,
+    policy: Policy,
+) -> tuple[Evidence | None, Comparison]:
+    """Score, compare, and count the look where the challenger is tested against the champion."""
+    champion, anchor = (promotion.version, promotion.anchor) if promotion else (None, None)
+    suspects = suspect_batches(bench.ledger, snapshot, champion)
+    contest = Contest(challenger.version, champion, anchor, snapshot, suspects)
+    found = gather_evidence(contest, policy, bench.sources)
+    case = Case(
+        challenger=challenger.version,
+        champion=champion,
+        anchor=anchor,
+        snapshot=snapshot.snapshot,
+        history=history,
+        window=found.window,
+        suspects=suspects,
+        leaks=found.leaks,
+        refusal=found.refusal,
+        anchor_refusal=found.anchor_refusal,
+    )
+    comparison = compare(case, found.evidence, slicings(bench.contract), policy.slices.min_each_class)
+    if promotion and found.evidence and tests_superiority(comparison, policy):
+        model, timezone = bench.settings.model_name, bench.settings.timezone
+        look = take_look(bench.ledger, model, request.night, promotion, found.evidence, history.decided_at, timezone)
+        counted = replace(history, looks_before=look.position)
+        comparison = replace(comparison, case=replace(case, history=counted))
+    return found.evidence, comparison
+
+
+def _remember(
+    bench: Workbench,
+    request: Request,
+    decision: Decision,
+    comparison: Comparison,
+    evidence: Evidence | None,
+    policy: Policy | None,
+    policy_text: str,
+) -> DecisionRecord:
+    """Keep the scored rows, show the comparison in MLflow, and commit the decision, in this order."""
+    sliced = slicings(bench.contract)
+    stored = comparison.as_dict()
+    digests = {"policy": text_digest(policy_text), "case": json_digest(stored["case"])}
+    if evidence is not None:
+        parts = evidence_file.digests_of(evidence)
+        evidence_file.write_evidence(evidence, sliced, parts["evidence"], bench.storage)
+        digests |= parts
+    record = DecisionRecord(
+        night=request.night,
+        model=bench.settings.model_name,
+        challenger=comparison.case.challenger,
+        champion=comparison.case.champion,
+        snapshot=comparison.case.snapshot,
+        verdict=decision.verdict.value,
+        code=decision.code,
+        sentence=decision.sentence,
+        rules=decision.rules_as_dicts(),
+        comparison=stored,
+        policy=policy_text,
+        dry_run=request.dry_run,
+        note=request.note,
+        run_id="",
+        decided_at=comparison.case.history.decided_at,
+        watch=decision.watch_as_dicts(),
+        digests=digests,
+        code_version=_code_version(),
+        approval=ask_for_approval(decision, request, bench.settings.approval),
+        requested_by=request.requested_by,
+    )
+    tonight = bench.ledger.batches(night=request.night)
+    review = Review(
+        record=record,
+        comparison=comparison,
+        evidence=evidence,
+        slicings=sliced,
+        snapshot=bench.ledger.snapshot(record.snapshot),
+        past=[one for one in bench.ledger.decisions(limit=30) if "case" in one.comparison],
+        harm=-policy.slices.harm if policy else 0.0,
+        drift={batch.batch: bench.ledger.drift(batch.batch) for batch in tonight},
+        context=_context(request) | _said_of_batches(bench, tonight),
+    )
+    record = replace(record, run_id=log_comparison(review, bench.contract, bench.tracking))
+    log.info("%s (%s): %s", record.verdict, record.code, record.sentence)
+    for alarm in decision.alarms:
+        log.warning("Champion %s: %s", record.champion, alarm)
+    return bench.ledger.add_decision(record)
+
+
+def _read_policy(bench: Workbench) -> tuple[str, Policy | None, str]:
+    """The policy's text, the policy, and why there is none."""
+    text = ""
+    try:
+        text = load_policy_text(bench.settings.policy_file)
+        return text, Policy.read(text, bench.settings.policy_file.name), ""
+    except PolicyInvalid as error:
+        log.error("%s", error)  # noqa: TRY400 -- the message says it all, and the decision keeps it
+        return text, None, str(error)
+
+
+def _force(request: Request) -> Force | None:
+    return Force(request.requested_by or "somebody", request.force_reason) if request.force_reason else None
+
+
+def _code_version() -> str:
+    return f"{installed('churn')}+{git_commit() or 'unknown'}"
+
+
+def _said_of_batches(bench: Workbench, batches: Sequence[Batch]) -> dict[str, str]:
+    """What was said of tonight's batches, and where their pages are, as lines of the note."""
+    warnings = [f"{batch.name}: {warning}" for batch in batches for warning in batch.warnings or []]
+    pages = [f"[{batch.name}]({docs_link(bench, batch.batch)})" for batch in batches]
+    lines = {"Warnings": " ".join(warnings), "Data Docs": ", ".join(pages)}
+    return {title: text for title, text in lines.items() if text}
+
+
+def _context(request: Request) -> dict[str, str]:
+    by = f" by {request.requested_by}" if request.requested_by else ""
+    lines = {
+        "Note of the person who asked": request.note,
+        f"Asked for{by}": f"[{request.night}]({request.link})" if request.link else None,
+    }
+    return {title: text for title, text in lines.items() if text}

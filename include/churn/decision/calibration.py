@@ -1,0 +1,70 @@
+"""Are a model's probabilities right? Slope and observed / expected, with standard errors in closed form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import expit
+
+from churn.decision.inference import CLIP, Estimate, Labels, Scores
+
+STEPS, ENOUGH = 50, 1e-10
+_BINS = 10
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Both are 1 where the probabilities are right."""
+
+    slope: Estimate
+    observed_expected: Estimate
+
+
+def calibrate(y: Labels, scores: Scores) -> Calibration | None:
+    """Calibration slope and the ratio of observed to expected events.
+
+    The slope is that of a logistic regression of the label on the score's logit (Cox, Biometrika 45,
+    1958), fitted by Newton's method, its variance the inverse of the information. The ratio's variance is that of
+    its linearised influence function.
+
+    Args:
+        y: labels 0 or 1, shape (rows,); both classes occur.
+        scores: probabilities of class 1, shape (rows,).
+
+    Returns:
+        None where there is no such fit: the scores part the classes completely.
+    """
+    logit = np.log(np.clip(scores, CLIP, 1 - CLIP)) - np.log1p(-np.clip(scores, CLIP, 1 - CLIP))
+    slope = _slope(y, logit)
+    if slope is None:
+        return None
+    expected = float(scores.mean())
+    ratio = float(y.mean()) / expected
+    influence = (y - ratio * scores) / expected
+    return Calibration(slope, Estimate.of(ratio, float(influence.std(ddof=1) / np.sqrt(len(y)))))
+
+
+def expected_calibration_error(y: Labels, scores: Scores) -> float:
+    """Mean distance of predicted from observed share over ten bins of equal size (Naeini et al., AAAI 2015)."""
+    order = np.argsort(scores, kind="stable")
+    parts = [part for part in np.array_split(order, _BINS) if len(part)]
+    return float(sum(abs(y[part].mean() - scores[part].mean()) * len(part) for part in parts) / len(y))
+
+
+def _slope(y: Labels, logit: Scores) -> Estimate | None:
+    intercept, slope = 0.0, 1.0
+    for _ in range(STEPS):
+        fitted = expit(intercept + slope * logit)
+        weight = fitted * (1 - fitted)
+        a, b, c = weight.sum(), (weight * logit).sum(), (weight * logit**2).sum()
+        determinant = a * c - b * b
+        if weight.max() < ENOUGH or not determinant > ENOUGH * a * c:
+            return None
+        gradient, weighted = (y - fitted).sum(), ((y - fitted) * logit).sum()
+        step = (a * weighted - b * gradient) / determinant
+        intercept += (c * gradient - b * weighted) / determinant
+        slope += step
+        if abs(step) < ENOUGH:
+            return Estimate.of(float(slope), float(np.sqrt(a / determinant)))
+    return None

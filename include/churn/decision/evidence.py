@@ -1,0 +1,353 @@
+"""Unseen customers, scored now by challenger, champion and anchor; or why they are no evidence.
+
+Which customers count is fixed before anything is scored. What makes two versions incomparable is a
+refusal with a code of its own; it is checked against the recorded snapshots and hashes, not by trust.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from churn.contract import Contract
+from churn.decision.comparison import UNSCORABLE, Evidence, EvidenceWindow, Flags, Leaks, Refusal, invalid
+from churn.decision.inference import Labels, Scores
+from churn.decision.leaks import find_leaks
+from churn.decision.policy_file import Enough, Policy
+from churn.decision.scoring import ModelUnloadable, Unscorable, opened
+from churn.decision.slices import Codes, slice_codes
+from churn.errors import ChurnError, Outage
+from churn.foundation.ledger import Ledger
+from churn.foundation.records import Snapshot
+from churn.foundation.storage import Storage
+from churn.foundation.tracking import Tracking
+from churn.intake.judging import batch_number
+from churn.learning.snapshot import Sampling, count_contaminated, holdout_pieces, take_snapshot
+from churn.learning.training import evidence_tags
+
+log = logging.getLogger(__name__)
+_PIECE = 200_000
+CHALLENGER, CHAMPION, ANCHOR = "challenger", "champion", "anchor"
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where evidence comes from; `environments` is the folder of environments that old versions are served from."""
+
+    storage: Storage
+    ledger: Ledger
+    contract: Contract
+    tracking: Tracking
+    sampling: Sampling
+    environments: Path
+
+
+@dataclass(frozen=True)
+class Contest:
+    """Who is compared on which snapshot; `suspects` are batches that the champion has not been held against yet."""
+
+    challenger: int
+    champion: int | None
+    anchor: int | None
+    snapshot: Snapshot
+    suspects: list[str]
+
+    @property
+    def versions(self) -> dict[str, int]:
+        """The version in each role; the anchor only where it is another than the champion."""
+        anchor = None if self.anchor == self.champion else self.anchor
+        roles = {CHALLENGER: self.challenger, CHAMPION: self.champion, ANCHOR: anchor}
+        return {role: version for role, version in roles.items() if version is not None}
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """What was found: evidence, or why there is none."""
+
+    evidence: Evidence | None = None
+    window: EvidenceWindow | None = None
+    leaks: Leaks = field(default_factory=Leaks)
+    refusal: Refusal | None = None
+    anchor_refusal: Refusal | None = None
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Unseen customers without their scores. Every array has shape (rows,); times are microseconds since 1970."""
+
+    customers: NDArray[np.uint64]
+    labels: Labels
+    batches: NDArray[np.int64]
+    arrived: NDArray[np.int64]
+    codes: dict[str, Codes]
+
+    def suspect(self, suspects: list[str]) -> Flags:
+        """Which rows came with one of these batches."""
+        return np.isin(self.batches, [batch_number(batch) for batch in suspects])
+
+    def some(self, chosen: Flags) -> _Rows:
+        """Some of the rows."""
+        codes = {name: codes[chosen] for name, codes in self.codes.items()}
+        return _Rows(self.customers[chosen], self.labels[chosen], self.batches[chosen], self.arrived[chosen], codes)
+
+    def and_then(self, more: _Rows) -> _Rows:
+        """These rows and others."""
+        codes = {name: np.concatenate([codes, more.codes[name]]) for name, codes in self.codes.items()}
+        return _Rows(
+            np.concatenate([self.customers, more.customers]),
+            np.concatenate([self.labels, more.labels]),
+            np.concatenate([self.batches, more.batches]),
+            np.concatenate([self.arrived, more.arrived]),
+            codes,
+        )
+
+
+def gather_evidence(contest: Contest, policy: Policy, sources: Sources) -> Gathered:
+    """Score the unseen customers of a snapshot, or say why that would be no evidence.
+
+    Raises:
+        ModelUnloadable: the files of a version are missing, or the challenger does not load.
+        TrackingUnreachable: MLflow is away.
+    """
+    refusals = {role: _incomparable(role, contest, sources) for role in contest.versions}
+    refusal = refusals[CHALLENGER] or refusals.get(CHAMPION)
+    if refusal:
+        return Gathered(refusal=refusal)
+    now = _read_rows(sources, contest.snapshot)
+    enough = policy.enough(contest.champion is None)
+    window, used = choose_window(now.arrived, now.labels, enough, policy.evidence.window_days)
+    retold = now.customers[now.suspect(contest.suspects)] if contest.champion else now.customers[:0]
+    earlier, before = _earlier_rows(contest, now, retold, sources)
+    undisputed = _undisputed(contest, now, earlier, policy)
+    leaks = find_leaks(_sample(sources, contest.snapshot, used), sources.contract)
+
+    def pieces() -> Iterator[pd.DataFrame]:
+        yield from holdout_pieces(sources.storage, contest.snapshot, _PIECE)
+        if before:
+            yield from _retold_pieces(sources, before, retold)
+
+    rows = now.and_then(earlier)
+    scores, failed = _score(contest, sources, refusals, pieces, len(rows.labels))
+    if CHALLENGER not in scores:
+        return Gathered(window=window, refusal=failed[CHALLENGER])
+    not_now = np.zeros(len(earlier.labels), bool)
+    anchor = CHAMPION if contest.anchor == contest.champion else ANCHOR
+    evidence = Evidence(
+        customers=rows.customers,
+        labels=rows.labels,
+        batches=rows.batches,
+        codes=rows.codes,
+        used=np.concatenate([used, not_now]),
+        current=np.concatenate([np.ones(len(now.labels), bool), not_now]),
+        undisputed=undisputed,
+        challenger=scores[CHALLENGER],
+        champion=scores.get(CHAMPION),
+        anchor=scores.get(anchor),
+    )
+    return Gathered(evidence, window, leaks, failed.get(CHAMPION), failed.get(anchor))
+
+
+def choose_window(
+    arrived: NDArray[np.int64], labels: Labels, enough: Enough, days: float
+) -> tuple[EvidenceWindow, Flags]:
+    """The newest customers: those of the last days before the newest row, or of more where these are not enough.
+
+    Args:
+        arrived: microseconds since 1970, shape (rows,).
+        labels: 0 or 1, shape (rows,).
+        enough: how many rows and rows of each class are needed.
+        days: length of the window.
+
+    Returns:
+        The window, and which rows are in it.
+    """
+    if not len(arrived):
+        moment = datetime.fromtimestamp(0, UTC)
+        return EvidenceWindow(moment, moment, days, False), np.zeros(0, bool)
+    until = int(arrived.max())
+    usual = until - int(timedelta(days=days).total_seconds() * 1e6)
+    newest_first = np.argsort(-arrived, kind="stable")
+    events = np.cumsum(labels[newest_first])
+    rows = np.arange(1, len(labels) + 1)
+    fewest = np.minimum(events, rows - events)
+    satisfied = np.flatnonzero((rows >= enough.min_rows) & (fewest >= enough.min_each_class))
+    needed = int(arrived[newest_first[satisfied[0]]]) if len(satisfied) else int(arrived.min())
+    since = min(usual, needed)
+    used = arrived >= since
+    window = EvidenceWindow(_moment(max(since, int(arrived.min()))), _moment(until), days, since < usual)
+    return window, used
+
+
+def _incomparable(role: str, contest: Contest, sources: Sources) -> Refusal | None:
+    version = contest.versions[role]
+    if role == CHAMPION and version == contest.challenger:
+        return Refusal("INPUT_MISMATCH", f"version {version} would be compared with itself.")
+    return (
+        _unknown(version, sources)
+        or _mismatch(version, contest.snapshot, sources)
+        or _contaminated(version, contest.snapshot, sources)
+    )
+
+
+def _unknown(version: int, sources: Sources) -> Refusal | None:
+    if sources.ledger.version(sources.tracking.model, version):
+        return None
+    return Refusal(
+        "INPUT_MISMATCH",
+        f"the ledger does not know version {version}: nobody can say what it was trained on. Only versions that a night trained are evidence.",
+    )
+
+
+def _mismatch(version: int, snapshot: Snapshot, sources: Sources) -> Refusal | None:
+    """A version trained under another key, target or salt may have seen the holdout: it is no evidence."""
+    with sources.tracking.explained(f"read the tags of version {version}"):
+        tags = sources.tracking.version(version).tags
+    ours = evidence_tags(sources.contract, snapshot.salt_fingerprint)
+    differing = [name.removeprefix("churn.") for name, value in ours.items() if tags.get(name) != value]
+    if not differing:
+        return None
+    return Refusal(
+        "INPUT_MISMATCH",
+        f"version {version} was trained under another {', '.join(differing)}: it may have seen these customers, "
+        "or predicts something else. Restore the setting, or take the version out of production.",
+    )
+
+
+def _contaminated(version: int, snapshot: Snapshot, sources: Sources) -> Refusal | None:
+    known = sources.ledger.version(sources.tracking.model, version)
+    trained = sources.ledger.snapshot(known.snapshot) if known else None
+    if trained is None:
+        return Refusal("HOLDOUT_CONTAMINATED", f"the ledger does not know what version {version} was trained on.")
+    try:
+        seen = count_contaminated(sources.storage, trained, snapshot, sources.contract, sources.sampling.memory_limit)
+    except Outage:
+        raise
+    except ChurnError:
+        return Refusal(
+            "HOLDOUT_CONTAMINATED",
+            f"the rows that version {version} was trained on are gone or damaged, so that nobody can say whether it saw the holdout: "
+            f"`churn snapshot rebuild {trained.snapshot[:12]}` makes them again.",
+        )
+    if not seen:
+        return None
+    return Refusal(
+        "HOLDOUT_CONTAMINATED",
+        f"version {version} was trained on {seen} of the customers that it would be judged by (snapshot {trained.snapshot[:12]}).",
+    )
+
+
+def _read_rows(sources: Sources, snapshot: Snapshot) -> _Rows:
+    """The unseen customers of a snapshot."""
+    pieces = [_row_facts(piece, sources.contract) for piece in holdout_pieces(sources.storage, snapshot, _PIECE)]
+    columns = ["_customer", "_label", "_batch", "_arrived", *(by.column for by in sources.contract.slices)]
+    facts = pd.concat(pieces) if pieces else pd.DataFrame({name: [] for name in columns})
+    return _Rows(
+        facts["_customer"].to_numpy(np.uint64),
+        facts["_label"].to_numpy(np.int64),
+        facts["_batch"].to_numpy(np.int64),
+        facts["_arrived"].to_numpy(np.int64),
+        {by.column: facts[by.column].to_numpy(np.int8) for by in sources.contract.slices},
+    )
+
+
+def _row_facts(piece: pd.DataFrame, contract: Contract) -> pd.DataFrame:
+    """Of rows, all that is kept: a few numbers each."""
+    arrived = piece["_arrived_at"].dt.tz_convert(None).to_numpy().astype("datetime64[us]").astype(np.int64)
+    return pd.DataFrame(
+        {
+            "_customer": piece["_customer"].to_numpy(np.uint64),
+            "_label": piece[contract.target.name].to_numpy(np.int64),
+            "_batch": piece["_batch"].to_numpy(np.int64),
+            "_arrived": arrived,
+            **slice_codes(piece, contract),
+        }
+    )
+
+
+def _earlier_rows(
+    contest: Contest, now: _Rows, retold: NDArray[np.uint64], sources: Sources
+) -> tuple[_Rows, Snapshot | None]:
+    """What was known, before the suspect batches, of the customers that they tell anew; and the snapshot that says so."""
+    nothing = now.some(np.zeros(len(now.labels), bool))
+    if not len(retold) or set(contest.snapshot.batches) <= set(contest.suspects):
+        return nothing, None
+    before = take_snapshot(
+        sources.storage, sources.ledger, sources.contract, sources.sampling, without=contest.suspects
+    )
+    rows = _read_rows(sources, before)
+    return rows.some(np.isin(rows.customers, retold)), before
+
+
+def _retold_pieces(sources: Sources, before: Snapshot, retold: NDArray[np.uint64]) -> Iterator[pd.DataFrame]:
+    for piece in holdout_pieces(sources.storage, before, _PIECE):
+        chosen = piece[piece["_customer"].isin(retold)]
+        if len(chosen):
+            yield chosen
+
+
+def _undisputed(contest: Contest, now: _Rows, earlier: _Rows, policy: Policy) -> Flags:
+    """The newest customers as they would be without the suspect batches."""
+    kept = np.concatenate([~now.suspect(contest.suspects), np.ones(len(earlier.labels), bool)])
+    rows = now.and_then(earlier).some(kept)
+    _, used = choose_window(rows.arrived, rows.labels, policy.evidence, policy.evidence.window_days)
+    undisputed = kept.copy()
+    undisputed[kept] = used
+    return undisputed
+
+
+def _sample(sources: Sources, snapshot: Snapshot, used: Flags) -> pd.DataFrame:
+    """Some of the used rows, evenly spread: enough to see a feature that tells the answer."""
+    every = max(1, int(used.sum()) // 100_000)
+    chosen = used & (np.cumsum(used) % every == 0)
+    parts, at = [], 0
+    for piece in holdout_pieces(sources.storage, snapshot, _PIECE):
+        parts.append(piece[chosen[at : at + len(piece)]])
+        at += len(piece)
+    return pd.concat(parts) if parts else pd.DataFrame()
+
+
+def _score(
+    contest: Contest,
+    sources: Sources,
+    refusals: dict[str, Refusal | None],
+    pieces: Callable[[], Iterator[pd.DataFrame]],
+    rows: int,
+) -> tuple[dict[str, Scores], dict[str, Refusal]]:
+    """Each role's scores of all rows, or why it has none."""
+    scores: dict[str, Scores] = {}
+    failed = {role: refusal for role, refusal in refusals.items() if refusal}
+    for role, version in contest.versions.items():
+        if role in failed:
+            continue
+        try:
+            with opened(version, sources.ledger, sources.tracking, sources.environments) as scorer:
+                parts = [scorer(piece) for piece in pieces()]
+        except Unscorable as error:
+            failed[role] = error.refusal
+        except ChurnError:
+            raise
+        except Exception as error:  # a model can fail on rows in any way; the reason is kept, and the policy holds
+            log.exception("Version %s cannot score the unseen customers.", version)
+            why = f"version {version} cannot score today's customers ({type(error).__name__}): it was made for another contract."
+            failed[role] = Refusal(UNSCORABLE, why)
+        else:
+            scores[role] = np.concatenate(parts) if parts else np.zeros(0)
+            refusal = invalid(version, scores[role], rows)
+            if refusal:
+                failed[role] = refusal
+                del scores[role]
+    mine = failed.get(CHALLENGER)
+    if mine and mine.code == UNSCORABLE:
+        raise ModelUnloadable(f"The challenger is of no use: {mine.sentence} Nothing was promoted. See its training.")
+    return scores, failed
+
+
+def _moment(microseconds: int) -> datetime:
+    return datetime.fromtimestamp(microseconds / 1e6, UTC)

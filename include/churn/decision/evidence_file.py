@@ -1,0 +1,84 @@
+"""The scored rows behind a decision, kept beside the data: a keyed hash, a label, scores and codes for each customer.
+
+Everything that a replay reads has a hash of its own in the ledger, so that a changed file says what
+was changed.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from churn.decision.comparison import Evidence
+from churn.decision.slices import Slicing
+from churn.foundation.digests import array_digest, json_digest
+from churn.foundation.storage import Storage
+from churn.foundation.zones import decision_rows
+
+SCORES = ("challenger", "champion", "anchor")
+FLAGS = ("used", "current", "undisputed")
+_SLICE = "slice:"
+_SLICINGS = b"churn.slicings"
+
+
+def digests_of(evidence: Evidence) -> dict[str, str]:
+    """The hash of each part of the evidence, and under `evidence` that of all of them."""
+    parts = {
+        "customers": array_digest(evidence.customers),
+        "labels": array_digest(evidence.labels),
+        "batches": array_digest(evidence.batches),
+        "slices": json_digest({name: array_digest(codes) for name, codes in evidence.codes.items()}),
+        "flags": json_digest({name: array_digest(getattr(evidence, name)) for name in FLAGS}),
+    }
+    for role in SCORES:
+        scores = getattr(evidence, role)
+        if scores is not None:
+            parts[role] = array_digest(scores)
+    return {**parts, "evidence": json_digest(parts)}
+
+
+def write_evidence(evidence: Evidence, sliced: tuple[Slicing, ...], digest: str, storage: Storage) -> None:
+    """Keep the scored rows under the hash of their content; what is there already stays."""
+    name = decision_rows(digest)
+    if storage.exists(name):
+        return
+    columns: dict[str, pa.Array] = {
+        "customer": pa.array(evidence.customers),
+        "label": pa.array(evidence.labels.astype(np.int8)),
+        "batch": pa.array(evidence.batches),
+        **{flag: pa.array(getattr(evidence, flag)) for flag in FLAGS},
+        **{f"{_SLICE}{column}": pa.array(codes) for column, codes in evidence.codes.items()},
+        **{role: pa.array(scores) for role in SCORES if (scores := getattr(evidence, role)) is not None},
+    }
+    said = json.dumps([[one.column, list(one.names), one.parity] for one in sliced]).encode()
+    with storage.scratch() as folder:
+        file = Path(folder) / "evidence.parquet"
+        pq.write_table(pa.table(columns).replace_schema_metadata({_SLICINGS: said}), file, compression="zstd")
+        storage.move_in(file, name)
+
+
+def read_evidence(digest: str, storage: Storage) -> tuple[Evidence, tuple[Slicing, ...]]:
+    """The scored rows of this hash, as they are in the file now; whether they still are what they were is not looked at."""
+    with storage.reading(decision_rows(digest)) as stream:
+        table = pq.read_table(stream)
+    columns = {name: table[name].to_numpy() for name in table.column_names}
+    sliced = [
+        Slicing(column, tuple(names), parity) for column, names, parity in json.loads(table.schema.metadata[_SLICINGS])
+    ]
+    evidence = Evidence(
+        customers=columns["customer"],
+        labels=columns["label"].astype(np.int64),
+        batches=columns["batch"],
+        codes={one.column: columns[f"{_SLICE}{one.column}"] for one in sliced},
+        used=columns["used"],
+        current=columns["current"],
+        undisputed=columns["undisputed"],
+        challenger=columns["challenger"],
+        champion=columns.get("champion"),
+        anchor=columns.get("anchor"),
+    )
+    return evidence, tuple(sliced)

@@ -1,0 +1,101 @@
+"""What a decision must know of the past, read from the ledger: age, tries, freeze, looks, and batches that may be wrong."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from churn.decision.comparison import Evidence, Force, History
+from churn.decision.policy import DISPUTED, TRIED
+from churn.foundation.digests import array_digest, json_digest
+from churn.foundation.ledger import Ledger
+from churn.foundation.records import Look, Promotion, Snapshot
+
+_DAY = 86_400
+
+
+def read_history(
+    ledger: Ledger, model: str, promotion: Promotion | None, decided_at: datetime, force: Force | None
+) -> History:
+    """What the ledger knows at the time of a decision; looks are counted when one is taken.
+
+    Args:
+        ledger: the ledger.
+        model: the registered model.
+        promotion: what is in production.
+        decided_at: the time of the decision.
+        force: who wants the promotion in any case.
+    """
+    freeze = ledger.freeze(model)
+    frozen = (
+        f"version {freeze.previous} was {_DONE[freeze.kind]} by {freeze.actor or 'somebody'}: {freeze.reason}"
+        if freeze
+        else None
+    )
+    if promotion is None or promotion.version is None:
+        return History(decided_at, frozen=frozen, force=force)
+    tries = [
+        one.decided_at
+        for one in ledger.decisions(limit=None, champion=promotion.version)
+        if one.code in TRIED and not one.dry_run and one.decided_at >= promotion.promoted_at
+    ]
+    return History(
+        decided_at,
+        champion_days=_days(promotion.promoted_at, decided_at),
+        days_since_try=_days(max(tries), decided_at) if tries else None,
+        frozen=frozen,
+        force=force,
+    )
+
+
+def suspect_batches(ledger: Ledger, snapshot: Snapshot, champion: int | None) -> list[str]:
+    """The batches that the champion has not been held against: new since the last decision, or disputed and not settled.
+
+    A dispute is settled when another version is in production: a person has approved it, or it was no contradiction any more.
+    """
+    if champion is None:
+        return []
+    last = ledger.last_decision()
+    seen = ledger.snapshot(last.snapshot) if last else None
+    known = set(seen.batches) if seen else set()
+    disputed = {
+        batch
+        for one in ledger.decisions(limit=None, champion=champion)
+        if not one.dry_run and any(rule.get("code") == DISPUTED and not rule["passed"] for rule in one.rules)
+        for batch in one.comparison["case"]["suspects"]
+    }
+    return [batch for batch in snapshot.batches if batch not in known or batch in disputed]
+
+
+def take_look(
+    ledger: Ledger,
+    model: str,
+    night: str,
+    promotion: Promotion,
+    evidence: Evidence,
+    decided_at: datetime,
+    timezone: str,
+) -> Look:
+    """Count one test of a challenger against the champion; the same scores of the same customers are the same look.
+
+    Args:
+        ledger: counts.
+        model: the registered model.
+        night: the night that looks.
+        promotion: made the champion, and with it the epoch.
+        evidence: what is looked at.
+        decided_at: the time of the decision.
+        timezone: whose calendar the nights are counted by.
+    """
+    seen = (evidence.customers, evidence.labels, evidence.challenger, evidence.champion)
+    digests = [array_digest(values[evidence.used]) for values in seen if values is not None]
+    look = json_digest([promotion.sequence, *digests])
+    calendar_night = decided_at.astimezone(ZoneInfo(timezone)).date().isoformat()
+    return ledger.take_look(Look(model, look, promotion.sequence, calendar_night, 0, night, decided_at))
+
+
+_DONE = {"rollback": "rolled back", "take_back": "taken back"}
+
+
+def _days(since: datetime, until: datetime) -> float:
+    return max(0.0, (until - since).total_seconds() / _DAY)

@@ -1,0 +1,193 @@
+"""A registered version, opened to score rows: its files are the registered ones, its inputs are those it was made for.
+
+A version that was trained under other library versions is served from an environment of its own, made
+from the lock that its training kept.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import yaml
+
+from churn.decision.comparison import UNSCORABLE, Refusal
+from churn.decision.inference import Scores
+from churn.errors import ChurnError
+from churn.foundation.digests import folder_digest
+from churn.foundation.ledger import Ledger
+from churn.foundation.serving import ModelMismatch, ServingUnavailable, ask, downloaded, served, serving_python
+from churn.foundation.tracking import Tracking
+from churn.learning.training import ENVIRONMENT, REQUIREMENTS
+
+log = logging.getLogger(__name__)
+
+Scorer = Callable[[pd.DataFrame], Scores]
+_ROWS_A_REQUEST = 5_000
+
+
+class ModelUnloadable(ChurnError):  # noqa: N818 -- it says what happened
+    """A registered version cannot be loaded: its artifacts are missing or damaged."""
+
+
+class Unscorable(ChurnError):  # noqa: N818 -- it says what is the matter
+    """There is no evidence from this version; `refusal` says why."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.sentence)
+        self.refusal = refusal
+
+
+@contextmanager
+def opened(version: int, ledger: Ledger, tracking: Tracking, environments: Path) -> Iterator[Scorer]:
+    """A version, ready to score.
+
+    Args:
+        version: its number.
+        ledger: knows the hash of its files.
+        tracking: MLflow.
+        environments: folder of the environments that versions are served from.
+
+    Yields:
+        A function from rows, with at least the columns that the version asks for, to probabilities of class 1.
+        It raises whatever the model raises.
+
+    Raises:
+        ModelUnloadable: its files cannot be had.
+        TrackingUnreachable: MLflow is away.
+        Unscorable: its files are not the registered ones, or no environment can load them.
+    """
+    with tracking.explained(f"find version {version}"):
+        run_id = str(tracking.version(version).run_id)  # an outage is an outage, not a missing file
+    with ExitStack() as open_things:
+        folder = _files(version, tracking, open_things)
+        _require_registered(version, folder, ledger, tracking)
+        missing = _other_libraries(folder)
+        if missing:
+            log.info("Version %d was made with %s: it is served from an environment of its own.", version, missing)
+            python = _own_environment(version, folder, run_id, tracking, environments, missing)
+            yield _served(version, folder, python, open_things)
+        else:
+            yield _loaded(version, folder)
+
+
+def inputs_of(folder: Path) -> dict[str, str]:
+    """The columns that a model asks for, with the type of each: `double` or `string`."""
+    signature = mlflow.models.Model.load(str(folder)).signature
+    return {column.name: column.type.name for column in signature.inputs}
+
+
+def _files(version: int, tracking: Tracking, open_things: ExitStack) -> Path:
+    try:
+        return open_things.enter_context(downloaded(version, tracking))
+    except Exception as error:
+        raise ModelUnloadable(
+            f"The files of version {version} of {tracking.model} cannot be had ({type(error).__name__}): they are missing or damaged. "
+            f"Nothing was promoted. Look at {tracking.version_link(version)}, restore them, and run the step again."
+        ) from error
+
+
+def _require_registered(version: int, folder: Path, ledger: Ledger, tracking: Tracking) -> None:
+    known = ledger.version(tracking.model, version)
+    if known and folder_digest(folder) != known.artifacts:
+        raise Unscorable(
+            Refusal(
+                "ARTIFACT_CHANGED",
+                f"the files of version {version} are not those that were registered: somebody changed them since "
+                f"{known.registered_at:%Y-%m-%d %H:%M}. Restore them, or `churn rollback` to a version whose files are whole.",
+            )
+        )
+
+
+def _loaded(version: int, folder: Path) -> Scorer:
+    try:
+        model = mlflow.pyfunc.load_model(str(folder))
+    except Exception as error:
+        raise Unscorable(
+            _unscorable(version, f"its files do not load ({type(error).__name__}: {_first_line(error)})")
+        ) from error
+    wanted = inputs_of(folder)
+    return lambda rows: np.asarray(model.predict(_input(rows, wanted)), dtype=np.float64)[:, 1]
+
+
+def _own_environment(
+    version: int, folder: Path, run_id: str, tracking: Tracking, environments: Path, missing: str
+) -> Path:
+    """The Python of an environment made from the lock that the version's training kept."""
+    python = yaml.safe_load((folder / "python_env.yaml").read_text())["python"]
+    with tracking.explained(f"hand out the lock of version {version}"):
+        lock = _lock_of(run_id, folder, tracking)
+    if lock is None:
+        raise Unscorable(_unscorable(version, f"it was made with {missing}, and its training kept no lock"))
+    try:
+        return serving_python(lock, environments, python)
+    except ServingUnavailable as error:
+        raise Unscorable(
+            _unscorable(version, f"it was made with {missing}, which cannot be installed: {error}")
+        ) from error
+
+
+def _served(version: int, folder: Path, python: Path, open_things: ExitStack) -> Scorer:
+    wanted = inputs_of(folder)
+    try:
+        url = open_things.enter_context(served(python, folder))
+    except ModelMismatch as error:
+        raise Unscorable(_unscorable(version, str(error))) from error
+    return lambda rows: _asked(url, _input(rows, wanted))
+
+
+def _lock_of(run_id: str, folder: Path, tracking: Tracking) -> Path | None:
+    kept = tracking.client.list_artifacts(run_id, ENVIRONMENT)
+    if not kept:
+        return None
+    return Path(tracking.client.download_artifacts(run_id, kept[0].path, str(folder.parent)))
+
+
+def _asked(url: str, rows: pd.DataFrame) -> Scores:
+    parts = [rows.iloc[at : at + _ROWS_A_REQUEST] for at in range(0, len(rows), _ROWS_A_REQUEST)]
+    return np.concatenate([ask(url, part)[:, 1] for part in parts])
+
+
+def _input(rows: pd.DataFrame, wanted: dict[str, str]) -> pd.DataFrame:
+    """The columns that a version asks for, as it takes them; a column that the rows do not have is left out."""
+    columns = {}
+    for name, kind in wanted.items():
+        if name not in rows:
+            continue
+        if kind == "double":
+            columns[name] = rows[name].astype("float64")
+        else:
+            texts = rows[name].astype("object")
+            columns[name] = texts.where(texts.notna(), None)
+    return pd.DataFrame(columns)
+
+
+def _other_libraries(folder: Path) -> str:
+    """The libraries that the version was made with and that are not installed here, as `name==version`; else empty."""
+    lines = [line.strip() for line in (folder / "requirements.txt").read_text().splitlines()]
+    pinned = dict(line.split("==", 1) for line in lines if "==" in line)
+    return ", ".join(
+        f"{name}=={pinned[name]}" for name in REQUIREMENTS if name in pinned and _installed(name) != pinned[name]
+    )
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return installed(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _unscorable(version: int, why: str) -> Refusal:
+    return Refusal(UNSCORABLE, f"version {version} cannot score today's customers: {why}.")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0][:200]

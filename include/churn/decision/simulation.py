@@ -1,0 +1,280 @@
+"""What a policy would do in a year of nights: the real comparison and the real rules on customers whose truth is known.
+
+A model's score is the truth with an error. The larger part of the error is common to all models, as they learn from
+nearly the same rows; the rest is a model's own. So two models differ on 2,000 customers by a standard error of about
+.004 of ROC AUC, as two trainings of a real one do. A night's challenger has an own error apart from all before: real
+ones resemble those of the night before, which gives chance fewer tries. No clock is read, and a seed gives one year.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from math import ceil
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+from scipy.special import expit, ndtr
+
+from churn.decision.comparison import Case, Evidence, History, compare
+from churn.decision.figures import CHALLENGER_COLOUR, CHAMPION_COLOUR, GUIDE, WIDTH
+from churn.decision.inference import Labels, Scores
+from churn.decision.policy import TRIED, Verdict, decide
+from churn.decision.policy_file import Policy
+from churn.errors import ChurnError
+
+YEAR = 365
+CUSTOMERS_A_NIGHT = 11
+START_AUC, CREEP_BY, JUMP_BY, JUMP_NIGHT = 0.86, 0.02, 0.015, 120
+OWN_ERROR = 0.5
+"""Standard deviation of the part of a logit's error that a model has to itself."""
+INTERCEPT, SPREAD = -2.36, 2.2
+"""Mean and standard deviation of the true logit: a fifth of the customers leave, and knowing it has a ROC AUC of .887."""
+_CHURN_RATE = 0.2
+_FIRST_NIGHT = datetime(2026, 1, 1, 2, tzinfo=UTC)
+_GRID = np.linspace(-5, 5, 301)
+_LARGEST_ERROR, _LEVELS = 3.0, 240
+
+SCENARIOS: dict[str, Callable[[int], float]] = {
+    "null": lambda _: START_AUC,
+    "creep": lambda night: START_AUC - CREEP_BY * night / YEAR,
+    "jump": lambda night: START_AUC + JUMP_BY * (night >= JUMP_NIGHT),
+}
+"""The true ROC AUC of each night's challenger: as good as the first champion, slowly worse, or better from a night on."""
+
+
+@dataclass(frozen=True)
+class SimulatedYear:
+    """What happened.
+
+    `true_auc` is that of production after each night, `gained` its last value minus that of the first champion;
+    `promotion_nights` are listed by their codes, nights counted from 1; `reasons` count the codes of all nights.
+    """
+
+    scenario: str
+    seed: int
+    true_auc: list[float]
+    gained: float
+    promotion_nights: dict[str, list[int]]
+    reasons: dict[str, int]
+
+    @property
+    def promotions(self) -> dict[str, int]:
+        """How many there were, by code."""
+        return {code: len(nights) for code, nights in self.promotion_nights.items()}
+
+
+class Customers(NamedTuple):
+    """Who arrived, in that order: the label, the true logit, and the error that all models share; shape (customers,)."""
+
+    labels: Labels
+    logits: Scores
+    shared: Scores
+
+
+class _Version(NamedTuple):
+    """A model: its number, its true ROC AUC, and its own error on every customer of the year."""
+
+    number: int
+    auc: float
+    own: Scores
+
+
+@dataclass(frozen=True)
+class _Production:
+    """Who is in production since when, whom it is held against besides, and the last failed try to replace it by an equal."""
+
+    champion: _Version
+    anchor: _Version
+    since: int = 0
+    tried: int | None = None
+
+    def promote(self, winner: _Version, code: str, night: int) -> _Production:
+        """The winner is the anchor too, unless it won by being no worse."""
+        return _Production(winner, winner if code == "SUPERIOR" else self.anchor, night)
+
+
+def simulate(
+    policy: Policy, scenario: str, years: int, seed: int, progress: Callable[[int], None], nights: int = YEAR
+) -> list[SimulatedYear]:
+    """Several years, each with a seed of its own; `progress` is told after each how many are done."""
+    done = []
+    for of_year in np.random.SeedSequence(seed).generate_state(years):
+        done.append(simulate_year(policy, scenario, int(of_year), nights))
+        progress(len(done))
+    return done
+
+
+def simulate_year(policy: Policy, scenario: str, seed: int, nights: int = YEAR) -> SimulatedYear:
+    """Let a policy decide every night of a year; there is one champion at its start, and one look a night.
+
+    Args:
+        policy: decides.
+        scenario: a key of `SCENARIOS`.
+        seed: of the only random numbers.
+        nights: how many.
+
+    Raises:
+        ChurnError: there is no such scenario.
+    """
+    if scenario not in SCENARIOS:
+        raise ChurnError(f"There is no scenario {scenario}. Choose one of {', '.join(SCENARIOS)}.")
+    rng = np.random.default_rng(seed)
+    window = _window_rows(policy)
+    everybody = draw_customers(rng, window + CUSTOMERS_A_NIGHT * nights)
+    first = _Version(0, START_AUC, rng.normal(size=len(everybody.labels)))
+    production = _Production(first, first)
+    true_auc, reasons, promoted = [], Counter[str](), dict[str, list[int]]()
+    for night in range(1, nights + 1):
+        challenger = _Version(night, SCENARIOS[scenario](night), rng.normal(size=len(everybody.labels)))
+        newest = slice(CUSTOMERS_A_NIGHT * night, CUSTOMERS_A_NIGHT * night + window)
+        evidence = _gather(everybody, newest, challenger, production)
+        decision = decide(compare(_case(challenger, production, night), evidence, (), 0), policy)
+        reasons[decision.code] += 1
+        if decision.verdict is Verdict.PROMOTE:
+            promoted.setdefault(decision.code, []).append(night)
+            production = production.promote(challenger, decision.code, night)
+        elif decision.code in TRIED:
+            production = replace(production, tried=night)
+        true_auc.append(production.champion.auc)
+    return SimulatedYear(scenario, seed, true_auc, true_auc[-1] - START_AUC, promoted, dict(reasons.most_common()))
+
+
+def draw_customers(rng: np.random.Generator, rows: int) -> Customers:
+    """Customers of whom about a fifth leave."""
+    logits = INTERCEPT + SPREAD * rng.normal(size=rows)
+    labels = (rng.random(rows) < expit(logits)).astype(np.int64)
+    return Customers(labels, logits, rng.normal(size=rows))
+
+
+def score_customers(customers: Customers, own: Scores, auc: float) -> Scores:
+    """Probabilities, close to calibrated, of a model with a true ROC AUC.
+
+    Args:
+        customers: who.
+        own: standard normal, the model's own part of the error, shape (customers,).
+        auc: its true ROC AUC; of two models the worse has more of the shared error.
+    """
+    error = error_of(auc)
+    shared = np.sqrt(max(0.0, error**2 - OWN_ERROR**2))
+    seen = customers.logits + shared * customers.shared + OWN_ERROR * own
+    kept = SPREAD**2 / (SPREAD**2 + error**2)
+    # The logit given what is seen is normal; MacKay's approximation (Neural Computation 4, 1992) of its mean probability.
+    unsure = kept * error**2
+    scores: Scores = expit((INTERCEPT + kept * (seen - INTERCEPT)) / np.sqrt(1 + np.pi * unsure / 8))
+    return scores
+
+
+def error_of(auc: float) -> float:
+    """The standard deviation of a logit's error that gives a true ROC AUC."""
+    errors, aucs = _quality()
+    return float(np.interp(-auc, -aucs, errors))
+
+
+def true_auc(error: float) -> float:
+    """The exact ROC AUC, by quadrature over the true logits of one that leaves and one that stays."""
+    logits = INTERCEPT + SPREAD * _GRID
+    density = np.exp(-(_GRID**2) / 2)
+    leaves, stays = density * expit(logits), density * expit(-logits)
+    apart = logits[:, None] - logits[None, :]
+    wins = ndtr(apart / (np.sqrt(2) * error)) if error else (np.sign(apart) + 1) / 2
+    return float(leaves @ wins @ stays / (leaves.sum() * stays.sum()))
+
+
+def draw_years(results: dict[str, list[SimulatedYear]]) -> Figure:
+    """The true ROC AUC of production through each year, a panel for each scenario; pure.
+
+    Args:
+        results: simulated years by the name of their scenario.
+    """
+    figure = Figure(figsize=(WIDTH, 0.6 + 1.9 * len(results)), layout="constrained")
+    panels: list[Axes] = list(figure.subplots(len(results), 1, sharex=True, squeeze=False).flat) if results else []
+    for axes, (scenario, years) in zip(panels, results.items(), strict=True):
+        for year in years:
+            change = np.asarray(year.true_auc) - START_AUC
+            axes.step(np.arange(1, len(change) + 1), change, where="post", color=GUIDE, linewidth=0.8, alpha=0.6)
+            for code, nights in year.promotion_nights.items():
+                colour, marker = _MARKS.get(code, (GUIDE, "x"))
+                axes.plot(nights, change[np.asarray(nights) - 1], color=colour, marker=marker, ms=4, linestyle="none")
+        offered = [SCENARIOS[scenario](night) - START_AUC for night in range(1, YEAR + 1)]
+        axes.plot(range(1, YEAR + 1), offered, color="black", linewidth=1, linestyle=":")
+        axes.set_title(f"{scenario}: {_words(years)}", loc="left", fontsize="small")
+        axes.set(xlim=(0, YEAR + 1), ylim=(-1.25 * CREEP_BY, 1.25 * CREEP_BY))
+        axes.spines[["top", "right"]].set_visible(False)
+    if results:
+        panels[-1].set_xlabel("night")
+        figure.supylabel("true ROC AUC of production, change since the start", fontsize="small")
+    handles = [
+        Line2D([], [], color=colour, marker=marker, markersize=4, linestyle="none", label=code)
+        for code, (colour, marker) in _MARKS.items()
+    ]
+    handles.append(Line2D([], [], color="black", linewidth=1, linestyle=":", label="the night's challenger"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize="small")
+    return figure
+
+
+_MARKS = {"SUPERIOR": (CHALLENGER_COLOUR, "o"), "FRESH_NONINFERIOR": (CHAMPION_COLOUR, "D")}
+
+
+def _words(years: list[SimulatedYear]) -> str:
+    if not years:
+        return "no year"
+    superior = np.mean([year.promotions.get("SUPERIOR", 0) for year in years])
+    every = np.mean([sum(year.promotions.values()) for year in years])
+    gained = np.mean([year.gained for year in years])
+    return f"{every:.1f} promotions a year, {superior:.1f} of them superior; {gained:+.4f}"
+
+
+def _window_rows(policy: Policy) -> int:
+    """The usual days' customers, or so many more that there are enough of both classes."""
+    needed = policy.evidence
+    return max(
+        ceil(CUSTOMERS_A_NIGHT * needed.window_days),
+        needed.min_rows,
+        ceil(1.25 * needed.min_each_class / _CHURN_RATE),
+    )
+
+
+def _gather(everybody: Customers, newest: slice, challenger: _Version, production: _Production) -> Evidence:
+    customers = Customers(everybody.labels[newest], everybody.logits[newest], everybody.shared[newest])
+    rows = len(customers.labels)
+    mine, theirs = (
+        score_customers(customers, model.own[newest], model.auc) for model in (challenger, production.champion)
+    )
+    anchor = production.anchor
+    every = np.ones(rows, bool)
+    return Evidence(
+        customers=np.arange(newest.start, newest.stop, dtype=np.uint64),
+        labels=customers.labels,
+        batches=np.zeros(rows, np.int64),
+        codes={},
+        used=every,
+        current=every,
+        undisputed=every,
+        challenger=mine,
+        champion=theirs,
+        anchor=theirs if anchor is production.champion else score_customers(customers, anchor.own[newest], anchor.auc),
+    )
+
+
+def _case(challenger: _Version, production: _Production, night: int) -> Case:
+    history = History(
+        _FIRST_NIGHT + timedelta(days=night),
+        champion_days=night - production.since,
+        days_since_try=None if production.tried is None else night - production.tried,
+    )
+    return Case(challenger.number, production.champion.number, production.anchor.number, "simulated", history)
+
+
+@cache
+def _quality() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Errors of the logit, and the ROC AUC that each leaves."""
+    errors = np.linspace(OWN_ERROR, _LARGEST_ERROR, _LEVELS)
+    return errors, np.array([true_auc(error) for error in errors])

@@ -1,0 +1,162 @@
+"""What arrived: batches, where they were seen, what drifted, what was withdrawn, which versions that concerns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+
+from churn.errors import ChurnError
+from churn.foundation.ledger.database import LedgerDatabase
+from churn.foundation.records import Batch, BatchVerdict, Drift, Sighting, VersionFlag, Withdrawal
+from churn.foundation.schema import batches, drifts, sightings, version_flags, withdrawals
+
+
+class BatchRows(LedgerDatabase):
+    """Batches and all that is known of them."""
+
+    def add_batch(self, batch: str, name: str, size: int, arrived_at: datetime, origin: str | None = None) -> bool:
+        """Remember a file that arrived, and that it was seen.
+
+        Returns:
+            False when these bytes were known already.
+        """
+        with self._transaction() as connection:
+            if self._engine.dialect.name == "postgresql":
+                connection.execute(sa.text("LOCK TABLE batches IN SHARE ROW EXCLUSIVE MODE"))
+            arrival = (connection.scalar(sa.select(sa.func.max(batches.c.arrival))) or 0) + 1
+            row = {
+                "batch": batch,
+                "arrival": arrival,
+                "name": name,
+                "size": size,
+                "arrived_at": arrived_at,
+                "state": "arrived",
+                "origin": origin,
+            }
+            done = connection.execute(
+                self._insert(batches).values(row).on_conflict_do_nothing(index_elements=["batch"])
+            )
+            self._insert_once(connection, sightings, Sighting(batch, name, arrived_at, datetime.now(UTC)))
+            return bool(done.rowcount)
+
+    def judge_batch(self, batch: str, night: str, verdict: BatchVerdict, drift: Sequence[Drift] = ()) -> None:
+        """Record the verdict on a batch, once; with it, how far its columns have drifted."""
+        with self._transaction() as connection:
+            judged = connection.execute(
+                batches.update()
+                .where(batches.c.batch == batch, batches.c.state == "arrived")
+                .values(**asdict(verdict), night=night, judged_at=datetime.now(UTC))
+            )
+            if judged.rowcount and drift:
+                connection.execute(drifts.insert(), [{"batch": batch, **asdict(one)} for one in drift])
+
+    def reopen_batch(self, batch: str) -> bool:
+        """Let a rejected batch wait for a verdict again; False if it is not rejected."""
+        nothing = dict.fromkeys(BatchVerdict.__dataclass_fields__, None)
+        with self._transaction() as connection:
+            done = connection.execute(
+                batches.update()
+                .where(batches.c.batch == batch, batches.c.state == "rejected")
+                .values(**nothing | {"state": "arrived", "night": None, "judged_at": None})
+            )
+            return bool(done.rowcount)
+
+    def batch(self, batch: str) -> Batch | None:
+        """The batch of this hash."""
+        return self._one(Batch, sa.select(batches).where(batches.c.batch == batch))
+
+    def find_batch(self, beginning: str) -> Batch:
+        """The one batch whose hash begins so.
+
+        Raises:
+            ChurnError: there is none, or more than one.
+        """
+        query = sa.select(batches).where(batches.c.batch.startswith(beginning.lower(), autoescape=True)).limit(2)
+        found = self._all(Batch, query)
+        if len(found) != 1:
+            many = "more than one batch begins" if found else "no batch begins"
+            raise ChurnError(f"In the ledger {many} with {beginning}. `churn batches --json` lists whole hashes.")
+        return found[0]
+
+    def batches(self, state: str | None = None, night: str | None = None) -> list[Batch]:
+        """Batches in the order of their files' arrival, then name, whoever claimed them first."""
+        query = sa.select(batches).order_by(batches.c.arrived_at, batches.c.name, batches.c.batch)
+        if state:
+            query = query.where(batches.c.state == state)
+        if night:
+            query = query.where(batches.c.night == night)
+        return self._all(Batch, query)
+
+    def hashes(self, state: str) -> list[str]:
+        """The hashes of the batches in a state, in the order of `batches`."""
+        query = sa.select(batches.c.batch).where(batches.c.state == state)
+        with self._transaction() as connection:
+            return list(connection.scalars(query.order_by(batches.c.arrived_at, batches.c.name, batches.c.batch)).all())
+
+    def accepted_sizes(self) -> list[tuple[int, int]]:
+        """Accepted rows and, among them, events of every accepted batch."""
+        query = sa.select(batches.c.accepted_rows, batches.c.events).where(batches.c.state == "accepted")
+        with self._transaction() as connection:
+            return [(rows, events or 0) for rows, events in connection.execute(query)]
+
+    def sightings(self, batch: str | None = None) -> list[Sighting]:
+        """Every file that was seen in landing, or those with these bytes; in the order of arrival."""
+        query = sa.select(sightings).order_by(sightings.c.arrived_at, sightings.c.name)
+        return self._all(Sighting, query.where(sightings.c.batch == batch) if batch else query)
+
+    def drift(self, batch: str) -> list[Drift]:
+        """How far the columns of a batch have drifted; empty where there was no history to hold it against."""
+        columns = [column for column in drifts.c if column.name != "batch"]
+        return self._all(Drift, sa.select(*columns).where(drifts.c.batch == batch).order_by(drifts.c.psi.desc()))
+
+    def withdraw(self, batch: str, kind: str, reason: str) -> Withdrawal | None:
+        """Take an accepted batch out of future snapshots (`withdrawn`), or a withdrawn one back (`restored`).
+
+        Returns:
+            The new row; None when the batch is in that state already.
+
+        Raises:
+            ChurnError: the batch was never accepted.
+        """
+        before, after = ("accepted", "withdrawn") if kind == "withdrawn" else ("withdrawn", "accepted")
+        with self._transaction() as connection:
+            done = connection.execute(
+                batches.update().where(batches.c.batch == batch, batches.c.state == before).values(state=after)
+            )
+            if not done.rowcount:
+                state = connection.scalar(sa.select(batches.c.state).where(batches.c.batch == batch))
+                if state != after:
+                    raise ChurnError(f"Batch {batch[:12]} is {state}: only an accepted batch can be withdrawn.")
+                return None
+            last = connection.scalar(sa.select(sa.func.max(withdrawals.c.sequence)).where(withdrawals.c.batch == batch))
+            row = Withdrawal(batch, (last or 0) + 1, kind, reason, datetime.now(UTC))
+            connection.execute(withdrawals.insert().values(asdict(row)))
+            return row
+
+    def withdrawals(self, batch: str) -> list[Withdrawal]:
+        """How often a batch was withdrawn and restored, in order."""
+        query = sa.select(withdrawals).where(withdrawals.c.batch == batch).order_by(withdrawals.c.sequence)
+        return self._all(Withdrawal, query)
+
+    def flag_versions(self, flags: Sequence[VersionFlag]) -> None:
+        """Remember versions that were trained on a withdrawn batch."""
+        with self._transaction() as connection:
+            for flag in flags:
+                self._insert_once(connection, version_flags, flag)
+
+    def clear_flags(self, batch: str) -> None:
+        """Forget the flags that a batch brought."""
+        with self._transaction() as connection:
+            connection.execute(version_flags.delete().where(version_flags.c.batch == batch))
+
+    def flags(self, model: str, version: int | None = None, batch: str | None = None) -> list[VersionFlag]:
+        """Versions that were trained on a batch that has been withdrawn since."""
+        query = sa.select(version_flags).where(version_flags.c.model == model)
+        if version is not None:
+            query = query.where(version_flags.c.version == version)
+        if batch is not None:
+            query = query.where(version_flags.c.batch == batch)
+        return self._all(VersionFlag, query.order_by(version_flags.c.version, version_flags.c.flagged_at))

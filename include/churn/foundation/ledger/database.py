@@ -1,0 +1,84 @@
+"""The ledger's database: transactions, inserts that can be repeated, and what a broken database is told as."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+
+from churn.errors import Outage
+from churn.foundation.migrations import upgrade
+
+T = TypeVar("T")
+
+
+class LedgerError(Outage):
+    """The ledger cannot be reached or refuses."""
+
+
+class LedgerDatabase:
+    """What every part of the ledger stands on; SQLite or PostgreSQL."""
+
+    def __init__(self, url: str) -> None:
+        parsed = sa.make_url(url)
+        if parsed.drivername == "sqlite" and parsed.database:
+            try:
+                Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise LedgerError(
+                    f"The ledger {parsed.database} cannot be made ({error.strerror}). Check CHURN_LEDGER_URL."
+                ) from error
+        self._engine = sa.create_engine(parsed, pool_pre_ping=True)
+        if parsed.drivername == "sqlite":
+            sa.event.listen(self._engine, "connect", _prepare_sqlite)
+            sa.event.listen(self._engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+
+    @cached_property
+    def _insert(self) -> Any:
+        return postgresql.insert if self._engine.dialect.name == "postgresql" else sqlite.insert
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sa.Connection]:
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except IntegrityError:
+            raise
+        except SQLAlchemyError as error:
+            where = self._engine.url.render_as_string(hide_password=True)
+            raise LedgerError(
+                f"The ledger {where} does not answer as it should: {type(error).__name__}. "
+                "Check CHURN_LEDGER_URL and that the database is up, then run the step again."
+            ) from error
+
+    def migrate(self) -> None:
+        """Bring the tables to the present schema; at the present schema this costs one query."""
+        with self._transaction() as connection:
+            upgrade(connection)
+
+    def _insert_once(self, connection: sa.Connection, table: sa.Table, record: Any) -> None:
+        """Insert a row, unless its primary key is there."""
+        key = [column.name for column in table.primary_key]
+        connection.execute(self._insert(table).values(asdict(record)).on_conflict_do_nothing(index_elements=key))
+
+    def _one(self, kind: type[T], query: sa.Select[Any]) -> T | None:
+        found = self._all(kind, query)
+        return found[0] if found else None
+
+    def _all(self, kind: type[T], query: sa.Select[Any]) -> list[T]:
+        with self._transaction() as connection:
+            return [kind(**row) for row in connection.execute(query).mappings()]
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # transactions are SQLAlchemy's, opened by BEGIN IMMEDIATE
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA busy_timeout=30000")
+    connection.execute("PRAGMA foreign_keys=ON")

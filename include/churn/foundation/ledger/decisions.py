@@ -1,0 +1,126 @@
+"""What was learned and decided: snapshots, versions, looks, decisions, approvals."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+
+import sqlalchemy as sa
+
+from churn.foundation.ledger.database import LedgerDatabase
+from churn.foundation.records import Approval, DecisionRecord, Look, Snapshot, VersionRecord
+from churn.foundation.schema import approvals, decisions, looks, snapshots, versions
+
+UNJUDGED = "POLICY_INVALID"
+"""The code of a decision that judged nothing: what it saw still waits for a judgement."""
+
+
+class DecisionRows(LedgerDatabase):
+    """Snapshots, versions, looks, decisions and approvals."""
+
+    def add_snapshot(self, snapshot: Snapshot) -> None:
+        """Remember a snapshot; the same rows are the same snapshot, whichever batches they came from last."""
+        row = asdict(snapshot)
+        statement = self._insert(snapshots).values(row)
+        update = {"batches": row["batches"]}
+        with self._transaction() as connection:
+            connection.execute(statement.on_conflict_do_update(index_elements=["snapshot"], set_=update))
+
+    def snapshot(self, snapshot: str) -> Snapshot | None:
+        """The snapshot of this hash."""
+        return self._one(Snapshot, sa.select(snapshots).where(snapshots.c.snapshot == snapshot))
+
+    def snapshots(self, limit: int | None = None) -> list[Snapshot]:
+        """Every snapshot, or so many; the latest first."""
+        return self._all(Snapshot, sa.select(snapshots).order_by(snapshots.c.made_at.desc()).limit(limit))
+
+    def add_decision(self, decision: DecisionRecord) -> DecisionRecord:
+        """Remember a decision.
+
+        Returns:
+            The decision of that night: this one, or the one that was already there.
+        """
+        with self._transaction() as connection:
+            self._insert_once(connection, decisions, decision)
+        return self.decision(decision.night) or decision
+
+    def decision(self, night: str) -> DecisionRecord | None:
+        """What that night decided."""
+        return self._one(DecisionRecord, sa.select(decisions).where(decisions.c.night == night))
+
+    def last_decision(self) -> DecisionRecord | None:
+        """The latest decision that was more than a dry run, and that judged something."""
+        query = sa.select(decisions).where(~decisions.c.dry_run, decisions.c.code != UNJUDGED)
+        return self._one(DecisionRecord, query.order_by(decisions.c.decided_at.desc()).limit(1))
+
+    def decisions(self, limit: int | None = 20, champion: int | None = None) -> list[DecisionRecord]:
+        """The latest decisions, or those against a champion; newest first."""
+        query = sa.select(decisions).order_by(decisions.c.decided_at.desc(), decisions.c.night).limit(limit)
+        return self._all(DecisionRecord, query.where(decisions.c.champion == champion) if champion else query)
+
+    def add_version(self, version: VersionRecord) -> VersionRecord:
+        """Remember a registered version.
+
+        Returns:
+            What the ledger knows of it: this, or what it knew before.
+        """
+        with self._transaction() as connection:
+            self._insert_once(connection, versions, version)
+        return self.version(version.model, version.version) or version
+
+    def version(self, model: str, version: int) -> VersionRecord | None:
+        """What was remembered of a version when it was registered."""
+        query = sa.select(versions).where(versions.c.model == model, versions.c.version == version)
+        return self._one(VersionRecord, query)
+
+    def take_look(self, look: Look) -> Look:
+        """Count a look in its calendar night; one that was taken before is that same look.
+
+        Args:
+            look: its `position` is set here.
+        """
+        with self._transaction() as connection:
+            if self._engine.dialect.name == "postgresql":
+                connection.execute(sa.text("LOCK TABLE looks IN SHARE ROW EXCLUSIVE MODE"))
+            known = sa.select(looks).where(looks.c.model == look.model, looks.c.look == look.look)
+            found = connection.execute(known).mappings().first()
+            if found:
+                return Look(**found)
+            same_night = (
+                looks.c.model == look.model,
+                looks.c.epoch == look.epoch,
+                looks.c.calendar_night == look.calendar_night,
+            )
+            before = connection.scalar(sa.select(sa.func.count()).select_from(looks).where(*same_night)) or 0
+            taken = replace(look, position=before)
+            connection.execute(looks.insert().values(asdict(taken)))
+            return taken
+
+    def looks(self, model: str, epoch: int | None = None) -> list[Look]:
+        """The looks at a model's champions, or at the one of an epoch; the latest first."""
+        query = sa.select(looks).where(looks.c.model == model).order_by(looks.c.taken_at.desc())
+        return self._all(Look, query if epoch is None else query.where(looks.c.epoch == epoch))
+
+    def answer(self, approval: Approval) -> Approval:
+        """Remember a person's answer to a decision; the first one counts.
+
+        Returns:
+            The answer that counts.
+        """
+        with self._transaction() as connection:
+            self._insert_once(connection, approvals, approval)
+        return self.approval(approval.night) or approval
+
+    def approval(self, night: str) -> Approval | None:
+        """The answer to a night's decision, if there is one."""
+        return self._one(Approval, sa.select(approvals).where(approvals.c.night == night))
+
+    def open_decisions(self, model: str) -> list[DecisionRecord]:
+        """Decisions that still wait for a person: asked for approval, not answered, and no later one made."""
+        query = (
+            sa.select(decisions)
+            .outerjoin(approvals, approvals.c.night == decisions.c.night)
+            .where(decisions.c.model == model, decisions.c.approval, ~decisions.c.dry_run, approvals.c.night.is_(None))
+            .order_by(decisions.c.decided_at.desc())
+        )
+        last = self.last_decision()
+        return [one for one in self._all(DecisionRecord, query) if last is None or one.decided_at >= last.decided_at]

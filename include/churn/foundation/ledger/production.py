@@ -1,0 +1,125 @@
+"""What is in production: promotions, compare-and-set, when promotion is frozen, and the images.
+
+The next sequence number of a model is a promotion's primary key, so of two promoters that saw the
+same champion exactly one inserts its row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+
+from churn.errors import ChurnError
+from churn.foundation.ledger.database import LedgerDatabase
+from churn.foundation.records import ImageRecord, Promotion, Thaw
+from churn.foundation.schema import images, promotions, thaws
+
+FREEZING = ("rollback", "take_back")
+"""The kinds of promotions after which no version is promoted automatically until somebody says so."""
+
+
+class PromotionConflict(ChurnError):  # noqa: N818 -- the domain's word for it
+    """Somebody else has changed what is in production since the comparison was made."""
+
+
+class ProductionRows(LedgerDatabase):
+    """Promotions, thaws and images."""
+
+    def in_production(self, model: str, at: datetime | None = None) -> Promotion | None:
+        """The promotion that was in force at a time (default: now); None before the first."""
+        query = sa.select(promotions).where(promotions.c.model == model).order_by(promotions.c.sequence.desc()).limit(1)
+        if at:
+            query = query.where(promotions.c.promoted_at <= at)
+        return self._one(Promotion, query)
+
+    def promotions(self, model: str) -> list[Promotion]:
+        """Every change of production, newest first."""
+        return self._all(
+            Promotion, sa.select(promotions).where(promotions.c.model == model).order_by(promotions.c.sequence.desc())
+        )
+
+    def promote(self, change: Promotion, expected: int | None) -> Promotion:
+        """Put a version into production if `expected` still is; the commit point of a promotion.
+
+        A night promotes once and takes back once: repeated, it returns the row that is there.
+
+        Args:
+            change: what is to be in production; its sequence and `previous` are set here.
+            expected: what the caller saw in production.
+
+        Raises:
+            PromotionConflict: production is not what the caller saw.
+        """
+        of_model = sa.select(promotions).where(promotions.c.model == change.model)
+        query = of_model.order_by(promotions.c.sequence.desc())
+        with self._transaction() as connection:
+            same = query.where(promotions.c.night == change.night, promotions.c.kind == change.kind)
+            done = connection.execute(same).mappings().first()
+            if done:
+                return Promotion(**done)
+            last = connection.execute(query.limit(1)).mappings().first()
+            current = last["version"] if last else None
+            if current != expected:
+                raise PromotionConflict(_conflict(change, expected, current))
+            row = replace(change, sequence=(last["sequence"] if last else 0) + 1, previous=current)
+            inserted = connection.execute(
+                self._insert(promotions)
+                .values(asdict(row))
+                .on_conflict_do_nothing(index_elements=["model", "sequence"])
+            )
+            if not inserted.rowcount:
+                raise PromotionConflict(_conflict(change, expected, "another version, a moment ago"))
+            return row
+
+    def freeze(self, model: str) -> Promotion | None:
+        """The promotion after which automatic promotion is off, None if it is on."""
+        thawed = sa.select(sa.func.coalesce(sa.func.max(thaws.c.sequence), 0)).where(thaws.c.model == model)
+        query = sa.select(promotions).where(
+            promotions.c.model == model,
+            promotions.c.kind.in_(FREEZING),
+            promotions.c.sequence > thawed.scalar_subquery(),
+        )
+        return self._one(Promotion, query.order_by(promotions.c.sequence.desc()).limit(1))
+
+    def thaw(self, thaw: Thaw) -> None:
+        """Allow automatic promotion again; repeated, it changes nothing."""
+        with self._transaction() as connection:
+            self._insert_once(connection, thaws, thaw)
+
+    def thaws(self, model: str) -> list[Thaw]:
+        """When automatic promotion was allowed again, the latest first."""
+        return self._all(Thaw, sa.select(thaws).where(thaws.c.model == model).order_by(thaws.c.sequence.desc()))
+
+    def mark_mirrored(self, promotion: Promotion) -> None:
+        """Remember that the registry has taken a promotion over."""
+        with self._transaction() as connection:
+            connection.execute(
+                promotions.update()
+                .where(promotions.c.model == promotion.model, promotions.c.sequence == promotion.sequence)
+                .where(promotions.c.mirrored_at.is_(None))
+                .values(mirrored_at=datetime.now(UTC))
+            )
+
+    def record_image(self, image: ImageRecord) -> None:
+        """Remember the state of a version's image; the latest record holds."""
+        row = asdict(image)
+        statement = self._insert(images).values(row)
+        with self._transaction() as connection:
+            connection.execute(statement.on_conflict_do_update(index_elements=["model", "version"], set_=row))
+
+    def image(self, model: str, version: int) -> ImageRecord | None:
+        """State of that version's image."""
+        return self._one(ImageRecord, sa.select(images).where(images.c.model == model, images.c.version == version))
+
+
+def _conflict(change: Promotion, expected: int | None, found: object) -> str:
+    return (
+        f"{change.model} {change.version} was to replace {_named(expected)}, but production is {_named(found)}: nothing was changed. "
+        "Run it again against what is in production now."
+    )
+
+
+def _named(version: object) -> str:
+    return f"version {version}" if isinstance(version, int) else str(version or "none")

@@ -1,0 +1,128 @@
+"""The commands for production: its history, approval, the way back, and the registry held to the ledger."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from churn.errors import NothingToDo
+from churn.terminal import AsJson, console, explained, named_now, print_json, who
+from churn.workbench import Workbench
+
+Reason = Annotated[str, typer.Option(help="Why; kept in the ledger.")]
+
+
+@explained
+def history(
+    at: Annotated[datetime | None, typer.Option(help="What was in production at this time (UTC).")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Every change of production: which version, when, by whom, in which night, why."""
+    bench = Workbench.open()
+    model = bench.settings.model_name
+    if at:
+        moment = at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
+        found = bench.ledger.in_production(model, moment)
+        rows = [found] if found else []
+    else:
+        rows = bench.ledger.promotions(model)
+    if as_json:
+        print_json([asdict(row) for row in rows])
+        return
+    table = Table("at", "version", "instead of", "kind", "rule", "by", "night", "why", box=None)
+    for row in rows:
+        table.add_row(
+            row.promoted_at.isoformat(sep=" ", timespec="seconds"),
+            str(row.version or "none"),
+            str(row.previous or "-"),
+            row.kind,
+            row.code,
+            row.actor,
+            row.night,
+            row.reason,
+        )
+    console.print(table if rows else "Nothing was in production.")
+
+
+@explained
+def approve(
+    night: Annotated[str, typer.Argument(help="The night whose decision waits; `churn status` names it.")],
+    reason: Reason,
+    reject: Annotated[bool, typer.Option("--reject", help="Say no: the challenger is held.")] = False,
+) -> None:
+    """Agree to a promotion that waits for a person, or to one whose batch is disputed; or reject it."""
+    from churn import night as steps
+
+    bench = Workbench.open()
+    given = steps.answer(bench, night, "rejected" if reject else "approved", who(), reason)
+    console.print(f"Night {night}: {given.answer} by {given.by}: {given.reason}", markup=False)
+    try:
+        version = steps.promote(bench, night)
+    except NothingToDo as held:
+        console.print(str(held), markup=False)
+        return
+    console.print(f"Version {version} is in production.")
+    steps.ship(bench, version)
+    console.print("Its image is verified.")
+
+
+@explained
+def rollback(
+    reason: Reason,
+    to: Annotated[int | None, typer.Option(min=1, help="The version; by default the one before the present.")] = None,
+) -> None:
+    """Put an earlier version back into production; automatic promotion is off from then on."""
+    from churn import night as steps
+
+    bench = Workbench.open()
+    done = steps.roll_back(bench, to, reason, who(), named_now("rollback"))
+    console.print(f"Version {done.promotion.version} is in production again, instead of {done.promotion.previous}.")
+    if done.image is None and done.promotion.version:
+        console.print("Its image is gone: it is built again.")
+        steps.ship(bench, done.promotion.version)
+    console.print("Automatic promotion is off: `churn unfreeze --reason ...` turns it on again.")
+
+
+@explained
+def unfreeze(reason: Reason) -> None:
+    """Turn automatic promotion on again after a rollback or a promotion that was taken back."""
+    from churn import night as steps
+
+    thawed = steps.unfreeze(Workbench.open(), reason, who())
+    console.print("Automatic promotion is on." if thawed else "Automatic promotion was not off.")
+
+
+@explained
+def reconcile() -> None:
+    """Bring the MLflow registry to what the ledger says is in production; says what it found."""
+    from churn import night as steps
+
+    bench = Workbench.open()
+    found = steps.reconcile(bench)
+    for line in found or ["Registry and ledger agree already."]:
+        console.print(line, markup=False)
+
+
+@explained
+def prune(
+    keep: Annotated[int, typer.Option(min=1, help="So many of the newest versions stay in any case.")] = 50,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete; without it, the list is only shown.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Delete old versions that nobody can need: never champion, previous, anchor, or what an open decision needs."""
+    from churn.release.retention import delete_versions, plan_retention
+
+    bench = Workbench.open()
+    plan = plan_retention(keep, bench.ledger, bench.tracking)
+    deleted = delete_versions(plan.expendable, bench.ledger, bench.tracking) if yes else []
+    if as_json:
+        print_json({**asdict(plan), "deleted": deleted})
+        return
+    for version, why in plan.protected.items():
+        console.print(f"Version {version} stays: it {why}.")
+    console.print(f"Of the others {len(plan.recent)} are among the newest {keep}.")
+    console.print(f"Deleted: {deleted or 'none'}." if yes else f"Would go with --yes: {plan.expendable or 'none'}.")

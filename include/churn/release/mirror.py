@@ -1,0 +1,127 @@
+"""Brings the MLflow registry to the ledger: stages, tags, descriptions, and the alias `champion` last.
+
+Every step looks before it writes; done twice, the second does nothing. A crash in between is mended by
+the next call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
+
+from churn.foundation.ledger import Ledger
+from churn.foundation.records import Promotion
+from churn.foundation.tracking import Tracking
+from churn.release.lineage import predecessor
+
+CHAMPION, PREVIOUS, ANCHOR = "champion", "previous", "anchor"
+PRODUCTION, ARCHIVED = "Production", "Archived"
+_MARK = "\n\n---\n"
+
+
+@dataclass(frozen=True)
+class RegistryState:
+    """What the registry says: its aliases, and the versions in stage Production."""
+
+    aliases: dict[str, int]
+    in_stage: tuple[int, ...]
+
+    @property
+    def champion(self) -> int | None:
+        """The version that the alias names."""
+        return self.aliases.get(CHAMPION)
+
+
+def read_registry(tracking: Tracking) -> RegistryState:
+    """What an answering registry says; a model that it does not know has neither aliases nor versions.
+
+    Raises:
+        TrackingUnreachable: the registry does not answer.
+    """
+    with tracking.explained("say which version is in production"):
+        try:
+            aliases = tracking.client.get_registered_model(tracking.model).aliases
+        except MlflowException as error:
+            if error.error_code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+                return RegistryState({}, ())
+            raise
+        staged = [int(one.version) for one in _versions(tracking) if one.current_stage == PRODUCTION]
+    return RegistryState({name: int(number) for name, number in aliases.items()}, tuple(sorted(staged)))
+
+
+def mirror(ledger: Ledger, tracking: Tracking) -> Promotion | None:
+    """Bring the registry to the ledger's last promotion, and to a later one that was made meanwhile.
+
+    Returns:
+        The promotion that the registry now shows, None if there has been none.
+
+    Raises:
+        TrackingUnreachable: the registry is away; repeat it.
+    """
+    rows = ledger.promotions(tracking.model)
+    while rows:
+        _mirror(rows, tracking)
+        ledger.mark_mirrored(rows[0])
+        shown, rows = rows[0], ledger.promotions(tracking.model)
+        if rows[0].sequence == shown.sequence:
+            return shown
+    return None
+
+
+def _mirror(rows: Sequence[Promotion], tracking: Tracking) -> None:
+    client, model, promotion = tracking.client, tracking.model, rows[0]
+    with tracking.explained(f"take over promotion {promotion.sequence}"):
+        if promotion.version is not None:
+            version = tracking.version(promotion.version)
+            if version.current_stage != PRODUCTION:
+                client.transition_model_version_stage(model, str(promotion.version), PRODUCTION)
+            _describe(version, promotion, tracking)
+        for other in _versions(tracking):
+            if other.current_stage == PRODUCTION and int(other.version) != promotion.version:
+                _describe_end(other, promotion, tracking)
+                client.transition_model_version_stage(model, str(other.version), ARCHIVED)
+        wanted = {PREVIOUS: predecessor(rows), ANCHOR: promotion.anchor, CHAMPION: promotion.version}
+        aliases = {name: int(number) for name, number in client.get_registered_model(model).aliases.items()}
+        for name, number in wanted.items():
+            if number is None and name in aliases:
+                client.delete_registered_model_alias(model, name)
+            elif number is not None and aliases.get(name) != number:
+                client.set_registered_model_alias(model, name, str(number))
+
+
+def _versions(tracking: Tracking) -> list[ModelVersion]:
+    found: list[ModelVersion] = list(tracking.client.search_model_versions(f"name = '{tracking.model}'"))
+    return found
+
+
+def _describe(version: ModelVersion, promotion: Promotion, tracking: Tracking) -> None:
+    tags = {
+        "churn.promoted_by": promotion.night,
+        "churn.promoted_at": promotion.promoted_at.isoformat(timespec="seconds"),
+        "churn.promotion": promotion.kind,
+        "churn.promotion_actor": promotion.actor,
+        "churn.promotion_code": promotion.code,
+        "churn.promotion_reason": promotion.reason,
+    }
+    for name, value in tags.items():
+        if value and version.tags.get(name) != value:
+            tracking.client.set_model_version_tag(tracking.model, str(version.version), name, value)
+    origin = (version.description or "").split(_MARK)[0]
+    since = f"In production since {tags['churn.promoted_at']} by {promotion.actor or 'the policy'} in night {promotion.night}: {promotion.reason}"
+    if version.description != origin + _MARK + since:
+        tracking.client.update_model_version(tracking.model, str(version.version), origin + _MARK + since)
+
+
+def _describe_end(version: ModelVersion, promotion: Promotion, tracking: Tracking) -> None:
+    until = f" Until {promotion.promoted_at.isoformat(timespec='seconds')}, then {named(promotion.version)}."
+    if version.description and _MARK in version.description and not version.description.endswith(until):
+        tracking.client.update_model_version(tracking.model, str(version.version), version.description + until)
+
+
+def named(number: int | None) -> str:
+    """A version in words."""
+    return "no version" if number is None else f"version {number}"

@@ -1,0 +1,67 @@
+"""The promotion of a night: at once, or after a person has agreed in Airflow."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from airflow.providers.standard.operators.hitl import HITLOperator
+from airflow.sdk import Context, Param
+
+from churn_review.links import ComparisonLink, VersionLink
+from churn_wiring import core_step, lead_to
+
+APPROVE, REJECT = "Approve", "Reject"
+
+
+class PromoteOperator(HITLOperator):
+    """Promotes what the night decided; where the decision needs a person, asks first and promotes on a yes.
+
+    Nobody's answer in time is a no. It returns the version that is in production from then on.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        reason = Param(
+            None,
+            type=["null", "string"],
+            maxLength=1000,
+            title="Reason",
+            description_md="Kept with the promotion. Write no customer data here.",
+        )
+        super().__init__(
+            subject="Promote this version?",
+            body="The comparison is linked here when a person is asked.",
+            options=[APPROVE, REJECT],
+            defaults=REJECT,
+            **kwargs | {"params": {"reason": reason}},  # instead of the DAG's own, which nobody is asked again
+        )
+
+    def execute(self, context: Context) -> int:
+        """Promote, or ask."""
+        from churn import night
+
+        with core_step() as (bench, request):
+            decision = night.decision_of(bench, request.night)
+            lead_to(VersionLink(), bench.tracking.version_link(decision.challenger))
+            lead_to(ComparisonLink(), bench.tracking.run_link(decision.run_id))
+            if not night.needs_approval(bench, request.night):
+                return night.promote(bench, request.night)
+            self.subject = f"Put version {decision.challenger} into production? ({decision.verdict}: {decision.code})"
+            self.body = f"{decision.sentence}\n\n[The comparison in MLflow]({bench.tracking.run_link(decision.run_id)})"
+            self.response_timeout = bench.settings.approval_time(datetime.now(UTC))
+        return super().execute(context)
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> int:
+        """Remember the answer, and act on it."""
+        from churn import night
+
+        given = super().execute_complete(context, event)
+        user = given["responded_by_user"]
+        by = (user.get("name") or user.get("id")) if user else "nobody"
+        answer = "approved" if given["chosen_options"] == [APPROVE] else "rejected" if user else "expired"
+        reason = (given["params_input"] or {}).get("reason") or {"expired": "nobody answered in time"}.get(
+            answer, "no reason given"
+        )
+        with core_step() as (bench, request):
+            night.answer(bench, request.night, answer, by, reason)
+            return night.promote(bench, request.night)

@@ -1,0 +1,230 @@
+"""`make bench-decision`: how long the evidence of a decision takes, and how much memory. Prints ratios; asserts nothing.
+
+The closed forms are held against a bootstrap as it is usually written, and at two million rows against the two calls
+that a gate without any evidence would make. What is measured for memory is a process of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from scipy.special import expit
+
+from churn.contract import BANK_CHURN
+from churn.decision.comparison import Case, Comparison, Evidence, History, compare
+from churn.decision.slices import slicings
+
+ROUNDS = 3
+NIGHT, MILLIONS = 2000, 2_000_000
+RESAMPLES, RESAMPLES_RUN = 2000, 100
+EACH_CLASS = 50
+NOW = datetime(2026, 3, 1, 2, tzinfo=UTC)
+SHARES = {
+    "Geography": (0.5, 0.25, 0.25),
+    "Gender": (0.455, 0.545),
+    "Age": (0.2, 0.57, 0.18, 0.05),
+    "NumOfProducts": (0.51, 0.457, 0.027, 0.006),
+    "IsActiveMember": (0.485, 0.515),
+}
+"""Of the groups of each slicing, as in the real file."""
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One line of the table."""
+
+    what: str
+    goal: str
+    figure: str
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Seconds of the work, and GB: the peak of its process, and what it had before the work began."""
+
+    seconds: float
+    peak: float
+    before: float
+
+
+def main() -> None:
+    """Measure and print; with a name and a folder, be the process that is measured."""
+    if len(sys.argv) > 1:
+        run_here(sys.argv[1], Path(sys.argv[2]))
+        return
+    figures = [*measure_night(), *measure_millions()]
+    table = Table("what", "goal", "figure", title=f"median of {ROUNDS}, in turn; {os.cpu_count()} cores")
+    for one in figures:
+        table.add_row(one.what, one.goal, one.figure)
+    console.print(table)
+
+
+def say(what: str) -> None:
+    """Progress, on standard error, so that the table alone can be kept."""
+    Console(stderr=True, highlight=False).print(f"bench: {what}", style="dim")
+
+
+def seconds_of(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def draw_evidence(rows: int) -> Evidence:
+    """Challenger, champion and anchor on the same customers, who fall into the groups of the bank contract."""
+    rng = np.random.default_rng(0)
+    logits = 1.8 * rng.normal(size=rows) - 2
+    every = np.ones(rows, bool)
+    return Evidence(
+        customers=np.arange(rows, dtype=np.uint64),
+        labels=(rng.random(rows) < expit(logits)).astype(np.int64),
+        batches=np.ones(rows, np.int64),
+        codes={column: rng.choice(len(p), rows, p=p).astype(np.int8) for column, p in SHARES.items()},
+        used=every,
+        current=every,
+        undisputed=every,
+        challenger=expit(logits + 0.4 * rng.normal(size=rows)),
+        champion=expit(logits + 0.5 * rng.normal(size=rows)),
+        anchor=expit(logits + 0.6 * rng.normal(size=rows)),
+    )
+
+
+def compare_all(evidence: Evidence) -> Comparison:
+    return compare(Case(3, 2, 1, "bench", History(NOW)), evidence, slicings(BANK_CHURN), EACH_CLASS)
+
+
+# A night's evidence against a bootstrap -----------------------------------------------------------
+
+
+def measure_night() -> list[Figure]:
+    """All of a night's evidence, and the intervals of four differences from resampled rows."""
+    evidence = draw_evidence(NIGHT)
+    compare_all(evidence)
+    bootstrap_deltas(evidence, 2)
+    ours, loops = [], []
+    for number in range(ROUNDS):
+        say(f"{NIGHT:,} rows, round {number + 1} of {ROUNDS}")
+        ours += [seconds_of(lambda: compare_all(evidence)) for _ in range(10)]
+        loops.append(seconds_of(lambda: bootstrap_deltas(evidence, RESAMPLES_RUN)) * RESAMPLES / RESAMPLES_RUN)
+    mine, theirs = statistics.median(ours), statistics.median(loops)
+    return [
+        Figure(
+            f"{NIGHT:,} rows: bootstrap in a loop / evidence with slices, calibration, anchor",
+            ">= 100",
+            f"{theirs / mine:,.0f} ({theirs:.1f} s, {RESAMPLES:,} resamples scaled from {RESAMPLES_RUN} / {mine * 1e3:.1f} ms)",
+        )
+    ]
+
+
+def bootstrap_deltas(evidence: Evidence, resamples: int) -> dict[str, tuple[float, float]]:
+    """The percentile interval of each difference, by the library's metrics on resampled rows."""
+    from sklearn import metrics
+
+    measures = {
+        "roc_auc": metrics.roc_auc_score,
+        "pr_auc": metrics.average_precision_score,
+        "brier": metrics.brier_score_loss,
+        "log_loss": metrics.log_loss,
+    }
+    rng = np.random.default_rng(1)
+    y, mine, theirs = evidence.labels, evidence.challenger, evidence.champion
+    assert theirs is not None
+    deltas: dict[str, list[float]] = {name: [] for name in measures}
+    for _ in range(resamples):
+        rows = rng.integers(len(y), size=len(y))
+        for name, measure in measures.items():
+            deltas[name].append(measure(y[rows], mine[rows]) - measure(y[rows], theirs[rows]))
+    return {name: tuple(np.percentile(values, [2.5, 97.5])) for name, values in deltas.items()}
+
+
+# Two million rows ---------------------------------------------------------------------------------
+
+
+def measure_millions() -> list[Figure]:
+    """All of the evidence against two AUCs, each a fresh process that reads the same arrays."""
+    with tempfile.TemporaryDirectory(prefix="churn-bench-") as folder:
+        _in_a_process("draw", folder)  # not here: a process begins with the peak of the one that starts it
+        ours, theirs = [], []
+        for number in range(ROUNDS):
+            say(f"{MILLIONS:,} rows, round {number + 1} of {ROUNDS}")
+            ours.append(_measure("evidence", folder))
+            theirs.append(_measure("two_aucs", folder))
+    mine, plain = (statistics.median(one.seconds for one in runs) for runs in (ours, theirs))
+    peak, before = (max(values) for values in ([one.peak for one in ours], [one.before for one in ours]))
+    return [
+        Figure(
+            f"{MILLIONS:,} rows: evidence / two AUCs by scikit-learn",
+            "<= 5",
+            f"{mine / plain:.2f} ({mine:.1f} s / {plain:.2f} s)",
+        ),
+        Figure(
+            f"{MILLIONS:,} rows: peak memory of the process",
+            "< 1 GB",
+            f"{peak:.2f} GB ({before:.2f} GB of it libraries and the rows)",
+        ),
+    ]
+
+
+def run_here(name: str, folder: Path) -> None:
+    """Do the work in this process, and print what it took."""
+    from sklearn.metrics import roc_auc_score
+
+    if name == "draw":
+        _save(draw_evidence(MILLIONS), folder)
+        return
+    evidence = _load(folder)
+    before = peak_memory()
+    if name == "evidence":
+        seconds = seconds_of(lambda: compare_all(evidence))
+    else:
+        assert evidence.champion is not None
+        models = (evidence.challenger, evidence.champion)
+        seconds = seconds_of(lambda: [roc_auc_score(evidence.labels, scores) for scores in models])
+    print(seconds, peak_memory(), before)  # noqa: T201 -- read by the process that started this one
+
+
+def peak_memory() -> float:
+    """GB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+
+
+def _measure(name: str, folder: str) -> Measured:
+    return Measured(*map(float, _in_a_process(name, folder).split()))
+
+
+def _in_a_process(name: str, folder: str) -> str:
+    command = [sys.executable, __file__, name, folder]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"bench: {name} failed: {done.stderr}")
+    return done.stdout
+
+
+def _save(evidence: Evidence, folder: Path) -> None:
+    for name, values in vars(evidence).items():
+        for part, array in values.items() if name == "codes" else [(name, values)]:
+            np.save(folder / f"{part}.npy", array)
+
+
+def _load(folder: Path) -> Evidence:
+    names = [name for name in Evidence.__annotations__ if name != "codes"]
+    arrays = {name: np.load(folder / f"{name}.npy") for name in names}
+    return Evidence(codes={column: np.load(folder / f"{column}.npy") for column in SHARES}, **arrays)
+
+
+if __name__ == "__main__":
+    main()
