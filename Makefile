@@ -59,7 +59,7 @@ bench-decision: .venv/dev ## Measure evidence against a bootstrap and scikit-lea
 	@.venv/bin/python tests/bench_decision.py
 
 statistics: .venv/dev ## Measure the error rates of intervals, rules and a year of nights (ARGS="--rounds 10000").
-	@.venv/bin/python tests/statistics.py $(ARGS)
+	@.venv/bin/python tests/measure_statistics.py $(ARGS)
 
 sample: .venv/run ## Make the files of data/sample anew.
 	@$(CHURN) sample

@@ -26,6 +26,7 @@ from scipy.special import expit
 from churn.contract import BANK_CHURN
 from churn.decision.comparison import Case, Comparison, Evidence, History, compare
 from churn.decision.slices import slicings
+from churn.workbench import Workbench
 
 ROUNDS = 3
 NIGHT, MILLIONS = 2000, 2_000_000
@@ -66,7 +67,7 @@ def main() -> None:
     if len(sys.argv) > 1:
         run_here(sys.argv[1], Path(sys.argv[2]))
         return
-    figures = [*measure_night(), *measure_millions()]
+    figures = [*measure_night(), *measure_decision(), *measure_replays(), *measure_millions()]
     table = Table("what", "goal", "figure", title=f"median of {ROUNDS}, in turn; {os.cpu_count()} cores")
     for one in figures:
         table.add_row(one.what, one.goal, one.figure)
@@ -149,6 +150,85 @@ def bootstrap_deltas(evidence: Evidence, resamples: int) -> dict[str, tuple[floa
         for name, measure in measures.items():
             deltas[name].append(measure(y[rows], mine[rows]) - measure(y[rows], theirs[rows]))
     return {name: tuple(np.percentile(values, [2.5, 97.5])) for name, values in deltas.items()}
+
+
+# Compare, decide, promote -------------------------------------------------------------------------
+
+
+def measure_decision() -> list[Figure]:
+    """From a registered challenger to the mirrored registry, on 10,000 customers and a real MLflow server."""
+    import requests
+
+    from churn import night
+    from churn.workbench import Request
+    from support import clone_bench, land_night, make_bench, mlflow_server, run_night
+
+    calls: list[str] = []
+    ask = requests.Session.request
+
+    def counted(*args: object, **kwargs: object) -> object:
+        calls.append(str(kwargs.get("method", args[1])))
+        return ask(*args, **kwargs)  # type: ignore[arg-type]
+
+    with tempfile.TemporaryDirectory(prefix="churn-bench-") as scratch:
+        folder = Path(scratch)
+        for name in ("server", "first", *(f"night-{number}" for number in range(ROUNDS))):
+            (folder / name).mkdir()
+        server = folder / "server"
+        with mlflow_server(server, f"sqlite:///{server}/mlflow.db", str(server / "artifacts")) as url:
+            first = make_bench(folder / "first", url)
+            land_night(first, 1)
+            run_night(first, "night 1")
+            land_night(first, 2)
+            request = Request("night 2")
+            for batch in night.arrive(first, request).batches:
+                night.validate(first, request, batch.batch)
+            challenger = night.train(first, request)
+            took = []
+            requests.Session.request = counted  # type: ignore[method-assign, assignment]
+            for number in range(ROUNDS):
+                say(f"compare, decide, promote, round {number + 1} of {ROUNDS}")
+                bench = clone_bench(first, folder / f"night-{number}")
+                calls.clear()
+
+                def decide_and_promote(bench: Workbench = bench) -> None:
+                    night.compare(bench, request, challenger)
+                    night.promote(bench, request.night)
+
+                took.append(seconds_of(decide_and_promote))
+            requests.Session.request = ask  # type: ignore[method-assign]
+    writes = sum(verb != "GET" for verb in calls)
+    figure = f"{statistics.median(took):.1f} s, {len(calls)} calls of MLflow, {writes} of them write"
+    return [Figure("10,000 rows: compare, decide, promote, mirror", "< 10 s", figure)]
+
+
+# Replay -------------------------------------------------------------------------------------------
+
+
+def measure_replays() -> list[Figure]:
+    """A hundred decisions on a night's evidence, made again from their files."""
+    from churn.decision.evidence_file import digests_of, write_evidence
+    from churn.decision.policy import decide
+    from churn.decision.replay import replay
+    from churn.foundation.digests import json_digest, text_digest
+    from churn.foundation.records import DecisionRecord
+    from churn.foundation.storage import Storage
+    from contests import POLICY, TEXT
+
+    evidence = draw_evidence(NIGHT)
+    comparison = compare_all(evidence)
+    stored, decision, parts = comparison.as_dict(), decide(comparison, POLICY), digests_of(evidence)
+    digests = {**parts, "policy": text_digest(TEXT), "case": json_digest(stored["case"])}
+    record = DecisionRecord(
+        "night", "bench", 3, 2, "bench", decision.verdict.value, decision.code, decision.sentence,
+        decision.rules_as_dicts(), stored, TEXT, False, None, "run", NOW, digests=digests,
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="churn-bench-") as folder:
+        storage = Storage.open(folder)
+        write_evidence(evidence, slicings(BANK_CHURN), parts["evidence"], storage)
+        say("100 replays")
+        took = seconds_of(lambda: [replay(record, storage) for _ in range(100)])
+    return [Figure(f"replay of 100 decisions on {NIGHT:,} rows", "seconds", f"{took:.1f} s")]
 
 
 # Two million rows ---------------------------------------------------------------------------------

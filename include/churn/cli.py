@@ -45,6 +45,7 @@ def sample(
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same file.")] = 1,
     older_share: Annotated[float, typer.Option(min=0, max=1, help="Drift: share of customers of 45 and older.")] = 0.2,
     faults: Annotated[int, typer.Option(min=0, help="Rows with a planted fault.")] = 0,
+    turned_round: Annotated[bool, typer.Option(help="Those leave who elsewhere stay: a file to be disputed.")] = False,
 ) -> None:
     """Make the sample: three nights of synthetic customers, always the same; or one file of your choice."""
     from churn.embedded import ensure_secrets
@@ -55,9 +56,7 @@ def sample(
     if file is None:
         made = write_sample(contract, folder)
     else:
-        night = Night(
-            rows, first_customer=10_000_000 + seed * 1_000_000, seed=seed, older_share=older_share, faults=faults
-        )
+        night = Night(rows, 10_000_000 + seed * 1_000_000, seed, older_share, faults, turned_round)
         file.write_text(make_night(contract, night))
         made = [file]
     for one in made:

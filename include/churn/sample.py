@@ -46,7 +46,7 @@ class Night:
     """One night's file: how many rows, from which customer number on, and what is special about it.
 
     `older_share` is the share of customers of 45 and older (about .2 in the public file);
-    `faults` is the number of rows with a planted fault.
+    `faults` is the number of rows with a planted fault; `turned_round` has those leave who elsewhere stay.
     """
 
     rows: int
@@ -54,6 +54,7 @@ class Night:
     seed: int
     older_share: float = 0.2
     faults: int = 0
+    turned_round: bool = False
 
 
 NIGHTS = (
@@ -68,7 +69,10 @@ def make_night(contract: Contract, night: Night) -> str:
     """The CSV text of one night; the same night gives the same text."""
     rng = np.random.default_rng(night.seed)
     frame = _draw(contract, night, rng)
-    frame[contract.target.name] = (rng.random(night.rows) < _churn_probability(frame, contract)).astype("int64")
+    probability = _churn_probability(frame, contract)
+    if night.turned_round:
+        probability = _turned_round(probability)
+    frame[contract.target.name] = (rng.random(night.rows) < probability).astype("int64")
     text = frame.to_csv(index=False, lineterminator="\n")
     if night.faults > night.rows:
         raise ChurnError(f"{night.faults} faults do not fit into {night.rows} rows. Ask for fewer.")
@@ -195,6 +199,12 @@ def _churn_probability(frame: pd.DataFrame, contract: Contract) -> Any:
     if {"Age", "IsActiveMember"} <= set(contract.feature_names) and contract["Age"].numeric:
         logit = logit + np.where(frame["Age"] >= OLDER, np.where(frame["IsActiveMember"] == 1, -0.9, 0.9), 0)
     return 1 / (1 + np.exp(-logit))
+
+
+def _turned_round(probability: Any) -> Any:
+    """The same spread of logits around their mean, with every relation to the features the other way."""
+    logit = np.log(probability / (1 - probability))
+    return 1 / (1 + np.exp(logit - 2 * logit.mean()))
 
 
 BANK_NOISE = frozenset({"Tenure", "HasCrCard", "EstimatedSalary"})

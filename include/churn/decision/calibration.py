@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit
 
-from churn.decision.inference import CLIP, Estimate, Labels, Scores
+from churn.decision.inference import CLIP, Estimate, Labels, Ranked, Scores
 
-STEPS, ENOUGH = 50, 1e-10
+STEPS, ENOUGH = 200, 1e-9
 _BINS = 10
 
 
@@ -33,7 +33,7 @@ def calibrate(y: Labels, scores: Scores) -> Calibration | None:
         scores: probabilities of class 1, shape (rows,).
 
     Returns:
-        None where there is no such fit: the scores part the classes completely.
+        None where there is no such fit: the scores part the classes, completely or nearly.
     """
     logit = np.log(np.clip(scores, CLIP, 1 - CLIP)) - np.log1p(-np.clip(scores, CLIP, 1 - CLIP))
     slope = _slope(y, logit)
@@ -45,26 +45,35 @@ def calibrate(y: Labels, scores: Scores) -> Calibration | None:
     return Calibration(slope, Estimate.of(ratio, float(influence.std(ddof=1) / np.sqrt(len(y)))))
 
 
-def expected_calibration_error(y: Labels, scores: Scores) -> float:
+def expected_calibration_error(y: Labels, ranked: Ranked) -> float:
     """Mean distance of predicted from observed share over ten bins of equal size (Naeini et al., AAAI 2015)."""
-    order = np.argsort(scores, kind="stable")
-    parts = [part for part in np.array_split(order, _BINS) if len(part)]
-    return float(sum(abs(y[part].mean() - scores[part].mean()) * len(part) for part in parts) / len(y))
+    parts = [part for part in np.array_split(ranked.order, _BINS) if len(part)]
+    return float(sum(abs(y[part].mean() - ranked.scores[part].mean()) * len(part) for part in parts) / len(y))
 
 
 def _slope(y: Labels, logit: Scores) -> Estimate | None:
+    """Newton's method with damped steps: the likelihood is concave, and no step can overshoot.
+
+    The damping is that of Sun and Tran-Dinh, Mathematical Programming 178 (2019).
+    """
+    low, high = logit.min(), logit.max()
+    left, stayed = logit[y == 1], logit[y != 1]
+    if left.min() >= stayed.max() or left.max() <= stayed.min():
+        return None  # parted completely, or constant
     intercept, slope = 0.0, 1.0
     for _ in range(STEPS):
         fitted = expit(intercept + slope * logit)
         weight = fitted * (1 - fitted)
         a, b, c = weight.sum(), (weight * logit).sum(), (weight * logit**2).sum()
         determinant = a * c - b * b
-        if weight.max() < ENOUGH or not determinant > ENOUGH * a * c:
+        if not determinant > 0:
             return None
         gradient, weighted = (y - fitted).sum(), ((y - fitted) * logit).sum()
-        step = (a * weighted - b * gradient) / determinant
-        intercept += (c * gradient - b * weighted) / determinant
-        slope += step
-        if abs(step) < ENOUGH:
+        up, step = (c * gradient - b * weighted) / determinant, (a * weighted - b * gradient) / determinant
+        furthest = max(abs(up + step * low), abs(up + step * high))
+        damping = np.log1p(furthest) / furthest if furthest else 1.0
+        intercept += damping * up
+        slope += damping * step
+        if furthest < ENOUGH:
             return Estimate.of(float(slope), float(np.sqrt(a / determinant)))
     return None

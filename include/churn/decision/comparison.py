@@ -212,7 +212,7 @@ def compare(case: Case, evidence: Evidence | None, sliced: tuple[Slicing, ...], 
         whole=None
         if np.array_equal(evidence.used, evidence.current)
         else _figures_of(evidence, of_all, evidence.current),
-        shown={role: _shown(y, one.scores) for role, one in used.items()},
+        shown={role: _shown(y, one) for role, one in used.items()},
     )
 
 
@@ -253,13 +253,13 @@ def _figures(y: Labels, challenger: Ranked, champion: Ranked | None) -> Figures:
     )
 
 
-def _shown(y: Labels, scores: Scores) -> Shown:
-    top = np.argsort(-scores, kind="stable")[: max(1, round(len(y) * TOP_SHARE))]
-    flagged = scores >= OPERATING_POINT
+def _shown(y: Labels, ranked: Ranked) -> Shown:
+    top = ranked.order[-max(1, round(len(y) * TOP_SHARE)) :]
+    flagged = ranked.scores >= OPERATING_POINT
     hits = int(y[flagged].sum())
     return Shown(
         lift=float(y[top].mean() / y.mean()),
-        calibration_error=expected_calibration_error(y, scores),
+        calibration_error=expected_calibration_error(y, ranked),
         precision=hits / int(flagged.sum()) if flagged.any() else None,
         recall=hits / int(y.sum()),
     )

@@ -18,6 +18,7 @@ from scipy import stats
 Scores = NDArray[np.float64]
 Labels = NDArray[np.int64]
 CLIP = 1e-15
+_REACH = float(stats.norm.ppf(0.975))
 
 
 class Components(NamedTuple):
@@ -56,7 +57,7 @@ class Estimate:
     @classmethod
     def of(cls, value: float, standard_error: float) -> Estimate:
         """An estimate that is normal around its true value."""
-        half = float(stats.norm.ppf(0.975)) * standard_error
+        half = _REACH * standard_error
         return cls(value, standard_error, value - half, value + half)
 
     def interval(self, level: float) -> tuple[float, float]:

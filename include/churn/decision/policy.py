@@ -299,7 +299,7 @@ def _floor(whose: str, metrics: dict[str, Estimate], base_rate_brier: float, pol
 def _calibration(whose: str, found: Calibration | None, policy: Policy) -> list[Rule]:
     limits = policy.calibration
     if found is None:
-        sentence = f"{whose} calibration cannot be measured: the scores part the classes completely."
+        sentence = f"{whose} calibration cannot be measured on these customers."
         return [Rule("calibration_slope", "CALIBRATION", False, None, None, sentence)]
     return [
         _within("calibration_slope", f"{whose} calibration slope", found.slope, limits.slope, limits.level),

@@ -126,5 +126,6 @@ def _codes(values: pd.Series, by: SliceBy, contract: Contract) -> Codes:
         codes = np.digitize(numbers, by.edges) if by.edges else numbers - _values(by, contract).start
         codes = np.where(np.isnan(numbers), ABSENT, codes)
     else:
-        codes = pd.Categorical(values, categories=list(column.categories)).codes
-    return np.asarray(codes).astype(np.int8)
+        codes = pd.Index(column.categories).get_indexer(pd.Index(values))
+    groups = len(_names(by, contract))
+    return np.where((codes >= 0) & (codes < groups), codes, ABSENT).astype(np.int8)

@@ -1,48 +1,35 @@
 """`make statistics`: whether the intervals and rules of a decision err as often as they say. Fails if they do not.
 
-    .venv/bin/python tests/statistics.py                  10,000 rounds, 40 years of each scenario: some seven minutes
-    .venv/bin/python tests/statistics.py --quick          1,000 rounds, 4 years
+    .venv/bin/python tests/measure_statistics.py                  10,000 rounds, 40 years of each scenario: some seven minutes
+    .venv/bin/python tests/measure_statistics.py --quick          1,000 rounds, 4 years
 
 Seeds are fixed, so that a figure moves only when the code does. Customers are drawn from a truth that is known; what
 two models truly differ by comes from millions of customers, or holds by construction.
 """
-# ruff: noqa: A005 -- the name of the make target; the library's module is handed over below
 
 from __future__ import annotations
 
-import importlib.util
+import argparse
 import math
 import sys
-import sysconfig
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
-if __name__ == "statistics":
-    # This folder stands first on the path of the scripts and tests in it: who imports `statistics` means the library's.
-    _spec = importlib.util.spec_from_file_location(__name__, Path(sysconfig.get_path("stdlib")) / "statistics.py")
-    assert _spec is not None
-    assert _spec.loader is not None
-    sys.modules[__name__] = importlib.util.module_from_spec(_spec)
-    _spec.loader.exec_module(sys.modules[__name__])
-else:
-    import argparse
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from scipy.special import expit, logit
 
-    import numpy as np
-    import pandas as pd
-    from rich.console import Console
-    from rich.progress import track
-    from rich.table import Table
-    from scipy.special import expit, logit
-
-    from churn.contract import BANK_CHURN
-    from churn.decision.calibration import calibrate
-    from churn.decision.comparison import compare
-    from churn.decision.inference import METRICS, Estimate, Measured, measure, rank
-    from churn.decision.policy import decide
-    from churn.decision.simulation import SimulatedYear, draw_customers, score_customers, simulate
-    from churn.decision.slices import slice_codes, slicings
-    from contests import POLICY, make_case, make_evidence
+from churn.contract import BANK_CHURN
+from churn.decision.calibration import calibrate
+from churn.decision.comparison import compare
+from churn.decision.inference import METRICS, Estimate, Measured, measure, rank
+from churn.decision.policy import decide
+from churn.decision.simulation import SimulatedYear, draw_customers, score_customers, simulate
+from churn.decision.slices import slice_codes, slicings
+from contests import POLICY, make_case, make_evidence
 
 ROWS, ROUNDS, YEARS = 2000, 10_000, 40
 QUICK_ROUNDS, QUICK_YEARS = 1000, 4

@@ -1,0 +1,123 @@
+"""Run by test_races.py: a night's decision and promotion, killed after the n-th thing it did outside, and run again.
+
+Effects are writes to the data root, to the ledger and to MLflow. The parent imports everything and starts
+no thread, so that each child is a cheap fork of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import requests
+from matplotlib.figure import Figure
+
+from churn import night
+from churn.decision import report
+from churn.decision.replay import replay
+from churn.foundation.ledger import Ledger
+from churn.foundation.storage import Storage
+from churn.learning.training import Challenger
+from churn.release.mirror import read_registry
+from churn.workbench import Request, Workbench
+from support import clone_bench, make_bench
+
+NIGHT = "night 2"
+LEDGER_WRITES = ("add_snapshot", "take_look", "add_decision", "promote", "mark_mirrored")
+
+
+def decide_and_promote(bench: Workbench, challenger: Challenger, kill_after: int | None, log: Path) -> None:
+    """Compare, decide, promote, mirror; note each effect, and be killed after one of them."""
+    done: list[str] = []
+
+    def counted(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+        def effect(*args: Any, **kwargs: Any) -> Any:
+            result = method(*args, **kwargs)
+            said = name
+            if name == "request":  # of MLflow's calls those that write
+                verb, url = str(kwargs.get("method", args[1])), str(kwargs.get("url", args[2]))
+                if verb == "GET" or url.endswith(("/search", "search-versions")):
+                    return result
+                said = (
+                    f"{verb} {url.rsplit('/mlflow', maxsplit=1)[-1].rsplit('/mlflow-artifacts', maxsplit=1)[-1][:60]}"
+                )
+            done.append(said)
+            log.write_text("\n".join(done))
+            if len(done) == kill_after:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return result
+
+        return effect
+
+    report.draw_figures = lambda *_: {"roc": Figure()}  # type: ignore[assignment] -- drawing takes time, and touches nothing outside
+    setattr(Storage, "move_in", counted("move_in", Storage.move_in))  # noqa: B010
+    setattr(requests.Session, "request", counted("request", requests.Session.request))  # noqa: B010
+    for name in LEDGER_WRITES:
+        setattr(Ledger, name, counted(name, getattr(Ledger, name)))
+    night.compare(bench, Request(NIGHT), challenger)
+    night.promote(bench, NIGHT)
+
+
+def state(bench: Workbench) -> dict[str, Any]:
+    """What is left: one decision that replays, one look, one transition, one run with two children."""
+    model = bench.settings.model_name
+    decision = bench.ledger.decision(NIGHT)
+    registry = read_registry(bench.tracking)
+    runs = bench.tracking.client.search_runs([bench.tracking.experiment_id], "")
+    return {
+        "decision": decision and [decision.verdict, decision.code],
+        "replays": decision is not None and replay(decision, bench.storage).same,
+        "looks": [look.position for look in bench.ledger.looks(model)],
+        "promotions": [[row.version, row.kind, row.mirrored_at is not None] for row in bench.ledger.promotions(model)],
+        "aliases": registry.aliases,
+        "stage": list(registry.in_stage),
+        "roles": sorted(run.data.tags["churn.role"] for run in runs),
+        "finished": sorted(run.info.status for run in runs),
+        "evidence": len(bench.storage.names("decisions")),
+    }
+
+
+def in_child(work: Callable[[], None]) -> int:
+    """Fork, work, and how it ended: 0, or the signal."""
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            work()
+            status = 0
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def main(folder: Path, mlflow_url: str, source: Path, challenger: Challenger) -> None:
+    """Print, as JSON, what an undisturbed night leaves, and what each killed and repeated one leaves."""
+    original = make_bench(source, mlflow_url)
+
+    def bench(name: str) -> Workbench:
+        (folder / name).mkdir()
+        return clone_bench(original, folder / name)
+
+    calm = bench("calm")
+    log = folder / "effects"
+    assert in_child(lambda: decide_and_promote(calm, challenger, None, log)) == 0
+    effects = log.read_text().splitlines()
+    found: dict[str, Any] = {"calm": state(calm), "effects": effects, "killed": []}
+    uploads = [at for at, said in enumerate(effects, 1) if "artifacts" in said or said.startswith("PUT")]
+    for effect in range(1, len(effects) + 1):
+        if effect in uploads[1:-1]:  # of the uploads of one folder the first and the last
+            continue
+        one = bench(f"killed-{effect}")
+        killed = in_child(lambda one=one, effect=effect: decide_and_promote(one, challenger, effect, log))  # type: ignore[misc]
+        again = in_child(lambda one=one: decide_and_promote(one, challenger, None, log))  # type: ignore[misc]
+        found["killed"].append({"after": effects[effect - 1], "killed": killed, "again": again, "state": state(one)})
+    print(json.dumps(found))  # noqa: T201 -- the test reads it
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), Challenger(**json.loads(sys.argv[4])))

@@ -1,0 +1,218 @@
+"""What counts as evidence, and what is refused, each with its own reason; against a real MLflow server."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from churn import night
+from churn.contract import BANK_CHURN, Column, Contract, Kind, Role
+from churn.decision import scoring
+from churn.decision.evidence import choose_window
+from churn.decision.policy_file import Enough
+from churn.decision.scoring import Unscorable, opened
+from churn.errors import ChurnError
+from churn.foundation.examples import example_rows, model_input
+from churn.foundation.records import DecisionRecord
+from churn.foundation.serving import downloaded
+from churn.foundation.zones import snapshot_rows
+from churn.learning.snapshot import BUCKET
+from churn.learning.training import Challenger
+from churn.sample import Night, make_night
+from churn.settings import VAR
+from churn.workbench import Request, Workbench
+from support import land_night, land_text, run_night
+
+
+def decision_of(bench: Workbench, name: str) -> DecisionRecord:
+    found = bench.ledger.decision(name)
+    assert found is not None
+    return found
+
+
+def under(bench: Workbench, contract: Contract) -> Workbench:
+    """The same place under another contract."""
+    return Workbench(bench.settings.model_copy(update={"contract": contract}), bench.storage, bench.ledger)
+
+
+def changed(**columns: Column | None) -> Contract:
+    """The bank's contract with columns replaced, added, or taken out."""
+    kept = [columns.get(column.name, column) for column in BANK_CHURN.columns]
+    added = [column for name, column in columns.items() if column and name not in BANK_CHURN.names]
+    left = tuple(column for column in [*kept[:-1], *added, kept[-1]] if column)
+    names = {column.name for column in left}
+    return replace(BANK_CHURN, columns=left, slices=tuple(by for by in BANK_CHURN.slices if by.column in names))
+
+
+def test_a_customer_that_a_training_saw_is_found_in_the_recorded_snapshot(two_nights: Workbench) -> None:
+    """One customer of the holdout among the rows that the champion was trained on: refused, with the number."""
+    bench = two_nights
+    known = bench.ledger.version(bench.settings.model_name, 1)
+    assert known is not None
+    file = Path(bench.storage.path(snapshot_rows(known.snapshot)))
+    rows = pq.read_table(file)
+    unseen = rows.filter(pa.array(rows[BUCKET].to_numpy() < 20)).slice(0, 1)
+    moved = unseen.set_column(unseen.column_names.index(BUCKET), BUCKET, pa.array([50], pa.int32()))
+    pq.write_table(pa.concat_tables([rows, moved]), file)
+    assert run_night(bench, "night 2") == "hold HOLDOUT_CONTAMINATED"
+    assert "version 1 was trained on 1 of the customers" in decision_of(bench, "night 2").sentence.lower()
+
+
+def test_what_a_version_was_trained_on_must_be_there(two_nights: Workbench) -> None:
+    """Without the recorded rows nobody can say what was seen: refused, and the sentence says how to mend it."""
+    bench = two_nights
+    known = bench.ledger.version(bench.settings.model_name, 1)
+    assert known is not None
+    bench.storage.remove(snapshot_rows(known.snapshot))
+    assert run_night(bench, "night 2") == "hold HOLDOUT_CONTAMINATED"
+    assert f"churn snapshot rebuild {known.snapshot[:12]}" in decision_of(bench, "night 2").sentence
+
+
+def test_neither_itself_nor_a_stranger_is_evidence(two_champions: Workbench) -> None:
+    """A champion compared with itself, and a version that no night has trained."""
+    bench, model = two_champions, two_champions.settings.model_name
+    snapshot = bench.ledger.snapshots()[0].snapshot
+    itself = night.compare(bench, Request("night 3"), Challenger(2, "run", "average", snapshot))
+    assert (itself.code, "compared with itself" in itself.sentence) == ("INPUT_MISMATCH", True)
+    source = bench.tracking.version(1).source
+    stranger = bench.tracking.client.create_model_version(model, source, model_id=source.removeprefix("models:/"))
+    unknown = night.compare(bench, Request("night 4"), Challenger(int(stranger.version), "run", "average", snapshot))
+    assert (unknown.code, "does not know version" in unknown.sentence) == ("INPUT_MISMATCH", True)
+
+
+def test_adding_a_feature_does_not_end_promotion(two_nights: Workbench) -> None:
+    """Earlier rows count without it, the champion is scored without it, and a better challenger is promoted."""
+    income = Column("Income", Kind.NUMBER, Role.FEATURE, 0, 1e6, nullable=True)
+    bench = under(two_nights, changed(Income=income))
+    for file in bench.storage.landed():
+        bench.storage.remove(f"landing/{file.name}")
+    land_night(bench, 2)
+    assert run_night(bench, "night 2") == "promote SUPERIOR"
+    with downloaded(2, bench.tracking) as files:
+        assert "Income" in scoring.inputs_of(files)
+
+
+def test_a_feature_that_earlier_rows_cannot_lack_says_what_to_do(two_nights: Workbench) -> None:
+    """Not nullable, it would leave every earlier row out: an error that names the cure, not a silent loss."""
+    bench = under(two_nights, changed(Income=Column("Income", Kind.NUMBER, Role.FEATURE, 0, 1e6)))
+    with pytest.raises(ChurnError, match="nullable"):
+        night.train(bench, Request("night 2", retrain=True))
+
+
+def test_a_new_country_does_not_end_promotion(two_nights: Workbench) -> None:
+    """The champion has never seen it and scores its customers all the same."""
+    wider = replace(BANK_CHURN["Geography"], categories=("France", "Germany", "Spain", "Italy"))
+    bench = under(two_nights, changed(Geography=wider))
+    file = bench.storage.landed()[0].name
+    with bench.storage.reading(f"landing/{file}") as stream:
+        lines = stream.read().decode().splitlines(keepends=True)
+    bench.storage.remove(f"landing/{file}")
+    italians = [line.replace("Spain", "Italy") if at % 2 else line for at, line in enumerate(lines)]
+    land_text(bench, "".join(italians), "night-2.csv")
+    assert run_night(bench, "night 2") == "promote SUPERIOR"
+    slices = decision_of(bench, "night 2").comparison["slices"]
+    assert {"Italy"} <= {one["name"] for one in slices if one["rows"] > 50}
+
+
+def test_a_champion_scores_with_a_column_that_is_no_feature_any_more(two_nights: Workbench) -> None:
+    """Still in the file, only not shown to new models: the champion gets what it was made for."""
+    carried = replace(BANK_CHURN["Tenure"], role=Role.CARRIED)
+    assert run_night(under(two_nights, changed(Tenure=carried)), "night 2") == "promote SUPERIOR"
+
+
+def test_a_champion_that_lacks_its_column_waits_for_a_forced_promotion(two_nights: Workbench) -> None:
+    """The column is gone from the files: unscorable, held for good, until a person forces; then nights decide again."""
+    bench = under(two_nights, changed(Balance=None))
+    for file in bench.storage.landed():
+        bench.storage.remove(f"landing/{file.name}")
+    land_night(bench, 2)
+    assert run_night(bench, "night 2") == "hold CHAMPION_UNSCORABLE"
+    assert run_night(bench, "night 3", retrain=True, force_reason="the column is gone") == "promote FORCED"
+    row = bench.ledger.in_production(bench.settings.model_name)
+    assert row is not None
+    assert (row.version, row.anchor) == (3, 3)
+    assert run_night(bench, "night 4", retrain=True) == "hold IDENTICAL_SCORES"
+
+
+def test_a_champion_of_other_library_versions_is_scored_in_its_own_environment(
+    two_champions: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Served from the lock that its training kept, it gives the same scores; without a lock it is unscorable."""
+    bench = two_champions
+    rows = model_input(bench.contract, example_rows(bench.contract, 50))
+    with opened(1, bench.ledger, bench.tracking, VAR / "serving") as here:
+        expected = here(rows)
+    honest = scoring.installed
+    monkeypatch.setattr(scoring, "installed", lambda name: "0.1" if name == "scikit-learn" else honest(name))
+    with opened(1, bench.ledger, bench.tracking, VAR / "serving") as there:
+        assert np.abs(there(rows) - expected).max() <= 1e-12
+    monkeypatch.setattr(scoring, "_lock_of", lambda *_: None)
+    with pytest.raises(Unscorable, match="kept no lock"), opened(1, bench.ledger, bench.tracking, VAR / "serving"):
+        pass
+
+
+def test_known_customers_with_turned_labels_are_disputed_and_stay_so(two_champions: Workbench) -> None:
+    """Poison past the intake's limits: no champion comes of it, tonight or later, until a person says what is true."""
+    settings = two_champions.settings.model_copy(update={"max_disputed_share": 1.0})
+    bench = Workbench(settings, two_champions.storage, two_champions.ledger)
+    known = [
+        make_night(BANK_CHURN, Night(5000, number * 100_000, number, share)) for number, share in ((1, 0.01), (2, 0.6))
+    ]
+    rows = pd.concat([pd.read_csv(io.StringIO(text)) for text in known]).sample(5000, random_state=1)
+    land_text(bench, rows.assign(Exited=1 - rows["Exited"]).to_csv(index=False), "poison.csv")
+    assert run_night(bench, "night 3") == "hold BATCH_DISPUTED"
+    (poison,) = bench.ledger.batches(night="night 3")
+    assert poison.batch[:12] in decision_of(bench, "night 3").sentence
+    assert run_night(bench, "night 4", retrain=True) == "hold BATCH_DISPUTED"
+    bench.ledger.withdraw(poison.batch, "withdrawn", "labels turned")
+    assert run_night(bench, "night 5", retrain=True) == "hold IDENTICAL_SCORES"
+
+
+def test_a_person_may_say_that_a_disputed_batch_is_right(two_champions: Workbench) -> None:
+    """The world has changed: approved, the challenger goes into production, with who said so."""
+    bench = two_champions
+    turned = Night(5000, 900_000, 9, 0.3, turned_round=True)
+    land_text(bench, make_night(BANK_CHURN, turned), "turned.csv")
+    assert run_night(bench, "night 3") == "hold BATCH_DISPUTED"
+    night.answer(bench, "night 3", "approved", "Ann", "a new tariff")
+    assert night.promote(bench, "night 3") == 3
+    row = bench.ledger.in_production(bench.settings.model_name)
+    assert row is not None
+    assert (row.version, row.actor, row.code) == (3, "Ann", "BATCH_DISPUTED")
+
+
+DAY = int(timedelta(days=1).total_seconds() * 1e6)
+
+
+def test_the_newest_days_count_and_more_only_where_they_are_not_enough() -> None:
+    """Inside the window if that is enough; else back to just as many as are needed, whole moments at a time."""
+    start = int(datetime(2026, 1, 1, tzinfo=UTC).timestamp() * 1e6)
+    arrived = start + np.repeat(np.arange(100), 10) * DAY
+    labels = np.tile([1, 0], 500)
+    window, used = choose_window(arrived, labels, Enough(min_rows=50, min_each_class=20), 30)
+    assert (int(used.sum()), window.widened) == (310, False)
+    window, used = choose_window(arrived, labels, Enough(min_rows=500, min_each_class=20), 30)
+    assert (int(used.sum()), window.widened) == (500, True)
+    window, used = choose_window(arrived, labels, Enough(min_rows=2000, min_each_class=20), 30)
+    assert (int(used.sum()), window.since) == (1000, datetime(2026, 1, 1, tzinfo=UTC))
+
+
+def test_the_whole_holdout_is_shown_beside_the_newest(two_champions: Workbench) -> None:
+    """Old customers do not decide: the window is the newest days, and the rest is only shown."""
+    bench = two_champions
+    old = datetime(2020, 1, 1, tzinfo=UTC)
+    with bench.ledger._transaction() as connection:
+        connection.exec_driver_sql("UPDATE batches SET arrived_at = ? WHERE name = 'night-1.csv'", (str(old),))
+    land_night(bench, 3)
+    run_night(bench, "night 3")
+    comparison = decision_of(bench, "night 3").comparison
+    assert comparison["whole"]["rows"] > comparison["evidence"]["rows"] > 1000
+    assert comparison["case"]["window"]["widened"] is False

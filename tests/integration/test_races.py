@@ -1,0 +1,99 @@
+"""The act under pressure: twenty promoters at once with a reader, and a SIGKILL after every outside effect."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from churn import night
+from churn.foundation.ledger import open_ledger
+from churn.workbench import Request, Workbench
+from support import ROOT, clone_bench
+
+
+def run_script(name: str, *arguments: object) -> dict[str, Any]:
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "tests")}
+    ran = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name(name)), *map(str, arguments)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=500,
+    )
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    found: dict[str, Any] = json.loads(ran.stdout.splitlines()[-1])
+    return found
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_of_twenty_promoters_one_wins_and_a_reader_always_finds_a_champion(
+    kind: str, first_champion: Workbench, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """One promotion, nineteen typed conflicts; at every moment one champion whose artifacts load."""
+    bench = clone_bench(first_champion, tmp_path)
+    url = bench.settings.ledger_url
+    if kind == "postgresql":
+        database: Callable[[str], str] = request.getfixturevalue("postgres")
+        url = database("promoters")
+        copy_ledger(bench, url)
+    found = run_script("race_promotions.py", tmp_path, bench.settings.mlflow_tracking_uri, url)
+    assert Counter(found["ends"]) == {0: 1, 1: 19}
+    winner = found["ends"].index(0) + 2
+    assert (found["ledger"], found["promotions"], found["stage"]) == (winner, 2, [winner])
+    assert found["aliases"] == {"champion": winner, "previous": 1, "anchor": winner}
+    assert found["reading"] == 0
+    assert set(found["seen"]) <= {"1 loads", f"{winner} loads"}
+    assert sum(found["seen"].values()) >= 5
+
+
+def copy_ledger(bench: Workbench, url: str) -> None:
+    """What the race needs of a ledger, in another database."""
+    model, ledger = bench.settings.model_name, open_ledger(url)
+    for snapshot in bench.ledger.snapshots():
+        ledger.add_snapshot(snapshot)
+    known = bench.ledger.version(model, 1)
+    assert known is not None
+    ledger.add_version(known)
+    ledger.add_decision(bench.ledger.decisions()[0])
+    first = bench.ledger.promotions(model)[0]
+    ledger.promote(first, None)
+    ledger.mark_mirrored(first)
+
+
+def test_killed_after_any_effect_the_next_run_comes_to_the_same(first_champion: Workbench, tmp_path: Path) -> None:
+    """SIGKILL after each write to data root, ledger and MLflow: one decision, one look, one transition, one review."""
+    source = tmp_path / "source"
+    source.mkdir()
+    bench = clone_bench(first_champion, source)
+    request = Request("night 2")
+    for batch in night.arrive(bench, request).batches:
+        night.validate(bench, request, batch.batch)
+    challenger = night.train(bench, request)
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    found = run_script(
+        "crash_decision.py", folder, bench.settings.mlflow_tracking_uri, source, json.dumps(asdict(challenger))
+    )
+    calm = found["calm"]
+    assert calm["decision"] == ["promote", "SUPERIOR"]
+    assert (calm["replays"], calm["looks"], calm["evidence"]) == (True, [0], 2)
+    assert calm["promotions"] == [[2, "promotion", True], [1, "promotion", True]]
+    assert calm["aliases"] == {"champion": 2, "previous": 1, "anchor": 2}
+    assert calm["roles"] == ["challenger", "champion", "night"]
+    effects = " ".join(found["effects"])
+    for part in ("move_in", "take_look", "add_decision", "promote", "mark_mirrored", "alias", "transition-stage"):
+        assert part in effects, found["effects"]
+    assert len(found["killed"]) >= 20
+    for run in found["killed"]:
+        assert (run["killed"], run["again"]) == (-9, 0), run["after"]
+        assert run["state"] == calm, run["after"]

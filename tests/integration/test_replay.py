@@ -1,0 +1,126 @@
+"""A decision can be made again, and what was changed since is named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from churn.decision.replay import replay
+from churn.errors import ChurnError
+from churn.foundation.records import DecisionRecord
+from churn.foundation.zones import decision_rows
+from churn.workbench import Workbench
+from contests import TEXT
+from support import run_night
+
+Change = Callable[[pa.Table], pa.Table]
+
+
+def last(bench: Workbench) -> DecisionRecord:
+    return bench.ledger.decisions(limit=1)[0]
+
+
+def put(table: pa.Table, column: str, values: Any) -> pa.Table:
+    return table.set_column(table.column_names.index(column), column, pa.array(values))
+
+
+def swapped(table: pa.Table) -> pa.Table:
+    mine, theirs = table["challenger"].to_numpy(), table["champion"].to_numpy()
+    return put(put(table, "challenger", theirs), "champion", mine)
+
+
+def with_a_gap(table: pa.Table) -> pa.Table:
+    scores = table["champion"].to_numpy().copy()
+    scores[3] = float("nan")
+    return put(table, "champion", scores)
+
+
+def nudged(table: pa.Table) -> pa.Table:
+    scores = table["challenger"].to_numpy().copy()
+    scores[3] += 1e-9
+    return put(table, "challenger", scores)
+
+
+def relabelled(table: pa.Table) -> pa.Table:
+    labels = table["label"].to_numpy().copy()
+    labels[3] = 1 - labels[3]
+    return put(table, "label", labels)
+
+
+def test_every_decision_comes_out_the_same(two_champions: Workbench) -> None:
+    """Promoted, held and refused ones: the same verdict, reasons and numbers within 1e-9."""
+    bench = two_champions
+    run_night(bench, "night 3", retrain=True)
+    run_night(bench, "night 4", retrain=True, force_reason="a test", requested_by="Ann")
+    decisions = bench.ledger.decisions()
+    assert [one.code for one in decisions] == ["FORCED", "IDENTICAL_SCORES", "SUPERIOR", "NO_CHAMPION"]
+    for record in decisions:
+        again = replay(record, bench.storage)
+        assert again.faults == []
+        assert (again.decision.verdict, again.decision.code) == (record.verdict, record.code)
+        assert again.decision.rules_as_dicts() == record.rules
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (swapped, "SWAPPED: challenger and champion"),
+        (with_a_gap, "ROWS: the champion's scores are missing"),
+        (nudged, "CHALLENGER: the challenger's scores"),
+        (relabelled, "LABELS: the labels"),
+    ],
+)
+def test_changed_rows_are_named(two_champions: Workbench, change: Change, said: str) -> None:
+    """Two models swapped, a row missing in one, one score nudged, one label turned: each with its own words."""
+    bench = two_champions
+    record = last(bench)
+    path = bench.storage.path(decision_rows(record.digests["evidence"]))
+    table = pq.read_table(path)
+    pq.write_table(change(table).replace_schema_metadata(table.schema.metadata), path)
+    assert any(fault.startswith(said) for fault in replay(record, bench.storage).faults)
+
+
+def test_a_row_less_is_named(two_champions: Workbench) -> None:
+    """All columns one customer shorter: the customers are not those that decided."""
+    bench = two_champions
+    record = last(bench)
+    path = bench.storage.path(decision_rows(record.digests["evidence"]))
+    table = pq.read_table(path)
+    pq.write_table(table.filter(pc.not_equal(table["customer"], table["customer"][5])), path)
+    assert any(fault.startswith("CUSTOMERS") for fault in replay(record, bench.storage).faults)
+
+
+def test_a_changed_policy_or_case_is_named(two_champions: Workbench) -> None:
+    """What the ledger says of policy, versions or history is not what decided."""
+    bench = two_champions
+    record = last(bench)
+    policy = record.policy.replace("error_budget: 0.10", "error_budget: 0.50")
+    assert replay(replace(record, policy=policy), bench.storage).faults[0].startswith("POLICY")
+    case = {**record.comparison["case"], "champion": 7}
+    moved = replace(record, comparison={**record.comparison, "case": case})
+    assert any(fault.startswith("CASE") for fault in replay(moved, bench.storage).faults)
+    verdict = replace(record, verdict="hold", code="TOO_FRESH")
+    assert any(fault.startswith("VERDICT") for fault in replay(verdict, bench.storage).faults)
+
+
+def test_another_policy_is_asked_of_the_same_evidence(two_champions: Workbench) -> None:
+    """What it would have said, and no fault of the decision."""
+    bench = two_champions
+    strict = TEXT.replace("roc_auc: 0.70", "roc_auc: 0.95").replace("error_budget: 0.10", "error_budget: 0.0000000001")
+    again = replay(last(bench), bench.storage, strict)
+    assert (again.decision.verdict, again.decision.code, again.faults) == ("hold", "BELOW_FLOOR", [])
+
+
+def test_lost_rows_are_an_error_with_words(two_champions: Workbench) -> None:
+    """Without its rows a decision cannot be made again, and says so."""
+    bench = two_champions
+    record = last(bench)
+    bench.storage.remove(decision_rows(record.digests["evidence"]))
+    with pytest.raises(ChurnError, match="gone or damaged|cannot be read"):
+        replay(record, bench.storage)
