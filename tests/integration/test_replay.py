@@ -122,5 +122,5 @@ def test_lost_rows_are_an_error_with_words(two_champions: Workbench) -> None:
     bench = two_champions
     record = last(bench)
     bench.storage.remove(decision_rows(record.digests["evidence"]))
-    with pytest.raises(ChurnError, match="gone or damaged|cannot be read"):
+    with pytest.raises(ChurnError, match="Cannot read"):
         replay(record, bench.storage)

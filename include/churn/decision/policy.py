@@ -137,8 +137,10 @@ def _steps(comparison: Comparison, policy: Policy) -> list[_Step]:
         return steps
     return [
         *steps,
-        _Step([_scores_differ(comparison), _slice_harm(comparison, policy), _frozen(comparison)]),
+        _Step([_scores_differ(comparison)]),
+        # Before the groups of customers: those are measured on the very rows that are in dispute.
         _Step([_dispute(comparison, policy)]),
+        _Step([_slice_harm(comparison, policy), _frozen(comparison)]),
         _Step(_superiority(comparison, policy), "SUPERIOR"),
         floor,
         _Step(_freshness(comparison, policy)),
