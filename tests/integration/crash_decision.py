@@ -14,9 +14,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import duckdb  # noqa: F401 -- like the next ones: before the forks
+import mlflow.sklearn  # noqa: F401
 import requests
+import sklearn.ensemble
+import sklearn.linear_model  # noqa: F401
+import skops.io  # noqa: F401
 from matplotlib.figure import Figure
 
+import churn.deciding
+import churn.release.rollback  # noqa: F401
 from churn import night
 from churn.decision import report
 from churn.decision.replay import replay

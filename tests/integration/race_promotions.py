@@ -15,6 +15,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import mlflow.pyfunc
+import mlflow.sklearn  # like the next ones: before the forks
+import sklearn.ensemble
+import sklearn.linear_model  # noqa: F401
+import skops.io  # noqa: F401
 
 from churn.foundation.ledger import PromotionConflict, open_ledger
 from churn.foundation.records import DecisionRecord
