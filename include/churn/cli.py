@@ -269,7 +269,7 @@ def _print_status(found: dict[str, Any]) -> None:
         else "Last verdict: none yet"
     )
     if found["frozen"]:
-        console.print(f"Automatic promotion: off since {found['frozen']} `churn unfreeze --reason ...`", markup=False)
+        console.print(f"Automatic promotion: off ({found['frozen']}). `churn unfreeze --reason ...`", markup=False)
     for night in found["waits_for_approval"]:
         console.print(f'Waits for a person: churn approve "{night}" --reason ...', markup=False)
     undecided = "; rows that no decision has seen: the next night takes them" if found["undecided"] else ""

@@ -158,7 +158,8 @@ def _remember(
         past=[one for one in bench.ledger.decisions(limit=30) if "case" in one.comparison],
         harm=-policy.slices.harm if policy else 0.0,
         drift={batch.batch: bench.ledger.drift(batch.batch) for batch in tonight},
-        context=_context(request) | _said_of_batches(bench, tonight),
+        context=_context(request) | _said_of_batches(tonight),
+        links=_links(bench, request, tonight),
     )
     record = replace(record, run_id=log_comparison(review, bench.contract, bench.tracking))
     log.info("%s (%s): %s", record.verdict, record.code, record.sentence)
@@ -186,18 +187,18 @@ def _code_version() -> str:
     return f"{installed('churn')}+{git_commit() or 'unknown'}"
 
 
-def _said_of_batches(bench: Workbench, batches: Sequence[Batch]) -> dict[str, str]:
-    """What was said of tonight's batches, and where their pages are, as lines of the note."""
+def _said_of_batches(batches: Sequence[Batch]) -> dict[str, str]:
+    """What was said of tonight's batches, as lines of the note."""
     warnings = [f"{batch.name}: {warning}" for batch in batches for warning in batch.warnings or []]
-    pages = [f"[{batch.name}]({docs_link(bench, batch.batch)})" for batch in batches]
-    lines = {"Warnings": " ".join(warnings), "Data Docs": ", ".join(pages)}
-    return {title: text for title, text in lines.items() if text}
+    return {"Warnings": " ".join(warnings)} if warnings else {}
 
 
 def _context(request: Request) -> dict[str, str]:
-    by = f" by {request.requested_by}" if request.requested_by else ""
-    lines = {
-        "Note of the person who asked": request.note,
-        f"Asked for{by}": f"[{request.night}]({request.link})" if request.link else None,
-    }
+    lines = {"Note of the person who asked": request.note, "Asked for by": request.requested_by}
     return {title: text for title, text in lines.items() if text}
+
+
+def _links(bench: Workbench, request: Request, batches: Sequence[Batch]) -> dict[str, str]:
+    """Pages to look further: the run in Airflow, and each batch's."""
+    pages = {f"Data Docs of {batch.name}": docs_link(bench, batch.batch) for batch in batches}
+    return ({"DAG run": request.link} if request.link else {}) | pages

@@ -62,7 +62,7 @@ def validate(bench: Workbench, request: Request, batch: str) -> Batch:
         max_size_ratio=settings.max_size_ratio,
         drift_limit=settings.drift_limit,
     )
-    return accept_batch(batch, request.night, bench.storage, bench.ledger, bench.contract, limits)
+    return accept_batch(batch, request.night, bench.storage, bench.ledger, bench.contract, limits, request.link)
 
 
 def train(bench: Workbench, request: Request) -> Challenger:

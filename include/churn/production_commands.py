@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from churn.errors import NothingToDo
 from churn.terminal import AsJson, console, explained, named_now, print_json, who
@@ -33,19 +32,16 @@ def history(
     if as_json:
         print_json([asdict(row) for row in rows])
         return
-    table = Table("at", "version", "instead of", "kind", "rule", "by", "night", "why", box=None)
     for row in rows:
-        table.add_row(
-            row.promoted_at.isoformat(sep=" ", timespec="seconds"),
-            str(row.version or "none"),
-            str(row.previous or "-"),
-            row.kind,
-            row.code,
-            row.actor,
-            row.night,
-            row.reason,
+        when = row.promoted_at.isoformat(sep=" ", timespec="seconds")
+        what = f"version {row.version}" if row.version else "nothing"
+        instead = f" instead of version {row.previous}" if row.previous else ""
+        console.print(
+            f"{when}  {what}{instead}: {row.kind} ({row.code}) by {row.actor} in night {row.night}", markup=False
         )
-    console.print(table if rows else "Nothing was in production.")
+        console.print(f"    {row.reason}", style="dim", markup=False)
+    if not rows:
+        console.print("Nothing was in production.")
 
 
 @explained

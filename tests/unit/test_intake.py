@@ -404,15 +404,17 @@ def test_an_interrupted_write_leaves_nothing(storage: Storage) -> None:
 def test_killed_between_the_files_and_the_ledger_the_next_run_comes_to_the_same(
     storage: Storage, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The ledger row is last: without it the batch is judged again, into the same files."""
+    """The ledger row is last: without it the batch is judged again, into the same files; its page leads to the night."""
     with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
         killed.setattr(Ledger, "judge_batch", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt))
         take_in(storage, ledger, small_file(faults=3))
     (batch,) = collect_arrivals(storage, ledger).batches
-    done = accept_batch(batch.batch, "night", storage, ledger, BANK_CHURN, LIMITS)
+    done = accept_batch(batch.batch, "night", storage, ledger, BANK_CHURN, LIMITS, "http://airflow/run?a=1&b=2")
     assert (done.accepted_rows, done.quarantined_rows) == (397, 3)
     assert accepted(batch.batch) in {f"accepted/{name}" for name in names(storage, "accepted")}
     assert len(names(storage, "accepted")) == 1
+    with storage.reading(docs_index(batch.batch)) as page:
+        assert b'href="http://airflow/run?a=1&amp;b=2"' in page.read()
 
 
 def names(storage: Storage, zone: str) -> list[str]:

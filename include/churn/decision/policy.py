@@ -187,7 +187,7 @@ def _forced(decision: Decision, comparison: Comparison) -> Decision:
     if decision.code in UNFORCEABLE:
         sentence = f"{decision.sentence} {force.by} asked to force it: this cannot be forced."
         return Decision(Verdict.HOLD, decision.code, sentence, decision.rules, decision.watch)
-    sentence = f"Forced by {force.by}: {force.reason} By itself the policy holds ({decision.code}): {decision.sentence}"
+    sentence = f"Forced by {force.by}: {_ended(force.reason)} By itself the policy holds ({decision.code}): {decision.sentence}"
     return Decision(Verdict.PROMOTE, "FORCED", sentence, decision.rules, decision.watch)
 
 
@@ -364,7 +364,7 @@ def _slice_harm(comparison: Comparison, policy: Policy) -> Rule:
 def _frozen(comparison: Comparison) -> Rule:
     why = comparison.case.history.frozen
     sentence = (
-        f"Automatic promotion is off: {why} `churn unfreeze --reason ...` turns it on again."
+        f"Automatic promotion is off: {_ended(why)} `churn unfreeze --reason ...` turns it on again."
         if why
         else "Automatic promotion is on."
     )
@@ -500,6 +500,11 @@ def _z(found: Estimate) -> float:
 def _changes(deltas: dict[str, Estimate]) -> str:
     auc, brier = deltas["roc_auc"], deltas["brier"]
     return f"ROC AUC {auc.value:+.4f} ({auc.lower:+.4f} to {auc.upper:+.4f}), Brier {brier.value:+.5f} ({brier.lower:+.5f} to {brier.upper:+.5f})."
+
+
+def _ended(text: str) -> str:
+    """A person's words, as a sentence among others."""
+    return text if text.rstrip().endswith((".", "!", "?")) else f"{text.rstrip()}."
 
 
 def _sentence(text: str) -> str:

@@ -28,6 +28,7 @@ from churn.foundation.tracking import Tracking
 from churn.intake.drift import draw_drift
 
 CARD = "card.html"
+_HERE = "Comparison in MLflow"
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Review:
     """All that a reviewer is shown of a night.
 
     `past` are the decisions before, newest first; `harm` is the change of ROC AUC from which a group counts as harmed; `drift` has, of each batch of the night, its columns against the
-    accepted history; `context` has further lines of the note, title to Markdown.
+    accepted history; `context` has further lines of the note; `links` lead to pages elsewhere, by title.
     """
 
     record: DecisionRecord
@@ -47,6 +48,7 @@ class Review:
     harm: float
     drift: dict[str, list[Drift]]
     context: dict[str, str]
+    links: dict[str, str]
 
 
 def log_comparison(review: Review, contract: Contract, tracking: Tracking) -> str:
@@ -213,7 +215,7 @@ def _dataset(record: DecisionRecord, comparison: Comparison) -> DatasetInput:
 
 def _links(review: Review, run_id: str, tracking: Tracking) -> dict[str, str]:
     record = review.record
-    links = {"Comparison in MLflow": tracking.run_link(run_id)}
+    links = {_HERE: tracking.run_link(run_id)}
     for role, version in (
         ("Challenger", record.challenger),
         ("Champion", record.champion),
@@ -221,7 +223,7 @@ def _links(review: Review, run_id: str, tracking: Tracking) -> dict[str, str]:
     ):
         if version is not None:
             links[f"{role} v{version}"] = tracking.version_link(version)
-    return links
+    return links | review.links
 
 
 def _past_night(record: DecisionRecord) -> PastNight:
@@ -270,16 +272,13 @@ def _note(review: Review, links: dict[str, str]) -> str:
     """Markdown. The description folds after a few lines, so the decision goes first."""
     record, comparison = review.record, review.comparison
     alarms = [rule["sentence"] for rule in record.watch if not rule["passed"]]
-    versions = [
-        f"[{title}]({url})" for title, url in links.items() if title.startswith(("Challenger", "Champion", "Anchor"))
-    ]
+    pages = ", ".join(f"[{title}]({url})" for title, url in links.items() if title != _HERE)
     lines = [
         f"**{record.verdict.upper()}** ({record.code}). {record.sentence}",
         f"**The champion itself needs attention:** {' '.join(alarms)}" if alarms else "",
-        f"{', '.join(versions)} on the same unseen customers: {_window_words(comparison)}."
-        if comparison.case.window
-        else "",
-        f'The whole review in one page: artifact `{CARD}`. `churn replay "{record.night}"` makes this decision again.',
+        f"Unseen customers: {_window_words(comparison)}." if comparison.case.window else "",
+        f"Pages: {pages}",
+        f'The whole review on one page: artifact `{CARD}`. `churn replay "{record.night}"` makes this decision again.',
         *(f"{title}: {text}" for title, text in review.context.items()),
         _metric_table(comparison),
         _rule_table(record.rules),

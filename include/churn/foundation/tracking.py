@@ -26,12 +26,18 @@ from churn.foundation.digests import text_digest
 NIGHT = "churn.night"
 ROLE = "churn.role"
 _NIGHT_KEY = "churn.night_key"
-NONSENSE = (ParseError, JSONDecodeError)
-"""What MLflow's client meets when something else answers."""
 
 
 class TrackingUnreachable(Outage):
     """MLflow does not answer, or answers nonsense."""
+
+
+class NonsenseAnswer(Exception):  # noqa: N818 -- it says what came; `explained` turns it into an outage
+    """An answer that no registry gives to this question."""
+
+
+NONSENSE = (ParseError, JSONDecodeError, NonsenseAnswer)
+"""What is met when something else answers in MLflow's place."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +139,7 @@ def _digest(night: str) -> str:
 
 
 def _cause(error: Exception) -> str:
-    if isinstance(error, Timeout):
+    if isinstance(error, Timeout) or isinstance(error.__cause__, Timeout) or "timed out" in str(error):
         return "it answers too slowly"
     if isinstance(error, NONSENSE):
         return f"what answers there is no MLflow server: {type(error).__name__}"

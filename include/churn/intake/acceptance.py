@@ -46,6 +46,7 @@ class _Desk:
     contract: Contract
     connection: duckdb.DuckDBPyConnection
     scratch: Path
+    link: str | None
 
     @property
     def docs(self) -> Path:
@@ -54,9 +55,24 @@ class _Desk:
 
 
 def accept_batch(
-    batch: str, night: str, storage: Storage, ledger: Ledger, contract: Contract, limits: IntakeLimits
+    batch: str,
+    night: str,
+    storage: Storage,
+    ledger: Ledger,
+    contract: Contract,
+    limits: IntakeLimits,
+    link: str | None = None,
 ) -> Batch:
     """Judge a batch, once.
+
+    Args:
+        batch: its hash.
+        night: the night that judges it.
+        storage: the data root.
+        ledger: remembers the verdict.
+        contract: the data contract.
+        limits: what a batch may be like.
+        link: the page of the night's run, to which the batch's pages lead back.
 
     Returns:
         The batch with its counts; arrived = accepted + quarantined.
@@ -71,7 +87,7 @@ def accept_batch(
             columnar.engine(limits.memory_limit) as connection,
             storage.scratch() as scratch,
         ):
-            desk = _Desk(known, night, storage, ledger, contract, connection, scratch)
+            desk = _Desk(known, night, storage, ledger, contract, connection, scratch, link)
             desk.docs.mkdir()
             _judge(desk, limits)
         known = _known(ledger, batch)
@@ -123,7 +139,7 @@ def _validate(
 
 def _publish(desk: _Desk, verdict: validation.Judgement | None, said: list[str]) -> None:
     """Put the batch's pages where its task leads to."""
-    validation.write_index(desk.batch.batch, verdict, said, desk.docs)
+    validation.write_index(desk.batch.batch, verdict, said, desk.docs, desk.link)
     desk.storage.upload(desk.docs, f"{DOCS}/{desk.batch.batch}", DOCS_SUFFIXES)
 
 

@@ -167,7 +167,9 @@ def judge(batch: str, suites: Suites, required: Sequence[str], docs: Path) -> Ju
     return verdict
 
 
-def write_index(batch: str, verdict: Judgement | None, said: Sequence[str], docs: Path) -> None:
+def write_index(
+    batch: str, verdict: Judgement | None, said: Sequence[str], docs: Path, night: str | None = None
+) -> None:
     """The first page of a batch; it needs no script. GX's own lists its pages only with scripts from a content network.
 
     Args:
@@ -175,13 +177,15 @@ def write_index(batch: str, verdict: Judgement | None, said: Sequence[str], docs
         verdict: GX's verdict; None where the file could not be read, and there was nothing to judge.
         said: the sentences about it.
         docs: folder of the Data Docs.
+        night: the page of the run that judged it, which leads on to the comparison.
     """
+    back = f'<p><a href="{escape(night)}" target="_top">The night that judged it</a></p>' if night else ""
     head, results = _results(verdict, docs) if verdict else ("it cannot be taken", "")
     (docs / INDEX).write_text(
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Batch {batch[:12]}</title>'
         "<style>body{font:15px sans-serif;margin:2em;max-width:60em}td{padding:.1em 1em .1em 0}</style>"
         f"<h1>Batch {batch[:12]}: {head}</h1><ul>{''.join(f'<li>{escape(one)}</li>' for one in said)}</ul>"
-        f"{results}</html>"
+        f"{back}{results}</html>"
     )
 
 

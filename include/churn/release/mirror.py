@@ -15,7 +15,7 @@ from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 from churn.foundation.ledger import Ledger
 from churn.foundation.records import Promotion
-from churn.foundation.tracking import Tracking
+from churn.foundation.tracking import NonsenseAnswer, Tracking
 from churn.release.lineage import predecessor
 
 CHAMPION, PREVIOUS, ANCHOR = "champion", "previous", "anchor"
@@ -44,13 +44,15 @@ def read_registry(tracking: Tracking) -> RegistryState:
     """
     with tracking.explained("say which version is in production"):
         try:
-            aliases = tracking.client.get_registered_model(tracking.model).aliases
+            model = tracking.client.get_registered_model(tracking.model)
         except MlflowException as error:
             if error.error_code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
                 return RegistryState({}, ())
             raise
+        if model.name != tracking.model or not all(str(number).isdigit() for number in model.aliases.values()):
+            raise NonsenseAnswer(f"asked for model {tracking.model}, it describes another")
         staged = [int(one.version) for one in _versions(tracking) if one.current_stage == PRODUCTION]
-    return RegistryState({name: int(number) for name, number in aliases.items()}, tuple(sorted(staged)))
+    return RegistryState({name: int(number) for name, number in model.aliases.items()}, tuple(sorted(staged)))
 
 
 def mirror(ledger: Ledger, tracking: Tracking) -> Promotion | None:
