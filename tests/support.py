@@ -38,6 +38,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # small fits beside servers: more threads w
 sys.path[:0] = [str(ROOT / "plugins"), str(ROOT / "dags")]
 
 from churn.contract import BANK_CHURN, Contract  # noqa: E402 -- after the environment is set
+from churn.decision.replay import replay  # noqa: E402
 from churn.foundation import columnar  # noqa: E402
 from churn.intake.judging import Judged, judge_rows  # noqa: E402
 from churn.intake.reading import open_file  # noqa: E402
@@ -248,6 +249,7 @@ def run_night(bench: Workbench, name: str, **changes: object) -> str:
     for batch in night.arrive(bench, request).batches:
         night.validate(bench, request, batch.batch)
     decision = night.compare(bench, request, night.train(bench, request))
+    assert replay(decision, bench.storage).faults == []  # every decision of the tests is made again
     with suppress(NothingToDo):
         night.promote(bench, name)
     return f"{decision.verdict} {decision.code}"

@@ -120,7 +120,8 @@ def answer(bench: Workbench, night: str, answer: str, by: str, reason: str) -> A
     """Remember a person's answer to the night's decision; the first one counts.
 
     Raises:
-        ChurnError: there is nothing to answer: the decision is no promotion and no dispute, or a later night has decided.
+        ChurnError: there is nothing to answer: the decision is no promotion and no dispute; or a yes comes too late,
+            since a later night has decided.
     """
     from churn.decision.policy import DISPUTED
 
@@ -131,7 +132,7 @@ def answer(bench: Workbench, night: str, answer: str, by: str, reason: str) -> A
     last = bench.ledger.last_decision()
     if decision.dry_run or not (decision.approval or decision.code == DISPUTED):
         raise ChurnError(f"Night {night} asks for no approval: it is {decision.verdict} ({decision.code}).")
-    if last and last.night != night:
+    if answer == "approved" and last and last.night != night:
         raise ChurnError(f"Night {night} is history: night {last.night} has decided since. Its decision counts now.")
     return bench.ledger.answer(Approval(night, answer, by, reason, datetime.now(UTC)))
 

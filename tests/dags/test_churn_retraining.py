@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from churn.decision.replay import replay
 from churn.night import find_disagreements
 from churn.settings import Settings
 from churn.workbench import Workbench
@@ -19,6 +20,9 @@ def run_dag(dag_bag: object, name: str, conf: dict | None = None) -> object:
 def run_night(dag_bag: object, conf: dict | None = None) -> object:
     """A night, and the image that it triggers: under `dag.test` a triggered run stays queued."""
     night = run_dag(dag_bag, "churn_retraining", conf)
+    bench = Workbench.open()
+    decision = bench.ledger.decision(night.run_id)
+    assert decision is None or replay(decision, bench.storage).faults == []
     promoted = night.get_task_instance("promote").xcom_pull(task_ids="promote")
     if promoted:
         assert run_dag(dag_bag, "churn_image_build", {"version": promoted}).state == "success"
