@@ -12,9 +12,10 @@ from churn.decision import evidence_file
 from churn.decision.comparison import Case, Comparison, Evidence, Force, History, compare
 from churn.decision.evidence import Contest, gather_evidence
 from churn.decision.history import read_history, suspect_batches, take_look
-from churn.decision.policy import DISPUTED, Decision, Verdict, decide, hold_invalid_policy, tests_superiority
+from churn.decision.policy import Decision, Verdict, decide, hold_invalid_policy, tests_superiority
 from churn.decision.policy_file import Policy, PolicyInvalid, load_policy_text
 from churn.decision.report import Review, log_comparison
+from churn.decision.rules_between import DISPUTED
 from churn.decision.slices import slicings
 from churn.errors import ChurnError
 from churn.foundation.digests import json_digest, text_digest

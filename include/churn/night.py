@@ -123,7 +123,7 @@ def answer(bench: Workbench, night: str, answer: str, by: str, reason: str) -> A
         ChurnError: there is nothing to answer: the decision is no promotion and no dispute; or a yes comes too late,
             since a later night has decided.
     """
-    from churn.decision.policy import DISPUTED
+    from churn.decision.rules_between import DISPUTED
 
     decision = decision_of(bench, night)
     known = bench.ledger.approval(night)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 from datetime import UTC, datetime
 
-from churn.decision.policy import DISPUTED, Verdict
+from churn.decision.policy import Verdict
+from churn.decision.rules_between import DISPUTED
 from churn.errors import ChurnError
 from churn.foundation.ledger import Ledger
 from churn.foundation.records import Approval, DecisionRecord, Promotion
