@@ -32,7 +32,7 @@ stop: ## End the services that `make run` left up.
 	@if [ -x $(CHURN) ]; then $(CHURN) embedded stop; else echo "Nothing was set up yet."; fi
 
 clean: stop ## End the services and remove all that they made; the environment stays.
-	rm -rf var data/landing data/originals data/accepted data/quarantine data/snapshots data/docs data/unfinished
+	rm -rf var data/landing data/originals data/accepted data/quarantine data/snapshots data/docs data/decisions data/unfinished
 
 lint: .venv/dev ## Check style, types and layers.
 	.venv/bin/ruff format --check .

@@ -204,6 +204,24 @@ def make_bench(folder: Path, mlflow_url: str, **changes: object) -> Workbench:
     return Workbench.open(settings.model_copy(update=changes))
 
 
+def forked(work: Callable[[], object]) -> int:
+    """Begin work in a fork of this process; returns its pid. It ends with 0, or with 1 if the work raised."""
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            work()
+            status = 0
+        finally:
+            os._exit(status)
+    return pid
+
+
+def ended(pid: int) -> int:
+    """Wait for a fork: 0, 1, or the signal that ended it, negative."""
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
 def clone_bench(bench: Workbench, folder: Path) -> Workbench:
     """The same data, ledger and versions under a name of their own, in a moment: nothing is trained again."""
     name = folder.name

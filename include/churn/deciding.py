@@ -10,7 +10,8 @@ from importlib.metadata import version as installed
 
 from churn.decision import evidence_file
 from churn.decision.comparison import Case, Comparison, Evidence, Force, History, compare
-from churn.decision.evidence import Contest, gather_evidence
+from churn.decision.contest import Contest
+from churn.decision.evidence import gather_evidence
 from churn.decision.history import read_history, suspect_batches, take_look
 from churn.decision.policy import Decision, Verdict, decide, hold_invalid_policy, tests_superiority
 from churn.decision.policy_file import Policy, PolicyInvalid, load_policy_text

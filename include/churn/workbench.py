@@ -16,7 +16,7 @@ ENVIRONMENTS = VAR / "serving"
 """Environments in which models are served on this machine, by the hash of their lock."""
 
 if TYPE_CHECKING:
-    from churn.decision.evidence import Sources
+    from churn.decision.contest import Sources
     from churn.foundation.tracking import Tracking
     from churn.learning.snapshot import Sampling
     from churn.release.image import ImageSpec
@@ -86,7 +86,7 @@ class Workbench:
     @cached_property
     def sources(self) -> Sources:
         """Where evidence comes from."""
-        from churn.decision.evidence import Sources
+        from churn.decision.contest import Sources
 
         return Sources(self.storage, self.ledger, self.contract, self.tracking, self.sampling, ENVIRONMENTS)
 

@@ -32,7 +32,7 @@ from churn.foundation.storage import Storage
 from churn.learning.training import Challenger
 from churn.release.mirror import read_registry
 from churn.workbench import Request, Workbench
-from support import clone_bench, make_bench
+from support import clone_bench, ended, forked, make_bench
 
 NIGHT = "night 2"
 LEDGER_WRITES = ("add_snapshot", "take_look", "add_decision", "promote", "mark_mirrored")
@@ -89,19 +89,6 @@ def state(bench: Workbench) -> dict[str, Any]:
     }
 
 
-def in_child(work: Callable[[], None]) -> int:
-    """Fork, work, and how it ended: 0, or the signal."""
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            work()
-            status = 0
-        finally:
-            os._exit(status)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
 def main(folder: Path, mlflow_url: str, source: Path, challenger: Challenger) -> None:
     """Print, as JSON, what an undisturbed night leaves, and what each killed and repeated one leaves."""
     original = make_bench(source, mlflow_url)
@@ -112,7 +99,7 @@ def main(folder: Path, mlflow_url: str, source: Path, challenger: Challenger) ->
 
     calm = bench("calm")
     log = folder / "effects"
-    assert in_child(lambda: decide_and_promote(calm, challenger, None, log)) == 0
+    assert ended(forked(lambda: decide_and_promote(calm, challenger, None, log))) == 0
     effects = log.read_text().splitlines()
     found: dict[str, Any] = {"calm": state(calm), "effects": effects, "killed": []}
     for effect in range(1, len(effects) + 1):
@@ -121,8 +108,8 @@ def main(folder: Path, mlflow_url: str, source: Path, challenger: Challenger) ->
         ):  # of a row of one kind the ends
             continue
         one = bench(f"killed-{effect}")
-        killed = in_child(lambda one=one, effect=effect: decide_and_promote(one, challenger, effect, log))  # type: ignore[misc]
-        again = in_child(lambda one=one: decide_and_promote(one, challenger, None, log))  # type: ignore[misc]
+        killed = ended(forked(lambda one=one, effect=effect: decide_and_promote(one, challenger, effect, log)))  # type: ignore[misc]
+        again = ended(forked(lambda one=one: decide_and_promote(one, challenger, None, log)))  # type: ignore[misc]
         found["killed"].append({"after": effects[effect - 1], "killed": killed, "again": again, "state": state(one)})
     print(json.dumps(found))  # noqa: T201 -- the test reads it
 

@@ -29,7 +29,7 @@ from churn.foundation.storage import Storage
 from churn.intake.acceptance import accept_batch
 from churn.intake.arrival import collect_arrivals
 from churn.intake.table_rules import IntakeLimits
-from support import small_file
+from support import ended, forked, small_file
 
 LIMITS = IntakeLimits(max_rejected_share=0.05, memory_limit="300MB")
 TIMES = ("arrived_at", "seen_at", "judged_at", "at")
@@ -93,30 +93,18 @@ def state(root: Path) -> dict[str, Any]:
     return {"files": files, "rows": rows}
 
 
-def in_child(work: Callable[[], None]) -> int:
-    """Fork, work, and how it ended: 0, or the signal."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            work()
-            os._exit(0)
-        finally:
-            os._exit(1)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
 def main(folder: Path) -> None:
     """Print, as JSON, the state of an undisturbed run and that of each run that was killed and run again."""
     calm = folder / "calm"
     land(calm)
     counts = folder / "effects"
-    assert in_child(lambda: counts.write_text(str(take_in(calm))) and None) == 0
+    assert ended(forked(lambda: counts.write_text(str(take_in(calm))) and None)) == 0
     found: dict[str, Any] = {"calm": state(calm), "killed": []}
     for effect in range(1, int(counts.read_text()) + 1):
         root = folder / f"killed-{effect}"
         land(root)
-        killed = in_child(lambda root=root, effect=effect: take_in(root, effect) and None)  # type: ignore[misc]
-        again = in_child(lambda root=root: take_in(root) and None)  # type: ignore[misc]
+        killed = ended(forked(lambda root=root, effect=effect: take_in(root, effect) and None))  # type: ignore[misc]
+        again = ended(forked(lambda root=root: take_in(root) and None))  # type: ignore[misc]
         found["killed"].append({"killed": killed, "again": again, "state": state(root)})
         shutil.rmtree(root)
     print(json.dumps(found))  # noqa: T201 -- the test reads it

@@ -9,7 +9,6 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,9 +24,11 @@ from churn.foundation.records import DecisionRecord
 from churn.release.mirror import read_registry
 from churn.release.registry import promote
 from churn.workbench import Workbench
-from support import make_bench
+from support import ended, forked, make_bench
 
 PROMOTERS = 20
+CONFLICT = 2
+"""Exit status of a promoter that came too late."""
 
 
 def register(bench: Workbench, first: int) -> None:
@@ -43,31 +44,18 @@ def register(bench: Workbench, first: int) -> None:
         bench.ledger.add_version(replace(known, version=int(made.version), registered_at=datetime.now(UTC)))
 
 
-def in_child(work: Callable[[], int]) -> int:
-    """Fork and work; the child's exit status is what it returns."""
-    pid = os.fork()
-    if pid == 0:
-        status = 99
-        try:
-            status = work()
-        finally:
-            os._exit(status)
-    return pid
-
-
-def promote_one(bench: Workbench, decision: DecisionRecord, version: int, start: float) -> int:
-    """0: won; 1: a typed conflict. The parent's connections are not used: a fork shares them with the others."""
+def promote_one(bench: Workbench, decision: DecisionRecord, version: int, start: float) -> None:
+    """Promote, or end with the status of a typed conflict. The parent's connections are not used: a fork shares them."""
     mine = replace(decision, night=f"racer {version}", challenger=version, champion=1, code="SUPERIOR")
     ledger = open_ledger(bench.settings.ledger_url)
     time.sleep(max(0, start - time.time()))
     try:
         promote(mine, None, ledger, bench.tracking)
     except PromotionConflict:
-        return 1
-    return 0
+        os._exit(CONFLICT)
 
 
-def read_on(bench: Workbench, found: Path, stop: Path) -> int:
+def read_on(bench: Workbench, found: Path, stop: Path) -> None:
     """Note, until told to stop, which champion the registry names, and that its artifacts load."""
     seen: dict[str, int] = {}
     while not stop.exists():
@@ -76,7 +64,6 @@ def read_on(bench: Workbench, found: Path, stop: Path) -> int:
         name = f"{champion} {'loads' if loads else 'does not load'}"
         seen[name] = seen.get(name, 0) + 1
         found.write_text(json.dumps(seen))
-    return 0
 
 
 def main(folder: Path, mlflow_url: str, ledger_url: str) -> None:
@@ -87,17 +74,17 @@ def main(folder: Path, mlflow_url: str, ledger_url: str) -> None:
     )
     register(bench, 1)
     found, stop = folder / "seen.json", folder / "stop"
-    reader = in_child(lambda: read_on(bench, found, stop))
+    reader = forked(lambda: read_on(bench, found, stop))
     decision = bench.ledger.decisions(limit=1)[0]
     start = time.time() + 3
     racers = [
-        in_child(lambda version=version: promote_one(bench, decision, version, start))
+        forked(lambda version=version: promote_one(bench, decision, version, start))
         for version in range(2, PROMOTERS + 2)
     ]
-    ends = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in racers]
+    ends = [ended(pid) for pid in racers]
     time.sleep(1)
     stop.touch()
-    reading = os.waitstatus_to_exitcode(os.waitpid(reader, 0)[1])
+    reading = ended(reader)
     last = bench.ledger.in_production(bench.settings.model_name)
     state = read_registry(bench.tracking)
     outcome = {

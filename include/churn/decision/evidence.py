@@ -1,7 +1,6 @@
 """Unseen customers, scored now by challenger, champion and anchor; or why they are no evidence.
 
-Which customers count is fixed before anything is scored. What makes two versions incomparable is a
-refusal with a code of its own; it is checked against the recorded snapshots and hashes, not by trust.
+Which customers count is fixed before anything is scored.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -18,53 +16,19 @@ from numpy.typing import NDArray
 
 from churn.contract import Contract
 from churn.decision.comparison import UNSCORABLE, Evidence, EvidenceWindow, Flags, Leaks, Refusal, invalid
+from churn.decision.contest import ANCHOR, CHALLENGER, CHAMPION, Contest, Sources, find_refusal
 from churn.decision.inference import Labels, Scores
 from churn.decision.leaks import find_leaks
 from churn.decision.policy_file import Enough, Policy
 from churn.decision.scoring import ModelUnloadable, Unscorable, opened
 from churn.decision.slices import Codes, slice_codes
-from churn.errors import ChurnError, Outage
-from churn.foundation.ledger import Ledger
+from churn.errors import ChurnError
 from churn.foundation.records import Snapshot
-from churn.foundation.storage import Storage
-from churn.foundation.tracking import Tracking
 from churn.intake.judging import batch_number
-from churn.learning.snapshot import Sampling, count_contaminated, holdout_pieces, take_snapshot
-from churn.learning.training import evidence_tags
+from churn.learning.snapshot import holdout_pieces, take_snapshot
 
 log = logging.getLogger(__name__)
 _PIECE = 200_000
-CHALLENGER, CHAMPION, ANCHOR = "challenger", "champion", "anchor"
-
-
-@dataclass(frozen=True)
-class Sources:
-    """Where evidence comes from; `environments` is the folder of environments that old versions are served from."""
-
-    storage: Storage
-    ledger: Ledger
-    contract: Contract
-    tracking: Tracking
-    sampling: Sampling
-    environments: Path
-
-
-@dataclass(frozen=True)
-class Contest:
-    """Who is compared on which snapshot; `suspects` are batches that the champion has not been held against yet."""
-
-    challenger: int
-    champion: int | None
-    anchor: int | None
-    snapshot: Snapshot
-    suspects: list[str]
-
-    @property
-    def versions(self) -> dict[str, int]:
-        """The version in each role; the anchor only where it is another than the champion."""
-        anchor = None if self.anchor == self.champion else self.anchor
-        roles = {CHALLENGER: self.challenger, CHAMPION: self.champion, ANCHOR: anchor}
-        return {role: version for role, version in roles.items() if version is not None}
 
 
 @dataclass(frozen=True)
@@ -116,7 +80,7 @@ def gather_evidence(contest: Contest, policy: Policy, sources: Sources) -> Gathe
         ModelUnloadable: the files of a version are missing, or the challenger does not load.
         TrackingUnreachable: MLflow is away.
     """
-    refusals = {role: _incomparable(role, contest, sources) for role in contest.versions}
+    refusals = {role: find_refusal(role, contest, sources) for role in contest.versions}
     refusal = refusals[CHALLENGER] or refusals.get(CHAMPION)
     if refusal:
         return Gathered(refusal=refusal)
@@ -183,64 +147,6 @@ def choose_window(
     used = arrived >= since
     window = EvidenceWindow(_moment(max(since, int(arrived.min()))), _moment(until), days, since < usual)
     return window, used
-
-
-def _incomparable(role: str, contest: Contest, sources: Sources) -> Refusal | None:
-    version = contest.versions[role]
-    if role == CHAMPION and version == contest.challenger:
-        return Refusal("INPUT_MISMATCH", f"version {version} would be compared with itself.")
-    return (
-        _unknown(version, sources)
-        or _mismatch(version, contest.snapshot, sources)
-        or _contaminated(version, contest.snapshot, sources)
-    )
-
-
-def _unknown(version: int, sources: Sources) -> Refusal | None:
-    if sources.ledger.version(sources.tracking.model, version):
-        return None
-    return Refusal(
-        "INPUT_MISMATCH",
-        f"the ledger does not know version {version}: nobody can say what it was trained on. Only versions that a night trained are evidence.",
-    )
-
-
-def _mismatch(version: int, snapshot: Snapshot, sources: Sources) -> Refusal | None:
-    """A version trained under another key, target or salt may have seen the holdout: it is no evidence."""
-    with sources.tracking.explained(f"read the tags of version {version}"):
-        tags = sources.tracking.version(version).tags
-    ours = evidence_tags(sources.contract, snapshot.salt_fingerprint)
-    differing = [name.removeprefix("churn.") for name, value in ours.items() if tags.get(name) != value]
-    if not differing:
-        return None
-    return Refusal(
-        "INPUT_MISMATCH",
-        f"version {version} was trained under another {', '.join(differing)}: it may have seen these customers, "
-        "or predicts something else. Restore the setting, or take the version out of production.",
-    )
-
-
-def _contaminated(version: int, snapshot: Snapshot, sources: Sources) -> Refusal | None:
-    known = sources.ledger.version(sources.tracking.model, version)
-    trained = sources.ledger.snapshot(known.snapshot) if known else None
-    if trained is None:
-        return Refusal("HOLDOUT_CONTAMINATED", f"the ledger does not know what version {version} was trained on.")
-    try:
-        seen = count_contaminated(sources.storage, trained, snapshot, sources.contract, sources.sampling.memory_limit)
-    except Outage:
-        raise
-    except ChurnError:
-        return Refusal(
-            "HOLDOUT_CONTAMINATED",
-            f"the rows that version {version} was trained on are gone or damaged, so that nobody can say whether it saw the holdout: "
-            f"`churn snapshot rebuild {trained.snapshot[:12]}` makes them again.",
-        )
-    if not seen:
-        return None
-    return Refusal(
-        "HOLDOUT_CONTAMINATED",
-        f"version {version} was trained on {seen} of the customers that it would be judged by (snapshot {trained.snapshot[:12]}).",
-    )
 
 
 def _read_rows(sources: Sources, snapshot: Snapshot) -> _Rows:

@@ -1,0 +1,115 @@
+"""Who is compared on what, and whether these versions may be held against each other at all.
+
+What makes a version no evidence is looked up in the ledger and in the recorded snapshots; it is not
+taken on trust from the registry.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from churn.contract import Contract
+from churn.decision.comparison import Refusal
+from churn.errors import ChurnError, Outage
+from churn.foundation.ledger import Ledger
+from churn.foundation.records import Snapshot
+from churn.foundation.storage import Storage
+from churn.foundation.tracking import Tracking
+from churn.learning.snapshot import Sampling, count_contaminated
+from churn.learning.training import evidence_tags
+
+CHALLENGER, CHAMPION, ANCHOR = "challenger", "champion", "anchor"
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where evidence comes from; `environments` is the folder of environments that old versions are served from."""
+
+    storage: Storage
+    ledger: Ledger
+    contract: Contract
+    tracking: Tracking
+    sampling: Sampling
+    environments: Path
+
+
+@dataclass(frozen=True)
+class Contest:
+    """Who is compared on which snapshot; `suspects` are batches that the champion has not been held against yet."""
+
+    challenger: int
+    champion: int | None
+    anchor: int | None
+    snapshot: Snapshot
+    suspects: list[str]
+
+    @property
+    def versions(self) -> dict[str, int]:
+        """The version in each role; the anchor only where it is another than the champion."""
+        anchor = None if self.anchor == self.champion else self.anchor
+        roles = {CHALLENGER: self.challenger, CHAMPION: self.champion, ANCHOR: anchor}
+        return {role: version for role, version in roles.items() if version is not None}
+
+
+def find_refusal(role: str, contest: Contest, sources: Sources) -> Refusal | None:
+    """Why the version in a role is no evidence on these customers, None if it is; asked before anything is scored.
+
+    Raises:
+        TrackingUnreachable: MLflow is away.
+    """
+    version = contest.versions[role]
+    if role == CHAMPION and version == contest.challenger:
+        return Refusal("INPUT_MISMATCH", f"version {version} would be compared with itself.")
+    return (
+        _unknown(version, sources)
+        or _mismatch(version, contest.snapshot, sources)
+        or _contaminated(version, contest.snapshot, sources)
+    )
+
+
+def _unknown(version: int, sources: Sources) -> Refusal | None:
+    if sources.ledger.version(sources.tracking.model, version):
+        return None
+    return Refusal(
+        "INPUT_MISMATCH",
+        f"the ledger does not know version {version}: nobody can say what it was trained on. Only versions that a night trained are evidence.",
+    )
+
+
+def _mismatch(version: int, snapshot: Snapshot, sources: Sources) -> Refusal | None:
+    """A version trained under another key, target or salt may have seen the holdout: it is no evidence."""
+    with sources.tracking.explained(f"read the tags of version {version}"):
+        tags = sources.tracking.version(version).tags
+    ours = evidence_tags(sources.contract, snapshot.salt_fingerprint)
+    differing = [name.removeprefix("churn.") for name, value in ours.items() if tags.get(name) != value]
+    if not differing:
+        return None
+    return Refusal(
+        "INPUT_MISMATCH",
+        f"version {version} was trained under another {', '.join(differing)}: it may have seen these customers, "
+        "or predicts something else. Restore the setting, or take the version out of production.",
+    )
+
+
+def _contaminated(version: int, snapshot: Snapshot, sources: Sources) -> Refusal | None:
+    known = sources.ledger.version(sources.tracking.model, version)
+    trained = sources.ledger.snapshot(known.snapshot) if known else None
+    if trained is None:
+        return Refusal("HOLDOUT_CONTAMINATED", f"the ledger does not know what version {version} was trained on.")
+    try:
+        seen = count_contaminated(sources.storage, trained, snapshot, sources.contract, sources.sampling.memory_limit)
+    except Outage:
+        raise
+    except ChurnError:
+        return Refusal(
+            "HOLDOUT_CONTAMINATED",
+            f"the rows that version {version} was trained on are gone or damaged, so that nobody can say whether it saw the holdout: "
+            f"`churn snapshot rebuild {trained.snapshot[:12]}` makes them again.",
+        )
+    if not seen:
+        return None
+    return Refusal(
+        "HOLDOUT_CONTAMINATED",
+        f"version {version} was trained on {seen} of the customers that it would be judged by (snapshot {trained.snapshot[:12]}).",
+    )
