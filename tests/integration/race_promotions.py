@@ -56,12 +56,14 @@ def promote_one(bench: Workbench, decision: DecisionRecord, version: int, start:
 
 
 def read_on(bench: Workbench, found: Path, stop: Path) -> None:
-    """Note, until told to stop, which champion the registry names, and that its artifacts load."""
+    """Note, until told to stop, which champion the registry names, and that its artifacts load; each is loaded once."""
     seen: dict[str, int] = {}
+    loads: dict[int | None, bool] = {None: False}
     while not stop.exists():
         champion = read_registry(bench.tracking).champion
-        loads = champion is not None and mlflow.pyfunc.load_model(bench.tracking.model_uri(champion)) is not None
-        name = f"{champion} {'loads' if loads else 'does not load'}"
+        if champion not in loads:
+            loads[champion] = mlflow.pyfunc.load_model(bench.tracking.model_uri(champion)) is not None
+        name = f"{champion} {'loads' if loads[champion] else 'does not load'}"
         seen[name] = seen.get(name, 0) + 1
         found.write_text(json.dumps(seen))
 
@@ -75,6 +77,8 @@ def main(folder: Path, mlflow_url: str, ledger_url: str) -> None:
     register(bench, 1)
     found, stop = folder / "seen.json", folder / "stop"
     reader = forked(lambda: read_on(bench, found, stop))
+    while not found.exists():
+        time.sleep(0.1)
     decision = bench.ledger.decisions(limit=1)[0]
     start = time.time() + 3
     racers = [
