@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -209,7 +209,7 @@ def measure_replays() -> list[Figure]:
     """A hundred decisions on a night's evidence, made again from their files."""
     from churn.decision.evidence_file import digests_of, write_evidence
     from churn.decision.policy import decide
-    from churn.decision.replay import replay
+    from churn.decision.replay import record_digest, replay
     from churn.foundation.digests import json_digest, text_digest
     from churn.foundation.records import DecisionRecord
     from churn.foundation.storage import Storage
@@ -217,12 +217,17 @@ def measure_replays() -> list[Figure]:
 
     evidence = draw_evidence(NIGHT)
     comparison = compare_all(evidence)
-    stored, decision, parts = comparison.as_dict(), decide(comparison, POLICY), digests_of(evidence)
+    stored, decision, parts = (
+        comparison.as_dict(),
+        decide(comparison, POLICY),
+        digests_of(evidence, slicings(BANK_CHURN)),
+    )
     digests = {**parts, "policy": text_digest(TEXT), "case": json_digest(stored["case"])}
     record = DecisionRecord(
         "night", "bench", 3, 2, "bench", decision.verdict.value, decision.code, decision.sentence,
         decision.rules_as_dicts(), stored, TEXT, False, None, "run", NOW, digests=digests,
     )  # fmt: skip
+    record = replace(record, digests=digests | {"record": record_digest(record)})
     with tempfile.TemporaryDirectory(prefix="churn-bench-") as folder:
         storage = Storage.open(folder)
         write_evidence(evidence, slicings(BANK_CHURN), parts["evidence"], storage)

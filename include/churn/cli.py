@@ -14,7 +14,7 @@ from rich.table import Table
 
 from churn.data_commands import audit, batches_app, quarantine_app, snapshot_app
 from churn.decision_commands import policy_app, replay, simulate
-from churn.errors import ChurnError
+from churn.errors import ChurnError, stated
 from churn.production_commands import approve, history, prune, reconcile, rollback, unfreeze
 from churn.settings import HOME, VAR, Settings, environment_name, masked
 from churn.terminal import AsJson, console, explained, named_now, print_json, who
@@ -103,7 +103,7 @@ def run(
         dry_run=dry_run,
         note=note,
         approval=approval,
-        force_reason=force,
+        force_reason=None if force is None else stated(force),
         requested_by=who(),
     )
     try:
@@ -133,7 +133,7 @@ def status(as_json: AsJson = False) -> None:
         problems = [str(error)]
     if promotion and promotion.version:
         problems += say_flags(promotion.version, bench.ledger, bench.settings.model_name)
-    if last:
+    if last and promotion and last.champion == promotion.version:
         problems += [f"Champion {last.champion}: {rule['sentence']}" for rule in last.watch if not rule["passed"]]
     freeze = bench.ledger.freeze(bench.settings.model_name)
     found = {

@@ -15,6 +15,7 @@ from churn.decision.evidence import gather_evidence
 from churn.decision.history import read_history, suspect_batches, take_look
 from churn.decision.policy import Decision, Verdict, decide, hold_invalid_policy, tests_superiority
 from churn.decision.policy_file import Policy, PolicyInvalid, load_policy_text
+from churn.decision.replay import record_digest
 from churn.decision.report import Review, log_comparison
 from churn.decision.rules_between import DISPUTED
 from churn.decision.slices import slicings
@@ -125,7 +126,7 @@ def _remember(
     stored = comparison.as_dict()
     digests = {"policy": text_digest(policy_text), "case": json_digest(stored["case"])}
     if evidence is not None:
-        parts = evidence_file.digests_of(evidence)
+        parts = evidence_file.digests_of(evidence, sliced)
         evidence_file.write_evidence(evidence, sliced, parts["evidence"], bench.storage)
         digests |= parts
     record = DecisionRecord(
@@ -150,6 +151,7 @@ def _remember(
         approval=ask_for_approval(decision, request, bench.settings.approval),
         requested_by=request.requested_by,
     )
+    record = replace(record, digests=digests | {"record": record_digest(record)})
     tonight = bench.ledger.batches(night=request.night)
     review = Review(
         record=record,

@@ -13,7 +13,7 @@ import typer
 from rich.progress import track
 from rich.table import Table
 
-from churn.errors import ChurnError
+from churn.errors import ChurnError, Outage
 from churn.settings import VAR, Settings
 from churn.terminal import AsJson, console, explained, print_json
 from churn.workbench import Workbench
@@ -64,16 +64,28 @@ def replay(
             f"There is no decision of night {night} that can be replayed." if night else "There is no decision yet."
         )
     began = time.monotonic()
-    found = [make_again(one, bench.storage, text) for one in records]
+    found, lost = [], []
+    for record in records:
+        try:
+            found.append(make_again(record, bench.storage, text))
+        except Outage:
+            raise
+        except ChurnError as error:
+            lost.append(str(error))
     if as_json:
-        print_json([{"night": one.record.night, **asdict(one.decision), "faults": one.faults} for one in found])
+        print_json(
+            [{"night": one.record.night, **asdict(one.decision), "faults": one.faults} for one in found]
+            + [{"faults": [said]} for said in lost]
+        )
     else:
         for one in found:
             _print_replay(one, bool(text))
-        changed = sum(not one.same for one in found)
+        for said in lost:
+            console.print(said, style="red", markup=False)
+        changed = sum(not one.same for one in found) + len(lost)
         verdict = f"{changed} not as they were" if changed else "all as they were"
-        console.print(f"{len(found)} decisions in {time.monotonic() - began:.1f} s: {verdict}.")
-    if any(not one.same for one in found):
+        console.print(f"{len(records)} decisions in {time.monotonic() - began:.1f} s: {verdict}.")
+    if lost or any(not one.same for one in found):
         raise typer.Exit(1)
 
 

@@ -8,6 +8,17 @@ class ChurnError(Exception):
     """
 
 
+def stated(reason: str) -> str:
+    """A person's reason, without the blanks around it.
+
+    Raises:
+        ChurnError: there is none.
+    """
+    if not reason.strip():
+        raise ChurnError("A reason is needed, and this one is empty. Say why: it stays in the history.")
+    return reason.strip()
+
+
 class Outage(ChurnError):  # noqa: N818 -- it says what it is
     """Something outside does not answer; the same step may succeed a little later."""
 

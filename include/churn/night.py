@@ -10,7 +10,7 @@ import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from churn.errors import ChurnError, NothingToDo
+from churn.errors import ChurnError, NothingToDo, stated
 from churn.foundation.ledger import Ledger
 from churn.foundation.records import Approval, Batch, DecisionRecord, ImageRecord, Snapshot, Thaw
 from churn.settings import git_commit
@@ -117,24 +117,28 @@ def needs_approval(bench: Workbench, night: str) -> bool:
 
 
 def answer(bench: Workbench, night: str, answer: str, by: str, reason: str) -> Approval:
-    """Remember a person's answer to the night's decision; the first one counts.
+    """Remember a person's answer to the night's decision; the first one counts, and the same again changes nothing.
 
     Raises:
-        ChurnError: there is nothing to answer: the decision is no promotion and no dispute; or a yes comes too late,
+        ChurnError: it was answered otherwise before; there is nothing to answer: the decision is no promotion and no dispute; or a yes comes too late,
             since a later night has decided.
     """
     from churn.decision.rules_between import DISPUTED
 
     decision = decision_of(bench, night)
     known = bench.ledger.approval(night)
-    if known:
+    if known and known.answer == answer:
         return known
+    if known:
+        raise ChurnError(
+            f"Night {night} was {known.answer} already, by {known.by}: {known.reason} The first answer counts."
+        )
     last = bench.ledger.last_decision()
     if decision.dry_run or not (decision.approval or decision.code == DISPUTED):
         raise ChurnError(f"Night {night} asks for no approval: it is {decision.verdict} ({decision.code}).")
     if answer == "approved" and last and last.night != night:
         raise ChurnError(f"Night {night} is history: night {last.night} has decided since. Its decision counts now.")
-    return bench.ledger.answer(Approval(night, answer, by, reason, datetime.now(UTC)))
+    return bench.ledger.answer(Approval(night, answer, by, stated(reason), datetime.now(UTC)))
 
 
 def promote(bench: Workbench, night: str) -> int:
@@ -159,12 +163,12 @@ def roll_back(bench: Workbench, to: int | None, reason: str, by: str, night: str
     """Put an earlier version back into production; see `release.rollback.roll_back`."""
     from churn.release.rollback import roll_back as back
 
-    return back(to, reason, by, night, bench.ledger, bench.tracking, bench.image_spec)
+    return back(to, stated(reason), by, night, bench.ledger, bench.tracking, bench.image_spec)
 
 
 def unfreeze(bench: Workbench, reason: str, by: str) -> bool:
     """Turn automatic promotion on again; False if it was on."""
-    freeze = bench.ledger.freeze(bench.settings.model_name)
+    reason, freeze = stated(reason), bench.ledger.freeze(bench.settings.model_name)
     if freeze:
         bench.ledger.thaw(Thaw(freeze.model, freeze.sequence, reason, by, datetime.now(UTC)))
     return freeze is not None
@@ -175,10 +179,10 @@ def reconcile(bench: Workbench) -> list[str]:
     from churn.release.mirror import mirror, read_registry
     from churn.release.registry import moved_by_hand
 
-    promotion = bench.ledger.in_production(bench.settings.model_name)
-    if promotion is None:
+    rows = bench.ledger.promotions(bench.settings.model_name)
+    if not rows:
         return ["Nothing has ever been in production: there is nothing to reconcile."]
-    moved = moved_by_hand(promotion.version, read_registry(bench.tracking))
+    moved = moved_by_hand(rows, read_registry(bench.tracking))
     mirror(bench.ledger, bench.tracking)
     return [moved, "The registry follows the ledger again."] if moved else []
 
@@ -325,17 +329,23 @@ def find_disagreements(bench: Workbench) -> list[str]:
     from churn.release.mirror import read_registry
     from churn.release.registry import moved_by_hand
 
-    promotion = bench.ledger.in_production(bench.settings.model_name)
+    rows = bench.ledger.promotions(bench.settings.model_name)
+    promotion = rows[0] if rows else None
     expected = promotion.version if promotion else None
-    moved = moved_by_hand(expected, read_registry(bench.tracking))
+    moved = moved_by_hand(rows, read_registry(bench.tracking))
     problems = [f"{moved} `churn reconcile` puts the registry back to the ledger."] if moved else []
-    if expected is not None:
+    if promotion and expected is not None:
         image = bench.ledger.image(bench.settings.model_name, expected)
         if image is None:
+            by_night = promotion.kind in ("promotion", "forced")
             problems.append(
                 f"The image of version {expected}, which is in production, has no state: the image run has not ended well. "
-                f"Clear the run image-of-version-{expected} of churn_image_build in Airflow, or trigger it; "
-                f'without Airflow, repeat its night: churn run --retrain --night "{promotion.night if promotion else ""}".'
+                f"Clear the run image-of-version-{expected} of churn_image_build in Airflow, or trigger that DAG with version {expected}"
+                + (
+                    f'; without Airflow, repeat its night: churn run --retrain --night "{promotion.night}".'
+                    if by_night
+                    else "."
+                )
             )
         elif image.state == "mismatch":
             problems.append(

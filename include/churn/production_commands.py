@@ -56,14 +56,22 @@ def approve(
     bench = Workbench.open()
     given = steps.answer(bench, night, "rejected" if reject else "approved", who(), reason)
     console.print(f"Night {night}: {given.answer} by {given.by}: {given.reason}", markup=False)
+    for rule in steps.decision_of(bench, night).rules:
+        if not rule["passed"]:
+            console.print(f"Rule {rule['name']} fails: {rule['sentence']}", style="yellow", markup=False)
     try:
         version = steps.promote(bench, night)
     except NothingToDo as held:
         console.print(str(held), markup=False)
         return
+    now = bench.ledger.in_production(bench.settings.model_name)
+    if now is None or now.version != version:
+        console.print(f"Version {version} was in production since then; now it is version {now and now.version}.")
+        return
     console.print(f"Version {version} is in production.")
-    steps.ship(bench, version)
-    console.print("Its image is verified.")
+    if bench.ledger.image(bench.settings.model_name, version) is None:
+        steps.ship(bench, version)
+        console.print("Its image is verified.")
 
 
 @explained

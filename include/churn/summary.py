@@ -79,6 +79,8 @@ def _batches(batches: list[Batch]) -> RenderableType:
 
 def _metrics(comparison: Comparison, contract: Contract) -> RenderableType:
     figures = comparison.evidence
+    if not figures.challenger:
+        return "\nNothing was compared."
     champion = f"champion v{comparison.case.champion}" if comparison.case.champion else "no champion"
     table = Table(
         "metric",

@@ -133,6 +133,27 @@ def test_a_stage_that_was_moved_by_hand_is_found(two_champions: Workbench) -> No
     assert night.reconcile(bench) == []
 
 
+@pytest.mark.parametrize("alias", ["previous", "anchor"])
+def test_no_alias_is_overwritten_in_silence(two_champions: Workbench, alias: str) -> None:
+    """Also the aliases that follow from the history: found, and put right with words."""
+    bench, client, model = two_champions, two_champions.tracking.client, two_champions.settings.model_name
+    before = aliases(bench)
+    client.set_registered_model_alias(model, alias, "2" if before[alias] == 1 else "1")
+    with pytest.raises(ChampionDisagreement, match=f"alias {alias}"):
+        registry.find_champion(bench.ledger, bench.tracking)
+    assert f"alias {alias}" in night.reconcile(bench)[0]
+    assert aliases(bench) == before
+
+
+def test_a_reason_is_more_than_blanks(two_champions: Workbench) -> None:
+    """Rollback and unfreeze without a reason are refused, and nothing is changed."""
+    with pytest.raises(ChurnError, match="reason is needed"):
+        night.roll_back(two_champions, None, "  ", "Ann", "back")
+    with pytest.raises(ChurnError, match="reason is needed"):
+        night.unfreeze(two_champions, "", "Ann")
+    assert aliases(two_champions)["champion"] == 2
+
+
 def test_a_hand_made_change_is_adopted_where_the_setting_says_so(two_champions: Workbench) -> None:
     """The version that somebody moved becomes the ledger's, by compare-and-set, with who and why; the anchor stays."""
     bench = two_champions
@@ -200,7 +221,8 @@ def test_without_a_yes_the_challenger_is_held(two_nights: Workbench, answer: str
     bench = two_nights
     run_night(bench, "night 2", approval=True)
     night.answer(bench, "night 2", answer, "Ann", "no")
-    assert night.answer(bench, "night 2", "approved", "Bob", "yes").answer == answer
+    with pytest.raises(ChurnError, match="The first answer counts"):
+        night.answer(bench, "night 2", "approved", "Bob", "yes")
     with pytest.raises(NothingToDo, match=answer):
         night.promote(bench, "night 2")
     assert aliases(bench)["champion"] == 1

@@ -105,6 +105,15 @@ def test_a_changed_policy_or_case_is_named(two_champions: Workbench) -> None:
     case = {**record.comparison["case"], "champion": 7}
     moved = replace(record, comparison={**record.comparison, "case": case})
     assert any(fault.startswith("CASE") for fault in replay(moved, bench.storage).faults)
+    for change in (
+        {"sentence": "fine"},
+        {"challenger": 1},
+        {"dry_run": True},
+        {"requested_by": "Eve"},
+        {"rules": [record.rules[0] | {"value": 9.7}, *record.rules[1:]]},
+        {"watch": [record.watch[0] | {"passed": False}, *record.watch[1:]]},
+    ):
+        assert replay(replace(record, **change), bench.storage).faults[0].startswith("RECORD"), change
     verdict = replace(record, verdict="hold", code="TOO_FRESH")
     assert any(fault.startswith("VERDICT") for fault in replay(verdict, bench.storage).faults)
 
@@ -122,5 +131,5 @@ def test_lost_rows_are_an_error_with_words(two_champions: Workbench) -> None:
     bench = two_champions
     record = last(bench)
     bench.storage.remove(decision_rows(record.digests["evidence"]))
-    with pytest.raises(ChurnError, match="Cannot read"):
+    with pytest.raises(ChurnError, match="are gone"):
         replay(record, bench.storage)

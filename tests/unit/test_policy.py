@@ -281,6 +281,10 @@ def test_a_comparison_survives_the_ledger() -> None:
         ("slope: [0.8, 1.25]", "slope: [1.25, 0.8]", "calibration.slope"),
         ("evidence:", "evidence", "not YAML"),
         ("harm: 0.02", "harm: 0.02\n  harm: 0.5", "harm stands twice"),
+        ("window_days: 180", "window_days: 2024-13-45", "not YAML"),
+        ("window_days: 180", "window_days: 999999999999", "evidence.window_days"),
+        ("error_budget: 0.10", 'error_budget: "0.10"', "superiority.error_budget"),
+        ("slices:", "[" * 3000, "not YAML"),
     ],
 )
 def test_a_bad_policy_names_the_key(old: str, new: str, said: str) -> None:

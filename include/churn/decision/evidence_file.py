@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -25,13 +26,13 @@ _SLICE = "slice:"
 _SLICINGS = b"churn.slicings"
 
 
-def digests_of(evidence: Evidence) -> dict[str, str]:
+def digests_of(evidence: Evidence, sliced: tuple[Slicing, ...]) -> dict[str, str]:
     """The hash of each part of the evidence, and under `evidence` that of all of them."""
     parts = {
         "customers": array_digest(evidence.customers),
         "labels": array_digest(evidence.labels),
         "batches": array_digest(evidence.batches),
-        "slices": json_digest({name: array_digest(codes) for name, codes in evidence.codes.items()}),
+        "slices": json_digest([[_said(sliced)], {name: array_digest(codes) for name, codes in evidence.codes.items()}]),
         "flags": json_digest({name: array_digest(getattr(evidence, name)) for name in FLAGS}),
     }
     for role in SCORES:
@@ -54,7 +55,7 @@ def write_evidence(evidence: Evidence, sliced: tuple[Slicing, ...], digest: str,
         **{f"{_SLICE}{column}": pa.array(codes) for column, codes in evidence.codes.items()},
         **{role: pa.array(scores) for role in SCORES if (scores := getattr(evidence, role)) is not None},
     }
-    said = json.dumps([[one.column, list(one.names), one.parity] for one in sliced]).encode()
+    said = json.dumps(_said(sliced)).encode()
     with storage.scratch() as folder:
         file = Path(folder) / "evidence.parquet"
         pq.write_table(pa.table(columns).replace_schema_metadata({_SLICINGS: said}), file, compression="zstd")
@@ -82,3 +83,7 @@ def read_evidence(digest: str, storage: Storage) -> tuple[Evidence, tuple[Slicin
         anchor=columns.get("anchor"),
     )
     return evidence, tuple(sliced)
+
+
+def _said(sliced: tuple[Slicing, ...]) -> list[list[Any]]:
+    return [[one.column, list(one.names), one.parity] for one in sliced]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Self
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, ValidationError
 
 from churn.errors import ChurnError
 
@@ -23,13 +23,13 @@ def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Auc = Annotated[float, Field(ge=0.5, le=1)]
-Count = Annotated[int, Field(ge=2)]
-Days = Annotated[float, Field(ge=0)]
-AroundOne = Annotated[tuple[float, float], AfterValidator(_ordered)]
+Count = Annotated[int, Field(ge=2, le=10**12)]
+Days = Annotated[float, Field(ge=0, le=36_500)]
+AroundOne = Annotated[tuple[float, float], Strict(False), AfterValidator(_ordered)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Enough(_Section):
@@ -42,7 +42,7 @@ class Enough(_Section):
 class Window(Enough):
     """Which unseen customers count."""
 
-    window_days: Annotated[float, Field(gt=0)]
+    window_days: Annotated[float, Field(gt=0, le=36_500)]
 
 
 class Floor(_Section):
@@ -87,7 +87,7 @@ class Superiority(_Section):
     """How sure a promotion must be."""
 
     error_budget: Share
-    nights: Annotated[int, Field(ge=1)]
+    nights: Annotated[int, Field(ge=1, le=36_500)]
     first_look: Share
 
     def level(self, looks_before: int) -> float:
@@ -135,11 +135,12 @@ class Policy(_Section):
             PolicyInvalid: names every key that is unknown, missing or out of its range.
         """
         try:
-            return cls.model_validate(yaml.load(text, Loader=_StrictLoader))  # noqa: S506 -- a safe loader, stricter
-        except yaml.YAMLError as error:
-            raise PolicyInvalid(
-                f"{name} is not YAML: {str(error).splitlines()[0]}. Nothing is promoted until it is."
-            ) from error
+            said = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 -- a safe loader, stricter
+        except (yaml.YAMLError, ValueError, TypeError, IndexError, RecursionError) as error:
+            first = (str(error).splitlines() or [type(error).__name__])[0]
+            raise PolicyInvalid(f"{name} is not YAML: {first}. Nothing is promoted until it is.") from error
+        try:
+            return cls.model_validate(said)
         except ValidationError as error:
             faults = "; ".join(
                 f"{'.'.join(map(str, one['loc'])) or 'the file'}: {one['msg']}" for one in error.errors()

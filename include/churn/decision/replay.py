@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
-
-import pyarrow as pa
 
 from churn.decision.comparison import Comparison, Evidence, compare
 from churn.decision.evidence_file import SCORES, digests_of, read_evidence
 from churn.decision.policy import Decision, decide, hold_invalid_policy
 from churn.decision.policy_file import Policy, PolicyInvalid
+from churn.decision.rules import Rule
 from churn.decision.slices import Slicing
-from churn.errors import ChurnError
+from churn.errors import ChurnError, Outage
 from churn.foundation.digests import json_digest, text_digest
 from churn.foundation.records import DecisionRecord
 from churn.foundation.storage import Storage
+from churn.foundation.zones import decision_rows
 
 TOLERANCE = 1e-9
+_HASH = re.compile(r"[0-9a-f]{64}")
 _WORDS = {
     "customers": "the customers",
     "labels": "the labels",
@@ -68,7 +70,7 @@ def replay(record: DecisionRecord, storage: Storage, policy_text: str | None = N
     faults = list(_changed_record(record))
     if "evidence" in record.digests:
         evidence, sliced = _read(record, storage)
-        faults += _changed_evidence(evidence, record.digests)
+        faults += _changed_evidence(evidence, sliced, record.digests)
     comparison, decision = _decide(stored, evidence, sliced, policy_text or record.policy)
     if policy_text is None:
         faults += _differences(record, stored, comparison, decision)
@@ -90,12 +92,28 @@ def _decide(
 
 
 def _read(record: DecisionRecord, storage: Storage) -> tuple[Evidence, tuple[Slicing, ...]]:
-    try:
-        return read_evidence(record.digests["evidence"], storage)
-    except (pa.ArrowException, KeyError, OSError) as error:
+    digest = record.digests["evidence"]
+    if not _HASH.fullmatch(digest) or not storage.exists(decision_rows(digest)):
         raise ChurnError(
-            f"The scored rows of night {record.night} are gone or damaged ({type(error).__name__}): without them the decision cannot be replayed."
+            f"The scored rows of night {record.night} are gone: without them the decision cannot be made again."
+        )
+    try:
+        return read_evidence(digest, storage)
+    except Outage:
+        raise
+    except Exception as error:  # a damaged file fails in any of many ways
+        raise ChurnError(
+            f"The scored rows of night {record.night} are damaged ({type(error).__name__}): without them the decision cannot be made again."
         ) from error
+
+
+def record_digest(record: DecisionRecord) -> str:
+    """The hash of what a decision says, besides what a replay makes again: who, when, why, in which words."""
+    said = asdict(record)
+    # The run is known only when it is logged, and a model may be given another name with its registry.
+    for left_out in ("comparison", "policy", "digests", "run_id", "model"):
+        del said[left_out]
+    return json_digest(said | {"decided_at": record.decided_at.isoformat()})
 
 
 def _changed_record(record: DecisionRecord) -> Iterator[str]:
@@ -103,11 +121,13 @@ def _changed_record(record: DecisionRecord) -> Iterator[str]:
         yield "POLICY: the policy in the ledger is not the one that decided."
     if json_digest(record.comparison["case"]) != record.digests["case"]:
         yield "CASE: what the ledger says of versions, window or history is not what decided."
+    if record_digest(record) != record.digests["record"]:
+        yield "RECORD: what the ledger says of the decision, its rules or who asked is not what was decided."
 
 
-def _changed_evidence(evidence: Evidence, recorded: dict[str, str]) -> Iterator[str]:
+def _changed_evidence(evidence: Evidence, sliced: tuple[Slicing, ...], recorded: dict[str, str]) -> Iterator[str]:
     """Name what was changed; two models whose scores changed places are told apart from scores that were edited."""
-    found = digests_of(evidence)
+    found = digests_of(evidence, sliced)
     kept = {role: scores for role in SCORES if (scores := getattr(evidence, role)) is not None}
     short = [role for role, scores in kept.items() if len(scores) != len(evidence.labels) or not _all_there(scores)]
     if short:
@@ -131,12 +151,28 @@ def _differences(
     if (decision.verdict, decision.code) != (record.verdict, record.code):
         yield f"VERDICT: {decision.verdict} ({decision.code}) comes out, and {record.verdict} ({record.code}) was decided."
     for path, one, other in _numbers(stored.as_dict(), comparison.as_dict()):
-        if not math.isclose(one, other, rel_tol=TOLERANCE, abs_tol=TOLERANCE):
+        if not _same_number(one, other):
             yield f"FIGURE: {path} is {other:.12g}, and it was {one:.12g}."
-    then = [(rule["name"], rule["code"], rule["passed"]) for rule in record.rules]
-    now = [(rule.name, rule.code, rule.passed) for rule in decision.rules]
-    if then != now:
-        yield f"RULES: {sorted({name for name, _, _ in set(then) ^ set(now)})} come out otherwise."
+    yield from _changed_rules("RULES", record.rules, decision.rules)
+    yield from _changed_rules("WATCH", record.watch, decision.watch)
+
+
+def _changed_rules(what: str, then: list[dict[str, Any]], now: tuple[Rule, ...]) -> Iterator[str]:
+    told = [(rule["name"], rule["code"], rule["passed"]) for rule in then]
+    found = [(rule.name, rule.code, rule.passed) for rule in now]
+    if told != found:
+        yield f"{what}: {sorted({name for name, _, _ in set(told) ^ set(found)})} come out otherwise."
+        return
+    for one, other in zip(then, now, strict=True):
+        same = _same_number(one["value"], other.value) and _same_number(one["bound"], other.bound)
+        if not same or one["sentence"] != other.sentence:
+            yield f"{what}: {other.name} comes out as: {other.sentence}"
+
+
+def _same_number(one: float | None, other: float | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return math.isclose(one, other, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
 
 
 def _numbers(one: Any, other: Any, path: str = "") -> Iterator[tuple[str, float, float]]:

@@ -7,6 +7,7 @@ moved in the registry by hand is adopted or refused, never overwritten in silenc
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from churn.decision.policy import Verdict
@@ -16,7 +17,7 @@ from churn.foundation.ledger import Ledger
 from churn.foundation.records import Approval, DecisionRecord, Promotion
 from churn.foundation.tracking import Tracking
 from churn.release.lineage import anchor_with, predecessor
-from churn.release.mirror import RegistryState, mirror, named, read_registry
+from churn.release.mirror import ANCHOR, PREVIOUS, RegistryState, mirror, named, read_registry
 
 log = logging.getLogger(__name__)
 
@@ -44,26 +45,47 @@ def find_champion(ledger: Ledger, tracking: Tracking, adopt: bool = False) -> in
         ChampionDisagreement: somebody moved a version by hand, and that is not adopted.
         TrackingUnreachable: the registry does not answer; that is not "no champion".
     """
-    promotion = ledger.in_production(tracking.model)
+    rows = ledger.promotions(tracking.model)
+    promotion = rows[0] if rows else None
     expected = promotion.version if promotion else None
     state = read_registry(tracking)
     if promotion and promotion.mirrored_at is None:
         log.warning("The registry has not taken over promotion %d yet: mirroring it.", promotion.sequence)
         mirror(ledger, tracking)
         return expected
-    moved = moved_by_hand(expected, state)
+    moved = moved_by_hand(rows, state)
     if moved is None:
         return expected
-    if adopt:
+    if adopt and champion_moved(expected, state):
         return _adopt(expected, state, ledger, tracking)
+    if adopt:
+        log.warning("%s That follows from the history, and cannot be adopted: it is put right.", moved)
+        mirror(ledger, tracking)
+        return expected
     raise ChampionDisagreement(
         f"{moved} Somebody moved it by hand in {tracking.ui}/#/models/{tracking.model}. `churn reconcile` puts the registry back to "
         "what the ledger says; CHURN_HAND_MADE_CHANGES=adopt takes it over with the next night. Nothing was promoted."
     )
 
 
-def moved_by_hand(expected: int | None, state: RegistryState) -> str | None:
-    """What the registry says that the ledger does not, in a sentence; None if they agree."""
+def moved_by_hand(rows: Sequence[Promotion], state: RegistryState) -> str | None:
+    """What the registry says that the ledger does not, in a sentence; None if they agree.
+
+    Args:
+        rows: every change of production, newest first.
+        state: what the registry says.
+    """
+    moved = champion_moved(rows[0].version if rows else None, state)
+    if moved or not rows:
+        return moved
+    for name, expected in ((PREVIOUS, predecessor(rows)), (ANCHOR, rows[0].anchor)):
+        if state.aliases.get(name) != expected:
+            return f"The registry's alias {name} names {named(state.aliases.get(name))}, by the ledger it is {named(expected)}."
+    return None
+
+
+def champion_moved(expected: int | None, state: RegistryState) -> str | None:
+    """How the registry's champion, by alias or stage, is not the expected one; None if it is."""
     strangers = [version for version in state.in_stage if version != expected]
     if state.champion != expected:
         return f"The registry's champion is {named(state.champion)}, the ledger's is {named(expected)}."

@@ -62,9 +62,10 @@ def roll_back(
         raise RollbackRefused(
             f"Before {named(rows[0].version)} nothing was in production that could come back. `churn history` says what was; name one with --to."
         )
+    state = read_registry(tracking)
+    moved = moved_by_hand(rows, state) if rows[0].mirrored_at else None
     _require_whole(version, rows, ledger, tracking)
     image = _image(version, ledger, tracking, spec)
-    moved = moved_by_hand(rows[0].version, read_registry(tracking)) if rows[0].mirrored_at else None
     if moved:
         log.warning("%s The rollback overrides that.", moved)
     if done is None and version == rows[0].version:
