@@ -98,7 +98,7 @@ def test_the_next_call_reuses_the_services_and_holds_more_of_the_same(
     """A hold is a success; after the third night the sample has no more, and that is said."""
     third = checkout.churn("embedded", "run")
     assert third.returncode == 0, third.stdout + third.stderr
-    assert "HOLD NOT_SUPERIOR" in third.stdout
+    assert "HOLD TOO_FRESH" in third.stdout
     assert "running" in third.stdout.splitlines()[0]
     fourth = checkout.churn("embedded", "run")
     assert fourth.returncode == 0

@@ -12,8 +12,9 @@ import pytest
 from docker.errors import DockerException, ImageNotFound
 
 from churn import night
+from churn.foundation import serving
 from churn.foundation.serving import ModelMismatch
-from churn.release import image, serving
+from churn.release import image
 from churn.release.image import BuiltImage, EngineFailed, ImageSpec
 from churn.release.verify import verify
 from churn.workbench import Request, Workbench

@@ -1,6 +1,5 @@
 """Whole nights in one process, against a real MLflow server."""
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +8,6 @@ import pytest
 
 from churn import night
 from churn.contract import Column, Contract, Kind, Role
-from churn.decision.scoring import ModelUnloadable
 from churn.errors import ChurnError, NothingToDo
 from churn.foundation.examples import example_rows, model_input
 from churn.foundation.ledger import Ledger
@@ -208,7 +206,7 @@ def test_mlflow_away_promotes_nothing(tmp_path: Path) -> None:
 
 
 def test_a_lost_artifact_promotes_nothing(tmp_path: Path) -> None:
-    """A champion that lacks a file holds with its own reason; one without any is its own error. It stays champion."""
+    """A champion that lacks a file holds with its own reason, and stays champion."""
     folder = tmp_path / "server"
     folder.mkdir()
     with mlflow_server(folder, f"sqlite:///{folder}/mlflow.db", str(folder / "artifacts")) as url:
@@ -219,10 +217,7 @@ def test_a_lost_artifact_promotes_nothing(tmp_path: Path) -> None:
             file.unlink()
         land_night(bench, 2)
         assert run_night(bench, "night 2") == "hold ARTIFACT_CHANGED"
-        for file in (folder / "artifacts").rglob("MLmodel"):
-            shutil.rmtree(file.parent)
-        with pytest.raises(ModelUnloadable, match="version 1"):
-            run_night(bench, "night 3", retrain=True)
+        assert "Restore them" in bench.ledger.decision("night 2").sentence  # type: ignore[union-attr]
         assert bench.ledger.in_production(bench.settings.model_name).version == 1  # type: ignore[union-attr]
 
 
