@@ -88,6 +88,18 @@ def test_neither_itself_nor_a_stranger_is_evidence(two_champions: Workbench) -> 
     assert (unknown.code, "does not know version" in unknown.sentence) == ("INPUT_MISMATCH", True)
 
 
+def test_a_champion_from_before_hashes_were_kept_still_counts(two_nights: Workbench) -> None:
+    """A ledger of an earlier version knows its champion from a decision only: recorded as it is now, and compared."""
+    bench, model = two_nights, two_nights.settings.model_name
+    with bench.ledger._transaction() as connection:
+        connection.exec_driver_sql("DELETE FROM versions")
+        connection.exec_driver_sql("UPDATE decisions SET digests = '{}'")
+    assert run_night(bench, "night 2") == "promote SUPERIOR"
+    known = bench.ledger.version(model, 1)
+    assert known is not None
+    assert known.night == "night 1"
+
+
 def test_adding_a_feature_does_not_end_promotion(two_nights: Workbench) -> None:
     """Earlier rows count without it, the champion is scored without it, and a better challenger is promoted."""
     income = Column("Income", Kind.NUMBER, Role.FEATURE, 0, 1e6, nullable=True)

@@ -6,6 +6,7 @@ taken on trust from the registry.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,9 @@ from churn.foundation.records import Snapshot
 from churn.foundation.storage import Storage
 from churn.foundation.tracking import Tracking
 from churn.learning.snapshot import Sampling, count_contaminated
-from churn.learning.training import evidence_tags
+from churn.learning.training import evidence_tags, remember_version
+
+log = logging.getLogger(__name__)
 
 CHALLENGER, CHAMPION, ANCHOR = "challenger", "champion", "anchor"
 
@@ -69,12 +72,26 @@ def find_refusal(role: str, contest: Contest, sources: Sources) -> Refusal | Non
 
 
 def _unknown(version: int, sources: Sources) -> Refusal | None:
-    if sources.ledger.version(sources.tracking.model, version):
+    if sources.ledger.version(sources.tracking.model, version) or _recorded_late(version, sources):
         return None
     return Refusal(
         "INPUT_MISMATCH",
         f"the ledger does not know version {version}: nobody can say what it was trained on. Only versions that a night trained are evidence.",
     )
+
+
+def _recorded_late(version: int, sources: Sources) -> bool:
+    """Keep the hash of a version that a night trained before hashes were kept: of its files as they are now."""
+    earlier = (one for one in sources.ledger.decisions(limit=None) if one.challenger == version and not one.digests)
+    trained = next(earlier, None)
+    snapshot = sources.ledger.snapshot(trained.snapshot) if trained else None
+    if trained is None or snapshot is None:
+        return False
+    log.warning("Version %d was registered before hashes were kept: its files count as they are now.", version)
+    with sources.tracking.explained(f"find version {version}"):
+        run_id = str(sources.tracking.version(version).run_id)
+    remember_version(version, run_id, trained.night, snapshot, sources.ledger, sources.tracking)
+    return True
 
 
 def _mismatch(version: int, snapshot: Snapshot, sources: Sources) -> Refusal | None:

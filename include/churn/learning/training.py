@@ -104,7 +104,7 @@ def train_challenger(
         known = tracking.version_of_run(run.info.run_id)
         if known:
             log.info("Night %s has trained version %s already.", night, known)
-            _remember(known, run.info.run_id, night, snapshot, ledger, tracking)
+            remember_version(known, run.info.run_id, night, snapshot, ledger, tracking)
             return Challenger(known, run.info.run_id, run.data.tags["churn.kind"], snapshot.snapshot)
     rows = training_rows(storage, snapshot)
     features, target = model_input(contract, rows), rows[contract.target.name].to_numpy()
@@ -116,7 +116,7 @@ def train_challenger(
     with tracking.explained("log and register the challenger"):
         uri = _log_training(run.info.run_id, model, candidates, chosen, snapshot, storage, contract, spec)
         version = _register(run.info.run_id, uri, chosen, night, snapshot, contract, tracking)
-    _remember(version, run.info.run_id, night, snapshot, ledger, tracking)
+    remember_version(version, run.info.run_id, night, snapshot, ledger, tracking)
     return Challenger(version, run.info.run_id, chosen.kind, snapshot.snapshot)
 
 
@@ -231,7 +231,9 @@ def _log_training(
     return str(logged.model_uri)
 
 
-def _remember(version: int, run_id: str, night: str, snapshot: Snapshot, ledger: Ledger, tracking: Tracking) -> None:
+def remember_version(
+    version: int, run_id: str, night: str, snapshot: Snapshot, ledger: Ledger, tracking: Tracking
+) -> None:
     """Keep the hash of the version's files as they are in the store now; what the ledger knows already stays."""
     if ledger.version(tracking.model, version):
         return
