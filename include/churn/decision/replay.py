@@ -71,24 +71,23 @@ def replay(record: DecisionRecord, storage: Storage, policy_text: str | None = N
     if "evidence" in record.digests:
         evidence, sliced = _read(record, storage)
         faults += _changed_evidence(evidence, sliced, record.digests)
-    comparison, decision = _decide(stored, evidence, sliced, policy_text or record.policy)
+    try:
+        policy = Policy.read(policy_text or record.policy, "the policy")
+    except PolicyInvalid:  # its reason named the file, which the text alone does not know
+        comparison, decision = stored, hold_invalid_policy(record.sentence)
+    else:
+        comparison = _compare(stored, evidence, sliced, policy)
+        decision = decide(comparison, policy)
     if policy_text is None:
         faults += _differences(record, stored, comparison, decision)
     return Replay(record, decision, comparison, faults)
 
 
-def _decide(
-    stored: Comparison, evidence: Evidence | None, sliced: tuple[Slicing, ...], policy_text: str
-) -> tuple[Comparison, Decision]:
+def _compare(stored: Comparison, evidence: Evidence | None, sliced: tuple[Slicing, ...], policy: Policy) -> Comparison:
     try:
-        policy = Policy.read(policy_text, "the policy")
-    except PolicyInvalid as error:
-        return stored, hold_invalid_policy(str(error))
-    try:
-        comparison = compare(stored.case, evidence, sliced, policy.slices.min_each_class)
+        return compare(stored.case, evidence, sliced, policy.slices.min_each_class)
     except (ValueError, IndexError) as error:  # rows that do not fit together
         raise ChurnError(f"The kept rows do not make a comparison any more ({error}).") from error
-    return comparison, decide(comparison, policy)
 
 
 def _read(record: DecisionRecord, storage: Storage) -> tuple[Evidence, tuple[Slicing, ...]]:
