@@ -3,7 +3,7 @@
 # The environment is .venv, made from the locks by uv: the one on the PATH, or one fetched into .uv.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test status stop clean lint format lock bench bench-intake bench-decision statistics sample
+.PHONY: help run test status stop clean lint format lock bench bench-intake bench-decision bench-image statistics sample
 SHELL := /bin/bash
 
 # The first that runs and is of a version that the locks know; a name on the PATH may be a shim that does not run.
@@ -57,6 +57,9 @@ bench-intake: .venv/dev ## Measure intake and snapshot against the fastest tool 
 
 bench-decision: .venv/dev ## Measure evidence against a bootstrap and scikit-learn, and a night's decision.
 	@.venv/bin/python tests/bench_decision.py
+
+bench-image: .venv/dev ## Build and measure the serving image beside the one that MLflow builds (ARGS="--only ours").
+	@.venv/bin/python tests/bench_image.py $(ARGS)
 
 statistics: .venv/dev ## Measure the error rates of intervals, rules and a year of nights (ARGS="--rounds 10000").
 	@.venv/bin/python tests/measure_statistics.py $(ARGS)

@@ -1,10 +1,15 @@
 """### Serving image of one version.
 
-Builds the image of a version *number*, starts it, and holds its answers against the registry model's
-on rows made from the data contract. Equal within 1e-12: the image is tagged. Different, or it does not
-load: the promotion is taken back and the run fails. An engine or network that is away is retried, and
-takes nothing back. Without a container engine the same serving app is verified in an environment of
-its own, and the state says so.
+| task | does | fails when | is skipped when |
+|---|---|---|---|
+| build | builds the image of a version *number* | its files changed; the engine is away | it is published already |
+| verify | starts it and holds its answers against the registry model's | they differ: its promotion is taken back | |
+| publish | tags it, pushes it where a registry is set, then moves `production` | engine or registry is away | |
+
+Asked are rows made from the data contract and the holdout's most extreme rows, one by one and in batches, equal within 1e-12,
+and requests that must be refused. Different, or it does not load: the promotion is taken back, and automatic promotion is off. An
+engine, a registry or a network that is away is retried and takes nothing back; after the last try the reason is at the version in
+MLflow and in `churn status`. Without a container engine the same service is verified in an environment of its own, and the state says so.
 
 The run id is made of the version, so the same version is never built twice side by side; to try a
 failed build again, clear its run.
@@ -19,14 +24,14 @@ from typing import Any
 from airflow.sdk import Param, dag, get_current_context, task
 
 from churn_review.links import VersionLink
-from churn_wiring import TASK_DEFAULTS, core_step, lead_to
+from churn_wiring import TASK_DEFAULTS, core_step, keep_image_failure, lead_to
 
 
 @dag(
     schedule=None,
     catchup=False,
     max_active_runs=1,
-    default_args=TASK_DEFAULTS,
+    default_args=TASK_DEFAULTS | {"on_failure_callback": keep_image_failure},
     dagrun_timeout=timedelta(hours=2),
     doc_md=__doc__,
     tags=["churn"],
@@ -45,29 +50,29 @@ def churn_image_build() -> None:
 
     @task(execution_timeout=timedelta(minutes=30))
     def build() -> dict[str, Any]:
-        from churn import night
+        from churn import shipping
 
         with core_step() as (bench, _):
             version = int(get_current_context()["params"]["version"])
             lead_to(VersionLink(), bench.tracking.version_link(version))
-            return asdict(night.build_image(bench, version))
+            return asdict(shipping.build(bench, version))
 
     @task(execution_timeout=timedelta(minutes=30))
     def verify(built: dict[str, Any]) -> dict[str, Any]:
-        from churn import night
+        from churn import shipping
         from churn.release.image import BuiltImage
 
         with core_step() as (bench, _):
-            return asdict(night.verify_image(bench, BuiltImage(**built)))
+            return asdict(shipping.verify(bench, BuiltImage(**built)))
 
     @task(execution_timeout=timedelta(minutes=15))
     def publish(built: dict[str, Any], verification: dict[str, Any]) -> str:
-        from churn import night
+        from churn import shipping
         from churn.release.image import BuiltImage
         from churn.release.verify import Verification
 
         with core_step() as (bench, _):
-            return night.publish_image(bench, BuiltImage(**built), Verification(**verification)).state
+            return shipping.publish(bench, BuiltImage(**built), Verification(**verification)).state
 
     built = build()
     publish(built, verify(built))

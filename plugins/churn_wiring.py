@@ -5,7 +5,7 @@ DAG files import this; the core knows nothing of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -14,8 +14,10 @@ from airflow.sdk import BaseOperatorLink, get_current_context
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 if TYPE_CHECKING:
+    from airflow.sdk import Context
     from fsspec import AbstractFileSystem
 
+    from churn.release.engine import Login
     from churn.settings import Settings
     from churn.workbench import Request, Workbench
 
@@ -62,12 +64,41 @@ def open_filesystem(settings: Settings) -> AbstractFileSystem | None:
     return get_fs(settings.aws_conn_id)
 
 
+def registry_login(settings: Settings) -> Callable[[], Login] | None:
+    """How the registry of images is entered: None leaves it to the container engine; ECR hands out a token for each push."""
+    if settings.registry_login != "ecr":
+        return None
+
+    def login() -> Login:
+        from airflow.providers.amazon.aws.hooks.ecr import EcrHook
+
+        from churn.release.engine import EngineFailed, Login
+
+        try:
+            token = EcrHook(aws_conn_id=settings.aws_conn_id).get_temporary_credentials()[0]
+        except Exception as error:
+            raise EngineFailed(
+                f"Amazon ECR gave no token ({type(error).__name__}). Check CHURN_AWS_CONN_ID and what it may do; the step is retried."
+            ) from error
+        return Login(token.username, token.password)
+
+    return login
+
+
+def keep_image_failure(context: Context) -> None:
+    """After the last try of a task of the image: its reason goes where people look, once."""
+    from churn import shipping
+
+    version, error = int(context["params"]["version"]), context.get("exception")
+    shipping.remember_failure(_open_workbench(), version, error or RuntimeError("no reason is known"))
+
+
 def _open_workbench() -> Workbench:
     from churn.settings import Settings
     from churn.workbench import Workbench
 
     settings = Settings.load()
-    return Workbench.open(settings, open_filesystem(settings))
+    return Workbench.open(settings, open_filesystem(settings), registry_login(settings))
 
 
 def _request() -> Request:

@@ -6,6 +6,7 @@ The environment of the person who runs the tests is kept out: no setting of thei
 from __future__ import annotations
 
 import io
+import json
 import os
 import shutil
 import socket
@@ -145,8 +146,6 @@ def mlflow_server(folder: Path, backend: str, artifacts: str, env: dict[str, str
 @contextmanager
 def s3_server(folder: Path) -> Iterator[S3]:
     """A SeaweedFS server that speaks S3, with one bucket; its files are in the folder."""
-    import json
-
     import boto3
 
     # Each port has a second one, 10,000 higher, for gRPC.
@@ -220,6 +219,22 @@ def forked(work: Callable[[], object]) -> int:
 def ended(pid: int) -> int:
     """Wait for a fork: 0, 1, or the signal that ended it, negative."""
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def run_script(name: str, *arguments: object) -> dict[str, Any]:
+    """What a script of the integration tests prints as its last line, read as JSON; it imports and forks by itself."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "tests")}
+    ran = subprocess.run(
+        [sys.executable, str(ROOT / "tests/integration" / name), *map(str, arguments)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=500,
+    )
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    found: dict[str, Any] = json.loads(ran.stdout.splitlines()[-1])
+    return found
 
 
 def clone_bench(bench: Workbench, folder: Path) -> Workbench:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,6 +16,7 @@ from rich.table import Table
 from churn.data_commands import audit, batches_app, quarantine_app, snapshot_app
 from churn.decision_commands import policy_app, replay, simulate
 from churn.errors import ChurnError, stated
+from churn.image_commands import image_app as image_commands
 from churn.production_commands import approve, history, prune, reconcile, rollback, unfreeze
 from churn.settings import HOME, VAR, Settings, environment_name, masked
 from churn.terminal import AsJson, console, explained, named_now, print_json, who
@@ -31,6 +33,7 @@ app.add_typer(batches_app, name="batches")
 app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(snapshot_app, name="snapshot")
 app.add_typer(policy_app, name="policy")
+app.add_typer(image_commands, name="image")
 for command in (audit, history, replay, simulate, approve, rollback, unfreeze, reconcile, prune):
     app.command()(command)
 Nights = Annotated[int, typer.Option(min=1, max=365, help="Cut the file into so many nightly files, in its own order.")]
@@ -187,7 +190,8 @@ def serve(
     """Serve a version on this machine as its image would: /ping and /invocations, until Ctrl-C."""
     import signal
 
-    from churn.foundation.serving import downloaded, served, serving_python
+    from churn.foundation.serving import image_app, served, serving_python
+    from churn.release.service import laid_out, lock_of
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended either way, the server ends too
     bench = Workbench.open()
@@ -195,13 +199,18 @@ def serve(
     number = version or (promotion.version if promotion else None)
     if number is None:
         raise ChurnError("Nothing is in production. Run a night first, or name a version with --version.")
-    python = serving_python(bench.image_spec.lock, bench.image_spec.environments)
-    with downloaded(number, bench.tracking) as model, served(python, model, port) as url:
-        console.print(f"Version {number} answers at {url}/ping and {url}/invocations. Ctrl-C ends it.")
-        try:
-            signal.pause()
-        except KeyboardInterrupt:
-            console.print("Ended.")
+    sources, spec = bench.image_sources, bench.image_spec
+    with (
+        laid_out(number, sources.ledger, sources.contract, sources.tracking) as folder,
+        tempfile.TemporaryDirectory() as scratch,
+    ):
+        python = serving_python(lock_of(number, sources.tracking, Path(scratch), spec.lock), spec.environments)
+        with served(python, image_app(folder), port) as url:
+            console.print(f"Version {number} answers at {url}/ping and {url}/invocations. Ctrl-C ends it.")
+            try:
+                signal.pause()
+            except KeyboardInterrupt:
+                console.print("Ended.")
 
 
 @embedded_app.command("run")

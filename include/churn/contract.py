@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from functools import cached_property
 from itertools import pairwise
+from typing import Self
 
 
 class Kind(StrEnum):
@@ -21,6 +22,14 @@ class Kind(StrEnum):
     NUMBER = "number"
     TEXT = "text"
     DATE = "date"  # YYYY-MM-DD
+
+
+WRITTEN = {
+    Kind.INTEGER: r"-?(0|[1-9][0-9]*)(\.0+)?",
+    Kind.NUMBER: r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?",
+    Kind.DATE: r"[0-9]{4}-[0-9]{2}-[0-9]{2}",
+}
+"""How a value of a kind is written as text, as a regular expression that the whole cell matches."""
 
 
 class Role(StrEnum):
@@ -240,6 +249,34 @@ class Contract:
         """Hash of everything the contract says, descriptions apart; 16 hex digits."""
         said = [{k: v for k, v in asdict(column).items() if k != "description"} for column in self.columns]
         return hashlib.sha256(json.dumps([self.name, said], sort_keys=True).encode()).hexdigest()[:16]
+
+    def to_json(self) -> str:
+        """What a row is, as a text that `from_json` reads; slices apart."""
+        return json.dumps({"name": self.name, "columns": [asdict(column) for column in self.columns]}, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The contract that `to_json` wrote.
+
+        Raises:
+            ValueError: the text is none.
+        """
+        try:
+            said = json.loads(text)
+            columns = tuple(
+                Column(
+                    **column
+                    | {
+                        "kind": Kind(column["kind"]),
+                        "role": Role(column["role"]),
+                        "categories": tuple(column["categories"]),
+                    }
+                )
+                for column in said["columns"]
+            )
+            return cls(said["name"], columns)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"This is no contract as `to_json` writes it: {error!r}") from error
 
     def __getitem__(self, name: str) -> Column:
         for column in self.columns:

@@ -12,19 +12,23 @@ from typing import TYPE_CHECKING, Any
 
 from churn.errors import ChurnError, NothingToDo, stated
 from churn.foundation.ledger import Ledger
-from churn.foundation.records import Approval, Batch, DecisionRecord, ImageRecord, Snapshot, Thaw
+from churn.foundation.records import Approval, Batch, DecisionRecord, Snapshot, Thaw
 from churn.settings import git_commit
 from churn.workbench import SERVING_LOCK, Request, Workbench
 
 if TYPE_CHECKING:
     from churn.intake.arrival import Arrivals
     from churn.learning.training import Challenger
-    from churn.release.image import BuiltImage
     from churn.release.rollback import RolledBack
-    from churn.release.verify import Verification
     from churn.summary import NightSummary
 
 log = logging.getLogger(__name__)
+
+_IMAGE_PROBLEMS = {
+    "mismatch": "is not the model",
+    "faulty": "is not published, since it is not what an image has to be",
+    "failed": "is not there yet",
+}
 
 
 def arrive(bench: Workbench, request: Request) -> Arrivals:
@@ -213,63 +217,6 @@ def close(bench: Workbench, request: Request) -> str:
     return f"{decision.verdict} ({decision.code}): {decision.sentence}"
 
 
-def build_image(bench: Workbench, version: int) -> BuiltImage:
-    """Build the serving image of a version, if this machine has an engine."""
-    from churn.release.image import build_image as build
-
-    return build(version, bench.tracking, bench.image_spec)
-
-
-def verify_image(bench: Workbench, built: BuiltImage) -> Verification:
-    """Hold the served model against the registry's; take the promotion back if it differs.
-
-    Raises:
-        ModelMismatch: it differs or does not load; the promotion has been taken back.
-        ServingUnavailable: no verdict, because of something that is not the model; nothing is taken back.
-    """
-    from churn.foundation.serving import ModelMismatch
-    from churn.release.image import mismatch
-    from churn.release.image import verify_image as verify
-    from churn.release.registry import take_back
-
-    try:
-        return verify(built, bench.tracking, bench.contract, bench.image_spec)
-    except ModelMismatch as error:
-        bench.ledger.record_image(mismatch(built, bench.settings.model_name, str(error)))
-        undone = take_back(built.version, str(error), bench.ledger, bench.tracking)
-        back = (
-            f"Version {undone.version} is in production again."
-            if undone and undone.version
-            else "Nothing is in production now."
-        )
-        outcome = (
-            f"Its promotion is taken back. {back}"
-            if undone
-            else "It is not in production, so there was nothing to take back."
-        )
-        raise ModelMismatch(f"The image of version {built.version} is not the model: {error} {outcome}") from error
-
-
-def publish_image(bench: Workbench, built: BuiltImage, verification: Verification) -> ImageRecord:
-    """Tag the verified image, and remember its state."""
-    from churn.release.image import point_production
-    from churn.release.image import publish_image as publish
-
-    record = publish(built, verification, bench.settings.model_name, bench.image_spec)
-    bench.ledger.record_image(record)
-    current = bench.ledger.in_production(bench.settings.model_name)
-    if current and current.version == built.version:
-        point_production(record, bench.image_spec)
-    bench.tracking.tag_version(built.version, {"churn.image": record.state, "churn.image_detail": record.detail})
-    return record
-
-
-def ship(bench: Workbench, version: int) -> ImageRecord:
-    """Build, verify and publish the image of a version, in this process."""
-    built = build_image(bench, version)
-    return publish_image(bench, built, verify_image(bench, built))
-
-
 def run_night(bench: Workbench, request: Request) -> DecisionRecord:
     """The whole night in this process, image included: the same calls that the DAGs make.
 
@@ -278,6 +225,7 @@ def run_night(bench: Workbench, request: Request) -> DecisionRecord:
         ChurnError: a step failed; a rejected batch is raised at the end, after the others went on.
     """
     from churn.intake.acceptance import BatchRejected
+    from churn.shipping import ship
 
     rejected = []
     for batch in arrive(bench, request).batches:
@@ -347,9 +295,9 @@ def find_disagreements(bench: Workbench) -> list[str]:
                     else "."
                 )
             )
-        elif image.state == "mismatch":
+        elif image.state in _IMAGE_PROBLEMS:
             problems.append(
-                f"The image of version {expected}, which is in production, is not the model: {image.detail}"
+                f"The image of version {expected}, which is in production, {_IMAGE_PROBLEMS[image.state]}: {image.detail}"
             )
     return problems
 

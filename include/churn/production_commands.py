@@ -52,6 +52,7 @@ def approve(
 ) -> None:
     """Agree to a promotion that waits for a person, or to one whose batch is disputed; or reject it."""
     from churn import night as steps
+    from churn.shipping import ship
 
     bench = Workbench.open()
     given = steps.answer(bench, night, "rejected" if reject else "approved", who(), reason)
@@ -70,7 +71,7 @@ def approve(
         return
     console.print(f"Version {version} is in production.")
     if bench.ledger.image(bench.settings.model_name, version) is None:
-        steps.ship(bench, version)
+        ship(bench, version)
         console.print("Its image is verified.")
 
 
@@ -81,13 +82,14 @@ def rollback(
 ) -> None:
     """Put an earlier version back into production; automatic promotion is off from then on."""
     from churn import night as steps
+    from churn.shipping import ship
 
     bench = Workbench.open()
     done = steps.roll_back(bench, to, reason, who(), named_now("rollback"))
     console.print(f"Version {done.promotion.version} is in production again, instead of {done.promotion.previous}.")
     if done.image is None and done.promotion.version:
         console.print("Its image is gone: it is built again.")
-        steps.ship(bench, done.promotion.version)
+        ship(bench, done.promotion.version)
     console.print("Automatic promotion is off: `churn unfreeze --reason ...` turns it on again.")
 
 

@@ -140,6 +140,15 @@ class Settings(BaseSettings):
         pattern=r"^[a-z0-9][a-z0-9._/:-]*$",
         description="Repository of the serving image; the tag is the version.",
     )
+    image_registry: str | None = Field(
+        default=None,
+        pattern=r"^[a-z0-9][a-z0-9._/:-]*[a-z0-9]$",
+        description="Registry that images are pushed to, for example `registry.example:5000/team`; empty: they stay on this machine.",
+    )
+    registry_login: Literal["engine", "ecr"] = Field(
+        default="engine",
+        description="`engine`: what `docker login` left; `ecr`: a token from Amazon ECR, by the connection of `CHURN_AWS_CONN_ID`.",
+    )
     base_image: str = Field(
         default=f"python:{PYTHON}-slim",
         description="Base of the serving image; must hold the Python that trained the model.",
@@ -195,6 +204,7 @@ class Settings(BaseSettings):
         "mlflow_ui_url",
         "airflow_ui_url",
         "aws_conn_id",
+        "image_registry",
         "build_network",
         "build_ca_bundle",
         "build_pip_conf",

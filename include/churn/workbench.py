@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from churn.contract import Contract
+from churn.errors import ChurnError
 from churn.foundation.ledger import Ledger, open_ledger
 from churn.foundation.storage import Storage
 from churn.settings import HOME, VAR, Settings, git_commit
@@ -19,7 +21,9 @@ if TYPE_CHECKING:
     from churn.decision.contest import Sources
     from churn.foundation.tracking import Tracking
     from churn.learning.snapshot import Sampling
+    from churn.release.engine import Login
     from churn.release.image import ImageSpec
+    from churn.release.image import Sources as ImageSources
 
 
 @dataclass(frozen=True)
@@ -46,17 +50,22 @@ class Workbench:
     settings: Settings
     storage: Storage
     ledger: Ledger
+    registry_login: Callable[[], Login] | None = None
 
     @classmethod
-    def open(cls, settings: Settings | None = None, fs: Any = None) -> Workbench:
+    def open(
+        cls, settings: Settings | None = None, fs: Any = None, registry_login: Callable[[], Login] | None = None
+    ) -> Workbench:
         """Open storage and ledger.
 
         Args:
             settings: by default those of the environment.
             fs: a filesystem with credentials for the data root; by default made from the environment.
+            registry_login: what the registry of images is entered with; by default what the container engine knows.
         """
         settings = settings or Settings.load()
-        return cls(settings, Storage.open(settings.data_root, fs), open_ledger(settings.ledger_url))
+        storage = Storage.open(settings.data_root, fs)
+        return cls(settings, storage, open_ledger(settings.ledger_url), registry_login)
 
     @property
     def contract(self) -> Contract:
@@ -91,6 +100,13 @@ class Workbench:
         return Sources(self.storage, self.ledger, self.contract, self.tracking, self.sampling, ENVIRONMENTS)
 
     @cached_property
+    def image_sources(self) -> ImageSources:
+        """Where a version, and what its image is held against, comes from."""
+        from churn.release.image import Sources
+
+        return Sources(self.storage, self.ledger, self.contract, self.tracking)
+
+    @cached_property
     def image_spec(self) -> ImageSpec:
         """How a serving image is built."""
         from churn.release.image import ImageSpec
@@ -105,4 +121,13 @@ class Workbench:
             lock=SERVING_LOCK,
             environments=ENVIRONMENTS,
             git_commit=git_commit(),
+            registry=self.settings.image_registry,
+            login=self.registry_login or (_no_token if self.settings.registry_login == "ecr" else None),
         )
+
+
+def _no_token() -> Login:
+    raise ChurnError(
+        "CHURN_REGISTRY_LOGIN=ecr has the token fetched by Airflow's amazon provider, inside a DAG. From the command line log the engine in "
+        "(`aws ecr get-login-password | docker login --username AWS --password-stdin REGISTRY`), and set CHURN_REGISTRY_LOGIN=engine."
+    )

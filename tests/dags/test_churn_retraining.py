@@ -52,7 +52,7 @@ def test_two_nights_end_with_a_compared_promoted_and_verified_model(
     assert (decision.verdict, decision.code, decision.champion) == ("promote", "SUPERIOR", 1)
     assert bench.ledger.in_production(bench.settings.model_name).version == 2
     image = bench.ledger.image(bench.settings.model_name, 2)
-    assert (image.state, image.probes, image.max_difference <= 1e-12) == ("not_built", 220, True)
+    assert (image.state, image.probes > 1000, image.max_difference <= 1e-12) == ("not_built", True, True)
     assert "no container engine" in image.detail
     assert bench.tracking.version(2).tags["churn.image"] == "not_built"
     assert find_disagreements(bench) == []
@@ -134,14 +134,15 @@ def test_a_served_model_that_differs_loses_its_promotion(
     dag_bag: object, after_first_night: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The image run fails, production goes back to the predecessor, and the ledger says why."""
-    from churn.foundation import serving
+    from churn.release import service
 
     bench = after_first_night
     land_night(bench, 2)
     night = run_dag(dag_bag, "churn_retraining")
     assert states(night)["promote"] == "success"
-    honest = serving.downloaded
-    monkeypatch.setattr(serving, "downloaded", lambda version, tracking: honest(1, tracking))
+    honest = service.downloaded
+    monkeypatch.setattr(service, "downloaded", lambda version, tracking: honest(1, tracking))
+    monkeypatch.setattr(service, "require_registered", lambda *_: None)  # meddled with behind our back
     image = run_dag(dag_bag, "churn_image_build", {"version": 2})
     assert image.state == "failed"
     assert states(image) == {"build": "success", "verify": "failed", "publish": "upstream_failed"}

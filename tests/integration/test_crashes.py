@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
-import os
 import random
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -23,25 +19,14 @@ from churn.intake.acceptance import accept_batch
 from churn.intake.arrival import collect_arrivals
 from churn.intake.audit import find_losses
 from churn.intake.table_rules import IntakeLimits
-from support import ROOT, small_file
+from support import run_script, small_file
 
 LIMITS = IntakeLimits(max_rejected_share=0.05, memory_limit="300MB")
 
 
 def test_killed_after_any_write_the_next_run_comes_to_the_same(tmp_path: Path) -> None:
     """SIGKILL after each outside write: the same files, byte for byte, and the same ledger rows, times apart."""
-    script = Path(__file__).with_name("crash_intake.py")
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "tests"), "OMP_NUM_THREADS": "1"}
-    ran = subprocess.run(
-        [sys.executable, str(script), str(tmp_path)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=500,
-    )
-    assert ran.returncode == 0, ran.stderr[-3000:]
-    found = json.loads(ran.stdout)
+    found = run_script("crash_intake.py", tmp_path)
     rows = found["calm"]["rows"]
     assert (len(rows["batches"]), len(rows["sightings"])) == (2, 3)
     assert len(found["calm"]["files"]) == 5  # two originals, one of accepted rows, two of quarantined ones

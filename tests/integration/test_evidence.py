@@ -20,9 +20,9 @@ from churn.decision.evidence import choose_window
 from churn.decision.policy_file import Enough
 from churn.decision.scoring import Unscorable, opened
 from churn.errors import ChurnError
+from churn.foundation.artifacts import downloaded
 from churn.foundation.examples import example_rows, model_input
 from churn.foundation.records import DecisionRecord
-from churn.foundation.serving import downloaded
 from churn.foundation.zones import snapshot_rows
 from churn.learning.snapshot import BUCKET
 from churn.learning.training import Challenger

@@ -2,160 +2,313 @@
 
 from __future__ import annotations
 
-import os
+import json
+import re
+import threading
+import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import docker
+import httpx
 import pytest
-from docker.errors import DockerException, ImageNotFound
 
-from churn import night
-from churn.foundation import serving
-from churn.foundation.serving import ModelMismatch
+from churn import shipping
+from churn.errors import NothingToDo
+from churn.foundation import artifacts
+from churn.foundation.artifacts import ArtifactChanged
+from churn.foundation.serving import ModelMismatch, image_app, served, serving_python, wait_until_ready
 from churn.release import image
-from churn.release.image import BuiltImage, EngineFailed, ImageSpec
-from churn.release.verify import verify
-from churn.workbench import Request, Workbench
-from support import ROOT, land_night, make_bench
+from churn.release.engine import Engine, EngineFailed
+from churn.release.image import BuiltImage
+from churn.release.probes import contract_rows, rows_body
+from churn.release.service import laid_out
+from churn.release.verify import ImageFault, verify
+from churn.workbench import Workbench
+from images import containers_of, derived, files_of, images_of, needs_engine, remove_images, why_not, with_engine
+from support import clone_bench
 
-BASE = os.environ.get("TEST_BASE_IMAGE", f"python:{serving.PYTHON}-slim")
-REPOSITORY = "churn-test"
+pytestmark = pytest.mark.engine
+SECRET = "index-password-4711"
 
 
-def why_not() -> str | None:
-    """Why these tests cannot run here."""
+@pytest.fixture(scope="module")
+def shipped(second_champion: Workbench, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workbench]:
+    """A bench whose champion, version 2, has its image; built with a password for the package index."""
+    folder = tmp_path_factory.mktemp("image")
+    bench = clone_bench(second_champion, folder)
+    if why_not():
+        yield bench
+        return
+    pip_conf = folder / "pip.conf"
+    pip_conf.write_text(f"# {SECRET}\n[global]\ntimeout = 60\n")
+    bench = with_engine(bench, build_pip_conf=pip_conf)
+    shipping.ship(bench, 2)
+    yield bench
+    remove_images(bench)
+
+
+@needs_engine
+def test_an_image_is_built_verified_and_published(shipped: Workbench) -> None:
+    """Its answers are the model's, it is named by its version and as `production`; ledger and MLflow say what it is."""
+    name = shipped.image_spec.name
+    record = shipped.ledger.image(shipped.settings.model_name, 2)
+    (found,) = images_of(shipped, 2)
+    assert (record.state, record.tag, record.image_id, record.digest) == ("published", f"{name}:2", found.id, None)
+    assert sorted(found.tags) == [f"{name}:2", f"{name}:production"]
+    assert record.max_difference is not None
+    assert record.max_difference <= 1e-12
+    assert record.probes > 1000
+    assert (record.size, record.build_seconds is not None) == (found.attrs["Size"], True)
+    tags = shipped.tracking.version(2).tags
+    assert (tags["churn.image"], tags["churn.image_image_id"]) == ("published", found.id)
+    assert int(tags["churn.image_size"]) == record.size
+    assert containers_of(shipped) == []
+
+
+@needs_engine
+def test_the_labels_say_what_the_image_is(shipped: Workbench) -> None:
+    """`docker inspect` answers: model, version, run, snapshot, commit, contract, when, on which base."""
+    (found,) = images_of(shipped, 2)
+    known, version = shipped.ledger.version(shipped.settings.model_name, 2), shipped.tracking.version(2)
+    labels = found.labels
+    assert labels["org.opencontainers.image.title"] == labels["churn.model.name"] == shipped.settings.model_name
+    assert labels["org.opencontainers.image.version"] == labels["churn.model.version"] == "2"
+    assert labels["org.opencontainers.image.revision"] == shipped.image_spec.git_commit
+    assert labels["org.opencontainers.image.base.name"] == shipped.settings.base_image
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", labels["org.opencontainers.image.created"])
+    assert labels["churn.run.id"] == version.run_id
+    assert labels["churn.snapshot"] == known.snapshot
+    assert labels["churn.contract"] == shipped.contract.fingerprint
+    assert labels["churn.model.digest"] == known.artifacts
+
+
+@needs_engine
+def test_no_layer_has_what_the_model_does_not_need(shipped: Workbench) -> None:
+    """No compiler, package manager, cache, test data or password above the base, in no layer and not in the history."""
+    (found,) = images_of(shipped, 2)
+    history = json.dumps(found.history())
+    assert SECRET not in history
+    names = set()
+    for member, content in files_of(found.id, shipped.settings.base_image):
+        assert SECRET.encode() not in content, member.name
+        names.add(member.name)
+    unwanted = re.compile(r"(^|/)(pip|uv|gcc|cc|tests|ca-bundle\.crt|pip\.conf|\.cache|Dockerfile)(/|$)|\.csv$")
+    assert [name for name in sorted(names) if unwanted.search(name)] == []
+    assert any(name.endswith(".pyc") for name in names)
+
+
+@needs_engine
+def test_the_bill_of_materials_is_beside_the_image(shipped: Workbench, tmp_path: Path) -> None:
+    """CycloneDX in the run's artifacts: the locked libraries and the distribution's packages, of this image."""
+    from cyclonedx.schema import SchemaVersion
+    from cyclonedx.validation.json import JsonStrictValidator
+
+    run_id = shipped.tracking.version(2).run_id
+    text = Path(shipped.tracking.client.download_artifacts(run_id, "image/sbom.cdx.json", str(tmp_path))).read_text()
+    bill = json.loads(text)
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+    purls = {component["purl"] for component in bill["components"]}
+    assert any(purl.startswith("pkg:pypi/scikit-learn@") for purl in purls)
+    assert any(purl.startswith("pkg:deb/debian/libc6@") for purl in purls)
+    (found,) = images_of(shipped, 2)
+    assert bill["metadata"]["component"]["hashes"][0]["content"] == found.id.removeprefix("sha256:")
+
+
+@needs_engine
+def test_what_is_published_is_not_built_again(shipped: Workbench) -> None:
+    """A second time says that it is published, and changes nothing."""
+    before = shipped.ledger.image(shipped.settings.model_name, 2)
+    with pytest.raises(NothingToDo, match=r"published already as .*:2, verified"):
+        shipping.build(shipped, 2)
+    assert shipping.ship(shipped, 2) == before
+
+
+@needs_engine
+def test_an_image_that_is_not_the_model_takes_its_promotion_back(second_champion: Workbench, tmp_path: Path) -> None:
+    """The image of version 1, called version 2: back to 1, frozen, no tag; whoever was promoted meanwhile stays."""
+    bench = with_engine(clone_bench(second_champion, tmp_path))
     try:
-        docker.from_env().images.get(BASE)
-    except ImageNotFound:
-        return f"the container engine has no image {BASE}; pull it, or name another in TEST_BASE_IMAGE"
-    except DockerException:
-        return "no container engine answers"
-    return None
+        wrong = BuiltImage(2, shipping.build(bench, 1).image_id)
+        with pytest.raises(
+            ModelMismatch, match=r"differs from the registry's model.*taken back. Version 1 is in production"
+        ):
+            shipping.verify(bench, wrong)
+        model = bench.settings.model_name
+        last = bench.ledger.in_production(model)
+        assert (last.version, last.kind, bench.ledger.image(model, 2).state) == (1, "take_back", "mismatch")
+        assert bench.ledger.freeze(model) is not None
+        assert [tag for found in images_of(bench, 1) for tag in found.tags] == []
+        with pytest.raises(ModelMismatch, match="taken back"):
+            shipping.verify(bench, wrong)
+        assert bench.ledger.in_production(model) == last
+        assert containers_of(bench) == []
+    finally:
+        remove_images(bench)
 
 
-needs_engine = pytest.mark.skipif(why_not() is not None, reason=why_not() or "")
-
-
-@pytest.fixture(scope="module")
-def promoted(tmp_path_factory: pytest.TempPathFactory, mlflow_url: str) -> Workbench:
-    """A bench with two versions in the registry."""
-    bench = make_bench(tmp_path_factory.mktemp("image"), mlflow_url)
-    for number in (1, 2):
-        land_night(bench, number)
-        request = Request(f"night {number}")
-        for batch in night.arrive(bench, request).batches:
-            night.validate(bench, request, batch.batch)
-        night.compare(bench, request, night.train(bench, request))
-        night.promote(bench, request.night)
-    return bench
-
-
-@pytest.fixture(scope="module")
-def spec() -> Iterator[ImageSpec]:
-    bundle = os.environ.get("TEST_BUILD_CA_BUNDLE")
-    yield ImageSpec(
-        repository=REPOSITORY,
-        base_image=BASE,
-        engine="required",
-        network="host",
-        ca_bundle=Path(bundle) if bundle else None,
-        pip_conf=None,
-        lock=ROOT / "requirements-serving.lock",
-        environments=ROOT / "var/serving",
-        git_commit="0123abc",
-    )
-    if why_not() is None:
-        for tag in [tag for found in docker.from_env().images.list(REPOSITORY) for tag in found.tags]:
-            docker.from_env().images.remove(tag, force=True)
-
-
-@pytest.mark.engine
 @needs_engine
-def test_an_image_is_built_verified_and_tagged(promoted: Workbench, spec: ImageSpec) -> None:
-    """Answers equal the registry model's, then the tag; built again it is the same image; nothing keeps running."""
-    built = image.build_image(2, promoted.tracking, spec)
-    verification = image.verify_image(built, promoted.tracking, promoted.contract, spec)
-    record = image.publish_image(built, verification, "churn", spec)
-    assert (record.state, record.tag, record.image_id) == ("published", f"{REPOSITORY}:2", built.image_id)
-    assert verification.max_difference <= 1e-12
-    assert image.build_image(2, promoted.tracking, spec) == built
-    engine = docker.from_env()
-    found = engine.images.get(f"{REPOSITORY}:2")
-    assert found.labels["org.opencontainers.image.version"] == "2"
-    assert found.labels["org.opencontainers.image.revision"] == "0123abc"
-    assert found.labels["churn.run.id"] == promoted.tracking.version(2).run_id
-    assert found.attrs["Config"]["User"] == "10001:10001"
-    assert engine.containers.list(all=True, filters={"ancestor": built.image_id}) == []
-
-
-@pytest.mark.engine
-@needs_engine
-def test_the_image_of_another_version_is_a_mismatch(promoted: Workbench, spec: ImageSpec) -> None:
-    """The image of version 1, called version 2, answers differently: its promotion is taken back."""
-    wrong = BuiltImage(2, image.build_image(1, promoted.tracking, spec).image_id)
-    with pytest.raises(ModelMismatch, match="differs from the registry's model"):
-        image.verify_image(wrong, promoted.tracking, promoted.contract, spec)
-
-
-@pytest.mark.engine
-@needs_engine
-def test_a_model_that_does_not_load_is_a_mismatch(
-    promoted: Workbench, spec: ImageSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_files_that_changed_in_the_store_are_not_built(
+    second_champion: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A damaged model file ends the container before it is ready, and that is said."""
-    from contextlib import contextmanager
+    """A version whose files have another hash than at registration: its own reason, no image, nothing taken back."""
+    bench = with_engine(clone_bench(second_champion, tmp_path))
+    honest = artifacts.mlflow.artifacts.download_artifacts
 
-    honest = serving.downloaded
+    def tampered(*args: object, **kwargs: object) -> str:
+        folder = Path(honest(*args, **kwargs))
+        (folder / "model.skops").write_bytes((folder / "model.skops").read_bytes() + b"\0")
+        return str(folder)
 
-    @contextmanager
-    def damaged(version: int, tracking: object) -> Iterator[Path]:
-        with honest(version, tracking) as model:  # type: ignore[arg-type]
-            (model / "model.skops").write_bytes(b"no model")
-            yield model
-
-    monkeypatch.setattr(serving, "downloaded", damaged)
-    broken = image.build_image(2, promoted.tracking, spec)
-    with pytest.raises(ModelMismatch, match="does not load"):
-        image.verify_image(broken, promoted.tracking, promoted.contract, spec)
+    monkeypatch.setattr(artifacts.mlflow.artifacts, "download_artifacts", tampered)
+    with pytest.raises(ArtifactChanged, match="not those that were registered"):
+        shipping.ship(bench, 2)
+    assert images_of(bench, 2) == []
+    assert bench.ledger.in_production(bench.settings.model_name).version == 2
+    assert bench.ledger.image(bench.settings.model_name, 2).state == "failed"
 
 
-@pytest.mark.engine
+MEDDLED = {
+    "a model that does not load": (
+        ["sh", "-c", "echo no > /opt/churn/model/model.skops"],
+        ModelMismatch,
+        "does not load",
+    ),
+    "a model file beside the answers": (
+        ["sh", "-c", "echo '# more' >> /opt/churn/model/MLmodel"],
+        ImageFault,
+        "files of the model",
+    ),
+    "a library of another version": (
+        [
+            "sh",
+            "-c",
+            "cd /opt/serving/lib/python3*/site-packages && sed -i 's/^Version: .*/Version: 1.0/' threadpoolctl-*/METADATA",
+        ],
+        ImageFault,
+        "threadpoolctl 1.0 instead of",
+    ),
+    "a library too many": (
+        [
+            "sh",
+            "-c",
+            "cd /opt/serving/lib/python3*/site-packages && mkdir more-1.dist-info && printf 'Name: more\\nVersion: 1\\n' > more-1.dist-info/METADATA",
+        ],
+        ImageFault,
+        "more 1 instead of none",
+    ),
+    "a contract that lets anything through": (
+        ["sh", "-c", 'sed -i \'s/"maximum": 850/"maximum": 9850/\' /opt/churn/contract.json'],
+        ImageFault,
+        "CreditScore: above",
+    ),
+}
+
+
 @needs_engine
-def test_a_base_image_that_cannot_be_had_says_nothing_about_the_model(promoted: Workbench, spec: ImageSpec) -> None:
+@pytest.mark.parametrize("what", MEDDLED)
+def test_an_image_that_somebody_meddled_with_is_not_published(shipped: Workbench, what: str) -> None:
+    """Whatever was changed in it is found, and is called what it is."""
+    command, error, words = MEDDLED[what]
+    (found,) = images_of(shipped, 2)
+    meddled = derived(BuiltImage(2, found.id), command)
+    try:
+        with pytest.raises(error, match=words):
+            image.verify_image(meddled, shipped.image_sources, shipped.image_spec)
+    finally:
+        docker.from_env().images.remove(meddled.image_id, force=True)
+
+
+@needs_engine
+def test_a_fault_of_the_image_takes_nothing_back(shipped: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the model, so the promotion stays; it is not published, and the state says why."""
+    before = shipped.ledger.image(shipped.settings.model_name, 2)
+    (found,) = images_of(shipped, 2)
+
+    def faulty(*_: object) -> None:
+        raise ImageFault("the libraries are others")
+
+    monkeypatch.setattr(shipping, "verify_image", faulty)
+    with pytest.raises(ImageFault):
+        shipping.verify(shipped, BuiltImage(2, found.id))
+    assert shipped.ledger.image(shipped.settings.model_name, 2).state == "faulty"
+    assert shipped.ledger.in_production(shipped.settings.model_name).version == 2
+    shipped.ledger.record_image(before)
+
+
+@needs_engine
+def test_the_container_is_closed_and_stops_gracefully(shipped: Workbench) -> None:
+    """Not root, read-only, no capability; its health check passes; SIGTERM lets the request in flight be answered."""
+    (found,) = images_of(shipped, 2)
+    engine = Engine.find("required")
+    answered: list[int] = []
+    rows = contract_rows(shipped.contract)
+    body = rows_body(rows)
+    body["data"] = body["data"] * 100
+    with engine.running(found.id, f"churn-verify-{shipped.settings.model_name}-stop", 120, wait_until_ready) as running:
+        container = docker.from_env().containers.get(f"churn-verify-{shipped.settings.model_name}-stop")
+        status = container.exec_run(["sh", "-c", "id -u; touch /opt/churn/x; grep CapEff /proc/1/status; env"])
+        said = status.output.decode()
+        assert said.startswith("10001")
+        assert "Read-only file system" in said
+        assert "0000000000000000" in said
+        assert "MLFLOW_TRACKING_URI" not in said
+        assert "AWS_" not in said
+        assert container.exec_run(container.attrs["Config"]["Healthcheck"]["Test"][1:]).exit_code == 0
+
+        def send() -> None:
+            answered.append(
+                httpx.post(f"{running.url}/invocations", json={"dataframe_split": body}, timeout=60).status_code
+            )
+
+        client = threading.Thread(target=send)
+        client.start()
+        time.sleep(0.5)  # the request is in flight, and takes longer
+        container.stop(timeout=30)
+        client.join()
+        container.reload()
+        assert (answered, container.attrs["State"]["ExitCode"]) == ([200], 0)
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{running.url}/ping")
+
+
+@needs_engine
+def test_a_base_image_that_cannot_be_had_says_nothing_about_the_model(
+    second_champion: Workbench, tmp_path: Path
+) -> None:
     """The build fails as an outage, which is retried and takes nothing back."""
+    bench = with_engine(clone_bench(second_champion, tmp_path), base_image="127.0.0.1:9/nowhere:1")
     with pytest.raises(EngineFailed, match="CHURN_BASE_IMAGE"):
-        image.build_image(2, promoted.tracking, replace(spec, base_image="127.0.0.1:9/nowhere:1"))
+        shipping.ship(bench, 2)
+    model = bench.settings.model_name
+    assert (bench.ledger.in_production(model).version, bench.ledger.image(model, 2).state) == (2, "failed")
 
 
-def test_an_engine_that_is_away_is_an_outage(
-    promoted: Workbench, spec: ImageSpec, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_engine_that_is_away_is_an_outage(two_champions: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where an engine is required its absence is retried; where it is not, the state is honest."""
     monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:9")
     with pytest.raises(EngineFailed, match="required"):
-        image.build_image(2, promoted.tracking, spec)
-    assert image.build_image(2, promoted.tracking, replace(spec, engine="auto")) == BuiltImage(2, None)
+        shipping.build(with_engine(two_champions), 2)
+    assert shipping.build(with_engine(two_champions, container_engine="auto"), 2) == BuiltImage(2, None)
 
 
-def test_without_an_engine_the_same_app_is_verified_and_the_state_says_so(promoted: Workbench, spec: ImageSpec) -> None:
+def test_without_an_engine_the_same_service_is_verified_and_the_state_says_so(two_champions: Workbench) -> None:
     """An environment made from the serving lock answers like the registry; never a fake success."""
-    none = replace(spec, engine="none")
-    built = image.build_image(2, promoted.tracking, none)
-    verification = image.verify_image(built, promoted.tracking, promoted.contract, none)
-    record = image.publish_image(built, verification, "churn", none)
+    record = shipping.ship(two_champions, 2)
     assert (record.state, record.tag, record.image_id) == ("not_built", None, None)
     assert record.detail.startswith("not built: no container engine")
-    assert verification.max_difference <= 1e-12
+    assert "most extreme rows" in record.detail
+    assert record.max_difference is not None
+    assert record.max_difference <= 1e-12
 
 
-def test_a_served_model_is_held_against_the_one_that_is_asked_for(promoted: Workbench, spec: ImageSpec) -> None:
+def test_a_served_model_is_held_against_the_one_that_is_asked_for(two_champions: Workbench) -> None:
     """Version 1 served, version 2 expected: a mismatch that says how far apart they are."""
-    python = serving.serving_python(spec.lock, spec.environments)
+    spec, sources = two_champions.image_spec, two_champions.image_sources
+    python = serving_python(spec.lock, spec.environments)
     with (
-        serving.downloaded(1, promoted.tracking) as model,
-        serving.served(python, model) as url,
-        pytest.raises(ModelMismatch, match="of 220 answers"),
+        laid_out(1, sources.ledger, sources.contract, sources.tracking) as folder,
+        served(python, image_app(folder)) as url,
+        pytest.raises(ModelMismatch, match="differs from the registry's model"),
     ):
-        verify(url, promoted.tracking.load(2), promoted.contract)
+        verify(url, two_champions.tracking.load(2), two_champions.contract)

@@ -3,36 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from churn import night
 from churn.foundation.ledger import open_ledger
 from churn.workbench import Request, Workbench
-from support import ROOT, clone_bench
-
-
-def run_script(name: str, *arguments: object) -> dict[str, Any]:
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "tests")}
-    ran = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name(name)), *map(str, arguments)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=500,
-    )
-    assert ran.returncode == 0, ran.stderr[-3000:]
-    found: dict[str, Any] = json.loads(ran.stdout.splitlines()[-1])
-    return found
+from support import clone_bench, run_script
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])

@@ -51,7 +51,9 @@ IMPORT_NAMES = {
     "apache-airflow": "airflow.sdk",
     "apache-airflow-providers-amazon": "airflow.providers.amazon",
     "apache-airflow-providers-standard": "airflow.providers.standard",
+    "cyclonedx-python-lib": "cyclonedx",
     "gitpython": "git",
+    "packageurl-python": "packageurl",
     "protobuf": "google.protobuf",
     "pyyaml": "yaml",
     "scikit-learn": "sklearn",
@@ -60,7 +62,6 @@ IMPORT_NAMES = {
 
 USED_BY_NAME = {
     "psycopg2-binary": "SQLAlchemy loads it for a ledger URL that begins with postgresql+psycopg2://",
-    "skops": "MLflow loads it for serialization_format='skops'",
     "uvloop": "uvicorn takes it as its event loop when it is installed",
     "httptools": "uvicorn takes it as its HTTP parser when it is installed",
 }

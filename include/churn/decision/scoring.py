@@ -21,9 +21,9 @@ import yaml
 from churn.decision.comparison import UNSCORABLE, Refusal
 from churn.decision.inference import Scores
 from churn.errors import ChurnError
-from churn.foundation.digests import folder_digest
+from churn.foundation.artifacts import ArtifactChanged, downloaded, require_registered
 from churn.foundation.ledger import Ledger
-from churn.foundation.serving import ModelMismatch, ServingUnavailable, ask, downloaded, served, serving_python
+from churn.foundation.serving import ModelMismatch, ServingUnavailable, ask, mlflow_app, served, serving_python
 from churn.foundation.tracking import Tracking
 from churn.learning.training import ENVIRONMENT, REQUIREMENTS
 
@@ -95,15 +95,11 @@ def _files(version: int, tracking: Tracking, open_things: ExitStack) -> Path:
 
 
 def _require_registered(version: int, folder: Path, ledger: Ledger, tracking: Tracking) -> None:
-    known = ledger.version(tracking.model, version)
-    if known and folder_digest(folder) != known.artifacts:
-        raise Unscorable(
-            Refusal(
-                "ARTIFACT_CHANGED",
-                f"the files of version {version} are not those that were registered: somebody changed them since "
-                f"{known.registered_at:%Y-%m-%d %H:%M}. Restore them, or `churn rollback` to a version whose files are whole.",
-            )
-        )
+    try:
+        require_registered(version, folder, ledger, tracking.model)
+    except ArtifactChanged as changed:
+        said = str(changed)
+        raise Unscorable(Refusal("ARTIFACT_CHANGED", said[0].lower() + said[1:])) from changed
 
 
 def _loaded(version: int, folder: Path) -> Scorer:
@@ -137,7 +133,7 @@ def _own_environment(
 def _served(version: int, folder: Path, python: Path, open_things: ExitStack) -> Scorer:
     wanted = inputs_of(folder)
     try:
-        url = open_things.enter_context(served(python, folder))
+        url = open_things.enter_context(served(python, mlflow_app(folder)))
     except ModelMismatch as error:
         raise Unscorable(_unscorable(version, str(error))) from error
     return lambda rows: _asked(url, _input(rows, wanted))

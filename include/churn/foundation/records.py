@@ -223,7 +223,11 @@ class Thaw:
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """State of a version's serving image: published, not_built (no engine) or mismatch."""
+    """State of a version's serving image.
+
+    published; not_built (no engine, and its answers are the model's all the same); mismatch (not the model); faulty (the
+    model, but not as an image has to be); failed (no verdict at the last try); pruned (it was published, and is removed here).
+    """
 
     model: str
     version: int
@@ -234,3 +238,6 @@ class ImageRecord:
     max_difference: float | None
     detail: str
     recorded_at: datetime
+    digest: str | None = None
+    size: int | None = None
+    build_seconds: float | None = None

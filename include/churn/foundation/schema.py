@@ -22,7 +22,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-HEAD = "0003"
+HEAD = "0004"
 """The migration that these tables are at."""
 
 
@@ -244,5 +244,8 @@ images = Table(
     Column("max_difference", Float, doc="largest difference of an answer; null where there was none to compare"),
     Column("detail", Text, nullable=False),
     Column("recorded_at", Moment, nullable=False),
-    CheckConstraint("state IN ('published', 'not_built', 'mismatch')", name="state"),
+    Column("digest", Text, doc="in the registry of images, read back from it; null: never pushed"),
+    Column("size", BigInteger, doc="bytes, the base included"),
+    Column("build_seconds", Float),
+    CheckConstraint("state IN ('published', 'not_built', 'mismatch', 'faulty', 'failed', 'pruned')", name="state"),
 )

@@ -1,7 +1,7 @@
-"""A model served on this machine, in an environment of its own made from the serving lock.
+"""A model served on this machine, in an environment of its own made from a serving lock.
 
-The same scoring app as in the image (MLflow's own), under the same library versions: without a
-container engine this is what the verification asks.
+By MLflow's own app, which takes whatever a model asks for: an old version is scored through it. Or by the
+service of the image: without a container engine this is what the verification asks.
 """
 
 from __future__ import annotations
@@ -16,21 +16,19 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-import mlflow
 import numpy as np
 import pandas as pd
 import uv
 from numpy.typing import NDArray
 
 from churn.errors import ChurnError, Outage
-from churn.foundation.tracking import Tracking
+from churn.serving import FOLDER_VARIABLE, HOST_VARIABLE, PORT_VARIABLE
 from churn.settings import PYTHON
 
-SCORING_APP = "mlflow.pyfunc.scoring_server.app:app"
-MODEL_PATH_VARIABLE = "__pyfunc_model_path__"
 READY_TIMEOUT = 120
 INSTALL_TIMEOUT = 900
 LOOPBACK = "127.0.0.1"
@@ -68,15 +66,6 @@ def serving_python(lock: Path, environments: Path, python: str = PYTHON) -> Path
     return environment / "bin" / "python"
 
 
-@contextmanager
-def downloaded(version: int, tracking: Tracking) -> Iterator[Path]:
-    """The files of a version in a temporary folder, by number."""
-    with tempfile.TemporaryDirectory(prefix="churn-model-") as folder:
-        with tracking.explained(f"hand out the files of version {version}"):
-            path = mlflow.artifacts.download_artifacts(tracking.model_uri(version), dst_path=folder)
-        yield Path(path)
-
-
 def wait_until_ready(url: str, exited: Callable[[], str | None], timeout: float) -> None:
     """Wait for `/ping`.
 
@@ -106,13 +95,34 @@ def wait_until_ready(url: str, exited: Callable[[], str | None], timeout: float)
     )
 
 
+@dataclass(frozen=True)
+class App:
+    """What is served, and how its process is started."""
+
+    arguments: list[str]
+    environment: dict[str, str]
+
+
+def mlflow_app(model: Path) -> App:
+    """MLflow's scoring app of a model's folder."""
+    arguments = ["-m", "uvicorn", "mlflow.pyfunc.scoring_server.app:app", "--no-access-log"]
+    return App(arguments, {"__pyfunc_model_path__": str(model)})
+
+
+def image_app(folder: Path) -> App:
+    """The service of the image, of a folder as `release.service` lays it out."""
+    return App(
+        ["-m", "churn.serving"], {FOLDER_VARIABLE: str(folder), "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
+    )
+
+
 @contextmanager
-def served(python: Path, model: Path, port: int | None = None) -> Iterator[str]:
-    """The scoring app on loopback, ended on leaving.
+def served(python: Path, app: App, port: int | None = None) -> Iterator[str]:
+    """An app on loopback, ended on leaving.
 
     Args:
-        python: of an environment with the serving lock.
-        model: folder of an MLflow model.
+        python: of an environment with a serving lock.
+        app: what to serve.
         port: to listen on; None for a free one.
 
     Yields:
@@ -122,19 +132,18 @@ def served(python: Path, model: Path, port: int | None = None) -> Iterator[str]:
         raise ChurnError(f"Port {port} is taken by another program. Choose another with --port.")
     port = port or _free_port()
     with tempfile.TemporaryFile("w+") as log:
-        command = [
-            str(python),
-            "-m",
-            "uvicorn",
-            SCORING_APP,
-            "--host",
-            LOOPBACK,
-            "--port",
-            str(port),
-            "--no-access-log",
-        ]
+        listen = {
+            HOST_VARIABLE: LOOPBACK,
+            PORT_VARIABLE: str(port),
+            "UVICORN_HOST": LOOPBACK,
+            "UVICORN_PORT": str(port),
+        }
         process = subprocess.Popen(
-            command, env=_environment(model), stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            [str(python), *app.arguments],
+            env=_environment() | app.environment | listen,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
         try:
             url = f"http://{LOOPBACK}:{port}"
@@ -168,10 +177,10 @@ def ask(url: str, rows: pd.DataFrame) -> NDArray[np.float64]:
     return np.asarray(response.json()["predictions"], dtype=np.float64)
 
 
-def _environment(model: Path) -> dict[str, str]:
-    """Nothing of ours but the path of the model: what the image has, no credentials, no tracking server."""
+def _environment() -> dict[str, str]:
+    """Nothing of ours: what the image has, no credentials, no tracking server."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
-    return {**kept, MODEL_PATH_VARIABLE: str(model), "MLFLOW_DISABLE_TELEMETRY": "true"}
+    return {**kept, "MLFLOW_DISABLE_TELEMETRY": "true"}
 
 
 def _install(lock: Path, environment: Path, python: str) -> None:

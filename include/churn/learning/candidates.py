@@ -23,15 +23,6 @@ BOOSTED = "boosted_trees"
 AVERAGE = "average"
 FEW_LEVELS = 20
 
-TRUSTED_TYPES = [
-    "numpy.dtype",
-    "scipy._lib.array_api_compat.numpy._aliases.asarray",  # a spline's array library
-    "scipy.interpolate._bsplines.BSpline",
-    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
-    "sklearn.utils._bunch.Bunch",
-]
-"""What a saved model may hold besides what skops trusts itself; reviewed, never taken from a model."""
-
 
 def make_candidates(contract: Contract, seed: int) -> dict[str, Any]:
     """The unfitted candidates by name, the simplest first.

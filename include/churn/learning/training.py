@@ -25,15 +25,16 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
 from churn.contract import Contract
 from churn.errors import ChurnError
+from churn.foundation.artifacts import downloaded
 from churn.foundation.digests import folder_digest
 from churn.foundation.examples import example_rows, model_input
 from churn.foundation.ledger import Ledger
 from churn.foundation.records import Snapshot, VersionRecord
-from churn.foundation.serving import downloaded
 from churn.foundation.storage import Storage
 from churn.foundation.tracking import Tracking
-from churn.learning.candidates import AVERAGE, BOOSTED, SMOOTH, TRUSTED_TYPES, make_candidates
+from churn.learning.candidates import AVERAGE, BOOSTED, SMOOTH, make_candidates
 from churn.learning.snapshot import snapshot_url, training_rows
+from churn.serving.model import TRUSTED_TYPES
 
 log = logging.getLogger(__name__)
 

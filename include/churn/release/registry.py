@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from churn.decision.policy import Verdict
 from churn.decision.rules_between import DISPUTED
 from churn.errors import ChurnError
+from churn.foundation.artifacts import downloaded, require_registered
 from churn.foundation.ledger import Ledger
 from churn.foundation.records import Approval, DecisionRecord, Promotion
 from churn.foundation.tracking import Tracking
@@ -101,11 +102,13 @@ def promote(
     """Act on a decision: promote and mirror, or nothing on a hold, a dry run, or without a person's yes where one is needed.
 
     Raises:
+        ArtifactChanged: the challenger's files are not those that were registered.
         PromotionConflict: production is no longer the champion of the comparison.
         TrackingUnreachable: the ledger has the promotion, the registry not yet; run it again.
     """
     if not may_promote(decision, approval):
         return None
+    _require_whole(decision, ledger, tracking)
     forced = decision.comparison["case"]["history"]["force"] if decision.code == "FORCED" else None
     yes = approval if approval and approval.answer == "approved" else None
     change = Promotion(
@@ -174,6 +177,16 @@ def way_back(to: int | None, kind: str, reason: str, actor: str, rows: list[Prom
         actor=actor,
         code=kind.upper(),
     )
+
+
+def _require_whole(decision: DecisionRecord, ledger: Ledger, tracking: Tracking) -> None:
+    """What goes into production is what was compared; a night that has promoted already is only mirrored again."""
+    if any(
+        row.night == decision.night and row.version == decision.challenger for row in ledger.promotions(decision.model)
+    ):
+        return
+    with downloaded(decision.challenger, tracking) as files:
+        require_registered(decision.challenger, files, ledger, decision.model)
 
 
 def _anchor_after(decision: DecisionRecord, ledger: Ledger) -> int | None:

@@ -6,10 +6,9 @@ import logging
 from dataclasses import dataclass
 
 from churn.errors import ChurnError
-from churn.foundation.digests import folder_digest
+from churn.foundation.artifacts import ArtifactChanged, downloaded, require_registered
 from churn.foundation.ledger import Ledger
 from churn.foundation.records import ImageRecord, Promotion
-from churn.foundation.serving import downloaded
 from churn.foundation.tracking import Tracking
 from churn.release.image import ImageSpec, has_image, point_production
 from churn.release.lineage import predecessor
@@ -83,13 +82,11 @@ def _require_whole(version: int, rows: list[Promotion], ledger: Ledger, tracking
         raise RollbackRefused(
             f"Version {version} never was in production: `churn history` lists those that were. A new version comes in by a night."
         )
-    known = ledger.version(tracking.model, version)
-    with downloaded(version, tracking) as files:
-        digest = folder_digest(files)
-    if known is None or known.artifacts != digest:
-        raise RollbackRefused(
-            f"The files of version {version} are not those that were registered: it does not come back. Restore them, or name another version with --to."
-        )
+    try:
+        with downloaded(version, tracking) as files:
+            require_registered(version, files, ledger, tracking.model)
+    except ArtifactChanged as changed:
+        raise RollbackRefused(f"Version {version} does not come back: {changed}") from changed
 
 
 def _image(version: int, ledger: Ledger, tracking: Tracking, spec: ImageSpec) -> ImageRecord | None:

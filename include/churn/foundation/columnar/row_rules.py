@@ -8,12 +8,8 @@ from dataclasses import dataclass
 import duckdb
 import pyarrow as pa
 
-from churn.contract import UNLABELLED, Column, Contract, Kind, Role
+from churn.contract import UNLABELLED, WRITTEN, Column, Contract, Kind, Role
 from churn.foundation.columnar.names import column_name, column_names, literal, parameter, quoted, raw_name, raw_names
-
-INTEGER = r"-?(0|[1-9][0-9]*)(\.0+)?"
-NUMBER = r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?"
-DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
 
 
 @dataclass(frozen=True)
@@ -119,12 +115,12 @@ def _rules(column: Column, parameters: dict[str, object]) -> Iterator[tuple[str,
 def _typed(column: Column) -> str:
     cell = raw_name(column)
     if column.kind is Kind.INTEGER:
-        return f"CASE WHEN regexp_full_match({cell}, '{INTEGER}') THEN TRY_CAST(regexp_replace({cell}, '\\.0+$', '') AS BIGINT) END"
+        return f"CASE WHEN regexp_full_match({cell}, '{WRITTEN[Kind.INTEGER]}') THEN TRY_CAST(regexp_replace({cell}, '\\.0+$', '') AS BIGINT) END"
     if column.kind is Kind.NUMBER:
         number = f"TRY_CAST({cell} AS DOUBLE)"
-        return f"CASE WHEN regexp_full_match({cell}, '{NUMBER}') AND isfinite({number}) THEN {number} END"
+        return f"CASE WHEN regexp_full_match({cell}, '{WRITTEN[Kind.NUMBER]}') AND isfinite({number}) THEN {number} END"
     if column.kind is Kind.DATE:
-        return f"CASE WHEN regexp_full_match({cell}, '{DATE}') THEN TRY_CAST({cell} AS DATE) END"
+        return f"CASE WHEN regexp_full_match({cell}, '{WRITTEN[Kind.DATE]}') THEN TRY_CAST({cell} AS DATE) END"
     return cell
 
 

@@ -113,6 +113,12 @@ class ProductionRows(LedgerDatabase):
         """State of that version's image."""
         return self._one(ImageRecord, sa.select(images).where(images.c.model == model, images.c.version == version))
 
+    def images(self, model: str) -> list[ImageRecord]:
+        """State of every version's image, the newest version first."""
+        return self._all(
+            ImageRecord, sa.select(images).where(images.c.model == model).order_by(images.c.version.desc())
+        )
+
 
 def _conflict(change: Promotion, expected: int | None, found: object) -> str:
     return (

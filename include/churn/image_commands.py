@@ -1,0 +1,133 @@
+"""The commands for images: build, verify, list and prune by hand what the image DAG makes."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from churn.errors import ChurnError
+from churn.terminal import AsJson, console, explained, print_json
+from churn.workbench import Workbench
+
+image_app = typer.Typer(no_args_is_help=True, help="The serving images: build, verify, list, prune.")
+Version = Annotated[int | None, typer.Option(min=1, help="By default the one in production.")]
+_MB = 1_000_000
+
+
+@image_app.command("build")
+@explained
+def build(version: Version = None) -> None:
+    """Build, verify and publish the image of a version; one that is published already is left as it is."""
+    from churn.shipping import ship
+
+    bench = Workbench.open()
+    record = ship(bench, _number(bench, version))
+    console.print(f"Version {record.version}: {record.state}{f' as {record.tag}' if record.tag else ''}", markup=False)
+    console.print(record.detail, markup=False)
+
+
+@image_app.command("verify")
+@explained
+def verify(
+    version: Version = None,
+    url: Annotated[str | None, typer.Option(help="Ask what answers there, instead of the version's image.")] = None,
+) -> None:
+    """Hold a version's image, or a service that runs, against the registry's model; changes nothing in production."""
+    from churn.release import image
+    from churn.release.verify import verify as ask
+
+    bench = Workbench.open()
+    number = _number(bench, version)
+    if url:
+        extremes = image.find_extremes(number, bench.tracking.load(number), bench.image_sources)
+        found = ask(url.rstrip("/"), bench.tracking.load(number), bench.contract, extremes)
+    else:
+        known = bench.ledger.image(bench.settings.model_name, number)
+        if known is None or not image.has_image(known, bench.image_spec):
+            raise ChurnError(f"There is no image of version {number}. `churn image build --version {number}` makes it.")
+        found = image.verify_image(image.BuiltImage(number, known.image_id), bench.image_sources, bench.image_spec)
+    console.print(f"Version {number}: {image.say(found)}.", markup=False)
+
+
+@image_app.command("list")
+@explained
+def list_images(as_json: AsJson = False) -> None:
+    """Every version's image: its state, digest, size, build and verification, and since when it is in production."""
+    bench = Workbench.open()
+    model = bench.settings.model_name
+    since = {row.version: row.promoted_at for row in reversed(bench.ledger.promotions(model)) if row.version}
+    now = bench.ledger.in_production(model)
+    rows = [
+        {
+            **asdict(one),
+            "in_production": bool(now and now.version == one.version),
+            "promoted_at": since.get(one.version),
+        }
+        for one in bench.ledger.images(model)
+    ]
+    if as_json:
+        print_json(rows)
+        return
+    if not rows:
+        console.print("No image has been built. A promotion builds one; `churn image build` does it by hand.")
+        return
+    table = Table("version", "state", "tag", "digest or id", "MB", "built in s", "answers", "in production", box=None)
+    for row in rows:
+        since_when = row["promoted_at"].isoformat(sep=" ", timespec="minutes") if row["promoted_at"] else ""
+        table.add_row(
+            str(row["version"]),
+            row["state"],
+            row["tag"] or "",
+            (row["digest"] or row["image_id"] or "")[:19],
+            f"{row['size'] / _MB:.0f}" if row["size"] else "",
+            f"{row['build_seconds']:.1f}" if row["build_seconds"] is not None else "",
+            str(row["probes"]),
+            ("now, since " if row["in_production"] else "last from " if since_when else "") + since_when,
+        )
+    console.print(table)
+
+
+@image_app.command("prune")
+@explained
+def prune(
+    keep: Annotated[int, typer.Option(min=1, help="So many of the versions that were in production last stay.")] = 5,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove; without it, the list is only shown.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove images from this machine that nobody needs: never the one in production, or of the last versions that were."""
+    from churn.release.engine import Engine
+    from churn.release.image_retention import list_stored, remove_images
+
+    bench = Workbench.open()
+    model = bench.settings.model_name
+    engine = Engine.find(bench.settings.container_engine)
+    if engine is None:
+        raise ChurnError("No container engine answers here, so there is no image to prune.")
+    stored = list_stored(keep, bench.ledger, model, engine)
+    expendable = [image for image in stored if image.reason is None]
+    gone = remove_images(expendable, bench.ledger, model, engine) if yes else []
+    if as_json:
+        print_json({"images": [asdict(image) for image in stored], "removed": [image.image_id for image in gone]})
+        return
+    for image in stored:
+        name = f"Version {image.version}, {image.tags[0] if image.tags else image.image_id[7:19]} ({image.size / _MB:.0f} MB)"
+        if image.reason:
+            what = f"stays: it {image.reason}"
+        elif image in gone:
+            what = "is removed"
+        else:
+            what = "stays: a container uses it" if yes else "would go with --yes"
+        console.print(f"{name} {what}.", markup=False)
+    if not stored:
+        console.print("There is no image of this model here.")
+
+
+def _number(bench: Workbench, version: int | None) -> int:
+    current = bench.ledger.in_production(bench.settings.model_name)
+    number = version or (current.version if current else None)
+    if number is None:
+        raise ChurnError("Nothing is in production. Name a version with --version.")
+    return number

@@ -1,0 +1,306 @@
+"""The container engine; the only module that talks to one. Whatever it cannot do now is an outage, and is retried."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import docker
+from docker.errors import APIError, BuildError, DockerException, ImageNotFound, NotFound
+from requests.exceptions import RequestException
+
+from churn.errors import Outage
+from churn.foundation.serving import LOOPBACK
+
+PORT = "8080/tcp"
+VERIFYING = "churn.verifying"
+"""Label of the containers that a verification starts: what a killed one left behind is known by it."""
+NETWORK = "churn-verification"
+_LAST_LINES = 5
+_KILLED = 128  # an exit status above it is a signal's
+
+
+class EngineFailed(Outage):
+    """The container engine, or the registry of images, is away or could not do it; it says nothing about the model. Retried."""
+
+
+@dataclass(frozen=True)
+class Login:
+    """User and password for a registry of images."""
+
+    username: str
+    password: str
+
+    def __repr__(self) -> str:
+        return "Login(hidden)"
+
+
+@dataclass(frozen=True)
+class Base:
+    """The base of an image: what to build from, which is pinned, and the name and digest that it is known by."""
+
+    pinned: str
+    name: str
+    digest: str | None
+
+
+class Engine:
+    """What the release asks of a container engine."""
+
+    def __init__(self, client: docker.DockerClient) -> None:
+        self._client = client
+
+    @classmethod
+    def find(cls, wanted: str) -> Engine | None:
+        """The machine's engine, or None where there is none and none is required.
+
+        Args:
+            wanted: `auto`, `required` or `none`.
+
+        Raises:
+            EngineFailed: none answers, and one is required.
+        """
+        if wanted == "none":
+            return None
+        try:
+            client = docker.from_env(timeout=600)
+            client.ping()
+        except (DockerException, RequestException) as error:
+            if wanted == "required":
+                raise EngineFailed(
+                    f"No container engine answers ({type(error).__name__}), and CHURN_CONTAINER_ENGINE=required. Start it; the step is retried."
+                ) from error
+            return None
+        return cls(client)
+
+    def base(self, name: str) -> Base:
+        """The base image, pulled if it is not here: by its digest if it is a registry's, else by its id."""
+        with _explained(f"find the base image {name} (CHURN_BASE_IMAGE)"):
+            try:
+                image = self._client.images.get(name)
+            except ImageNotFound:
+                image = self._client.images.pull(name)
+        repository = name.partition("@")[0]
+        if ":" in repository.rpartition("/")[2]:
+            repository = repository.rpartition(":")[0]
+        digests = [one for one in image.attrs["RepoDigests"] or [] if one.partition("@")[0] == repository]
+        pinned = digests[0] if digests else image.id
+        return Base(pinned, name, digests[0].partition("@")[2] if digests else None)
+
+    def build(self, context: Path, base: Base, network: str | None) -> str:
+        """Build the folder's Dockerfile; the id of the image, which has no tag yet."""
+        with _explained("build the image"):
+            try:
+                image, _ = self._client.images.build(
+                    path=str(context),
+                    buildargs={"BASE_IMAGE": base.pinned},
+                    network_mode=network,
+                    rm=True,
+                    forcerm=True,
+                )
+            except BuildError as error:
+                words = [line["stream"].strip() for line in error.build_log if line.get("stream", "").strip()]
+                raise EngineFailed(
+                    f"The image could not be built from {base.name}: {error.msg}. Last words: {' / '.join(words[-_LAST_LINES:])}. "
+                    "Check CHURN_BASE_IMAGE, CHURN_BUILD_NETWORK and CHURN_BUILD_CA_BUNDLE; then clear the failed run to try again."
+                ) from error
+        return str(image.id)
+
+    def size(self, image_id: str) -> int:
+        """Bytes of an image, its base included."""
+        with _explained("look at the image"):
+            return int(self._client.images.get(image_id).attrs["Size"])
+
+    def labels(self, image_id: str) -> dict[str, str]:
+        """What an image says of itself."""
+        with _explained("look at the image"):
+            return dict(self._client.images.get(image_id).labels)
+
+    def has(self, name: str) -> bool:
+        """Whether an image is here."""
+        with _explained("look for the image"):
+            try:
+                self._client.images.get(name)
+            except ImageNotFound:
+                return False
+        return True
+
+    def pull(self, reference: str, login: Login | None) -> bool:
+        """Fetch an image by its digest; False if the registry does not have it."""
+        with _explained(f"pull {reference}"):
+            try:
+                self._client.images.pull(reference, auth_config=_auth(login))
+            except NotFound:
+                return False
+        return True
+
+    def tag(self, image_id: str, repository: str, tag: str) -> None:
+        """Name an image; repeated, it changes nothing."""
+        with _explained("tag the image"):
+            self._client.images.get(image_id).tag(repository, tag)
+
+    def push(self, repository: str, tag: str, login: Login | None) -> str:
+        """Push a tag, and read back from the registry by which digest it has it.
+
+        Raises:
+            EngineFailed: the registry refused, was away, or has another image than was pushed.
+        """
+        pushed = None
+        with _explained(f"push {repository}:{tag}"):
+            for line in self._client.images.push(repository, tag, auth_config=_auth(login), stream=True, decode=True):
+                if "error" in line:
+                    raise EngineFailed(
+                        f"{repository}:{tag} could not be pushed: {str(line['error'])[:300]}. The push is repeated by the retry. "
+                        "Check CHURN_IMAGE_REGISTRY, and that the engine is logged in there."
+                    )
+                pushed = line.get("aux", {}).get("Digest", pushed)
+            found = self._client.images.get_registry_data(f"{repository}:{tag}", auth_config=_auth(login)).id
+        if found != pushed:
+            raise EngineFailed(
+                f"{repository}:{tag} was pushed as {pushed}, and the registry has {found}: somebody else pushed too. The push is repeated by the retry."
+            )
+        return str(found)
+
+    @contextmanager
+    def running(self, image_id: str, name: str, timeout: float, wait: Callable[..., None]) -> Iterator[Running]:
+        """The image as it is meant to be run, on a free port of loopback, removed on leaving.
+
+        Read-only, without capabilities, as its own user, in a network that leads nowhere. A container of the same
+        name is one that a killed verification left behind: it goes first.
+
+        Args:
+            image_id: what to run.
+            name: of the container.
+            timeout: seconds until it answers.
+            wait: waits for a URL; see `foundation.serving.wait_until_ready`.
+        """
+        self._remove(name)
+        with _explained("start the image"):
+            container = self._client.containers.run(
+                image_id,
+                detach=True,
+                name=name,
+                labels={VERIFYING: name},
+                network=self._closed_network(),
+                read_only=True,
+                cap_drop=["ALL"],
+                security_opt=["no-new-privileges"],
+                ports={PORT: (LOOPBACK, None)},
+            )
+        try:
+            with _explained("find the port of the image"):
+                container.reload()
+            bindings = container.ports.get(PORT)
+            url = f"http://{LOOPBACK}:{bindings[0]['HostPort']}" if bindings else ""
+            wait(url, lambda: _last_words(container), timeout)
+            yield Running(url, container)
+        finally:
+            self._remove(name)
+
+    def images(self, label: str) -> list[dict[str, Any]]:
+        """Images with a label `name=value`: id, tags, labels, size and time of making."""
+        with _explained("list the images"):
+            found = self._client.images.list(filters={"label": label})
+        return [
+            {
+                "id": one.id,
+                "tags": list(one.tags),
+                "labels": dict(one.labels),
+                "size": int(one.attrs["Size"]),
+            }
+            for one in found
+        ]
+
+    def remove_image(self, image_id: str) -> bool:
+        """Remove an image with all its tags; False if a container uses it."""
+        try:
+            self._client.images.remove(image_id, force=True)
+        except ImageNotFound:
+            return True
+        except APIError as error:
+            if error.status_code == 409:  # noqa: PLR2004 -- conflict
+                return False
+            raise EngineFailed(f"The container engine could not remove {image_id[:19]} ({error}).") from error
+        return True
+
+    def strays(self) -> list[str]:
+        """Names of containers that verifications left behind, or that one runs now."""
+        with _explained("list the containers"):
+            return [str(one.name) for one in self._client.containers.list(all=True, filters={"label": VERIFYING})]
+
+    def _remove(self, name: str) -> None:
+        with _explained("remove the container"):
+            try:
+                self._client.containers.get(name).remove(force=True)
+            except NotFound:
+                return
+
+    def _closed_network(self) -> str:
+        """A network whose containers answer on published ports of this machine and reach nothing outside it."""
+        with _explained("make the network of the verification"):
+            if not self._client.networks.list(names=[f"^{NETWORK}$"]):
+                self._client.networks.create(
+                    NETWORK,
+                    driver="bridge",
+                    check_duplicate=True,
+                    options={"com.docker.network.bridge.enable_ip_masquerade": "false"},
+                )
+        return NETWORK
+
+
+@dataclass(frozen=True)
+class Running:
+    """A container that answers at `url`."""
+
+    url: str
+    _container: Any
+
+    def run(self, command: list[str]) -> str:
+        """What a command in the container writes."""
+        with _explained(f"run {command[0]} in the container"):
+            status, output = self._container.exec_run(command, demux=True)
+        if status != 0:
+            raise EngineFailed(f"{command[0]} ended with status {status} in the container. The step is retried.")
+        return (output[0] or b"").decode()
+
+    def copy_out(self, path: str, folder: Path) -> Path:
+        """Copy a folder of the container to this machine."""
+        with _explained(f"read {path} from the container"):
+            stream, _ = self._container.get_archive(path)
+            archive = io.BytesIO(b"".join(stream))
+        with tarfile.open(fileobj=archive) as tar:
+            tar.extractall(folder, filter="data")
+        return folder / Path(path).name
+
+
+def _auth(login: Login | None) -> dict[str, str] | None:
+    """None: the engine's own logins are used."""
+    return {"username": login.username, "password": login.password} if login else None
+
+
+def _last_words(container: Any) -> str | None:
+    with _explained("look at the container"):
+        container.reload()
+        if container.status in ("created", "running"):
+            return None
+        if container.attrs["State"]["ExitCode"] > _KILLED:
+            raise EngineFailed(
+                f"The container was ended from outside (status {container.attrs['State']['ExitCode']}). The step is retried."
+            )
+        lines = container.logs(tail=_LAST_LINES).decode(errors="replace").strip().splitlines()
+    return lines[-1] if lines else f"container {container.status}"
+
+
+@contextmanager
+def _explained(act: str) -> Iterator[None]:
+    try:
+        yield
+    except (DockerException, RequestException) as error:
+        raise EngineFailed(
+            f"The container engine could not {act} ({type(error).__name__}: {str(error)[:300]}). The step is retried."
+        ) from error

@@ -1,0 +1,102 @@
+"""What an image holds, seen from inside: libraries, packages of its distribution, the files of its model."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from packaging.markers import default_environment
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from churn.release.verify import ImageFault
+
+LIST_LIBRARIES = """
+import json, platform
+from importlib.metadata import distributions
+print(json.dumps({
+    "python": platform.python_version(),
+    "libraries": {found.name: found.version for found in distributions()},
+    "licenses": {found.name: found.metadata.get("License-Expression") for found in distributions()},
+}))
+"""
+"""A program that the Python of an image runs."""
+LIST_PACKAGES = ["dpkg-query", "--show", "--showformat", "${Package}\\t${Version}\\t${Architecture}\\n"]
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """Libraries by their normalised name with their versions and, where they say so, licences; packages as name, version, architecture."""
+
+    python: str
+    libraries: dict[str, str]
+    licenses: dict[str, str]
+    packages: list[tuple[str, str, str]]
+
+
+def read_inventory(libraries: str, packages: str = "") -> Inventory:
+    """What `LIST_LIBRARIES` and `LIST_PACKAGES` have written."""
+    said = json.loads(libraries)
+    return Inventory(
+        python=said["python"],
+        libraries={canonicalize_name(name): version for name, version in said["libraries"].items()},
+        licenses={canonicalize_name(name): text for name, text in said["licenses"].items() if text},
+        packages=[
+            (name, version, kind) for name, version, kind in (line.split("\t") for line in packages.splitlines())
+        ],
+    )
+
+
+def locked_versions(lock: Path, python: str) -> dict[str, str]:
+    """The version of each library that a lock asks for under a version of Python on Linux."""
+    environment: dict[str, Any] = {
+        **default_environment(),
+        "python_full_version": python,
+        "python_version": ".".join(python.split(".")[:2]),
+        "sys_platform": "linux",
+        "platform_system": "Linux",
+        "os_name": "posix",
+    }
+    text = re.sub(r"\\\n|--hash=\S+", " ", lock.read_text())
+    wanted = [Requirement(line) for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    return {
+        canonicalize_name(one.name): next(iter(one.specifier)).version
+        for one in wanted
+        if one.marker is None or one.marker.evaluate(environment)
+    }
+
+
+def require_libraries(inventory: Inventory, lock: Path, model: Path) -> None:
+    """The image holds exactly what the lock says, and what the model was made with.
+
+    Raises:
+        ImageFault: a library or Python itself is of another version, is missing, or is not in the lock.
+    """
+    locked = locked_versions(lock, inventory.python)
+    _require_equal("the lock", locked, inventory.libraries, inventory.libraries.keys() | locked.keys())
+    made_with = yaml.safe_load((model / "python_env.yaml").read_text())["python"]
+    if made_with.split(".")[:2] != inventory.python.split(".")[:2]:
+        raise ImageFault(
+            f"The image has Python {inventory.python}, and the model was made with {made_with}. Choose another CHURN_BASE_IMAGE."
+        )
+    pins = [Requirement(line) for line in (model / "requirements.txt").read_text().splitlines() if line.strip()]
+    made = {canonicalize_name(pin.name): next(iter(pin.specifier)).version for pin in pins}
+    _require_equal("the model's own requirements", made, inventory.libraries, made.keys())
+
+
+def _require_equal(source: str, wanted: Mapping[Any, str], found: Mapping[Any, str], names: Iterable[Any]) -> None:
+    differing = [
+        f"{name} {found.get(name, 'missing')} instead of {wanted.get(name, 'none')}"
+        for name in sorted(names)
+        if found.get(name) != wanted.get(name)
+    ]
+    if differing:
+        raise ImageFault(
+            f"The libraries of the image are not those of {source}: {', '.join(differing[:5])}"
+            f"{f' and {len(differing) - 5} more' if len(differing) > 5 else ''}. It is not published; build it again."  # noqa: PLR2004
+        )

@@ -1,0 +1,70 @@
+"""The folder that a version is served from, in the image and without one: code, contract and model."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import mlflow
+
+import churn.contract
+import churn.serving
+from churn.contract import Contract
+from churn.errors import ChurnError
+from churn.foundation.artifacts import downloaded, require_registered
+from churn.foundation.ledger import Ledger
+from churn.foundation.tracking import Tracking
+from churn.learning.training import ENVIRONMENT, input_signature
+from churn.serving import CONTRACT_FILE, MODEL_FOLDER
+
+PACKAGE = Path(churn.contract.__file__).parent
+
+
+@contextmanager
+def laid_out(version: int, ledger: Ledger, contract: Contract, tracking: Tracking) -> Iterator[Path]:
+    """A temporary folder from which `python -m churn.serving` serves a version; readable by everybody, and nothing else in it.
+
+    Raises:
+        ArtifactChanged: the version's files are not those that were registered.
+        ChurnError: the model takes other columns than the contract has features.
+        TrackingUnreachable: MLflow is away.
+    """
+    with tempfile.TemporaryDirectory(prefix="churn-service-") as name, downloaded(version, tracking) as files:
+        require_registered(version, files, ledger, tracking.model)
+        _require_columns(version, files, contract)
+        folder = Path(name)
+        code = folder / "churn"
+        shutil.copytree(
+            Path(churn.serving.__file__).parent,
+            code / "serving",
+            ignore=shutil.ignore_patterns("__pycache__", "Dockerfile"),
+        )
+        for module in ("__init__.py", "contract.py"):
+            shutil.copy(PACKAGE / module, code / module)
+        (folder / CONTRACT_FILE).write_text(contract.to_json())
+        shutil.copytree(files, folder / MODEL_FOLDER, ignore=shutil.ignore_patterns("registered_model_meta"))
+        for path in [folder, *folder.rglob("*")]:
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        yield folder
+
+
+def lock_of(version: int, tracking: Tracking, folder: Path, otherwise: Path) -> Path:
+    """The lock that the version's training kept, fetched into a folder; the present one for versions that kept none."""
+    with tracking.explained(f"hand out the lock of version {version}"):
+        run_id = str(tracking.version(version).run_id)
+        kept = tracking.client.list_artifacts(run_id, ENVIRONMENT)
+        return Path(tracking.client.download_artifacts(run_id, kept[0].path, str(folder))) if kept else otherwise
+
+
+def _require_columns(version: int, files: Path, contract: Contract) -> None:
+    signature = mlflow.models.Model.load(str(files)).signature
+    wanted, given = signature.inputs.input_dict(), input_signature(contract).inputs.input_dict()
+    differing = sorted(name for name in wanted.keys() | given.keys() if wanted.get(name) != given.get(name))
+    if differing:
+        raise ChurnError(
+            f"Version {version} was trained under another contract: {', '.join(differing)} differ. It cannot be served under "
+            f"{contract.name} as it is now. Train a new version, or set CHURN_CONTRACT to the contract of that version."
+        )

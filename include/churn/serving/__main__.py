@@ -1,0 +1,22 @@
+"""`python -m churn.serving`: the service under uvicorn; `WEB_CONCURRENCY` is the number of its processes."""
+
+import os
+
+import uvicorn
+
+from churn.serving import HOST_VARIABLE, PORT_VARIABLE
+
+SECONDS_TO_FINISH = 20
+"""On SIGTERM: requests that have begun are answered, new ones are not taken."""
+
+if __name__ == "__main__":
+    uvicorn.run(
+        "churn.serving.app:create_app",
+        factory=True,
+        host=os.environ[HOST_VARIABLE],
+        port=int(os.environ[PORT_VARIABLE]),
+        access_log=False,  # the service writes its own
+        server_header=False,
+        log_level="warning",
+        timeout_graceful_shutdown=SECONDS_TO_FINISH,
+    )

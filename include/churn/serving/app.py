@@ -1,0 +1,159 @@
+"""The service: MLflow's protocol on /invocations, /ping, /health and /version, and a sentence for every refusal.
+
+A line of JSON for each request goes to standard output: counts, times and names of rules, never a value.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import os
+import sys
+import time
+from datetime import UTC, datetime
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from churn.contract import Contract
+from churn.serving import CONTRACT_FILE, FOLDER_VARIABLE, MODEL_FOLDER
+from churn.serving.model import load_model
+from churn.serving.protocol import BadRequest, answer, read_rows, require_content_type
+from churn.serving.rows import BadRow, check_rows
+from churn.serving.scorer import Predict, Scorer
+
+MOST_BYTES = 16 * 2**20
+"""Of a body. What is beyond it is read and dropped, so that the client gets an answer and not a broken pipe."""
+_READ_AT_MOST = 8 * MOST_BYTES
+_SECONDS_TO_SEND = 60
+_LARGE = 2**16
+"""Bytes from which on a body is read beside the event loop, so that others are answered meanwhile."""
+_PATHS = ("/ping", "/health", "/version", "/invocations")
+_GONE = 499
+
+
+def create_app() -> ASGIApp:
+    """The service of the folder that the environment names; the model is loaded before anything is answered.
+
+    Raises:
+        ValueError: the contract or the model is none. Whatever else a damaged model raises is not caught.
+    """
+    folder = Path(os.environ[FOLDER_VARIABLE])
+    contract = Contract.from_json((folder / CONTRACT_FILE).read_text())
+    service = make_service(contract, load_model(folder / MODEL_FOLDER, contract))
+    gc.collect()
+    gc.freeze()  # else every full collection walks the libraries again: a pause of 150 ms
+    return service
+
+
+def make_service(contract: Contract, predict: Predict) -> ASGIApp:
+    """The service of a model that is loaded already."""
+    scorer = Scorer(predict)
+
+    def read(body: bytes, media: str) -> Any:
+        return check_rows(read_rows(body, media, contract), contract)
+
+    async def invocations(request: Request) -> Response:
+        facts = request.scope["facts"]
+        try:
+            media = require_content_type(request.headers.get("content-type"))
+            body = await _body(request)
+            values = await asyncio.to_thread(read, body, media) if len(body) > _LARGE else read(body, media)
+            probabilities = await scorer.score(values)
+        except BadRow as bad:
+            facts["refused"] = bad.rule
+            return _refused(400, str(bad), row=bad.row, column=bad.column, rule=bad.rule)
+        except BadRequest as bad:
+            facts["refused"] = "request"
+            return _refused(bad.status, str(bad))
+        except ClientDisconnect:
+            return Response(status_code=_GONE)
+        except Exception as error:  # the kind of it is logged; its words may repeat the rows
+            facts["failed"] = type(error).__name__
+            return _refused(500, "The model could not answer. The service goes on; the log has the kind of error.")
+        facts["rows"] = len(probabilities)
+        return Response(answer(probabilities), media_type="application/json")
+
+    routes = [
+        Route("/ping", _pong),
+        Route("/health", _pong),
+        Route("/version", _version),
+        Route("/invocations", invocations, methods=["POST"]),
+    ]
+    return _logged(Starlette(routes=routes, exception_handlers={HTTPException: _not_found}))
+
+
+async def _body(request: Request) -> bytes:
+    """The body, if it is small enough and comes in time."""
+    chunks, size = [], 0
+    try:
+        async with asyncio.timeout(_SECONDS_TO_SEND):
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size <= MOST_BYTES:
+                    chunks.append(chunk)
+                elif size > _READ_AT_MOST:
+                    break
+    except TimeoutError as error:
+        raise BadRequest(f"The body did not come within {_SECONDS_TO_SEND} s.", 408) from error
+    if size > MOST_BYTES:
+        raise BadRequest(f"The body is larger than {MOST_BYTES // 2**20} MiB. Send fewer rows at a time.", 413)
+    return b"".join(chunks)
+
+
+async def _pong(_: Request) -> Response:
+    return Response("\n", media_type="application/json")
+
+
+async def _version(_: Request) -> Response:
+    return Response(installed("mlflow-skinny"), media_type="application/json")
+
+
+async def _not_found(_: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 404
+    headers = error.headers if isinstance(error, HTTPException) else None
+    return _refused(status, f"There are {', '.join(_PATHS)}; rows are sent by POST to /invocations.", headers=headers)
+
+
+def _refused(status: int, message: str, headers: Any = None, **more: Any) -> Response:
+    code = "INTERNAL_ERROR" if status >= 500 else "BAD_REQUEST"  # noqa: PLR2004 -- MLflow's names
+    body = json.dumps({"error_code": code, "message": message, **more})
+    return Response(body, status, headers, media_type="application/json")
+
+
+def _logged(app: ASGIApp) -> ASGIApp:
+    """The access log around the service; a path that does not exist is not repeated."""
+
+    async def service(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await app(scope, receive, send)
+            return
+        began, status = time.perf_counter(), _GONE
+        facts = scope["facts"] = {}
+
+        async def noting(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await app(scope, receive, noting)
+        finally:
+            path = scope["path"] if scope["path"] in _PATHS else "other"
+            took = round((time.perf_counter() - began) * 1000, 2)
+            _say(method=scope["method"], path=path, status=status, ms=took, **facts)
+
+    return service
+
+
+def _say(**facts: Any) -> None:
+    sys.stdout.write(json.dumps({"at": datetime.now(UTC).isoformat(timespec="milliseconds"), **facts}) + "\n")

@@ -1,0 +1,170 @@
+"""MLflow's scoring protocol: the body of a request becomes columns, and the answer a body.
+
+The four JSON forms and CSV that MLflow's own server takes ("MLflow Serving: API Reference"). Unlike there,
+nothing is cast or guessed on the way, and no message repeats what was sent.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from churn.contract import Contract
+from churn.serving.rows import read_cells
+
+JSON, CSV = "application/json", "text/csv"
+FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
+_LEFT_ALONE = frozenset({"params"})
+"""What MLflow's clients may send beside the rows; a model without parameters has no use for it."""
+
+Columns = dict[str, Sequence[Any]]
+
+
+class BadRequest(ValueError):  # noqa: N818 -- it says what is the matter
+    """The request cannot be read; `status` is HTTP's."""
+
+    def __init__(self, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def require_content_type(header: str | None) -> str:
+    """The media type of a body that can be read.
+
+    Raises:
+        BadRequest: 415, if there is none or another.
+    """
+    media, *parameters = [part.strip().lower() for part in (header or "").split(";")]
+    if media not in (JSON, CSV):
+        raise BadRequest(f"The header Content-Type must be {JSON} or {CSV}.", 415)
+    if any(parameter and parameter not in ("charset=utf-8", 'charset="utf-8"') for parameter in parameters):
+        raise BadRequest("The body must be UTF-8, and Content-Type may have no other parameter than charset.", 415)
+    return media
+
+
+def read_rows(body: bytes, media: str, contract: Contract) -> Columns:
+    """The features of the rows in a body, by name and all of one length.
+
+    Args:
+        body: of the request.
+        media: `application/json` or `text/csv`.
+        contract: names the features. Its other columns may be there and are left alone; an unknown one is a fault.
+
+    Raises:
+        BadRequest: it cannot be read, is not of the protocol, has no row, lacks a feature or has an unknown column.
+    """
+    try:
+        text = body.decode()
+    except UnicodeDecodeError as error:
+        raise BadRequest("The body is not UTF-8.") from error
+    columns = _from_json(text, contract) if media == JSON else _from_csv(text, contract)
+    if not columns[contract.feature_names[0]]:
+        raise BadRequest("The request has no row.")
+    return columns
+
+
+def answer(probabilities: NDArray[np.float64]) -> bytes:
+    """The body of an answer; probabilities have the shape (rows, 2)."""
+    return json.dumps({"predictions": probabilities.tolist()}).encode()
+
+
+def _from_json(text: str, contract: Contract) -> Columns:
+    try:
+        said = json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant)
+    except BadRequest:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise BadRequest("The body is not JSON.") from error
+    forms = [form for form in FORMS if form in said] if isinstance(said, dict) else []
+    if len(forms) != 1 or said.keys() - {*forms, *_LEFT_ALONE}:
+        raise BadRequest(f"The body must be a JSON object with exactly one of {', '.join(FORMS)}.")
+    data = said[forms[0]]
+    if forms[0] == "dataframe_split":
+        return _from_split(data, contract)
+    if forms[0] == "inputs" and isinstance(data, dict):
+        return _from_columns(data, contract)
+    return _from_records(data, forms[0], contract)
+
+
+def _from_split(data: Any, contract: Contract) -> Columns:
+    if not isinstance(data, dict) or not {"columns", "data"} <= data.keys() <= {"columns", "data", "index"}:
+        raise BadRequest("dataframe_split must be an object with columns and data.")
+    return _from_table(data["columns"], data["data"], contract)
+
+
+def _from_table(names: Any, rows: Any, contract: Contract) -> Columns:
+    if not isinstance(names, list) or not isinstance(rows, list):
+        raise BadRequest("columns and data must be lists.")
+    places = _places(names, contract)
+    for number, row in enumerate(rows):
+        if not isinstance(row, list) or len(row) != len(names):
+            raise BadRequest(f"Row {number}: it must be a list of as many values as there are columns, {len(names)}.")
+    return {name: [row[place] for row in rows] for name, place in places.items()}
+
+
+def _from_records(data: Any, form: str, contract: Contract) -> Columns:
+    if not isinstance(data, list):
+        raise BadRequest(f"{form} must be a list of rows.")
+    if not data:
+        return {name: [] for name in contract.feature_names}
+    if not isinstance(data[0], dict):
+        raise BadRequest(f"Row 0: it must be an object with a value for each column; {form} has no other rows here.")
+    names = data[0].keys()
+    _places(list(names), contract)
+    for number, row in enumerate(data):
+        if not isinstance(row, dict) or row.keys() != names:
+            raise BadRequest(f"Row {number}: it must be an object with the same columns as row 0.")
+    return {name: [row[name] for row in data] for name in contract.feature_names}
+
+
+def _from_columns(data: dict[str, Any], contract: Contract) -> Columns:
+    """The form `inputs` as columns; a value by itself is one row."""
+    _places(list(data), contract)
+    columns = {name: data[name] if isinstance(data[name], list) else [data[name]] for name in contract.feature_names}
+    if len({len(values) for values in columns.values()}) > 1:
+        raise BadRequest("The columns of inputs must be of one length.")
+    return columns
+
+
+def _from_csv(text: str, contract: Contract) -> Columns:
+    try:
+        header, *lines = csv.reader(io.StringIO(text, newline=""), strict=True)
+    except (ValueError, csv.Error) as error:
+        raise BadRequest("The body is not CSV with a header.") from error
+    columns = _from_table(header, [line for line in lines if line], contract)
+    return {name: read_cells(cells, contract[name]) for name, cells in columns.items()}
+
+
+def _places(names: list[Any], contract: Contract) -> dict[str, int]:
+    """Where each feature stands among the names; a name may be anything that was sent."""
+    places = {name: place for place, name in enumerate(names) if isinstance(name, str)}
+    if len(places) != len(names):
+        raise BadRequest("The names of columns must be texts, each once.")
+    unknown = places.keys() - set(contract.names)
+    if unknown:
+        place = min(places[name] for name in unknown)
+        raise BadRequest(
+            f"{len(unknown)} of {len(names)} columns are unknown, the first at position {place}. "
+            f"The model takes {', '.join(contract.feature_names)}."
+        )
+    missing = [name for name in contract.feature_names if name not in places]
+    if missing:
+        raise BadRequest(f"The request lacks the column {', '.join(missing)}.")
+    return {name: places[name] for name in contract.feature_names}
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        raise BadRequest("A name stands twice in one object.")
+    return made
+
+
+def _no_constant(_: str) -> Any:
+    raise BadRequest("NaN and Infinity are no JSON; an absent value is null.")

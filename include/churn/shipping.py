@@ -1,0 +1,134 @@
+"""A promoted version becomes an image: built, verified, published; taken back if it is not the model.
+
+What the image DAG wires, and what `churn image build` and a night without Airflow call.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict
+
+from churn.errors import ChurnError, NothingToDo
+from churn.foundation.records import ImageRecord, Promotion
+from churn.foundation.serving import ModelMismatch
+from churn.release.image import (
+    BuiltImage,
+    build_image,
+    find_published,
+    point_production,
+    publish_image,
+    say,
+    unpublished,
+    verify_image,
+)
+from churn.release.registry import take_back
+from churn.release.verify import ImageFault, Verification
+from churn.workbench import Workbench
+
+log = logging.getLogger(__name__)
+
+STATE_TAG, DETAIL_TAG = "churn.image", "churn.image_detail"
+
+
+def build(bench: Workbench, version: int) -> BuiltImage:
+    """Build the image of a version, if this machine has an engine.
+
+    Raises:
+        NothingToDo: the version is published already; `production` names it if it is in production.
+        ArtifactChanged: its files are not those that were registered.
+        EngineFailed: the engine is away, or could not build.
+    """
+    known = find_published(version, bench.ledger, bench.settings.model_name, bench.image_spec)
+    if known:
+        _point_if_in_production(bench, known)
+        by = f", {known.digest}" if known.digest else ""
+        raise NothingToDo(
+            f"The image of version {version} is published already as {known.tag}{by}, verified {known.recorded_at:%Y-%m-%d %H:%M}. "
+            f"Nothing was built. `churn image verify --version {version}` asks it again."
+        )
+    built = build_image(version, bench.image_sources, bench.image_spec)
+    log.info("Version %d: %s, %s s.", version, built.image_id or "no container engine here", built.seconds)
+    return built
+
+
+def verify(bench: Workbench, built: BuiltImage) -> Verification:
+    """Hold the image against the registry's model; take the promotion back if it is not the model.
+
+    Raises:
+        ModelMismatch: it differs or does not load; the promotion has been taken back.
+        ImageFault: it is the model, and not what an image has to be; nothing is taken back.
+        EngineFailed, ServingUnavailable, TrackingUnreachable: no verdict; nothing is taken back.
+    """
+    try:
+        verification = verify_image(built, bench.image_sources, bench.image_spec)
+    except ModelMismatch as error:
+        _remember(bench, unpublished(built, bench.settings.model_name, "mismatch", str(error)))
+        undone = take_back(built.version, str(error), bench.ledger, bench.tracking)
+        raise ModelMismatch(
+            f"The image of version {built.version} is not the model: {error} {_outcome(undone)}"
+        ) from error
+    except ImageFault as error:
+        _remember(bench, unpublished(built, bench.settings.model_name, "faulty", str(error)))
+        raise
+    log.info("Version %d: %s.", built.version, say(verification))
+    return verification
+
+
+def publish(bench: Workbench, built: BuiltImage, verification: Verification) -> ImageRecord:
+    """Name the verified image, push it if a registry is set, remember it, and only then move `production`."""
+    record = publish_image(built, verification, bench.settings.model_name, bench.image_spec)
+    _remember(bench, record)
+    _point_if_in_production(bench, record)
+    log.info("Version %d: %s as %s.", built.version, record.state, record.tag)
+    return record
+
+
+def ship(bench: Workbench, version: int) -> ImageRecord:
+    """Build, verify and publish the image of a version, in this process; what is published already is left as it is.
+
+    Raises:
+        ChurnError: see `build`, `verify` and `publish`; the ledger has the reason.
+    """
+    try:
+        built = build(bench, version)
+        return publish(bench, built, verify(bench, built))
+    except NothingToDo as published:
+        log.info("%s", published)
+        return next(filter(None, [bench.ledger.image(bench.settings.model_name, version)]))
+    except ChurnError as error:
+        remember_failure(bench, version, error)
+        raise
+
+
+def remember_failure(bench: Workbench, version: int, error: BaseException) -> None:
+    """The last try has failed: keep the reason where people look, unless a verdict on the image is there already."""
+    log.error("There is no image of version %d, and nothing was taken back for it: %s", version, error)
+    known = bench.ledger.image(bench.settings.model_name, version)
+    if known is None or known.state == "failed":
+        _remember(bench, unpublished(BuiltImage(version, None), bench.settings.model_name, "failed", str(error)))
+
+
+def _remember(bench: Workbench, record: ImageRecord) -> None:
+    """The ledger first; then the version's tags in MLflow say the same."""
+    bench.ledger.record_image(record)
+    facts = {STATE_TAG: record.state, DETAIL_TAG: record.detail}
+    shown = ("tag", "image_id", "digest", "size", "build_seconds", "max_difference")
+    facts |= {
+        f"{STATE_TAG}_{name}": str(value)
+        for name, value in asdict(record).items()
+        if name in shown and value is not None
+    }
+    bench.tracking.tag_version(record.version, facts)
+
+
+def _point_if_in_production(bench: Workbench, record: ImageRecord) -> None:
+    current = bench.ledger.in_production(bench.settings.model_name)
+    if current and current.version == record.version:
+        point_production(record, bench.image_spec)
+
+
+def _outcome(undone: Promotion | None) -> str:
+    if undone is None:
+        return "It is not in production, so there was nothing to take back."
+    back = f"Version {undone.version} is in production again." if undone.version else "Nothing is in production now."
+    return f"Its promotion is taken back. {back} Automatic promotion is off until `churn unfreeze --reason ...`."

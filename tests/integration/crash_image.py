@@ -1,0 +1,109 @@
+"""Run by test_image_crashes.py: an image is built, verified and published, killed after the n-th thing it did outside, and run again.
+
+Effects are the acts of the container engine, writes to the ledger and to MLflow. The questions of the verification are
+left out: they take time, and change nothing outside.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import requests
+from docker.models.containers import ContainerCollection
+
+from churn import shipping
+from churn.foundation.ledger import Ledger
+from churn.release import image
+from churn.release.engine import Engine
+from churn.workbench import Workbench
+from images import VERIFIED, Registry, containers_of, images_of, remove_images, with_engine
+from support import clone_bench, ended, forked, make_bench
+
+ACTS = {Engine: ("build", "tag", "push"), ContainerCollection: ("run",), Ledger: ("record_image",)}
+SHOWN = {"tag": 3, "push": 2}
+"""Where the tag stands among the arguments."""
+
+
+def ship(bench: Workbench, kill_after: int | None, log: Path) -> None:
+    """Ship version 2; note each effect, and be killed after one of them."""
+    done: list[str] = []
+
+    def counted(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+        def effect(*args: Any, **kwargs: Any) -> Any:
+            result = method(*args, **kwargs)
+            if name == "request" and (
+                "mlflow" not in str(kwargs.get("url", args[2:])) or str(kwargs.get("method", args[1])) == "GET"
+            ):
+                return result
+            done.append(f"{name} {args[SHOWN[name]]}" if name in SHOWN else name)
+            log.write_text("\n".join(done))
+            if len(done) == kill_after:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return result
+
+        return effect
+
+    for owner, names in ACTS.items():
+        for name in names:
+            setattr(owner, name, counted(name, getattr(owner, name)))
+    mlflow.MlflowClient.log_artifact = counted("log_artifact", mlflow.MlflowClient.log_artifact)  # type: ignore[method-assign]
+    requests.Session.request = counted("request", requests.Session.request)  # type: ignore[method-assign]
+    image.verify = lambda *_: VERIFIED  # type: ignore[assignment]
+    shipping.ship(bench, 2)
+
+
+def state(bench: Workbench, registry: Registry) -> dict[str, Any]:
+    """What is left: one image, named twice, one digest, one row, no container; in relation, since each run has labels of its own."""
+    model, repository = bench.settings.model_name, bench.settings.image_repository
+    found, record = images_of(bench, 2), bench.ledger.image(model, 2)
+    tags = bench.tracking.version(2).tags
+    current = bench.ledger.in_production(model)
+    return {
+        "images": len(found),
+        "tags": sorted(tag.rpartition(":")[2] for one in found for tag in one.tags),
+        "state": record and record.state,
+        "image is the ledger's": bool(record and [one.id for one in found] == [record.image_id]),
+        "digests": record and [registry.digest(repository, tag) == record.digest for tag in ("2", "production")],
+        "registry follows": record and [tags.get("churn.image"), tags.get("churn.image_digest") == record.digest],
+        "containers": containers_of(bench),
+        "production": [current.version, current.kind] if current else None,
+    }
+
+
+def main(folder: Path, mlflow_url: str, source: Path, address: str) -> None:
+    """Print, as JSON, what an undisturbed run leaves, and what each killed and repeated one leaves."""
+    original, registry = make_bench(source, mlflow_url), Registry(address)
+
+    def bench(name: str) -> Workbench:
+        (folder / name).mkdir()
+        return with_engine(clone_bench(original, folder / name), image_registry=address)
+
+    log = folder / "effects"
+    calm = bench("calm")
+    assert ended(forked(lambda: ship(calm, None, log))) == 0
+    effects = log.read_text().splitlines()
+    found: dict[str, Any] = {"calm": state(calm, registry), "effects": effects, "killed": []}
+    remove_images(calm)
+    for effect in range(1, len(effects) + 1):
+        if 1 < effect < len(effects) and effects[effect - 2 : effect + 1] == [effects[effect - 1]] * 3:
+            continue  # of a row of one kind the ends
+        one = bench(f"killed-{effect}")
+        try:
+            killed = ended(forked(lambda one=one, effect=effect: ship(one, effect, log)))  # type: ignore[misc]
+            again = ended(forked(lambda one=one: ship(one, None, log)))  # type: ignore[misc]
+            left = state(one, registry)
+        finally:
+            remove_images(one)
+        found["killed"].append({"after": effects[effect - 1], "killed": killed, "again": again, "state": left})
+    print(json.dumps(found))  # noqa: T201 -- the test reads it
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), sys.argv[4])

@@ -1,0 +1,275 @@
+"""From a verified image to its digest in a registry of images, a real one; and what goes wrong on the way."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import docker
+import pytest
+
+from churn import night, shipping
+from churn.errors import ChurnError
+from churn.release import image
+from churn.release.engine import Engine, EngineFailed, Login
+from churn.release.image import BuiltImage
+from churn.release.image_retention import list_stored, remove_images
+from churn.workbench import Workbench
+from images import VERIFIED, Registry, needs_engine, needs_registry, registry_server, with_engine
+from images import remove_images as remove_all
+from support import free_port
+
+pytestmark = [pytest.mark.engine, needs_engine, needs_registry]
+PASSWORD = "a-token-of-twelve-hours"
+HTPASSWD = "AWS:$2b$05$kqUWyM1V0oJDnq0mGCdDbuQWLxfwd5JaK9i0DWDlUdSqEES8uAYc2\n"
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[Registry]:
+    (tmp_path / "registry").mkdir()
+    with registry_server(tmp_path / "registry") as found:
+        yield found
+
+
+@pytest.fixture
+def bench(two_champions: Workbench, registry: Registry) -> Iterator[Workbench]:
+    """A bench that pushes to the registry; version 2 is in production, without an image yet."""
+    found = with_engine(two_champions, image_registry=registry.address)
+    yield found
+    remove_all(found)
+
+
+def small_image(bench: Workbench, version: int, megabytes: int = 1) -> BuiltImage:
+    """An image with the labels of a version and little in it: pushing does not ask what is inside."""
+    import io
+    import os
+    import tarfile
+
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        entry = tarfile.TarInfo("content")
+        entry.size = megabytes * 2**20
+        tar.addfile(entry, io.BytesIO(os.urandom(entry.size)))
+    labels = f"LABEL churn.model.name={bench.settings.model_name} churn.model.version={version}"
+    said = docker.from_env().api.import_image_from_data(archive.getvalue(), changes=labels)
+    return BuiltImage(version, json.loads(said.splitlines()[-1])["status"], 1.5)
+
+
+def test_published_is_what_the_registry_says(bench: Workbench, registry: Registry) -> None:
+    """Pushed, its digest read back, kept in the ledger and at the version; `production` is the same digest."""
+    record = shipping.publish(bench, small_image(bench, 2), VERIFIED)
+    repository = bench.settings.image_repository
+    assert record.tag == f"{registry.address}/{repository}:2"
+    assert record.digest == registry.digest(repository, "2") == registry.digest(repository, "production")
+    assert bench.ledger.image(bench.settings.model_name, 2) == record
+    tags = bench.tracking.version(2).tags
+    assert (tags["churn.image_digest"], tags["churn.image_build_seconds"]) == (record.digest, "1.5")
+
+
+def test_what_is_not_in_production_is_not_named_so(bench: Workbench, registry: Registry) -> None:
+    """An earlier version's image by hand is pushed, and `production` does not move to it."""
+    shipping.publish(bench, small_image(bench, 1), VERIFIED)
+    repository = bench.settings.image_repository
+    assert registry.digest(repository, "1")
+    assert registry.digest(repository, "production") is None
+
+
+def test_production_moves_after_the_digest_is_read_back_and_kept(
+    bench: Workbench, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the moment when `production` is pushed, the ledger has the digest that the registry answers."""
+    seen: list[tuple[str, object]] = []
+    honest = Engine.push
+
+    def watched(engine: Engine, repository: str, tag: str, login: Login | None) -> str:
+        known = bench.ledger.image(bench.settings.model_name, 2)
+        seen.append((tag, known and known.digest == registry.digest(bench.settings.image_repository, "2")))
+        return honest(engine, repository, tag, login)
+
+    monkeypatch.setattr(Engine, "push", watched)
+    shipping.publish(bench, small_image(bench, 2), VERIFIED)
+    assert seen == [("2", None), ("production", True)]
+
+
+def test_a_registry_that_is_away_takes_nothing_back(two_champions: Workbench, tmp_path: Path) -> None:
+    """The push is an outage; the promotion stays, and the retry publishes once the registry is there."""
+    port = free_port()
+    bench = with_engine(two_champions, image_registry=f"127.0.0.1:{port}")
+    built, model = small_image(bench, 2), bench.settings.model_name
+    try:
+        with pytest.raises(EngineFailed, match="push"):
+            shipping.publish(bench, built, VERIFIED)
+        assert bench.ledger.image(model, 2) is None
+        assert bench.ledger.in_production(model).version == 2
+        assert bench.ledger.freeze(model) is None
+        with registry_server(tmp_path, port) as registry:
+            record = shipping.publish(bench, built, VERIFIED)
+            assert record.digest == registry.digest(bench.settings.image_repository, "production")
+    finally:
+        remove_all(bench)
+
+
+@contextmanager
+def cutting(port: int, after: int) -> Iterator[int]:
+    """A way to a port that is cut, for good, once so many bytes have gone up; yields its own port."""
+    passed, server = [0], socket.create_server(("127.0.0.1", 0))
+
+    def pump(source: socket.socket, target: socket.socket, counts: bool) -> None:
+        with suppress(OSError):
+            while (passed[0] < after) and (data := source.recv(65_536)):
+                passed[0] += len(data) if counts else 0
+                target.sendall(data)
+        for one in (source, target):
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = server.accept()
+                upstream = socket.create_connection(("127.0.0.1", port))
+                threading.Thread(target=pump, args=(client, upstream, True), daemon=True).start()
+                threading.Thread(target=pump, args=(upstream, client, False), daemon=True).start()
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield server.getsockname()[1]
+    finally:
+        server.shutdown(socket.SHUT_RDWR)
+        server.close()
+        thread.join(5)
+
+
+def test_a_push_that_dies_half_way_is_repeated(two_champions: Workbench, tmp_path: Path) -> None:
+    """Cut in the middle of a layer: an outage, nothing recorded; the same push again is whole."""
+    (tmp_path / "registry").mkdir()
+    with registry_server(tmp_path / "registry") as registry:
+        port = int(registry.address.rpartition(":")[2])
+        with cutting(port, 3 * 2**20) as broken:
+            bench = with_engine(two_champions, image_registry=f"127.0.0.1:{broken}")
+            built = small_image(bench, 2, megabytes=8)
+            with pytest.raises(EngineFailed, match="push"):
+                shipping.publish(bench, built, VERIFIED)
+        assert bench.ledger.image(bench.settings.model_name, 2) is None
+        assert registry.digest(bench.settings.image_repository, "2") is None
+        whole = with_engine(two_champions, image_registry=registry.address)
+        record = shipping.publish(whole, built, VERIFIED)
+        assert record.digest == registry.digest(bench.settings.image_repository, "production")
+        remove_all(bench)
+
+
+def test_what_is_pushed_but_gone_here_comes_back_by_its_digest(bench: Workbench, registry: Registry) -> None:
+    """Pruned on this machine, a rollback finds the image in the registry, and `production` names it again."""
+    first, second = (shipping.publish(bench, small_image(bench, version), VERIFIED) for version in (1, 2))
+    docker.from_env().images.remove(first.image_id, force=True)
+    done = night.roll_back(bench, None, "a test", "tester", "rollback 1")
+    assert (done.promotion.version, done.image) == (1, first)
+    assert registry.digest(bench.settings.image_repository, "production") == first.digest != second.digest
+
+
+def test_what_is_gone_everywhere_is_built_again(bench: Workbench) -> None:
+    """Removed from the engine and from the registry: it is not taken for published."""
+    record = shipping.publish(bench, small_image(bench, 1), VERIFIED)
+    docker.from_env().images.remove(record.image_id, force=True)
+    shutil.rmtree(Path(bench.settings.data_root).parent / "registry/blobs")
+    assert image.find_published(1, bench.ledger, bench.settings.model_name, bench.image_spec) is None
+
+
+def test_a_base_of_a_registry_is_pinned_by_its_digest(bench: Workbench, registry: Registry) -> None:
+    """What is built on is the digest, whatever its tag will name tomorrow; the label keeps it."""
+    engine, name = docker.from_env(), f"{registry.address}/base"
+    built = small_image(bench, 1)
+    engine.images.get(built.image_id).tag(name, "3.11")
+    engine.images.push(name, "3.11")
+    engine.images.remove(built.image_id, force=True)
+    base = Engine.find("required").base(f"{name}:3.11")
+    assert base.digest == registry.digest("base", "3.11")
+    assert base.pinned == f"{name}@{base.digest}"
+    assert Engine.find("required").base(bench.settings.base_image).pinned.startswith("sha256:")
+
+
+def test_only_images_that_nobody_needs_go(bench: Workbench) -> None:
+    """The one in production and the last that were stay; unpublished ones go, and what went is said to be pruned."""
+    first, second = (shipping.publish(bench, small_image(bench, version), VERIFIED) for version in (1, 2))
+    leftover = small_image(bench, 2)
+    model, engine = bench.settings.model_name, Engine.find("required")
+    stored = list_stored(1, bench.ledger, model, engine)
+    assert {one.image_id: one.reason for one in stored} == {
+        first.image_id: None,
+        second.image_id: "is tagged production",
+        leftover.image_id: None,
+    }
+    assert {one.reason for one in list_stored(2, bench.ledger, model, engine)} == {
+        "is tagged production",
+        "was in production",
+        None,
+    }
+    gone = remove_images([one for one in stored if one.reason is None], bench.ledger, model, engine)
+    assert {one.image_id for one in gone} == {first.image_id, leftover.image_id}
+    assert [bench.ledger.image(model, version).state for version in (1, 2)] == ["pruned", "published"]
+    found = image.find_published(1, bench.ledger, model, bench.image_spec)
+    assert found is not None, "the registry still has it"
+
+
+class _Ecr(BaseHTTPRequestHandler):
+    """Amazon's answer to GetAuthorizationToken, and nothing else."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        assert self.headers["x-amz-target"].endswith("GetAuthorizationToken")
+        token = base64.b64encode(f"AWS:{PASSWORD}".encode()).decode()
+        found = {"authorizationToken": token, "proxyEndpoint": "https://ecr.test", "expiresAt": 1.9e9}
+        body = json.dumps({"authorizationData": [found]}).encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        return
+
+
+@contextmanager
+def ecr() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Ecr)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_amazons_registry_is_entered_by_the_providers_connection(
+    two_champions: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A token of the ECR hook opens a registry that asks for it; without one the push is an outage that says no password."""
+    from churn_wiring import registry_login
+
+    with registry_server(tmp_path, htpasswd=HTPASSWD) as registry, ecr() as endpoint:
+        connection = {"conn_type": "aws", "login": "key", "password": "secret"}
+        connection["extra"] = {"endpoint_url": endpoint, "region_name": "eu-central-1"}  # type: ignore[assignment]
+        monkeypatch.setenv("AIRFLOW_CONN_CHURN_ECR", json.dumps(connection))
+        changes = {"image_registry": registry.address, "registry_login": "ecr", "aws_conn_id": "churn_ecr"}
+        bench = with_engine(two_champions, **changes)
+        built = small_image(bench, 2)
+        entered = Workbench(bench.settings, bench.storage, bench.ledger, registry_login(bench.settings))
+        try:
+            with pytest.raises(ChurnError, match="aws ecr get-login-password"):
+                shipping.publish(bench, built, VERIFIED)
+            wrong = Workbench(bench.settings, bench.storage, bench.ledger, lambda: Login("AWS", "not-the-token"))
+            with pytest.raises(EngineFailed) as refused:
+                shipping.publish(wrong, built, VERIFIED)
+            assert "not-the-token" not in str(refused.value) + repr(wrong.registry_login and wrong.registry_login())
+            record = shipping.publish(entered, built, VERIFIED)
+            assert record.state == "published"
+            assert record.digest is not None
+        finally:
+            remove_all(bench)
