@@ -8,7 +8,7 @@ import os
 import shutil
 import tarfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import docker
 import httpx
 import pytest
-from docker.errors import DockerException, ImageNotFound
+from docker.errors import APIError, DockerException, ImageNotFound
 
 from churn import shipping
 from churn.foundation.records import ImageRecord
@@ -77,6 +77,17 @@ def remove_images(bench: Workbench) -> None:
     engine = docker.from_env()
     for image in engine.images.list(filters={"label": f"churn.model.name={bench.settings.model_name}"}):
         engine.images.remove(image.id, force=True)
+
+
+def remove_all_with(label: str) -> None:
+    """Remove images with a label and those that were made of them: an image goes after its children."""
+    engine, removed = docker.from_env(), True
+    while removed:
+        removed = False
+        for image in engine.images.list(all=True, filters={"label": label}):
+            with suppress(APIError):
+                engine.images.remove(image.id, force=True)
+                removed = True
 
 
 def containers_of(bench: Workbench) -> list[str]:

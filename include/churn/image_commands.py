@@ -48,6 +48,7 @@ def verify(
         known = bench.ledger.image(bench.settings.model_name, number)
         if known is None or not image.has_image(known, bench.image_spec):
             raise ChurnError(f"There is no image of version {number}. `churn image build --version {number}` makes it.")
+        image.fetch_image(known, bench.image_spec)
         found = image.verify_image(image.BuiltImage(number, known.image_id), bench.image_sources, bench.image_spec)
     console.print(f"Version {number}: {image.say(found)}.", markup=False)
 

@@ -274,6 +274,7 @@ def counts(batch: Batch) -> dict[str, Any]:
 
 def find_disagreements(bench: Workbench) -> list[str]:
     """Where registry, ledger and image differ about what is in production; empty when they agree."""
+    from churn.release.image import has_image
     from churn.release.mirror import read_registry
     from churn.release.registry import moved_by_hand
 
@@ -298,6 +299,10 @@ def find_disagreements(bench: Workbench) -> list[str]:
         elif image.state in _IMAGE_PROBLEMS:
             problems.append(
                 f"The image of version {expected}, which is in production, {_IMAGE_PROBLEMS[image.state]}: {image.detail}"
+            )
+        elif not has_image(image, bench.image_spec):
+            problems.append(
+                f"The image of version {expected}, which is in production, was {image.tag} and is gone. `churn image build` makes it again."
             )
     return problems
 

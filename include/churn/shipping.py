@@ -40,6 +40,7 @@ def build(bench: Workbench, version: int) -> BuiltImage:
     """
     known = find_published(version, bench.ledger, bench.settings.model_name, bench.image_spec)
     if known:
+        _say_at_version(bench, known)
         _point_if_in_production(bench, known)
         by = f", {known.digest}" if known.digest else ""
         raise NothingToDo(
@@ -109,8 +110,12 @@ def remember_failure(bench: Workbench, version: int, error: BaseException) -> No
 
 
 def _remember(bench: Workbench, record: ImageRecord) -> None:
-    """The ledger first; then the version's tags in MLflow say the same."""
     bench.ledger.record_image(record)
+    _say_at_version(bench, record)
+
+
+def _say_at_version(bench: Workbench, record: ImageRecord) -> None:
+    """The version's tags in MLflow say what the ledger says; repeated, it changes nothing."""
     facts = {STATE_TAG: record.state, DETAIL_TAG: record.detail}
     shown = ("tag", "image_id", "digest", "size", "build_seconds", "max_difference")
     facts |= {

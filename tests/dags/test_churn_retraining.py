@@ -152,6 +152,36 @@ def test_a_served_model_that_differs_loses_its_promotion(
     assert find_disagreements(bench) == []
 
 
+def test_an_image_that_cannot_be_had_says_why_and_takes_nothing_back(
+    dag_bag: object, after_first_night: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run is red, the reason is in the ledger, in MLflow and in the status; production stays. Later it succeeds."""
+    from churn import shipping
+    from churn.errors import ChurnError
+
+    bench, model, version = after_first_night, after_first_night.settings.model_name, 2
+    land_night(bench, 2)
+    assert states(run_dag(dag_bag, "churn_retraining"))["promote"] == "success"
+    honest = shipping.build_image
+
+    def failing(*_: object) -> None:
+        raise ChurnError("CHURN_BUILD_CA_BUNDLE: there is no such file.")
+
+    monkeypatch.setattr(shipping, "build_image", failing)
+    image = run_dag(dag_bag, "churn_image_build", {"version": version})
+    assert states(image) == {"build": "failed", "verify": "upstream_failed", "publish": "upstream_failed"}
+    assert bench.ledger.in_production(model).version == version
+    tags = bench.tracking.version(version).tags
+    assert (bench.ledger.image(model, version).state, tags["churn.image"]) == ("failed", "failed")
+    assert "no such file" in tags["churn.image_detail"]
+    (problem,) = find_disagreements(bench)
+    assert "is not there yet" in problem
+    monkeypatch.setattr(shipping, "build_image", honest)
+    assert run_dag(dag_bag, "churn_image_build", {"version": version}).state == "success"
+    assert bench.ledger.image(model, version).state == "not_built"
+    assert find_disagreements(bench) == []
+
+
 def test_a_night_with_the_credentials_of_an_airflow_connection(
     dag_bag: object, dag_bench: Workbench, s3: S3, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import docker
@@ -25,7 +27,17 @@ from churn.release.probes import contract_rows, rows_body
 from churn.release.service import laid_out
 from churn.release.verify import ImageFault, verify
 from churn.workbench import Workbench
-from images import containers_of, derived, files_of, images_of, needs_engine, remove_images, why_not, with_engine
+from images import (
+    containers_of,
+    derived,
+    files_of,
+    images_of,
+    needs_engine,
+    remove_all_with,
+    remove_images,
+    why_not,
+    with_engine,
+)
 from support import clone_bench
 
 pytestmark = pytest.mark.engine
@@ -122,6 +134,30 @@ def test_what_is_published_is_not_built_again(shipped: Workbench) -> None:
     with pytest.raises(NothingToDo, match=r"published already as .*:2, verified"):
         shipping.build(shipped, 2)
     assert shipping.ship(shipped, 2) == before
+
+
+@needs_engine
+def test_built_anew_the_layers_hold_the_same(shipped: Workbench, tmp_path: Path) -> None:
+    """Without a cache, on another day: the same files with the same content, owner and mode, bytecode included."""
+    engine = docker.from_env()
+    (tmp_path / "Dockerfile").write_text(f"FROM {shipped.settings.base_image}\nLABEL built=anew\n")
+    base, _ = engine.images.build(path=str(tmp_path), rm=True)
+    spec = replace(shipped.image_spec, base_image=base.id)
+    again = image.build_image(2, shipped.image_sources, spec)
+    try:
+        (found,) = [one for one in images_of(shipped, 2) if one.tags]
+        assert contents(again.image_id, shipped) == contents(found.id, shipped)
+    finally:
+        remove_all_with("built=anew")
+
+
+def contents(image_id: str | None, bench: Workbench) -> dict[str, tuple[int, int, str]]:
+    """Owner, mode and hash of every file above the base, but for the accounts, which have the day in them."""
+    return {
+        member.name: (member.uid, member.mode, hashlib.sha256(content).hexdigest())
+        for member, content in files_of(image_id or "", bench.settings.base_image)
+        if not member.name.startswith("etc/")
+    }
 
 
 @needs_engine

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import docker
 import pytest
+from typer.testing import CliRunner
 
-from churn import night, shipping
+from churn import cli, night, shipping
 from churn.errors import ChurnError
 from churn.release import image
 from churn.release.engine import Engine, EngineFailed, Login
@@ -183,6 +184,16 @@ def test_what_is_gone_everywhere_is_built_again(bench: Workbench) -> None:
     assert image.find_published(1, bench.ledger, bench.settings.model_name, bench.image_spec) is None
 
 
+def test_the_status_says_when_the_image_in_production_is_gone(two_champions: Workbench) -> None:
+    """Removed behind our back: a problem with its cure, not `published`."""
+    bench = with_engine(two_champions)
+    record = shipping.publish(bench, small_image(bench, 2), VERIFIED)
+    assert night.find_disagreements(bench) == []
+    docker.from_env().images.remove(record.image_id, force=True)
+    (problem,) = night.find_disagreements(bench)
+    assert "is gone. `churn image build` makes it again" in problem
+
+
 def test_a_base_of_a_registry_is_pinned_by_its_digest(bench: Workbench, registry: Registry) -> None:
     """What is built on is the digest, whatever its tag will name tomorrow; the label keeps it."""
     engine, name = docker.from_env(), f"{registry.address}/base"
@@ -217,6 +228,37 @@ def test_only_images_that_nobody_needs_go(bench: Workbench) -> None:
     assert [bench.ledger.image(model, version).state for version in (1, 2)] == ["pruned", "published"]
     found = image.find_published(1, bench.ledger, model, bench.image_spec)
     assert found is not None, "the registry still has it"
+
+
+def test_the_commands(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`churn image` lists what is, says that a version is published, and prunes on demand only."""
+    settings = bench.settings
+    for name in ("ledger_url", "data_root", "model_name", "image_registry", "image_repository", "base_image"):
+        monkeypatch.setenv(f"CHURN_{name.upper()}", str(getattr(settings, name)))
+    monkeypatch.setenv("CHURN_CONTAINER_ENGINE", "required")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", settings.mlflow_tracking_uri)
+
+    def churn(*arguments: str) -> str:
+        result = CliRunner().invoke(cli.app, ["image", *arguments])
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    assert "No image has been built" in churn("list")
+    old = shipping.publish(bench, small_image(bench, 1), VERIFIED)
+    new = shipping.publish(bench, small_image(bench, 2), VERIFIED)
+    listed = json.loads(churn("list", "--json"))
+    assert [(one["version"], one["digest"], one["in_production"]) for one in listed] == [
+        (2, new.digest, True),
+        (1, old.digest, False),
+    ]
+    assert "now, since" in churn("list")
+    assert f"published as {new.tag}" in churn("build")
+    assert "would go with --yes" in churn("prune", "--keep", "1")
+    assert bench.ledger.image(settings.model_name, 1).state == "published"
+    assert "is removed" in churn("prune", "--keep", "1", "--yes")
+    assert bench.ledger.image(settings.model_name, 1).state == "pruned"
+    missing = CliRunner().invoke(cli.app, ["image", "verify", "--version", "7"])
+    assert (missing.exit_code, "churn image build --version 7" in missing.stderr) == (1, True)
 
 
 class _Ecr(BaseHTTPRequestHandler):

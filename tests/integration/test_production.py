@@ -11,6 +11,7 @@ import pytest
 
 from churn import night
 from churn.errors import ChurnError, NothingToDo
+from churn.foundation.artifacts import ArtifactChanged
 from churn.foundation.ledger import PromotionConflict
 from churn.foundation.records import Promotion
 from churn.release import registry, rollback
@@ -317,6 +318,27 @@ def test_a_version_whose_files_changed_does_not_come_back(tmp_path: Path) -> Non
             roll_back(bench)
         assert run_night(bench, "night 3", retrain=True, force_reason="anyway") == "hold ARTIFACT_CHANGED"
         assert read_registry(bench.tracking).champion == 2
+
+
+def test_what_was_compared_is_what_is_promoted(tmp_path: Path) -> None:
+    """Files that change between the comparison and the promotion end it, with a reason of their own."""
+    folder = tmp_path / "server"
+    folder.mkdir()
+    with mlflow_server(folder, f"sqlite:///{folder}/mlflow.db", str(folder / "artifacts")) as url:
+        bench = make_bench(tmp_path, url)
+        land_night(bench, 1)
+        request = Request("night 1")
+        for batch in night.arrive(bench, request).batches:
+            night.validate(bench, request, batch.batch)
+        assert night.compare(bench, request, night.train(bench, request)).verdict == "promote"
+        (file,) = (folder / "artifacts").rglob("model.skops")
+        whole = file.read_bytes()
+        file.write_bytes(whole + b"\0")
+        with pytest.raises(ArtifactChanged, match="not those that were registered"):
+            night.promote(bench, "night 1")
+        assert bench.ledger.in_production(bench.settings.model_name) is None
+        file.write_bytes(whole)
+        assert night.promote(bench, "night 1") == 1
 
 
 def test_what_was_in_production_at_a_time(two_champions: Workbench) -> None:

@@ -130,14 +130,19 @@ class Engine:
                 return False
         return True
 
-    def pull(self, reference: str, login: Login | None) -> bool:
-        """Fetch an image by its digest; False if the registry does not have it."""
-        with _explained(f"pull {reference}"):
+    def in_registry(self, reference: str, login: Login | None) -> bool:
+        """Whether a registry has an image of this digest."""
+        with _explained(f"ask the registry for {reference}"):
             try:
-                self._client.images.pull(reference, auth_config=_auth(login))
+                self._client.images.get_registry_data(reference, auth_config=_auth(login))
             except NotFound:
                 return False
         return True
+
+    def pull(self, reference: str, login: Login | None) -> None:
+        """Fetch an image by its digest."""
+        with _explained(f"pull {reference}"):
+            self._client.images.pull(reference, auth_config=_auth(login))
 
     def tag(self, image_id: str, repository: str, tag: str) -> None:
         """Name an image; repeated, it changes nothing."""

@@ -216,15 +216,27 @@ def has_image(image: ImageRecord, spec: ImageSpec) -> bool:
     if image.image_id is None:
         return True
     engine = _answering_engine(spec)
-    if engine.has(image.image_id):
-        return True
-    return bool(image.digest and image.tag) and engine.pull(_by_digest(image), spec.credentials())
+    return engine.has(image.image_id) or bool(
+        image.digest and engine.in_registry(_by_digest(image), spec.credentials())
+    )
+
+
+def fetch_image(image: ImageRecord, spec: ImageSpec) -> None:
+    """Have a published image on this machine; one that was pruned here comes back from its registry.
+
+    Raises:
+        EngineFailed: it cannot be had.
+    """
+    engine = _answering_engine(spec)
+    if image.image_id and not engine.has(image.image_id):
+        engine.pull(_by_digest(image), spec.credentials())
 
 
 def point_production(image: ImageRecord, spec: ImageSpec) -> None:
     """Let the tag `production` name a published image, here and in the registry; repeated, it changes nothing."""
     if image.image_id is None or image.state not in ("published", "pruned"):
         return
+    fetch_image(image, spec)
     engine = _answering_engine(spec)
     engine.tag(image.image_id, spec.name, PRODUCTION_TAG)
     if spec.registry:
