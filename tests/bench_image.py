@@ -189,10 +189,9 @@ def build_ours(bench: Workbench, version: int, base: str) -> str:
         ca_bundle=Path(CA_BUNDLE) if CA_BUNDLE else None,
         pip_conf=Path(PIP_CONF) if PIP_CONF else None,
         lock=ROOT / "requirements-serving.lock",
-        environments=ROOT / "var/serving",
         git_commit=None,
     )
-    return str(build_image(version, bench.image_sources, spec).image_id)
+    return str(build_image(version, bench.sources, spec).image_id)
 
 
 def build_stock(bench: Workbench, version: int, base: str) -> str:

@@ -199,12 +199,14 @@ def serve(
     number = version or (promotion.version if promotion else None)
     if number is None:
         raise ChurnError("Nothing is in production. Run a night first, or name a version with --version.")
-    sources, spec = bench.image_sources, bench.image_spec
+    sources = bench.sources
     with (
         laid_out(number, sources.ledger, sources.contract, sources.tracking) as folder,
         tempfile.TemporaryDirectory() as scratch,
     ):
-        python = serving_python(lock_of(number, sources.tracking, Path(scratch), spec.lock), spec.environments)
+        python = serving_python(
+            lock_of(number, sources.tracking, Path(scratch), bench.image_spec.lock), sources.environments
+        )
         with served(python, image_app(folder), port) as url:
             console.print(f"Version {number} answers at {url}/ping and {url}/invocations. Ctrl-C ends it.")
             try:

@@ -47,7 +47,7 @@ def build(bench: Workbench, version: int) -> BuiltImage:
             f"The image of version {version} is published already as {known.tag}{by}, verified {known.recorded_at:%Y-%m-%d %H:%M}. "
             f"Nothing was built. `churn image verify --version {version}` asks it again."
         )
-    built = build_image(version, bench.image_sources, bench.image_spec)
+    built = build_image(version, bench.sources, bench.image_spec)
     log.info("Version %d: %s, %s s.", version, built.image_id or "no container engine here", built.seconds)
     return built
 
@@ -61,7 +61,7 @@ def verify(bench: Workbench, built: BuiltImage) -> Verification:
         EngineFailed, ServingUnavailable, TrackingUnreachable: no verdict; nothing is taken back.
     """
     try:
-        verification = verify_image(built, bench.image_sources, bench.image_spec)
+        verification = verify_image(built, bench.sources, bench.image_spec)
     except ModelMismatch as error:
         _remember(bench, unpublished(built, bench.settings.model_name, "mismatch", str(error)))
         undone = take_back(built.version, str(error), bench.ledger, bench.tracking)
@@ -117,7 +117,7 @@ def _remember(bench: Workbench, record: ImageRecord) -> None:
 def _say_at_version(bench: Workbench, record: ImageRecord) -> None:
     """The version's tags in MLflow say what the ledger says; repeated, it changes nothing."""
     facts = {STATE_TAG: record.state, DETAIL_TAG: record.detail}
-    shown = ("tag", "image_id", "digest", "size", "build_seconds", "max_difference")
+    shown = ("tag", "image_id", "digest", "size", "build_seconds", "probes", "max_difference")
     facts |= {
         f"{STATE_TAG}_{name}": str(value)
         for name, value in asdict(record).items()
@@ -127,9 +127,16 @@ def _say_at_version(bench: Workbench, record: ImageRecord) -> None:
 
 
 def _point_if_in_production(bench: Workbench, record: ImageRecord) -> None:
-    current = bench.ledger.in_production(bench.settings.model_name)
-    if current and current.version == record.version:
-        point_production(record, bench.image_spec)
+    """Point `production` to the image, if its version is in production; and back, if it no longer was a moment later."""
+    model = bench.settings.model_name
+    current = bench.ledger.in_production(model)
+    if current is None or current.version != record.version:
+        return
+    point_production(record, bench.image_spec)
+    later = bench.ledger.in_production(model)
+    other = bench.ledger.image(model, later.version) if later and later.version else None
+    if other and other.version != record.version:
+        point_production(other, bench.image_spec)
 
 
 def _outcome(undone: Promotion | None) -> str:

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from churn.learning.snapshot import Sampling
     from churn.release.engine import Login
     from churn.release.image import ImageSpec
-    from churn.release.image import Sources as ImageSources
 
 
 @dataclass(frozen=True)
@@ -94,17 +93,10 @@ class Workbench:
 
     @cached_property
     def sources(self) -> Sources:
-        """Where evidence comes from."""
+        """Where versions, and what they are held against, come from."""
         from churn.decision.contest import Sources
 
         return Sources(self.storage, self.ledger, self.contract, self.tracking, self.sampling, ENVIRONMENTS)
-
-    @cached_property
-    def image_sources(self) -> ImageSources:
-        """Where a version, and what its image is held against, comes from."""
-        from churn.release.image import Sources
-
-        return Sources(self.storage, self.ledger, self.contract, self.tracking)
 
     @cached_property
     def image_spec(self) -> ImageSpec:
@@ -119,7 +111,6 @@ class Workbench:
             ca_bundle=self.settings.build_ca_bundle,
             pip_conf=self.settings.build_pip_conf,
             lock=SERVING_LOCK,
-            environments=ENVIRONMENTS,
             git_commit=git_commit(),
             registry=self.settings.image_registry,
             login=self.registry_login or (_no_token if self.settings.registry_login == "ecr" else None),

@@ -13,13 +13,15 @@ from pathlib import Path
 
 import docker
 import httpx
+import numpy as np
 import pytest
 
 from churn import shipping
+from churn.decision.scoring import opened
 from churn.errors import NothingToDo
 from churn.foundation import artifacts
 from churn.foundation.artifacts import ArtifactChanged
-from churn.foundation.serving import ModelMismatch, image_app, served, serving_python, wait_until_ready
+from churn.foundation.serving import ModelMismatch, image_app, mlflow_app, served, serving_python, wait_until_ready
 from churn.release import image
 from churn.release.engine import Engine, EngineFailed
 from churn.release.image import BuiltImage
@@ -143,7 +145,7 @@ def test_built_anew_the_layers_hold_the_same(shipped: Workbench, tmp_path: Path)
     (tmp_path / "Dockerfile").write_text(f"FROM {shipped.settings.base_image}\nLABEL built=anew\n")
     base, _ = engine.images.build(path=str(tmp_path), rm=True)
     spec = replace(shipped.image_spec, base_image=base.id)
-    again = image.build_image(2, shipped.image_sources, spec)
+    again = image.build_image(2, shipped.sources, spec)
     try:
         (found,) = [one for one in images_of(shipped, 2) if one.tags]
         assert contents(again.image_id, shipped) == contents(found.id, shipped)
@@ -250,7 +252,7 @@ def test_an_image_that_somebody_meddled_with_is_not_published(shipped: Workbench
     meddled = derived(BuiltImage(2, found.id), command)
     try:
         with pytest.raises(error, match=words):
-            image.verify_image(meddled, shipped.image_sources, shipped.image_spec)
+            image.verify_image(meddled, shipped.sources, shipped.image_spec)
     finally:
         docker.from_env().images.remove(meddled.image_id, force=True)
 
@@ -290,6 +292,9 @@ def test_the_container_is_closed_and_stops_gracefully(shipped: Workbench) -> Non
         assert "0000000000000000" in said
         assert "MLFLOW_TRACKING_URI" not in said
         assert "AWS_" not in said
+        (network,) = container.attrs["NetworkSettings"]["Networks"]
+        options = docker.from_env().networks.get(network).attrs["Options"]
+        assert options["com.docker.network.bridge.enable_ip_masquerade"] == "false"
         assert container.exec_run(container.attrs["Config"]["Healthcheck"]["Test"][1:]).exit_code == 0
 
         def send() -> None:
@@ -338,13 +343,32 @@ def test_without_an_engine_the_same_service_is_verified_and_the_state_says_so(tw
     assert record.max_difference <= 1e-12
 
 
+def test_mlflows_own_client_is_answered(two_champions: Workbench) -> None:
+    """A client that was written for MLflow's server gets from ours what that one would answer."""
+    from mlflow.pyfunc.scoring_server.client import ScoringServerClient
+
+    sources, rows = two_champions.sources, contract_rows(two_champions.contract)
+    python = serving_python(two_champions.image_spec.lock, sources.environments)
+    answers = []
+    with laid_out(2, sources.ledger, sources.contract, sources.tracking) as folder:
+        for app in (image_app(folder), mlflow_app(folder / "model")):
+            with served(python, app) as url:
+                host, port = url.removeprefix("http://").split(":")
+                client = ScoringServerClient(host, int(port))
+                client.wait_server_ready(timeout=30)
+                answers.append(client.invoke(rows).get_predictions(predictions_format="ndarray"))
+    assert answers[0].shape == (len(rows), 2)
+    assert np.abs(answers[0] - answers[1]).max() <= 1e-12
+
+
 def test_a_served_model_is_held_against_the_one_that_is_asked_for(two_champions: Workbench) -> None:
     """Version 1 served, version 2 expected: a mismatch that says how far apart they are."""
-    spec, sources = two_champions.image_spec, two_champions.image_sources
-    python = serving_python(spec.lock, spec.environments)
+    sources = two_champions.sources
+    python = serving_python(two_champions.image_spec.lock, sources.environments)
     with (
         laid_out(1, sources.ledger, sources.contract, sources.tracking) as folder,
         served(python, image_app(folder)) as url,
+        opened(2, sources.ledger, sources.tracking, sources.environments) as other,
         pytest.raises(ModelMismatch, match="differs from the registry's model"),
     ):
-        verify(url, two_champions.tracking.load(2), two_champions.contract)
+        verify(url, other, two_champions.contract)

@@ -10,18 +10,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from churn.contract import Contract
+from churn.decision.contest import Sources
+from churn.decision.scoring import Scorer, opened
 from churn.errors import ChurnError
 from churn.foundation.digests import folder_digest
 from churn.foundation.ledger import Ledger
 from churn.foundation.records import ImageRecord
 from churn.foundation.serving import image_app, served, serving_python, wait_until_ready
-from churn.foundation.storage import Storage
 from churn.foundation.tracking import Tracking
 from churn.foundation.zones import snapshot_rows
 from churn.learning.snapshot import holdout_pieces
@@ -60,7 +58,6 @@ class ImageSpec:
     ca_bundle: Path | None
     pip_conf: Path | None
     lock: Path
-    environments: Path
     git_commit: str | None
     registry: str | None = None
     login: Callable[[], Login] | None = None
@@ -73,16 +70,6 @@ class ImageSpec:
     def credentials(self) -> Login | None:
         """What the registry is entered with; None: by what the engine knows."""
         return self.login() if self.login else None
-
-
-@dataclass(frozen=True)
-class Sources:
-    """Where a version, and what it is held against, comes from."""
-
-    storage: Storage
-    ledger: Ledger
-    contract: Contract
-    tracking: Tracking
 
 
 @dataclass(frozen=True)
@@ -145,20 +132,20 @@ def verify_image(built: BuiltImage, sources: Sources, spec: ImageSpec) -> Verifi
     Raises:
         ModelMismatch: it does not load, or answers differently.
         ImageFault: it answers like the model, and is not what an image has to be.
-        ArtifactChanged: there is nothing to hold it against: the version's files are not those that were registered.
+        ArtifactChanged, ModelUnloadable, Unscorable: there is nothing to hold it against.
         EngineFailed: the engine is away.
         ServingUnavailable: there is no verdict, for a reason that is not the model.
     """
     version, tracking = built.version, sources.tracking
     with (
         laid_out(version, sources.ledger, sources.contract, tracking) as folder,
+        opened(version, sources.ledger, tracking, sources.environments) as expected,
         tempfile.TemporaryDirectory(prefix="churn-verify-") as scratch,
     ):
-        lock = lock_of(version, tracking, Path(scratch), spec.lock)
-        expected = tracking.load(version)
         extremes = find_extremes(version, expected, sources)
+        lock = lock_of(version, tracking, Path(scratch), spec.lock)
         if built.image_id is None:
-            python = serving_python(lock, spec.environments)
+            python = serving_python(lock, sources.environments)
             with served(python, image_app(folder)) as url:
                 return verify(url, expected, sources.contract, extremes)
         engine = _answering_engine(spec)
@@ -169,12 +156,12 @@ def verify_image(built: BuiltImage, sources: Sources, spec: ImageSpec) -> Verifi
     return verification
 
 
-def find_extremes(version: int, model: Any, sources: Sources) -> pd.DataFrame | None:
+def find_extremes(version: int, scorer: Scorer, sources: Sources) -> pd.DataFrame | None:
     """The extremes of the holdout of the version's snapshot; None if its rows are gone or were judged under another contract.
 
     Args:
         version: its number.
-        model: its pyfunc.
+        scorer: of the registry's model.
         sources: where its snapshot is.
     """
     known = sources.ledger.version(sources.tracking.model, version)
@@ -184,7 +171,7 @@ def find_extremes(version: int, model: Any, sources: Sources) -> pd.DataFrame | 
     if not sources.storage.exists(snapshot_rows(snapshot.snapshot)):
         return None
     pieces = holdout_pieces(sources.storage, snapshot, _PIECE)
-    return holdout_extremes(pieces, lambda rows: np.asarray(model.predict(rows))[:, 1], sources.contract)
+    return holdout_extremes(pieces, scorer, sources.contract)
 
 
 def publish_image(built: BuiltImage, verification: Verification, model: str, spec: ImageSpec) -> ImageRecord:

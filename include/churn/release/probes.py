@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from churn.contract import Column, Contract, Kind
+from churn.decision.scoring import Scorer
 from churn.foundation.examples import example_rows, model_input
 
 CONTRACT_ROWS = 500
@@ -36,14 +37,12 @@ def contract_rows(contract: Contract) -> pd.DataFrame:
     return model_input(contract, example_rows(contract, CONTRACT_ROWS, seed=1))
 
 
-def holdout_extremes(
-    pieces: Iterable[pd.DataFrame], probability: Callable[[pd.DataFrame], np.ndarray], contract: Contract
-) -> pd.DataFrame:
+def holdout_extremes(pieces: Iterable[pd.DataFrame], scorer: Scorer, contract: Contract) -> pd.DataFrame:
     """The holdout's rows with the lowest and highest scores, and with the least and the most of every number.
 
     Args:
         pieces: the holdout, a frame of the contract's columns at a time.
-        probability: of class 1, of rows as the model takes them; shape (rows,).
+        scorer: of the model: from rows to probabilities of class 1.
         contract: names the features.
 
     Returns:
@@ -53,7 +52,7 @@ def holdout_extremes(
     for piece in pieces:
         rows = model_input(contract, piece)
         rows = rows if kept is None else pd.concat([kept, rows], ignore_index=True)
-        order = np.argsort(probability(rows), kind="stable")
+        order = np.argsort(scorer(rows), kind="stable")
         chosen = {*order[:_MOST_EXTREME].tolist(), *order[-_MOST_EXTREME:].tolist()}
         for column in contract.features:
             if column.numeric and rows[column.name].notna().any():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import httpx
 import numpy as np
@@ -13,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from churn.contract import Contract
+from churn.decision.scoring import Scorer
 from churn.errors import ChurnError
 from churn.foundation.serving import ModelMismatch, ServingUnavailable
 from churn.release.probes import JSON_TYPE, PLANTED, BadRequest, bad_requests, contract_rows, rows_body
@@ -39,7 +39,7 @@ class Verification:
     refused: int
 
 
-def verify(url: str, model: Any, contract: Contract, extremes: pd.DataFrame | None = None) -> Verification:
+def verify(url: str, scorer: Scorer, contract: Contract, extremes: pd.DataFrame | None = None) -> Verification:
     """Hold a served model against the registry's.
 
     Each row is asked by itself, some one after the other and the rest by clients side by side; then all of them in
@@ -47,7 +47,7 @@ def verify(url: str, model: Any, contract: Contract, extremes: pd.DataFrame | No
 
     Args:
         url: base URL of the server.
-        model: the registry's pyfunc; its `predict` gives probabilities, shape (rows, 2).
+        scorer: of the registry's model: from rows to probabilities of class 1.
         contract: the probe rows are made from it: typical rows, every category, every bound.
         extremes: rows of the holdout as the model takes them; None: there are none to be had.
 
@@ -59,7 +59,8 @@ def verify(url: str, model: Any, contract: Contract, extremes: pd.DataFrame | No
     rows = contract_rows(contract)
     if extremes is not None:
         rows = pd.concat([rows, extremes], ignore_index=True)
-    expected = np.asarray(model.predict(rows), dtype=np.float64)
+    positive = np.asarray(scorer(rows), dtype=np.float64)
+    expected = np.column_stack([1 - positive, positive])
     with httpx.Client(base_url=url, timeout=_TIMEOUT, trust_env=False) as client:
         answers = [*_one_by_one(client, rows), *_in_batches(client, rows)]
         difference = max(_difference(found, expected[at], url) for at, found in answers)

@@ -35,7 +35,7 @@ MOST_BYTES = 16 * 2**20
 _READ_AT_MOST = 8 * MOST_BYTES
 _SECONDS_TO_SEND = 60
 _LARGE = 2**16
-"""Bytes from which on a body is read beside the event loop, so that others are answered meanwhile."""
+"""Bytes from which on a body is read, and its answer written, beside the event loop, so that others are answered meanwhile."""
 _PATHS = ("/ping", "/health", "/version", "/invocations")
 _GONE = 499
 
@@ -80,7 +80,8 @@ def make_service(contract: Contract, predict: Predict) -> ASGIApp:
             facts["failed"] = type(error).__name__
             return _refused(500, "The model could not answer. The service goes on; the log has the kind of error.")
         facts["rows"] = len(probabilities)
-        return Response(answer(probabilities), media_type="application/json")
+        written = await asyncio.to_thread(answer, probabilities) if len(body) > _LARGE else answer(probabilities)
+        return Response(written, media_type="application/json")
 
     routes = [
         Route("/ping", _pong),

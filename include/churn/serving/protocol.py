@@ -60,7 +60,7 @@ def read_rows(body: bytes, media: str, contract: Contract) -> Columns:
         BadRequest: it cannot be read, is not of the protocol, has no row, lacks a feature or has an unknown column.
     """
     try:
-        text = body.decode()
+        text = body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise BadRequest("The body is not UTF-8.") from error
     columns = _from_json(text, contract) if media == JSON else _from_csv(text, contract)
