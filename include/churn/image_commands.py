@@ -37,22 +37,24 @@ def verify(
 ) -> None:
     """Hold a version's image, or a service that runs, against the registry's model; changes nothing in production."""
     from churn.decision.scoring import opened
-    from churn.release import image
+    from churn.release.examination import find_extremes, verify_image
+    from churn.release.image import BuiltImage
+    from churn.release.publishing import fetch_image, has_image
     from churn.release.verify import verify as ask
 
     bench = Workbench.open()
     number = _number(bench, version)
     if url:
         with opened(number, bench.ledger, bench.tracking, bench.sources.environments) as scorer:
-            extremes = image.find_extremes(number, scorer, bench.sources)
+            extremes = find_extremes(number, scorer, bench.sources)
             found = ask(url.rstrip("/"), scorer, bench.contract, extremes)
     else:
         known = bench.ledger.image(bench.settings.model_name, number)
-        if known is None or not image.has_image(known, bench.image_spec):
+        if known is None or not has_image(known, bench.image_spec):
             raise ChurnError(f"There is no image of version {number}. `churn image build --version {number}` makes it.")
-        image.fetch_image(known, bench.image_spec)
-        found = image.verify_image(image.BuiltImage(number, known.image_id), bench.sources, bench.image_spec)
-    console.print(f"Version {number}: {image.say(found)}.", markup=False)
+        fetch_image(known, bench.image_spec)
+        found = verify_image(BuiltImage(number, known.image_id), bench.sources, bench.image_spec)
+    console.print(f"Version {number}: {found.sentence}.", markup=False)
 
 
 @image_app.command("list")

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from churn.errors import ChurnError, NothingToDo, stated
 from churn.foundation.ledger import Ledger
-from churn.foundation.records import Approval, Batch, DecisionRecord, Snapshot, Thaw
+from churn.foundation.records import Approval, Batch, DecisionRecord, ImageRecord, Snapshot, Thaw
 from churn.settings import git_commit
 from churn.workbench import SERVING_LOCK, Request, Workbench
 
 if TYPE_CHECKING:
     from churn.intake.arrival import Arrivals
     from churn.learning.training import Challenger
+    from churn.release.image import ImageSpec
     from churn.release.rollback import RolledBack
     from churn.summary import NightSummary
 
@@ -274,7 +275,6 @@ def counts(batch: Batch) -> dict[str, Any]:
 
 def find_disagreements(bench: Workbench) -> list[str]:
     """Where registry, ledger and image differ about what is in production; empty when they agree."""
-    from churn.release.image import has_image
     from churn.release.mirror import read_registry
     from churn.release.registry import moved_by_hand
 
@@ -284,27 +284,28 @@ def find_disagreements(bench: Workbench) -> list[str]:
     moved = moved_by_hand(rows, read_registry(bench.tracking))
     problems = [f"{moved} `churn reconcile` puts the registry back to the ledger."] if moved else []
     if promotion and expected is not None:
-        image = bench.ledger.image(bench.settings.model_name, expected)
-        if image is None:
-            by_night = promotion.kind in ("promotion", "forced")
-            problems.append(
-                f"The image of version {expected}, which is in production, has no state: the image run has not ended well. "
-                f"Clear the run image-of-version-{expected} of churn_image_build in Airflow, or trigger that DAG with version {expected}"
-                + (
-                    f'; without Airflow, repeat its night: churn run --retrain --night "{promotion.night}".'
-                    if by_night
-                    else "."
-                )
-            )
-        elif image.state in _IMAGE_PROBLEMS:
-            problems.append(
-                f"The image of version {expected}, which is in production, {_IMAGE_PROBLEMS[image.state]}: {image.detail}"
-            )
-        elif not has_image(image, bench.image_spec):
-            problems.append(
-                f"The image of version {expected}, which is in production, was {image.tag} and is gone. `churn image build` makes it again."
-            )
+        found = _image_problem(bench.ledger.image(bench.settings.model_name, expected), bench.image_spec)
+        problems += [f"The image of version {expected}, which is in production, {found}"] if found else []
     return problems
+
+
+def _image_problem(image: ImageRecord | None, spec: ImageSpec) -> str | None:
+    """What is the matter with the image in production; where no engine answers nobody can look for it."""
+    from churn.release.engine import Engine, EngineFailed
+    from churn.release.publishing import has_image
+
+    if image is None:
+        return (
+            "has no state: the image run has not ended well. Clear its run image-of-version-... of churn_image_build in Airflow, or trigger "
+            "that DAG with the version; without Airflow `churn image build`."
+        )
+    if image.state in _IMAGE_PROBLEMS:
+        return f"{_IMAGE_PROBLEMS[image.state]}: {image.detail}"
+    try:
+        gone = Engine.find(spec.engine) is not None and not has_image(image, spec)
+    except EngineFailed as error:
+        return f"cannot be looked for: {error}"
+    return f"was {image.tag} and is gone. `churn image build` makes it again." if gone else None
 
 
 def has_work(ledger: Ledger) -> bool:

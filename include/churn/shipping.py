@@ -11,16 +11,9 @@ from dataclasses import asdict
 from churn.errors import ChurnError, NothingToDo
 from churn.foundation.records import ImageRecord, Promotion
 from churn.foundation.serving import ModelMismatch
-from churn.release.image import (
-    BuiltImage,
-    build_image,
-    find_published,
-    point_production,
-    publish_image,
-    say,
-    unpublished,
-    verify_image,
-)
+from churn.release.examination import verify_image
+from churn.release.image import BuiltImage, build_image
+from churn.release.publishing import find_published, point_production, publish_image, unpublished
 from churn.release.registry import take_back
 from churn.release.verify import ImageFault, Verification
 from churn.workbench import Workbench
@@ -71,7 +64,7 @@ def verify(bench: Workbench, built: BuiltImage) -> Verification:
     except ImageFault as error:
         _remember(bench, unpublished(built, bench.settings.model_name, "faulty", str(error)))
         raise
-    log.info("Version %d: %s.", built.version, say(verification))
+    log.info("Version %d: %s.", built.version, verification.sentence)
     return verification
 
 

@@ -20,7 +20,7 @@ from docker.models.containers import ContainerCollection
 
 from churn import shipping
 from churn.foundation.ledger import Ledger
-from churn.release import image
+from churn.release import examination
 from churn.release.engine import Engine
 from churn.workbench import Workbench
 from images import VERIFIED, Registry, containers_of, images_of, remove_images, with_engine
@@ -55,7 +55,7 @@ def ship(bench: Workbench, kill_after: int | None, log: Path) -> None:
             setattr(owner, name, counted(name, getattr(owner, name)))
     mlflow.MlflowClient.log_artifact = counted("log_artifact", mlflow.MlflowClient.log_artifact)  # type: ignore[method-assign]
     requests.Session.request = counted("request", requests.Session.request)  # type: ignore[method-assign]
-    image.verify = lambda *_: VERIFIED  # type: ignore[assignment]
+    examination.verify = lambda *_: VERIFIED  # type: ignore[assignment]
     shipping.ship(bench, 2)
 
 

@@ -22,9 +22,9 @@ from churn.errors import NothingToDo
 from churn.foundation import artifacts
 from churn.foundation.artifacts import ArtifactChanged
 from churn.foundation.serving import ModelMismatch, image_app, mlflow_app, served, serving_python, wait_until_ready
-from churn.release import image
 from churn.release.engine import Engine, EngineFailed
-from churn.release.image import BuiltImage
+from churn.release.examination import verify_image
+from churn.release.image import BuiltImage, build_image
 from churn.release.probes import contract_rows, rows_body
 from churn.release.service import laid_out
 from churn.release.verify import ImageFault, verify
@@ -145,7 +145,7 @@ def test_built_anew_the_layers_hold_the_same(shipped: Workbench, tmp_path: Path)
     (tmp_path / "Dockerfile").write_text(f"FROM {shipped.settings.base_image}\nLABEL built=anew\n")
     base, _ = engine.images.build(path=str(tmp_path), rm=True)
     spec = replace(shipped.image_spec, base_image=base.id)
-    again = image.build_image(2, shipped.sources, spec)
+    again = build_image(2, shipped.sources, spec)
     try:
         (found,) = [one for one in images_of(shipped, 2) if one.tags]
         assert contents(again.image_id, shipped) == contents(found.id, shipped)
@@ -252,7 +252,7 @@ def test_an_image_that_somebody_meddled_with_is_not_published(shipped: Workbench
     meddled = derived(BuiltImage(2, found.id), command)
     try:
         with pytest.raises(error, match=words):
-            image.verify_image(meddled, shipped.sources, shipped.image_spec)
+            verify_image(meddled, shipped.sources, shipped.image_spec)
     finally:
         docker.from_env().images.remove(meddled.image_id, force=True)
 

@@ -18,10 +18,10 @@ from typer.testing import CliRunner
 
 from churn import cli, night, shipping
 from churn.errors import ChurnError
-from churn.release import image
 from churn.release.engine import Engine, EngineFailed, Login
 from churn.release.image import BuiltImage
 from churn.release.image_retention import list_stored, remove_images
+from churn.release.publishing import find_published
 from churn.workbench import Workbench
 from images import VERIFIED, Registry, needs_engine, needs_registry, registry_server, with_engine
 from images import remove_images as remove_all
@@ -181,7 +181,7 @@ def test_what_is_gone_everywhere_is_built_again(bench: Workbench) -> None:
     record = shipping.publish(bench, small_image(bench, 1), VERIFIED)
     docker.from_env().images.remove(record.image_id, force=True)
     shutil.rmtree(Path(bench.settings.data_root).parent / "registry/blobs")
-    assert image.find_published(1, bench.ledger, bench.settings.model_name, bench.image_spec) is None
+    assert find_published(1, bench.ledger, bench.settings.model_name, bench.image_spec) is None
 
 
 def test_the_status_says_when_the_image_in_production_is_gone(two_champions: Workbench) -> None:
@@ -226,7 +226,7 @@ def test_only_images_that_nobody_needs_go(bench: Workbench) -> None:
     gone = remove_images([one for one in stored if one.reason is None], bench.ledger, model, engine)
     assert {one.image_id for one in gone} == {first.image_id, leftover.image_id}
     assert [bench.ledger.image(model, version).state for version in (1, 2)] == ["pruned", "published"]
-    found = image.find_published(1, bench.ledger, model, bench.image_spec)
+    found = find_published(1, bench.ledger, model, bench.image_spec)
     assert found is not None, "the registry still has it"
 
 

@@ -78,6 +78,18 @@ class Engine:
             return None
         return cls(client)
 
+    @classmethod
+    def require(cls, wanted: str) -> Engine:
+        """The engine that has built an image.
+
+        Raises:
+            EngineFailed: none answers.
+        """
+        engine = cls.find(wanted)
+        if engine is None:
+            raise EngineFailed("The container engine that built the image is away. Start it; the step is retried.")
+        return engine
+
     def base(self, name: str) -> Base:
         """The base image, pulled if it is not here: by its digest if it is a registry's, else by its id."""
         with _explained(f"find the base image {name} (CHURN_BASE_IMAGE)"):

@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 
 from churn.foundation.ledger import Ledger
 from churn.release.engine import Engine
-from churn.release.image import MODEL_LABEL, PRODUCTION_TAG, VERSION_LABEL
+from churn.release.image import MODEL_LABEL, VERSION_LABEL
+from churn.release.publishing import PRODUCTION_TAG
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,10 @@ from churn.foundation.artifacts import ArtifactChanged, downloaded, require_regi
 from churn.foundation.ledger import Ledger
 from churn.foundation.records import ImageRecord, Promotion
 from churn.foundation.tracking import Tracking
-from churn.release.image import ImageSpec, has_image, point_production
+from churn.release.image import ImageSpec
 from churn.release.lineage import predecessor
 from churn.release.mirror import mirror, named, read_registry
+from churn.release.publishing import has_image, point_production
 from churn.release.registry import moved_by_hand, way_back
 
 log = logging.getLogger(__name__)

@@ -38,6 +38,19 @@ class Verification:
     max_difference: float
     refused: int
 
+    @property
+    def sentence(self) -> str:
+        """What was asked and found."""
+        holdout = (
+            f"the holdout's {self.holdout_rows} most extreme rows among them"
+            if self.holdout_rows
+            else "none of the holdout's rows, which are gone"
+        )
+        return (
+            f"{self.probes} answers, {holdout}, equal the registry model's (largest difference {self.max_difference:.1e}); "
+            f"{self.refused} bad requests are refused"
+        )
+
 
 def verify(url: str, scorer: Scorer, contract: Contract, extremes: pd.DataFrame | None = None) -> Verification:
     """Hold a served model against the registry's.
