@@ -207,6 +207,11 @@ def test_files_that_changed_in_the_store_are_not_built(
 
 
 MEDDLED = {
+    "a service that does not start": (
+        ["sh", "-c", "echo no > /opt/churn/contract.json"],
+        ImageFault,
+        "ended with status 1",
+    ),
     "a model that does not load": (
         ["sh", "-c", "echo no > /opt/churn/model/model.skops"],
         ModelMismatch,
@@ -239,6 +244,11 @@ MEDDLED = {
         ["sh", "-c", 'sed -i \'s/"maximum": 850/"maximum": 9850/\' /opt/churn/contract.json'],
         ImageFault,
         "CreditScore: above",
+    ),
+    "a contract that lets too little through": (
+        ["sh", "-c", 'sed -i \'s/"maximum": 850/"maximum": 400/\' /opt/churn/contract.json'],
+        ImageFault,
+        "refuses rows within the contract",
     ),
 }
 

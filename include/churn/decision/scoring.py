@@ -23,7 +23,7 @@ from churn.decision.inference import Scores
 from churn.errors import ChurnError
 from churn.foundation.artifacts import ArtifactChanged, downloaded, require_registered
 from churn.foundation.ledger import Ledger
-from churn.foundation.serving import ModelMismatch, ServingUnavailable, ask, mlflow_app, served, serving_python
+from churn.foundation.serving import ServiceEnded, ServingUnavailable, ask, mlflow_app, served, serving_python
 from churn.foundation.tracking import Tracking
 from churn.learning.training import ENVIRONMENT, REQUIREMENTS
 
@@ -134,7 +134,7 @@ def _served(version: int, folder: Path, python: Path, open_things: ExitStack) ->
     wanted = inputs_of(folder)
     try:
         url = open_things.enter_context(served(python, mlflow_app(folder)))
-    except ModelMismatch as error:
+    except ServiceEnded as error:
         raise Unscorable(_unscorable(version, str(error))) from error
     return lambda rows: _asked(url, _input(rows, wanted))
 

@@ -39,6 +39,14 @@ class ServingUnavailable(Outage):
     """The server did not come up in time, for a reason that says nothing about the model; try again."""
 
 
+class ServiceEnded(ChurnError):  # noqa: N818 -- it says what happened
+    """A server ended by itself before it was ready."""
+
+    def __init__(self, status: int, words: str) -> None:
+        super().__init__(f"The serving process ended with status {status} before it was ready: {words}")
+        self.status = status
+
+
 class ModelMismatch(ChurnError):  # noqa: N818 -- it says what is the matter
     """The served model does not load, or does not answer like the registry's."""
 
@@ -66,28 +74,28 @@ def serving_python(lock: Path, environments: Path, python: str = PYTHON) -> Path
     return environment / "bin" / "python"
 
 
-def wait_until_ready(url: str, exited: Callable[[], str | None], timeout: float) -> None:
+def wait_until_ready(url: str, ended: Callable[[], ServiceEnded | None], timeout: float) -> None:
     """Wait for `/ping`.
 
     Args:
         url: base URL of the server.
-        exited: None while the server runs, else the last words of its log.
+        ended: None while the server runs, else how it ended.
         timeout: seconds.
 
     Raises:
-        ModelMismatch: the server ended by itself: the model does not load.
+        ServiceEnded: the server ended by itself.
         ServingUnavailable: it runs, and does not answer in time.
     """
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
-        words = exited()
-        if words is not None:
-            raise ModelMismatch(f"The serving process ended before it was ready, so the model does not load: {words}")
+        end = ended()
+        if end is not None:
+            raise end
         try:
             answered = httpx.get(f"{url}/ping", timeout=2, trust_env=False).is_success
         except httpx.TransportError:
             answered = False
-        if answered and exited() is None:  # else it was somebody else who answered
+        if answered and ended() is None:  # else it was somebody else who answered
             return
         time.sleep(_POLL)
     raise ServingUnavailable(
@@ -147,7 +155,7 @@ def served(python: Path, app: App, port: int | None = None) -> Iterator[str]:
         )
         try:
             url = f"http://{LOOPBACK}:{port}"
-            wait_until_ready(url, lambda: _last_words(log, process), READY_TIMEOUT)
+            wait_until_ready(url, lambda: _end(log, process), READY_TIMEOUT)
             yield url
         finally:
             process.terminate()
@@ -209,14 +217,14 @@ def _quietly(command: list[str]) -> None:
     subprocess.run(command, check=True, capture_output=True, text=True, timeout=INSTALL_TIMEOUT)
 
 
-def _last_words(log: object, process: subprocess.Popen[bytes]) -> str | None:
+def _end(log: object, process: subprocess.Popen[bytes]) -> ServiceEnded | None:
     if process.poll() is None:
         return None
     log.seek(0)  # type: ignore[attr-defined]
     lines = [line for line in log.read().splitlines() if line.strip()]  # type: ignore[attr-defined]
     if process.returncode < 0 or any("address already in use" in line for line in lines):
         raise ServingUnavailable(f"The serving process was ended from outside (status {process.returncode}). Retry.")
-    return lines[-1] if lines else f"exit status {process.returncode}"
+    return ServiceEnded(process.returncode, lines[-1] if lines else "it wrote nothing")
 
 
 def _taken(port: int) -> bool:

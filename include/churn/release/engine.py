@@ -15,7 +15,7 @@ from docker.errors import APIError, BuildError, DockerException, ImageNotFound, 
 from requests.exceptions import RequestException
 
 from churn.errors import Outage
-from churn.foundation.serving import LOOPBACK
+from churn.foundation.serving import LOOPBACK, ServiceEnded
 
 PORT = "8080/tcp"
 VERIFYING = "churn.verifying"
@@ -214,7 +214,7 @@ class Engine:
                 container.reload()
             bindings = container.ports.get(PORT)
             url = f"http://{LOOPBACK}:{bindings[0]['HostPort']}" if bindings else ""
-            wait(url, lambda: _last_words(container), timeout)
+            wait(url, lambda: _end(container), timeout)
             yield Running(url, container)
         finally:
             self._remove(name)
@@ -300,7 +300,7 @@ def _auth(login: Login | None) -> dict[str, str] | None:
     return {"username": login.username, "password": login.password} if login else None
 
 
-def _last_words(container: Any) -> str | None:
+def _end(container: Any) -> ServiceEnded | None:
     with _explained("look at the container"):
         container.reload()
         if container.status in ("created", "running"):
@@ -310,7 +310,7 @@ def _last_words(container: Any) -> str | None:
                 f"The container was ended from outside (status {container.attrs['State']['ExitCode']}). The step is retried."
             )
         lines = container.logs(tail=_LAST_LINES).decode(errors="replace").strip().splitlines()
-    return lines[-1] if lines else f"container {container.status}"
+    return ServiceEnded(container.attrs["State"]["ExitCode"], lines[-1] if lines else "it wrote nothing")
 
 
 @contextmanager

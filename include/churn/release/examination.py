@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -10,7 +12,7 @@ import pandas as pd
 from churn.decision.contest import Sources
 from churn.decision.scoring import Scorer, opened
 from churn.foundation.digests import folder_digest
-from churn.foundation.serving import image_app, served, serving_python, wait_until_ready
+from churn.foundation.serving import ModelMismatch, ServiceEnded, image_app, served, serving_python, wait_until_ready
 from churn.foundation.tracking import Tracking
 from churn.foundation.zones import snapshot_rows
 from churn.learning.snapshot import holdout_pieces
@@ -21,7 +23,7 @@ from churn.release.materials import write_materials
 from churn.release.probes import holdout_extremes
 from churn.release.service import laid_out, lock_of
 from churn.release.verify import ImageFault, Verification, verify
-from churn.serving import MODEL_FOLDER
+from churn.serving import DOES_NOT_LOAD, MODEL_FOLDER
 
 ARTIFACTS = "image"
 """Folder of the run's artifacts with the bill of materials."""
@@ -38,7 +40,7 @@ def verify_image(built: BuiltImage, sources: Sources, spec: ImageSpec) -> Verifi
 
     Raises:
         ModelMismatch: it does not load, or answers differently.
-        ImageFault: it answers like the model, and is not what an image has to be.
+        ImageFault: it does not start, for a reason that is not the model; or it answers like it, and is not what an image has to be.
         ArtifactChanged, ModelUnloadable, Unscorable: there is nothing to hold it against.
         EngineFailed: the engine is away.
         ServingUnavailable: there is no verdict, for a reason that is not the model.
@@ -53,14 +55,25 @@ def verify_image(built: BuiltImage, sources: Sources, spec: ImageSpec) -> Verifi
         lock = lock_of(version, tracking, Path(scratch), spec.lock)
         if built.image_id is None:
             python = serving_python(lock, sources.environments)
-            with served(python, image_app(folder)) as url:
+            with _end_explained(), served(python, image_app(folder)) as url:
                 return verify(url, expected, sources.contract, extremes)
         engine = Engine.require(spec.engine)
         name = f"churn-verify-{tracking.model}-{version}"
-        with engine.running(built.image_id, name, _READY_TIMEOUT, wait_until_ready) as running:
+        with _end_explained(), engine.running(built.image_id, name, _READY_TIMEOUT, wait_until_ready) as running:
             verification = verify(running.url, expected, sources.contract, extremes)
             _look_inside(running, built.image_id, engine, folder, lock, Path(scratch), version, tracking)
     return verification
+
+
+@contextmanager
+def _end_explained() -> Iterator[None]:
+    """A service that ends by itself: only its own word that the model does not load is held against the model."""
+    try:
+        yield
+    except ServiceEnded as ended:
+        if ended.status == DOES_NOT_LOAD:
+            raise ModelMismatch(str(ended)) from ended
+        raise ImageFault(f"{ended}. It is not published.") from ended
 
 
 def find_extremes(version: int, scorer: Scorer, sources: Sources) -> pd.DataFrame | None:

@@ -65,8 +65,8 @@ def verify(url: str, scorer: Scorer, contract: Contract, extremes: pd.DataFrame 
         extremes: rows of the holdout as the model takes them; None: there are none to be had.
 
     Raises:
-        ModelMismatch: an answer differs by more than 1e-12, or a good row is refused.
-        ImageFault: a bad request is not refused as it has to be.
+        ModelMismatch: an answer differs by more than 1e-12, or the model fails.
+        ImageFault: a bad request is not refused as it has to be, or a good one is.
         ServingUnavailable: the connection broke.
     """
     rows = contract_rows(contract)
@@ -125,6 +125,10 @@ def _ask(client: httpx.Client, rows: pd.DataFrame) -> NDArray[np.float64]:
 
 def _predictions(client: httpx.Client, body: bytes, media: str, rows: int) -> NDArray[np.float64]:
     response = _post(client, body, media)
+    if response.is_client_error:
+        raise ImageFault(
+            f"{client.base_url} refuses rows within the contract ({response.status_code}): it was made for another contract."
+        )
     if not response.is_success:
         raise ModelMismatch(f"{client.base_url} answers {response.status_code} to {rows} rows within the contract.")
     try:

@@ -24,7 +24,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from churn.contract import Contract
-from churn.serving import CONTRACT_FILE, FOLDER_VARIABLE, MODEL_FOLDER
+from churn.serving import CONTRACT_FILE, DOES_NOT_LOAD, FOLDER_VARIABLE, MODEL_FOLDER
 from churn.serving.model import load_model
 from churn.serving.protocol import BadRequest, answer, read_rows, require_content_type
 from churn.serving.rows import BadRow, check_rows
@@ -44,11 +44,17 @@ def create_app() -> ASGIApp:
     """The service of the folder that the environment names; the model is loaded before anything is answered.
 
     Raises:
-        ValueError: the contract or the model is none. Whatever else a damaged model raises is not caught.
+        ValueError: the contract is none.
+        SystemExit: the model does not load; the status says so, and the last line of the log says why.
     """
     folder = Path(os.environ[FOLDER_VARIABLE])
     contract = Contract.from_json((folder / CONTRACT_FILE).read_text())
-    service = make_service(contract, load_model(folder / MODEL_FOLDER, contract))
+    try:
+        predict = load_model(folder / MODEL_FOLDER, contract)
+    except Exception as error:  # a damaged model may raise anything
+        sys.stderr.write(f"The model does not load ({type(error).__name__}): {error}\n")
+        raise SystemExit(DOES_NOT_LOAD) from error
+    service = make_service(contract, predict)
     gc.collect()
     gc.freeze()  # else every full collection walks the libraries again: a pause of 150 ms
     return service
