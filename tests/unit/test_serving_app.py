@@ -131,6 +131,24 @@ def test_what_is_not_of_the_protocol_is_refused(body: str, content_type: str, st
     assert send(body, content_type).status_code == status
 
 
+def test_a_name_that_stands_twice_is_no_choice() -> None:
+    """A row with two ages is refused, although either would do."""
+    row = json.dumps(records()[0])
+    assert send(f'{{"dataframe_records": [{row}]}}').status_code == 200
+    twice = row[:-1] + ', "Age": 42}'
+    response = send(f'{{"dataframe_records": [{twice}]}}')
+    assert (response.status_code, response.json()["message"]) == (400, "A name stands twice in one object.")
+
+
+def test_a_body_ends_somewhere() -> None:
+    """Rows that are good, but more than a body may hold: 413, and how much it may be."""
+    body = json.dumps({"dataframe_split": rows_body(ROWS)})
+    assert send(body + " " * (service.MOST_BYTES - len(body))).status_code == 200
+    response = send(body + " " * service.MOST_BYTES)
+    assert response.status_code == 413
+    assert "16 MiB" in response.json()["message"]
+
+
 def test_a_bad_row_is_named_for_programs_too() -> None:
     """Row, column and rule stand beside the sentence, and in the log, where the value is not."""
     body = rows_body(ROWS)
