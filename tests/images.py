@@ -95,7 +95,7 @@ def containers_of(bench: Workbench) -> list[str]:
     return [one.name for one in found if f"-{bench.settings.model_name}-" in one.name]
 
 
-def derived(built: BuiltImage, command: list[str]) -> BuiltImage:
+def derived(built: BuiltImage, command: list[str], start: list[str] | None = None) -> BuiltImage:
     """The image after a command of root in it: what somebody has meddled with."""
     engine = docker.from_env()
     container = engine.containers.create(built.image_id, entrypoint=command, command=[], user="0:0")
@@ -103,7 +103,7 @@ def derived(built: BuiltImage, command: list[str]) -> BuiltImage:
         container.start()
         assert container.wait()["StatusCode"] == 0, container.logs()
         original = engine.images.get(built.image_id).attrs["Config"]
-        conf = {"User": original["User"], "Cmd": original["Cmd"], "Entrypoint": original["Entrypoint"] or []}
+        conf = {"User": original["User"], "Cmd": start or original["Cmd"], "Entrypoint": original["Entrypoint"] or []}
         made = container.commit(conf=conf)
     finally:
         container.remove(force=True)

@@ -144,7 +144,7 @@ def status(as_json: AsJson = False) -> None:
         "image": image and asdict(image),
         "last_decision": last
         and {"night": last.night, "verdict": last.verdict, "code": last.code, "sentence": last.sentence},
-        "frozen": freeze and freeze.reason,
+        "frozen": freeze and f"{freeze.kind} of version {freeze.previous}: {freeze.reason}",
         "waits_for_approval": [one.night for one in bench.ledger.open_decisions(bench.settings.model_name)],
         "undecided": has_work(bench.ledger),
         "waiting_batches": len(bench.ledger.batches(state="arrived")) + len(bench.storage.landed()),

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from churn.errors import ChurnError
 from churn.terminal import AsJson, console, explained, print_json
@@ -39,11 +39,13 @@ def verify(
     from churn.decision.scoring import opened
     from churn.release.examination import find_extremes, verify_image
     from churn.release.image import BuiltImage
-    from churn.release.publishing import fetch_image, has_image
+    from churn.release.publishing import fetch_image, find_change, has_image
     from churn.release.verify import verify as ask
 
     bench = Workbench.open()
     number = _number(bench, version)
+    if url and not url.startswith(("http://", "https://")):
+        raise ChurnError(f"--url {url}: an address begins with http:// or https://, for example http://127.0.0.1:8080.")
     if url:
         with opened(number, bench.ledger, bench.tracking, bench.sources.environments) as scorer:
             extremes = find_extremes(number, scorer, bench.sources)
@@ -52,6 +54,11 @@ def verify(
         known = bench.ledger.image(bench.settings.model_name, number)
         if known is None or not has_image(known, bench.image_spec):
             raise ChurnError(f"There is no image of version {number}. `churn image build --version {number}` makes it.")
+        changed = find_change(known, bench.image_spec)
+        if changed:
+            raise ChurnError(
+                f"The image of version {number} {changed}. `churn image build --version {number}` mends that."
+            )
         fetch_image(known, bench.image_spec)
         found = verify_image(BuiltImage(number, known.image_id), bench.sources, bench.image_spec)
     console.print(f"Version {number}: {found.sentence}.", markup=False)
@@ -79,7 +86,17 @@ def list_images(as_json: AsJson = False) -> None:
     if not rows:
         console.print("No image has been built. A promotion builds one; `churn image build` does it by hand.")
         return
-    table = Table("version", "state", "tag", "digest or id", "MB", "built in s", "answers", "in production", box=None)
+    table = Table(
+        "version",
+        "state",
+        Column("tag", overflow="fold"),
+        "digest or id",
+        "MB",
+        "built in s",
+        "answers",
+        "in production",
+        box=None,
+    )
     for row in rows:
         since_when = row["promoted_at"].isoformat(sep=" ", timespec="minutes") if row["promoted_at"] else ""
         table.add_row(
@@ -114,8 +131,15 @@ def prune(
     stored = list_stored(keep, bench.ledger, model, engine)
     expendable = [image for image in stored if image.reason is None]
     gone = remove_images(expendable, bench.ledger, model, engine) if yes else []
+    strays = engine.remove_strays() if yes else []
     if as_json:
-        print_json({"images": [asdict(image) for image in stored], "removed": [image.image_id for image in gone]})
+        print_json(
+            {
+                "images": [asdict(image) for image in stored],
+                "removed": [image.image_id for image in gone],
+                "containers": strays,
+            }
+        )
         return
     for image in stored:
         name = f"Version {image.version}, {image.tags[0] if image.tags else image.image_id[7:19]} ({image.size / _MB:.0f} MB)"
@@ -126,6 +150,8 @@ def prune(
         else:
             what = "stays: a container uses it" if yes else "would go with --yes"
         console.print(f"{name} {what}.", markup=False)
+    for name in strays:
+        console.print(f"Container {name}, left by a verification that was killed, is removed.", markup=False)
     if not stored:
         console.print("There is no image of this model here.")
 

@@ -275,6 +275,7 @@ def counts(batch: Batch) -> dict[str, Any]:
 
 def find_disagreements(bench: Workbench) -> list[str]:
     """Where registry, ledger and image differ about what is in production; empty when they agree."""
+    from churn.foundation.artifacts import ArtifactChanged, downloaded, require_registered
     from churn.release.mirror import read_registry
     from churn.release.registry import moved_by_hand
 
@@ -286,13 +287,18 @@ def find_disagreements(bench: Workbench) -> list[str]:
     if promotion and expected is not None:
         found = _image_problem(bench.ledger.image(bench.settings.model_name, expected), bench.image_spec)
         problems += [f"The image of version {expected}, which is in production, {found}"] if found else []
+        try:
+            with downloaded(expected, bench.tracking) as files:
+                require_registered(expected, files, bench.ledger, bench.settings.model_name)
+        except ArtifactChanged as changed:
+            problems.append(f"In production is version {expected}: {changed}")
     return problems
 
 
 def _image_problem(image: ImageRecord | None, spec: ImageSpec) -> str | None:
     """What is the matter with the image in production; where no engine answers nobody can look for it."""
     from churn.release.engine import Engine, EngineFailed
-    from churn.release.publishing import has_image
+    from churn.release.publishing import find_change
 
     if image is None:
         return (
@@ -302,10 +308,10 @@ def _image_problem(image: ImageRecord | None, spec: ImageSpec) -> str | None:
     if image.state in _IMAGE_PROBLEMS:
         return f"{_IMAGE_PROBLEMS[image.state]}: {image.detail}"
     try:
-        gone = Engine.find(spec.engine) is not None and not has_image(image, spec)
+        changed = find_change(image, spec) if Engine.find(spec.engine) else None
     except EngineFailed as error:
         return f"cannot be looked for: {error}"
-    return f"was {image.tag} and is gone. `churn image build` makes it again." if gone else None
+    return f"{changed}. `churn image build` mends that." if changed else None
 
 
 def has_work(ledger: Ledger) -> bool:

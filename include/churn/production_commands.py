@@ -86,7 +86,8 @@ def rollback(
 
     bench = Workbench.open()
     done = steps.roll_back(bench, to, reason, who(), named_now("rollback"))
-    console.print(f"Version {done.promotion.version} is in production again, instead of {done.promotion.previous}.")
+    instead = f"version {done.promotion.previous}" if done.promotion.previous else "nothing"
+    console.print(f"Version {done.promotion.version} is in production again, instead of {instead}.")
     if done.image is None and done.promotion.version:
         console.print("Its image is gone: it is built again.")
         ship(bench, done.promotion.version)

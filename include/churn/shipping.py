@@ -13,7 +13,14 @@ from churn.foundation.records import ImageRecord, Promotion
 from churn.foundation.serving import ModelMismatch
 from churn.release.examination import verify_image
 from churn.release.image import BuiltImage, build_image
-from churn.release.publishing import find_published, point_production, publish_image, unpublished
+from churn.release.publishing import (
+    find_published,
+    forget_production,
+    name_again,
+    point_production,
+    publish_image,
+    unpublished,
+)
 from churn.release.registry import take_back
 from churn.release.verify import ImageFault, Verification
 from churn.workbench import Workbench
@@ -31,8 +38,13 @@ def build(bench: Workbench, version: int) -> BuiltImage:
         ArtifactChanged: its files are not those that were registered.
         EngineFailed: the engine is away, or could not build.
     """
+    if bench.ledger.version(bench.settings.model_name, version) is None:
+        raise ChurnError(
+            f"The ledger knows no version {version}: no night has trained it. `churn history` and MLflow list the versions that there are."
+        )
     known = find_published(version, bench.ledger, bench.settings.model_name, bench.image_spec)
     if known:
+        name_again(known, bench.image_spec)
         _say_at_version(bench, known)
         _point_if_in_production(bench, known)
         by = f", {known.digest}" if known.digest else ""
@@ -41,7 +53,8 @@ def build(bench: Workbench, version: int) -> BuiltImage:
             f"Nothing was built. `churn image verify --version {version}` asks it again."
         )
     built = build_image(version, bench.sources, bench.image_spec)
-    log.info("Version %d: %s, %s s.", version, built.image_id or "no container engine here", built.seconds)
+    what = f"built in {built.seconds} s as {built.image_id}" if built.image_id else "not built: no container engine"
+    log.info("Version %d: %s.", version, what)
     return built
 
 
@@ -58,6 +71,8 @@ def verify(bench: Workbench, built: BuiltImage) -> Verification:
     except ModelMismatch as error:
         _remember(bench, unpublished(built, bench.settings.model_name, "mismatch", str(error)))
         undone = take_back(built.version, str(error), bench.ledger, bench.tracking)
+        if undone:
+            _follow(bench, undone.version)
         raise ModelMismatch(
             f"The image of version {built.version} is not the model: {error} {_outcome(undone)}"
         ) from error
@@ -73,7 +88,7 @@ def publish(bench: Workbench, built: BuiltImage, verification: Verification) -> 
     record = publish_image(built, verification, bench.settings.model_name, bench.image_spec)
     _remember(bench, record)
     _point_if_in_production(bench, record)
-    log.info("Version %d: %s as %s.", built.version, record.state, record.tag)
+    log.info("Version %d: %s%s.", built.version, record.state, f" as {record.tag}" if record.tag else "")
     return record
 
 
@@ -95,10 +110,16 @@ def ship(bench: Workbench, version: int) -> ImageRecord:
 
 
 def remember_failure(bench: Workbench, version: int, error: BaseException) -> None:
-    """The last try has failed: keep the reason where people look, unless a verdict on the image is there already."""
-    log.error("There is no image of version %d, and nothing was taken back for it: %s", version, error)
-    known = bench.ledger.image(bench.settings.model_name, version)
-    if known is None or known.state == "failed":
+    """The last try has failed: keep the reason where people look, unless a verdict on the image is there already.
+
+    A published image that cannot be reached now stays published; a version that nobody knows has no image to fail.
+    """
+    model = bench.settings.model_name
+    known = bench.ledger.image(model, version)
+    if bench.ledger.version(model, version) is None or (known and known.state in ("mismatch", "faulty")):
+        return
+    log.error("The image of version %d is not published, and nothing was taken back for it: %s", version, error)
+    if known is None or known.tag != f"{bench.image_spec.name}:{version}":
         _remember(bench, unpublished(BuiltImage(version, None), bench.settings.model_name, "failed", str(error)))
 
 
@@ -112,9 +133,9 @@ def _say_at_version(bench: Workbench, record: ImageRecord) -> None:
     facts = {STATE_TAG: record.state, DETAIL_TAG: record.detail}
     shown = ("tag", "image_id", "digest", "size", "build_seconds", "probes", "max_difference")
     facts |= {
-        f"{STATE_TAG}_{name}": str(value)
+        f"{STATE_TAG}_{name}": "" if value is None else str(value)
         for name, value in asdict(record).items()
-        if name in shown and value is not None
+        if name in shown
     }
     bench.tracking.tag_version(record.version, facts)
 
@@ -127,9 +148,17 @@ def _point_if_in_production(bench: Workbench, record: ImageRecord) -> None:
         return
     point_production(record, bench.image_spec)
     later = bench.ledger.in_production(model)
-    other = bench.ledger.image(model, later.version) if later and later.version else None
-    if other and other.version != record.version:
-        point_production(other, bench.image_spec)
+    if later and later.version != record.version:
+        _follow(bench, later.version)
+
+
+def _follow(bench: Workbench, version: int | None) -> None:
+    """Another version, or none, is in production now: `production` goes with it."""
+    image = bench.ledger.image(bench.settings.model_name, version) if version else None
+    if image:
+        point_production(image, bench.image_spec)
+    elif version is None:
+        forget_production(bench.image_spec)
 
 
 def _outcome(undone: Promotion | None) -> str:

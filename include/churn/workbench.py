@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -98,7 +99,14 @@ class Workbench:
 
         return Sources(self.storage, self.ledger, self.contract, self.tracking, self.sampling, ENVIRONMENTS)
 
-    @cached_property
+    @property
+    def _engine(self) -> str:
+        """Where images were built before, or an engine is named, its absence is an outage and not a machine without one."""
+        wanted = self.settings.container_engine
+        known = "DOCKER_HOST" in os.environ or any(one.image_id for one in self.ledger.images(self.settings.model_name))
+        return "required" if wanted == "auto" and known else wanted
+
+    @property
     def image_spec(self) -> ImageSpec:
         """How a serving image is built."""
         from churn.release.image import ImageSpec
@@ -106,7 +114,7 @@ class Workbench:
         return ImageSpec(
             repository=self.settings.image_repository,
             base_image=self.settings.base_image,
-            engine=self.settings.container_engine,
+            engine=self._engine,
             network=self.settings.build_network,
             ca_bundle=self.settings.build_ca_bundle,
             pip_conf=self.settings.build_pip_conf,

@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -15,8 +18,9 @@ import docker
 import httpx
 import numpy as np
 import pytest
+from docker.errors import DockerException
 
-from churn import shipping
+from churn import night, shipping
 from churn.decision.scoring import opened
 from churn.errors import NothingToDo
 from churn.foundation import artifacts
@@ -26,6 +30,7 @@ from churn.release.engine import Engine, EngineFailed
 from churn.release.examination import verify_image
 from churn.release.image import BuiltImage, build_image
 from churn.release.probes import contract_rows, rows_body
+from churn.release.publishing import unpublished
 from churn.release.service import laid_out
 from churn.release.verify import ImageFault, verify
 from churn.workbench import Workbench
@@ -40,7 +45,7 @@ from images import (
     why_not,
     with_engine,
 )
-from support import clone_bench
+from support import ROOT, clone_bench
 
 pytestmark = pytest.mark.engine
 SECRET = "index-password-4711"
@@ -122,7 +127,9 @@ def test_the_bill_of_materials_is_beside_the_image(shipped: Workbench, tmp_path:
     text = Path(shipped.tracking.client.download_artifacts(run_id, "image/sbom.cdx.json", str(tmp_path))).read_text()
     bill = json.loads(text)
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
-    purls = {component["purl"] for component in bill["components"]}
+    purls = {component["purl"] for component in bill["components"] if component["type"] == "library"}
+    (system,) = [component for component in bill["components"] if component["type"] == "operating-system"]
+    assert f"&distro={system['name']}-{system['version']}" in next(purl for purl in purls if "pkg:deb/" in purl)
     assert any(purl.startswith("pkg:pypi/scikit-learn@") for purl in purls)
     assert any(purl.startswith("pkg:deb/debian/libc6@") for purl in purls)
     (found,) = images_of(shipped, 2)
@@ -268,6 +275,56 @@ def test_an_image_that_somebody_meddled_with_is_not_published(shipped: Workbench
 
 
 @needs_engine
+@pytest.mark.parametrize(("start", "error"), [(["true"], EngineFailed), (["false"], ImageFault)])
+def test_a_container_that_ends_is_not_a_model_that_does_not_load(
+    shipped: Workbench, start: list[str], error: type[Exception]
+) -> None:
+    """Told to stop (status 0), or broken otherwise: nothing that is held against the model."""
+    (found,) = images_of(shipped, 2)
+    other = derived(BuiltImage(2, found.id), ["true"], start)
+    try:
+        with pytest.raises(error):
+            verify_image(other, shipped.sources, shipped.image_spec)
+    finally:
+        docker.from_env().images.remove(other.image_id, force=True)
+
+
+@needs_engine
+def test_a_name_that_means_another_image_is_found_and_put_right(shipped: Workbench) -> None:
+    """Somebody tags a meddled image: the status says so, the commands do not look past it, a build names the right one."""
+    record = shipped.ledger.image(shipped.settings.model_name, 2)
+    meddled = derived(BuiltImage(2, record.image_id), ["true"])
+    engine = docker.from_env()
+    try:
+        engine.images.get(meddled.image_id).tag(shipped.image_spec.name, "2")
+        (problem,) = night.find_disagreements(shipped)
+        assert f"is not what {record.tag} means now. `churn image build` mends that" in problem
+        with pytest.raises(NothingToDo, match="published already"):
+            shipping.build(shipped, 2)
+        assert engine.images.get(record.tag).id == record.image_id
+        assert night.find_disagreements(shipped) == []
+    finally:
+        engine.images.remove(meddled.image_id, force=True)
+
+
+@needs_engine
+def test_verifications_side_by_side_do_not_end_each_other(shipped: Workbench) -> None:
+    """A second one leaves the container of the first alone; what a process that is gone left behind is removed."""
+    engine, name = Engine.find("required"), f"churn-verify-{shipped.settings.model_name}-2"
+    (found,) = images_of(shipped, 2)
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    labels = {"churn.verifying": name, "churn.verifying.by": f"{socket.gethostname()} {gone.pid}"}
+    docker.from_env().containers.create(found.id, name=f"{name}-stray", labels=labels)
+    with engine.running(found.id, name, 120, wait_until_ready) as running:
+        assert [one for one in containers_of(shipped) if one.endswith("stray")] == []
+        code = f"import sys; sys.path.insert(0, {str(ROOT / 'tests')!r}); import support; from churn.release.engine import Engine; Engine.find('required').remove_strays()"
+        subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+        assert httpx.get(f"{running.url}/ping").status_code == 200
+    assert containers_of(shipped) == []
+
+
+@needs_engine
 def test_a_fault_of_the_image_takes_nothing_back(shipped: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is the model, so the promotion stays; it is not published, and the state says why."""
     before = shipped.ledger.image(shipped.settings.model_name, 2)
@@ -294,7 +351,8 @@ def test_the_container_is_closed_and_stops_gracefully(shipped: Workbench) -> Non
     body = rows_body(rows)
     body["data"] = body["data"] * 100
     with engine.running(found.id, f"churn-verify-{shipped.settings.model_name}-stop", 120, wait_until_ready) as running:
-        container = docker.from_env().containers.get(f"churn-verify-{shipped.settings.model_name}-stop")
+        (name,) = [one for one in containers_of(shipped) if "-stop-" in one]
+        container = docker.from_env().containers.get(name)
         status = container.exec_run(["sh", "-c", "id -u; touch /opt/churn/x; grep CapEff /proc/1/status; env"])
         said = status.output.decode()
         assert said.startswith("10001")
@@ -340,7 +398,19 @@ def test_an_engine_that_is_away_is_an_outage(two_champions: Workbench, monkeypat
     monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:9")
     with pytest.raises(EngineFailed, match="required"):
         shipping.build(with_engine(two_champions), 2)
-    assert shipping.build(with_engine(two_champions, container_engine="auto"), 2) == BuiltImage(2, None)
+    with pytest.raises(EngineFailed, match="required"):  # it is named, so it is meant
+        shipping.build(with_engine(two_champions, container_engine="auto"), 2)
+    monkeypatch.delenv("DOCKER_HOST")
+
+    def nowhere(**_: object) -> None:
+        raise DockerException("no engine")
+
+    monkeypatch.setattr(docker, "from_env", nowhere)
+    auto = with_engine(two_champions, container_engine="auto")
+    assert shipping.build(auto, 2) == BuiltImage(2, None)
+    auto.ledger.record_image(unpublished(BuiltImage(1, "sha256:1"), auto.settings.model_name, "published", "before"))
+    with pytest.raises(EngineFailed, match="required"):  # there was one, so it is away
+        shipping.build(auto, 2)
 
 
 def test_without_an_engine_the_same_service_is_verified_and_the_state_says_so(two_champions: Workbench) -> None:
@@ -361,7 +431,9 @@ def test_mlflows_own_client_is_answered(two_champions: Workbench) -> None:
     python = serving_python(two_champions.image_spec.lock, sources.environments)
     answers = []
     with laid_out(2, sources.ledger, sources.contract, sources.tracking) as folder:
-        for app in (image_app(folder), mlflow_app(folder / "model")):
+        ours = image_app(folder)
+        two_processes = replace(ours, environment=ours.environment | {"WEB_CONCURRENCY": "2"})
+        for app in (two_processes, mlflow_app(folder / "model")):
             with served(python, app) as url:
                 host, port = url.removeprefix("http://").split(":")
                 client = ScoringServerClient(host, int(port))

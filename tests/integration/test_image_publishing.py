@@ -47,7 +47,7 @@ def bench(two_champions: Workbench, registry: Registry) -> Iterator[Workbench]:
     remove_all(found)
 
 
-def small_image(bench: Workbench, version: int, megabytes: int = 1) -> BuiltImage:
+def small_image(bench: Workbench, version: int, megabytes: int = 1, run_id: str | None = None) -> BuiltImage:
     """An image with the labels of a version and little in it: pushing does not ask what is inside."""
     import io
     import os
@@ -58,7 +58,8 @@ def small_image(bench: Workbench, version: int, megabytes: int = 1) -> BuiltImag
         entry = tarfile.TarInfo("content")
         entry.size = megabytes * 2**20
         tar.addfile(entry, io.BytesIO(os.urandom(entry.size)))
-    labels = f"LABEL churn.model.name={bench.settings.model_name} churn.model.version={version}"
+    run_id = run_id or bench.tracking.version(version).run_id
+    labels = f"LABEL churn.model.name={bench.settings.model_name} churn.model.version={version} churn.run.id={run_id}"
     said = docker.from_env().api.import_image_from_data(archive.getvalue(), changes=labels)
     return BuiltImage(version, json.loads(said.splitlines()[-1])["status"], 1.5)
 
@@ -191,7 +192,7 @@ def test_the_status_says_when_the_image_in_production_is_gone(two_champions: Wor
     assert night.find_disagreements(bench) == []
     docker.from_env().images.remove(record.image_id, force=True)
     (problem,) = night.find_disagreements(bench)
-    assert "is gone. `churn image build` makes it again" in problem
+    assert "is gone. `churn image build` mends that" in problem
 
 
 def test_a_base_of_a_registry_is_pinned_by_its_digest(bench: Workbench, registry: Registry) -> None:
@@ -210,17 +211,19 @@ def test_a_base_of_a_registry_is_pinned_by_its_digest(bench: Workbench, registry
 def test_only_images_that_nobody_needs_go(bench: Workbench) -> None:
     """The one in production and the last that were stay; unpublished ones go, and what went is said to be pruned."""
     first, second = (shipping.publish(bench, small_image(bench, version), VERIFIED) for version in (1, 2))
-    leftover = small_image(bench, 2)
+    leftover, foreign = small_image(bench, 2), small_image(bench, 1, run_id="anothers")
     model, engine = bench.settings.model_name, Engine.find("required")
     stored = list_stored(1, bench.ledger, model, engine)
     assert {one.image_id: one.reason for one in stored} == {
         first.image_id: None,
         second.image_id: "is tagged production",
         leftover.image_id: None,
+        foreign.image_id: "is of another project's run",
     }
     assert {one.reason for one in list_stored(2, bench.ledger, model, engine)} == {
         "is tagged production",
         "was in production",
+        "is of another project's run",
         None,
     }
     gone = remove_images([one for one in stored if one.reason is None], bench.ledger, model, engine)
@@ -257,6 +260,9 @@ def test_the_commands(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None
     assert bench.ledger.image(settings.model_name, 1).state == "published"
     assert "is removed" in churn("prune", "--keep", "1", "--yes")
     assert bench.ledger.image(settings.model_name, 1).state == "pruned"
+    aside = CliRunner().invoke(cli.app, ["image", "build", "--version", "99"])
+    assert (aside.exit_code, "The ledger knows no version 99" in aside.stderr) == (1, True)
+    assert [one["version"] for one in json.loads(churn("list", "--json"))] == [2, 1]
     missing = CliRunner().invoke(cli.app, ["image", "verify", "--version", "7"])
     assert (missing.exit_code, "churn image build --version 7" in missing.stderr) == (1, True)
 

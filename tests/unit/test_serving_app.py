@@ -6,6 +6,8 @@ import asyncio
 import io
 import json
 import logging
+import logging.config
+import sys
 from collections.abc import Callable
 from contextlib import redirect_stdout
 
@@ -17,6 +19,7 @@ import pytest
 from churn.contract import BANK_CHURN
 from churn.release.probes import PLANTED, bad_requests, contract_rows, rows_body
 from churn.serving import app as service
+from churn.serving.log import SERVER_LOG
 from churn.serving.rows import Values
 from churn.serving.scorer import MOST_ROWS, Scorer
 
@@ -121,6 +124,7 @@ def test_a_bad_request_gets_a_sentence(bad: object) -> None:
         ("null", "application/json", 400),
         ("", "text/csv", 400),
         ("Age\n1,2\n", "text/csv", 400),
+        ("1,2\n3", "text/csv", 400),
         ("{}", "application/json; boundary=x", 415),
         ("{}", "application/x-parquet", 415),
         ("{}", "", 415),
@@ -129,6 +133,21 @@ def test_a_bad_request_gets_a_sentence(bad: object) -> None:
 def test_what_is_not_of_the_protocol_is_refused(body: str, content_type: str, status: int) -> None:
     """Ambiguous or unknown: refused, whatever could be made of it."""
     assert send(body, content_type).status_code == status
+
+
+def test_a_compressed_body_is_refused_and_nothing_is_redirected() -> None:
+    """What cannot be read is a 415; a path with a slash too many is not sent on with its query."""
+
+    async def ask() -> tuple[int, httpx.Response]:
+        transport = httpx.ASGITransport(service.make_service(BANK_CHURN, by_age))
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            headers = {"content-type": "application/json", "content-encoding": "gzip"}
+            packed = await client.post("/invocations", content=b"{}", headers=headers)
+            return packed.status_code, await client.get(f"/ping/?q={PLANTED}")
+
+    status, slash = asyncio.run(ask())
+    assert (status, slash.status_code) == (415, 404)
+    assert PLANTED not in slash.text + str(slash.headers)
 
 
 def test_a_name_that_stands_twice_is_no_choice() -> None:
@@ -146,7 +165,7 @@ def test_a_body_ends_somewhere() -> None:
     assert send(body + " " * (service.MOST_BYTES - len(body))).status_code == 200
     response = send(body + " " * service.MOST_BYTES)
     assert response.status_code == 413
-    assert "16 MiB" in response.json()["message"]
+    assert "4 MiB" in response.json()["message"]
 
 
 def test_a_bad_row_is_named_for_programs_too() -> None:
@@ -224,6 +243,19 @@ def test_a_client_that_sends_too_slowly_is_told(monkeypatch: pytest.MonkeyPatch)
         return int(str(sent[0]["status"]))
 
     assert asyncio.run(ask()) == 408
+
+
+def test_the_server_itself_logs_lines_of_json_without_traces() -> None:
+    """What uvicorn has to say is a line like the others; of an error it has the kind, not the words."""
+    try:
+        int(PLANTED)
+    except ValueError:
+        record = logging.LogRecord("uvicorn.error", logging.ERROR, "", 1, "Failed.", None, sys.exc_info())
+    logging.config.dictConfig(SERVER_LOG)
+    (handler,) = logging.getLogger("uvicorn").handlers
+    line = handler.format(record)
+    assert json.loads(line).items() >= {"level": "ERROR", "message": "Failed.", "failed": "ValueError"}.items()
+    assert PLANTED not in line
 
 
 def test_clients_side_by_side_share_a_prediction_and_get_their_own_answers() -> None:

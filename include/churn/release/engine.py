@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import io
+import os
+import socket
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import docker
+import psutil
 from docker.errors import APIError, BuildError, DockerException, ImageNotFound, NotFound
 from requests.exceptions import RequestException
 
@@ -18,10 +22,12 @@ from churn.errors import Outage
 from churn.foundation.serving import LOOPBACK, ServiceEnded
 
 PORT = "8080/tcp"
-VERIFYING = "churn.verifying"
-"""Label of the containers that a verification starts: what a killed one left behind is known by it."""
+VERIFYING, OWNER = "churn.verifying", "churn.verifying.by"
+"""Labels of the containers that a verification starts, with the host and process that did: what a killed one left is known by them."""
 NETWORK = "churn-verification"
 _LAST_LINES = 5
+_LONGEST = 3600  # seconds of a verification
+CONFLICT = 409  # HTTP's
 _KILLED = 128  # an exit status above it is a signal's
 
 
@@ -73,7 +79,7 @@ class Engine:
         except (DockerException, RequestException) as error:
             if wanted == "required":
                 raise EngineFailed(
-                    f"No container engine answers ({type(error).__name__}), and CHURN_CONTAINER_ENGINE=required. Start it; the step is retried."
+                    f"No container engine answers ({type(error).__name__}), and CHURN_CONTAINER_ENGINE=required. Start it and try again; a task of Airflow does by itself."
                 ) from error
             return None
         return cls(client)
@@ -87,7 +93,9 @@ class Engine:
         """
         engine = cls.find(wanted)
         if engine is None:
-            raise EngineFailed("The container engine that built the image is away. Start it; the step is retried.")
+            raise EngineFailed(
+                "The container engine that built the image is away. Start it and try again; a task of Airflow does by itself."
+            )
         return engine
 
     def base(self, name: str) -> Base:
@@ -133,23 +141,21 @@ class Engine:
         with _explained("look at the image"):
             return dict(self._client.images.get(image_id).labels)
 
-    def has(self, name: str) -> bool:
-        """Whether an image is here."""
-        with _explained("look for the image"):
+    def named(self, tag: str) -> str | None:
+        """The id of the image that a name means here, None if it means none."""
+        with _explained(f"look for {tag}"):
             try:
-                self._client.images.get(name)
+                return str(self._client.images.get(tag).id)
             except ImageNotFound:
-                return False
-        return True
+                return None
 
-    def in_registry(self, reference: str, login: Login | None) -> bool:
-        """Whether a registry has an image of this digest."""
+    def digest(self, reference: str, login: Login | None) -> str | None:
+        """The digest that a registry has for a name, None if it has none."""
         with _explained(f"ask the registry for {reference}"):
             try:
-                self._client.images.get_registry_data(reference, auth_config=_auth(login))
+                return str(self._client.images.get_registry_data(reference, auth_config=_auth(login)).id)
             except NotFound:
-                return False
-        return True
+                return None
 
     def pull(self, reference: str, login: Login | None) -> None:
         """Fetch an image by its digest."""
@@ -160,6 +166,14 @@ class Engine:
         """Name an image; repeated, it changes nothing."""
         with _explained("tag the image"):
             self._client.images.get(image_id).tag(repository, tag)
+
+    def untag(self, repository: str, tag: str) -> None:
+        """Take a name from its image, which stays; repeated, it changes nothing."""
+        with _explained("take the tag away"):
+            try:
+                self._client.images.remove(f"{repository}:{tag}", noprune=True)
+            except ImageNotFound:
+                return
 
     def push(self, repository: str, tag: str, login: Login | None) -> str:
         """Push a tag, and read back from the registry by which digest it has it.
@@ -172,14 +186,14 @@ class Engine:
             for line in self._client.images.push(repository, tag, auth_config=_auth(login), stream=True, decode=True):
                 if "error" in line:
                     raise EngineFailed(
-                        f"{repository}:{tag} could not be pushed: {str(line['error'])[:300]}. The push is repeated by the retry. "
+                        f"{repository}:{tag} could not be pushed: {str(line['error'])[:300]}. Try again; a task of Airflow does by itself. "
                         "Check CHURN_IMAGE_REGISTRY, and that the engine is logged in there."
                     )
                 pushed = line.get("aux", {}).get("Digest", pushed)
             found = self._client.images.get_registry_data(f"{repository}:{tag}", auth_config=_auth(login)).id
         if found != pushed:
             raise EngineFailed(
-                f"{repository}:{tag} was pushed as {pushed}, and the registry has {found}: somebody else pushed too. The push is repeated by the retry."
+                f"{repository}:{tag} was pushed as {pushed}, and the registry has {found}: somebody else pushed too. Try again; a task of Airflow does by itself."
             )
         return str(found)
 
@@ -187,22 +201,24 @@ class Engine:
     def running(self, image_id: str, name: str, timeout: float, wait: Callable[..., None]) -> Iterator[Running]:
         """The image as it is meant to be run, on a free port of loopback, removed on leaving.
 
-        Read-only, without capabilities, as its own user, in a network that leads nowhere. A container of the same
-        name is one that a killed verification left behind: it goes first.
+        Read-only, without capabilities, as its own user, in a network that leads nowhere. What killed verifications
+        left behind goes first.
 
         Args:
             image_id: what to run.
-            name: of the container.
+            name: of what is verified; the container's is made of it and of this process.
             timeout: seconds until it answers.
             wait: waits for a URL; see `foundation.serving.wait_until_ready`.
         """
+        self.remove_strays()
+        name = f"{name}-{os.getpid()}"
         self._remove(name)
         with _explained("start the image"):
             container = self._client.containers.run(
                 image_id,
                 detach=True,
                 name=name,
-                labels={VERIFYING: name},
+                labels={VERIFYING: name, OWNER: f"{socket.gethostname()} {os.getpid()}"},
                 network=self._closed_network(),
                 read_only=True,
                 cap_drop=["ALL"],
@@ -240,15 +256,24 @@ class Engine:
         except ImageNotFound:
             return True
         except APIError as error:
-            if error.status_code == 409:  # noqa: PLR2004 -- conflict
+            if error.status_code == CONFLICT:
                 return False
             raise EngineFailed(f"The container engine could not remove {image_id[:19]} ({error}).") from error
         return True
 
-    def strays(self) -> list[str]:
-        """Names of containers that verifications left behind, or that one runs now."""
+    def remove_strays(self) -> list[str]:
+        """Remove the containers of verifications whose process is gone, or that no verification would take so long; their names."""
+        gone = []
         with _explained("list the containers"):
-            return [str(one.name) for one in self._client.containers.list(all=True, filters={"label": VERIFYING})]
+            found = self._client.containers.list(all=True, filters={"label": VERIFYING})
+        for container in found:
+            host, _, pid = container.labels.get(OWNER, "").partition(" ")
+            dead = host == socket.gethostname() and not psutil.pid_exists(int(pid))
+            age = datetime.now(UTC) - datetime.fromisoformat(container.attrs["Created"][:19] + "+00:00")
+            if dead or age.total_seconds() > _LONGEST:
+                self._remove(str(container.name))
+                gone.append(str(container.name))
+        return gone
 
     def _remove(self, name: str) -> None:
         with _explained("remove the container"):
@@ -256,6 +281,9 @@ class Engine:
                 self._client.containers.get(name).remove(force=True)
             except NotFound:
                 return
+            except APIError as error:
+                if error.status_code != CONFLICT:  # somebody is removing it already
+                    raise
 
     def _closed_network(self) -> str:
         """A network whose containers answer on published ports of this machine and reach nothing outside it."""
@@ -282,7 +310,9 @@ class Running:
         with _explained(f"run {command[0]} in the container"):
             status, output = self._container.exec_run(command, demux=True)
         if status != 0:
-            raise EngineFailed(f"{command[0]} ended with status {status} in the container. The step is retried.")
+            raise EngineFailed(
+                f"{command[0]} ended with status {status} in the container. Try again; a task of Airflow does by itself."
+            )
         return (output[0] or b"").decode()
 
     def copy_out(self, path: str, folder: Path) -> Path:
@@ -305,12 +335,13 @@ def _end(container: Any) -> ServiceEnded | None:
         container.reload()
         if container.status in ("created", "running"):
             return None
-        if container.attrs["State"]["ExitCode"] > _KILLED:
+        status = int(container.attrs["State"]["ExitCode"])
+        if status == 0 or status > _KILLED:  # a service does not end well by itself: it was told to
             raise EngineFailed(
-                f"The container was ended from outside (status {container.attrs['State']['ExitCode']}). The step is retried."
+                f"The container was ended from outside (status {status}). Try again; a task of Airflow does by itself."
             )
         lines = container.logs(tail=_LAST_LINES).decode(errors="replace").strip().splitlines()
-    return ServiceEnded(container.attrs["State"]["ExitCode"], lines[-1] if lines else "it wrote nothing")
+    return ServiceEnded(status, lines[-1] if lines else "it wrote nothing")
 
 
 @contextmanager
@@ -319,5 +350,5 @@ def _explained(act: str) -> Iterator[None]:
         yield
     except (DockerException, RequestException) as error:
         raise EngineFailed(
-            f"The container engine could not {act} ({type(error).__name__}: {str(error)[:300]}). The step is retried."
+            f"The container engine could not {act} ({type(error).__name__}: {str(error)[:300]}). Try again; a task of Airflow does by itself."
         ) from error

@@ -108,7 +108,9 @@ def _look_inside(
     require_libraries(inventory, lock, folder / MODEL_FOLDER)
     if folder_digest(running.copy_out(f"{_SERVED}/{MODEL_FOLDER}", scratch)) != folder_digest(folder / MODEL_FOLDER):
         raise ImageFault("The files of the model in the image are not those that were registered. Build it again.")
-    distribution = running.run(["sh", "-c", '. /etc/os-release && printf %s "$ID"'])
-    bill = write_materials(scratch, image_id, engine.labels(image_id), inventory, distribution)
+    name, _, number = running.run(["sh", "-c", '. /etc/os-release && printf "%s %s" "$ID" "$VERSION_ID"']).partition(
+        " "
+    )
+    bill = write_materials(scratch, image_id, engine.labels(image_id), inventory, (name, number))
     with tracking.explained("keep the image's bill of materials"):
         tracking.client.log_artifact(str(tracking.version(version).run_id), str(bill), ARTIFACTS)

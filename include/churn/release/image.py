@@ -18,7 +18,7 @@ from churn.release.service import laid_out, lock_of
 
 DOCKERFILE = Path(__file__).parents[1] / "serving" / "Dockerfile"
 LOCK = "requirements-serving.lock"
-MODEL_LABEL, VERSION_LABEL = "churn.model.name", "churn.model.version"
+MODEL_LABEL, VERSION_LABEL, RUN_LABEL = "churn.model.name", "churn.model.version", "churn.run.id"
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def _labels(version: int, sources: Sources, spec: ImageSpec) -> dict[str, str]:
         "org.opencontainers.image.created": registered.isoformat(timespec="seconds"),
         MODEL_LABEL: tracking.model,
         VERSION_LABEL: str(version),
-        "churn.run.id": found.run_id or "",
+        RUN_LABEL: found.run_id or "",
         "churn.snapshot": known.snapshot if known else "",
         "churn.contract": sources.contract.fingerprint,
         "churn.model.digest": known.artifacts if known else "",

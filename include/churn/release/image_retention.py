@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Any
 
 from churn.foundation.ledger import Ledger
 from churn.release.engine import Engine
-from churn.release.image import MODEL_LABEL, VERSION_LABEL
+from churn.release.image import MODEL_LABEL, RUN_LABEL, VERSION_LABEL
 from churn.release.publishing import PRODUCTION_TAG
 
 
@@ -43,7 +44,7 @@ def list_stored(keep: int, ledger: Ledger, model: str, engine: Engine) -> list[S
             one["id"],
             one["tags"],
             one["size"],
-            _reason(version, one["id"], one["tags"], lately, waiting, ledger, model),
+            _reason(version, one, lately, waiting, ledger, model),
         )
         for one in engine.images(f"{MODEL_LABEL}={model}")
     ]
@@ -64,12 +65,14 @@ def remove_images(images: list[StoredImage], ledger: Ledger, model: str, engine:
 
 
 def _reason(
-    version: int, image_id: str, tags: list[str], lately: list[int], waiting: set[int], ledger: Ledger, model: str
+    version: int, image: dict[str, Any], lately: list[int], waiting: set[int], ledger: Ledger, model: str
 ) -> str | None:
-    known = ledger.image(model, version)
-    if any(tag.rpartition(":")[2] == PRODUCTION_TAG for tag in tags):
+    trained, known = ledger.version(model, version), ledger.image(model, version)
+    if trained is None or trained.run_id != image["labels"].get(RUN_LABEL):
+        return "is of another project's run"
+    if any(tag.rpartition(":")[2] == PRODUCTION_TAG for tag in image["tags"]):
         return f"is tagged {PRODUCTION_TAG}"
-    if known is None or known.image_id != image_id:
+    if known is None or known.image_id != image["id"]:
         return None  # of a build that was never published, or of one that another has replaced
     if version in lately:
         return "is in production" if version == lately[0] else "was in production"

@@ -19,7 +19,7 @@ FILE = "sbom.cdx.json"
 
 
 def write_materials(
-    folder: Path, image_id: str, labels: dict[str, str], inventory: Inventory, distribution: str
+    folder: Path, image_id: str, labels: dict[str, str], inventory: Inventory, distribution: tuple[str, str]
 ) -> Path:
     """Write the bill of an image into a folder, the same for the same image.
 
@@ -28,7 +28,7 @@ def write_materials(
         image_id: `sha256:...`.
         labels: of the image.
         inventory: what it holds.
-        distribution: name of its Linux distribution, as package URLs have it, such as `debian`.
+        distribution: name and version of its Linux distribution, such as `debian` and `12`.
     """
     digest = image_id.removeprefix("sha256:")
     image = Component(
@@ -39,8 +39,12 @@ def write_materials(
         hashes=[HashType(alg=HashAlgorithm.SHA_256, content=digest)],
         properties=[Property(name=name, value=value) for name, value in sorted(labels.items())],
     )
+    system = Component(
+        name=distribution[0], version=distribution[1], type=ComponentType.OPERATING_SYSTEM, bom_ref="system"
+    )
     bom = Bom(
-        components=[*_libraries(inventory), *_packages(inventory, distribution)], serial_number=uuid.UUID(digest[:32])
+        components=[system, *_libraries(inventory), *_packages(inventory, distribution)],
+        serial_number=uuid.UUID(digest[:32]),
     )
     bom.metadata.component = image
     bom.metadata.timestamp = datetime.fromisoformat(labels["org.opencontainers.image.created"])
@@ -65,13 +69,15 @@ def _libraries(inventory: Inventory) -> list[Component]:
     ]
 
 
-def _packages(inventory: Inventory, distribution: str) -> list[Component]:
+def _packages(inventory: Inventory, distribution: tuple[str, str]) -> list[Component]:
     return [
         Component(
             name=name,
             version=version,
             type=ComponentType.LIBRARY,
-            purl=PackageURL("deb", distribution, name, version, {"arch": architecture}),
+            purl=PackageURL(
+                "deb", distribution[0], name, version, {"arch": architecture, "distro": "-".join(distribution)}
+            ),
             bom_ref=f"deb/{name}/{architecture}",
         )
         for name, version, architecture in inventory.packages

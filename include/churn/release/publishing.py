@@ -38,15 +38,13 @@ def publish_image(built: BuiltImage, verification: Verification, model: str, spe
     if built.image_id is None:
         detail = f"not built: no container engine; the same service in an environment of its own: {said}"
         return _record(model, built, "not_built", detail, verification)
-    engine, tag = Engine.require(spec.engine), str(built.version)
-    engine.tag(built.image_id, spec.name, tag)
-    digest = engine.push(spec.name, tag, spec.credentials()) if spec.registry else None
-    size = engine.size(built.image_id)
+    tag, size = str(built.version), Engine.require(spec.engine).size(built.image_id)
+    digest = _name(built.image_id, tag, spec)
     return _record(model, built, "published", said, verification, f"{spec.name}:{tag}", digest, size)
 
 
 def has_image(image: ImageRecord, spec: ImageSpec) -> bool:
-    """Whether a version's image still is the one that was published, here or in its registry; one that was never built needs none.
+    """Whether a version's image still is there, here or in its registry; one that was never built needs none.
 
     Raises:
         EngineFailed: it was published, and no engine answers.
@@ -54,9 +52,25 @@ def has_image(image: ImageRecord, spec: ImageSpec) -> bool:
     if image.image_id is None:
         return True
     engine = Engine.require(spec.engine)
-    return engine.has(image.image_id) or bool(
-        image.digest and engine.in_registry(_by_digest(image), spec.credentials())
-    )
+    return bool(engine.named(image.image_id) or (image.digest and engine.digest(_by_digest(image), spec.credentials())))
+
+
+def find_change(image: ImageRecord, spec: ImageSpec) -> str | None:
+    """What is no longer as it was published: the image is gone, or its name means another one; None if all is.
+
+    Raises:
+        EngineFailed: no engine answers.
+    """
+    if image.image_id is None or image.tag is None:
+        return None
+    if not has_image(image, spec):
+        return f"was {image.tag} and is gone"
+    engine = Engine.require(spec.engine)
+    here = engine.named(image.tag)
+    there = engine.digest(image.tag, spec.credentials()) if image.digest else None
+    if here not in (None, image.image_id) or there != image.digest or (here is None and not image.digest):
+        return f"is not what {image.tag} means now"
+    return None
 
 
 def fetch_image(image: ImageRecord, spec: ImageSpec) -> None:
@@ -66,8 +80,15 @@ def fetch_image(image: ImageRecord, spec: ImageSpec) -> None:
         EngineFailed: it cannot be had.
     """
     engine = Engine.require(spec.engine)
-    if image.image_id and not engine.has(image.image_id):
+    if image.image_id and not engine.named(image.image_id):
         engine.pull(_by_digest(image), spec.credentials())
+
+
+def name_again(image: ImageRecord, spec: ImageSpec) -> None:
+    """Let the tag of a published version mean its image, here and in the registry; repeated, it changes nothing."""
+    if image.image_id and find_change(image, spec):
+        fetch_image(image, spec)
+        _name(image.image_id, str(image.version), spec)
 
 
 def point_production(image: ImageRecord, spec: ImageSpec) -> None:
@@ -75,15 +96,26 @@ def point_production(image: ImageRecord, spec: ImageSpec) -> None:
     if image.image_id is None or image.state not in ("published", "pruned"):
         return
     fetch_image(image, spec)
-    engine = Engine.require(spec.engine)
-    engine.tag(image.image_id, spec.name, PRODUCTION_TAG)
-    if spec.registry:
-        engine.push(spec.name, PRODUCTION_TAG, spec.credentials())
+    _name(image.image_id, PRODUCTION_TAG, spec)
+
+
+def forget_production(spec: ImageSpec) -> None:
+    """Nothing is in production: on this machine `production` means no image any more."""
+    engine = Engine.find(spec.engine)
+    if engine:
+        engine.untag(spec.name, PRODUCTION_TAG)
 
 
 def unpublished(built: BuiltImage, model: str, state: str, reason: str) -> ImageRecord:
     """What the ledger is to remember of an image that is not published: `mismatch`, `faulty` or `failed`."""
     return _record(model, built, state, reason, None)
+
+
+def _name(image_id: str, tag: str, spec: ImageSpec) -> str | None:
+    """Name an image; its digest in the registry, if there is one."""
+    engine = Engine.require(spec.engine)
+    engine.tag(image_id, spec.name, tag)
+    return engine.push(spec.name, tag, spec.credentials()) if spec.registry else None
 
 
 def _by_digest(image: ImageRecord) -> str:

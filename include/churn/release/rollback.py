@@ -94,6 +94,7 @@ def _image(version: int, ledger: Ledger, tracking: Tracking, spec: ImageSpec) ->
     image = ledger.image(tracking.model, version)
     if image and image.state == "mismatch":
         raise RollbackRefused(
-            f"The image of version {version} is not the model ({image.detail}): it does not come back."
+            f"The image of version {version} is not the model ({image.detail}): it does not come back. "
+            f"If that has changed, `churn image build --version {version}` asks a new one."
         )
     return image if image and has_image(image, spec) else None

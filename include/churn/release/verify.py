@@ -127,7 +127,7 @@ def _predictions(client: httpx.Client, body: bytes, media: str, rows: int) -> ND
     response = _post(client, body, media)
     if response.is_client_error:
         raise ImageFault(
-            f"{client.base_url} refuses rows within the contract ({response.status_code}): it was made for another contract."
+            f"{client.base_url} refuses rows within the contract ({response.status_code}): it was made for another contract, or is no such service."
         )
     if not response.is_success:
         raise ModelMismatch(f"{client.base_url} answers {response.status_code} to {rows} rows within the contract.")

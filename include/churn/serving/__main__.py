@@ -5,6 +5,7 @@ import os
 import uvicorn
 
 from churn.serving import HOST_VARIABLE, PORT_VARIABLE
+from churn.serving.log import SERVER_LOG
 
 SECONDS_TO_FINISH = 20
 """On SIGTERM: requests that have begun are answered, new ones are not taken."""
@@ -16,6 +17,8 @@ if __name__ == "__main__":
         host=os.environ[HOST_VARIABLE],
         port=int(os.environ[PORT_VARIABLE]),
         access_log=False,  # the service writes its own
+        log_config=SERVER_LOG,
+        ws="none",
         server_header=False,
         log_level="warning",
         timeout_graceful_shutdown=SECONDS_TO_FINISH,

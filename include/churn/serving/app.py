@@ -11,7 +11,6 @@ import json
 import os
 import sys
 import time
-from datetime import UTC, datetime
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
@@ -25,14 +24,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from churn.contract import Contract
 from churn.serving import CONTRACT_FILE, DOES_NOT_LOAD, FOLDER_VARIABLE, MODEL_FOLDER
+from churn.serving.log import log_request
 from churn.serving.model import load_model
 from churn.serving.protocol import BadRequest, answer, read_rows, require_content_type
 from churn.serving.rows import BadRow, check_rows
 from churn.serving.scorer import Predict, Scorer
 
-MOST_BYTES = 16 * 2**20
-"""Of a body. What is beyond it is read and dropped, so that the client gets an answer and not a broken pipe."""
-_READ_AT_MOST = 8 * MOST_BYTES
+MOST_BYTES = 4 * 2**20
+"""Of a body, some 40,000 rows. What is beyond it is read and dropped, so that the client gets an answer and not a broken pipe."""
+_READ_AT_MOST = 32 * MOST_BYTES
 _SECONDS_TO_SEND = 60
 _LARGE = 2**16
 """Bytes from which on a body is read, and its answer written, beside the event loop, so that others are answered meanwhile."""
@@ -62,7 +62,7 @@ def create_app() -> ASGIApp:
 
 def make_service(contract: Contract, predict: Predict) -> ASGIApp:
     """The service of a model that is loaded already."""
-    scorer = Scorer(predict)
+    scorer, one_at_a_time = Scorer(predict), asyncio.Semaphore(1)
 
     def read(body: bytes, media: str) -> Any:
         return check_rows(read_rows(body, media, contract), contract)
@@ -70,9 +70,13 @@ def make_service(contract: Contract, predict: Predict) -> ASGIApp:
     async def invocations(request: Request) -> Response:
         facts = request.scope["facts"]
         try:
-            media = require_content_type(request.headers.get("content-type"))
+            media = require_content_type(request.headers.get("content-type"), request.headers.get("content-encoding"))
             body = await _body(request)
-            values = await asyncio.to_thread(read, body, media) if len(body) > _LARGE else read(body, media)
+            if len(body) > _LARGE:
+                async with one_at_a_time:  # a large body takes up to forty times its size while it is read
+                    values = await asyncio.to_thread(read, body, media)
+            else:
+                values = read(body, media)
             probabilities = await scorer.score(values)
         except BadRow as bad:
             facts["refused"] = bad.rule
@@ -95,7 +99,9 @@ def make_service(contract: Contract, predict: Predict) -> ASGIApp:
         Route("/version", _version),
         Route("/invocations", invocations, methods=["POST"]),
     ]
-    return _logged(Starlette(routes=routes, exception_handlers={HTTPException: _not_found}))
+    service = Starlette(routes=routes, exception_handlers={HTTPException: _not_found})
+    service.router.redirect_slashes = False  # a redirect would repeat the query and the host that were sent
+    return _logged(service)
 
 
 async def _body(request: Request) -> bytes:
@@ -157,10 +163,6 @@ def _logged(app: ASGIApp) -> ASGIApp:
         finally:
             path = scope["path"] if scope["path"] in _PATHS else "other"
             took = round((time.perf_counter() - began) * 1000, 2)
-            _say(method=scope["method"], path=path, status=status, ms=took, **facts)
+            log_request(method=scope["method"], path=path, status=status, ms=took, **facts)
 
     return service
-
-
-def _say(**facts: Any) -> None:
-    sys.stdout.write(json.dumps({"at": datetime.now(UTC).isoformat(timespec="milliseconds"), **facts}) + "\n")

@@ -34,12 +34,14 @@ class BadRequest(ValueError):  # noqa: N818 -- it says what is the matter
         self.status = status
 
 
-def require_content_type(header: str | None) -> str:
+def require_content_type(header: str | None, encoding: str | None = None) -> str:
     """The media type of a body that can be read.
 
     Raises:
-        BadRequest: 415, if there is none or another.
+        BadRequest: 415, if there is none or another, or if the body is compressed.
     """
+    if encoding and encoding.lower() != "identity":
+        raise BadRequest("The body must be sent as it is, without a Content-Encoding.", 415)
     media, *parameters = [part.strip().lower() for part in (header or "").split(";")]
     if media not in (JSON, CSV):
         raise BadRequest(f"The header Content-Type must be {JSON} or {CSV}.", 415)
@@ -104,7 +106,7 @@ def _from_table(names: Any, rows: Any, contract: Contract) -> Columns:
     places = _places(names, contract)
     for number, row in enumerate(rows):
         if not isinstance(row, list) or len(row) != len(names):
-            raise BadRequest(f"Row {number}: it must be a list of as many values as there are columns, {len(names)}.")
+            raise BadRequest(f"Row {number}: it must have as many values as there are columns, {len(names)}.")
     return {name: [row[place] for row in rows] for name, place in places.items()}
 
 

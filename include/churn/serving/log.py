@@ -1,0 +1,38 @@
+"""The log of the service: lines of JSON on standard output, of requests and of the server itself."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+
+def log_request(**facts: Any) -> None:
+    """A line for a request: counts, times and names of rules, never a value."""
+    sys.stdout.write(_line(datetime.now(UTC), facts))
+
+
+class JsonLines(logging.Formatter):
+    """What the server itself has to say, in lines like those of the access log; an error by its kind alone."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """A line of JSON."""
+        failed = {"failed": record.exc_info[0].__name__} if record.exc_info and record.exc_info[0] else {}
+        at = datetime.fromtimestamp(record.created, UTC)
+        return _line(at, {"level": record.levelname, "message": record.getMessage(), **failed}).rstrip()
+
+
+SERVER_LOG = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"lines": {"()": "churn.serving.log.JsonLines"}},  # by name: each process makes its own
+    "handlers": {"out": {"class": "logging.StreamHandler", "formatter": "lines", "stream": "ext://sys.stdout"}},
+    "loggers": {"uvicorn": {"handlers": ["out"], "level": "WARNING", "propagate": False}},
+}
+"""For the server's own loggers, as `logging.config.dictConfig` has it."""
+
+
+def _line(at: datetime, facts: dict[str, Any]) -> str:
+    return json.dumps({"at": at.isoformat(timespec="milliseconds"), **facts}) + "\n"
