@@ -120,7 +120,7 @@ def remember_failure(bench: Workbench, version: int, error: BaseException) -> No
         return
     log.error("The image of version %d is not published, and nothing was taken back for it: %s", version, error)
     if known is None or known.tag != f"{bench.image_spec.name}:{version}":
-        _remember(bench, unpublished(BuiltImage(version, None), bench.settings.model_name, "failed", str(error)))
+        _remember(bench, unpublished(BuiltImage(version, None), model, "failed", str(error)))
 
 
 def _remember(bench: Workbench, record: ImageRecord) -> None:

@@ -25,6 +25,7 @@ PORT = "8080/tcp"
 VERIFYING, OWNER = "churn.verifying", "churn.verifying.by"
 """Labels of the containers that a verification starts, with the host and process that did: what a killed one left is known by them."""
 NETWORK = "churn-verification"
+_AGAIN = "Try again; a task of Airflow does by itself."
 _LAST_LINES = 5
 _LONGEST = 3600  # seconds of a verification
 CONFLICT = 409  # HTTP's
@@ -79,7 +80,8 @@ class Engine:
         except (DockerException, RequestException) as error:
             if wanted == "required":
                 raise EngineFailed(
-                    f"No container engine answers ({type(error).__name__}), and CHURN_CONTAINER_ENGINE=required. Start it and try again; a task of Airflow does by itself."
+                    f"No container engine answers ({type(error).__name__}), and one is required here: by CHURN_CONTAINER_ENGINE, by DOCKER_HOST, or since "
+                    f"images were built before. Start it, or set CHURN_CONTAINER_ENGINE=none. {_AGAIN}"
                 ) from error
             return None
         return cls(client)
@@ -93,9 +95,7 @@ class Engine:
         """
         engine = cls.find(wanted)
         if engine is None:
-            raise EngineFailed(
-                "The container engine that built the image is away. Start it and try again; a task of Airflow does by itself."
-            )
+            raise EngineFailed(f"The container engine that built the image is away. Start it. {_AGAIN}")
         return engine
 
     def base(self, name: str) -> Base:
@@ -186,14 +186,14 @@ class Engine:
             for line in self._client.images.push(repository, tag, auth_config=_auth(login), stream=True, decode=True):
                 if "error" in line:
                     raise EngineFailed(
-                        f"{repository}:{tag} could not be pushed: {str(line['error'])[:300]}. Try again; a task of Airflow does by itself. "
+                        f"{repository}:{tag} could not be pushed: {str(line['error'])[:300]}. {_AGAIN} "
                         "Check CHURN_IMAGE_REGISTRY, and that the engine is logged in there."
                     )
                 pushed = line.get("aux", {}).get("Digest", pushed)
             found = self._client.images.get_registry_data(f"{repository}:{tag}", auth_config=_auth(login)).id
         if found != pushed:
             raise EngineFailed(
-                f"{repository}:{tag} was pushed as {pushed}, and the registry has {found}: somebody else pushed too. Try again; a task of Airflow does by itself."
+                f"{repository}:{tag} was pushed as {pushed}, and the registry has {found}: somebody else pushed too. {_AGAIN}"
             )
         return str(found)
 
@@ -213,20 +213,19 @@ class Engine:
         self.remove_strays()
         name = f"{name}-{os.getpid()}"
         self._remove(name)
-        with _explained("start the image"):
-            container = self._client.containers.run(
-                image_id,
-                detach=True,
-                name=name,
-                labels={VERIFYING: name, OWNER: f"{socket.gethostname()} {os.getpid()}"},
-                network=self._closed_network(),
-                read_only=True,
-                cap_drop=["ALL"],
-                security_opt=["no-new-privileges"],
-                ports={PORT: (LOOPBACK, None)},
-            )
         try:
-            with _explained("find the port of the image"):
+            with _explained("start the image"):
+                container = self._client.containers.run(
+                    image_id,
+                    detach=True,
+                    name=name,
+                    labels={VERIFYING: name, OWNER: f"{socket.gethostname()} {os.getpid()}"},
+                    network=self._closed_network(),
+                    read_only=True,
+                    cap_drop=["ALL"],
+                    security_opt=["no-new-privileges"],
+                    ports={PORT: (LOOPBACK, None)},
+                )
                 container.reload()
             bindings = container.ports.get(PORT)
             url = f"http://{LOOPBACK}:{bindings[0]['HostPort']}" if bindings else ""
@@ -236,7 +235,7 @@ class Engine:
             self._remove(name)
 
     def images(self, label: str) -> list[dict[str, Any]]:
-        """Images with a label `name=value`: id, tags, labels, size and time of making."""
+        """Images with a label `name=value`: id, tags, labels and size."""
         with _explained("list the images"):
             found = self._client.images.list(filters={"label": label})
         return [
@@ -265,7 +264,7 @@ class Engine:
         """Remove the containers of verifications whose process is gone, or that no verification would take so long; their names."""
         gone = []
         with _explained("list the containers"):
-            found = self._client.containers.list(all=True, filters={"label": VERIFYING})
+            found = self._client.containers.list(all=True, filters={"label": VERIFYING}, ignore_removed=True)
         for container in found:
             host, _, pid = container.labels.get(OWNER, "").partition(" ")
             dead = host == socket.gethostname() and not psutil.pid_exists(int(pid))
@@ -310,9 +309,7 @@ class Running:
         with _explained(f"run {command[0]} in the container"):
             status, output = self._container.exec_run(command, demux=True)
         if status != 0:
-            raise EngineFailed(
-                f"{command[0]} ended with status {status} in the container. Try again; a task of Airflow does by itself."
-            )
+            raise EngineFailed(f"{command[0]} ended with status {status} in the container. {_AGAIN}")
         return (output[0] or b"").decode()
 
     def copy_out(self, path: str, folder: Path) -> Path:
@@ -337,9 +334,7 @@ def _end(container: Any) -> ServiceEnded | None:
             return None
         status = int(container.attrs["State"]["ExitCode"])
         if status == 0 or status > _KILLED:  # a service does not end well by itself: it was told to
-            raise EngineFailed(
-                f"The container was ended from outside (status {status}). Try again; a task of Airflow does by itself."
-            )
+            raise EngineFailed(f"The container was ended from outside (status {status}). {_AGAIN}")
         lines = container.logs(tail=_LAST_LINES).decode(errors="replace").strip().splitlines()
     return ServiceEnded(status, lines[-1] if lines else "it wrote nothing")
 
@@ -350,5 +345,5 @@ def _explained(act: str) -> Iterator[None]:
         yield
     except (DockerException, RequestException) as error:
         raise EngineFailed(
-            f"The container engine could not {act} ({type(error).__name__}: {str(error)[:300]}). Try again; a task of Airflow does by itself."
+            f"The container engine could not {act} ({type(error).__name__}: {str(error)[:300]}). {_AGAIN}"
         ) from error
