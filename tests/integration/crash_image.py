@@ -91,8 +91,8 @@ def main(folder: Path, mlflow_url: str, source: Path, address: str) -> None:
     effects = log.read_text().splitlines()
     found: dict[str, Any] = {"calm": state(calm, registry), "effects": effects, "killed": []}
     for effect in range(1, len(effects) + 1):
-        if 1 < effect < len(effects) and effects[effect - 2 : effect + 1] == [effects[effect - 1]] * 3:
-            continue  # of a row of one kind the ends
+        if effect > 1 and effects[effect - 2] == effects[effect - 1]:
+            continue  # of a row of one kind the first
         one = bench(f"killed-{effect}")
         try:
             killed = ended(forked(lambda one=one, effect=effect: ship(one, effect, log)))  # type: ignore[misc]
