@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -190,8 +189,7 @@ def serve(
     """Serve a version on this machine as its image would: /ping and /invocations, until Ctrl-C."""
     import signal
 
-    from churn.foundation.serving import image_app, served, serving_python
-    from churn.release.service import laid_out, lock_of
+    from churn.release.service import served_here
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended either way, the server ends too
     bench = Workbench.open()
@@ -199,20 +197,12 @@ def serve(
     number = version or (promotion.version if promotion else None)
     if number is None:
         raise ChurnError("Nothing is in production. Run a night first, or name a version with --version.")
-    sources = bench.sources
-    with (
-        laid_out(number, sources.ledger, sources.contract, sources.tracking) as folder,
-        tempfile.TemporaryDirectory() as scratch,
-    ):
-        python = serving_python(
-            lock_of(number, sources.tracking, Path(scratch), bench.image_spec.lock), sources.environments
-        )
-        with served(python, image_app(folder), port) as url:
-            console.print(f"Version {number} answers at {url}/ping and {url}/invocations. Ctrl-C ends it.")
-            try:
-                signal.pause()
-            except KeyboardInterrupt:
-                console.print("Ended.")
+    with served_here(number, bench.sources, bench.image_spec.lock, port) as url:
+        console.print(f"Version {number} answers at {url}/ping and {url}/invocations. Ctrl-C ends it.")
+        try:
+            signal.pause()
+        except KeyboardInterrupt:
+            console.print("Ended.")
 
 
 @embedded_app.command("run")

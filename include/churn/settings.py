@@ -155,7 +155,7 @@ class Settings(BaseSettings):
     )
     container_engine: Literal["auto", "required", "none"] = Field(
         default="auto",
-        description="`auto`: this machine's engine if it has one; `required`: an error without one; `none`: never ask for one.",
+        description="`auto`: this machine's engine if it has one, and an error once it has built images here or `DOCKER_HOST` names it; `required`: an error without one; `none`: never ask for one.",
     )
     build_network: str | None = Field(
         default=None, description="Network of the image build, for example `host` behind a proxy."

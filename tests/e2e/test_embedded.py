@@ -75,7 +75,7 @@ def _living(mark: str) -> list[int]:
         try:
             if process.status() != psutil.STATUS_ZOMBIE and process.environ().get(embedded.MARK) == mark:
                 found.append(process.pid)
-        except (psutil.Error, OSError):
+        except (psutil.Error, OSError):  # it has ended meanwhile, or is not ours to look into
             continue
     return found
 

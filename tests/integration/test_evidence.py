@@ -166,7 +166,7 @@ def test_a_champion_of_other_library_versions_is_scored_in_its_own_environment(
     monkeypatch.setattr(scoring, "installed", lambda name: "0.1" if name == "scikit-learn" else honest(name))
     with opened(1, bench.ledger, bench.tracking, VAR / "serving") as there:
         assert np.abs(there(rows) - expected).max() <= 1e-12
-    monkeypatch.setattr(scoring, "_lock_of", lambda *_: None)
+    monkeypatch.setattr(scoring, "kept_lock", lambda *_: None)
     with pytest.raises(Unscorable, match="kept no lock"), opened(1, bench.ledger, bench.tracking, VAR / "serving"):
         pass
 

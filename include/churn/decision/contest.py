@@ -27,7 +27,7 @@ CHALLENGER, CHAMPION, ANCHOR = "challenger", "champion", "anchor"
 
 @dataclass(frozen=True)
 class Sources:
-    """Where evidence comes from; `environments` is the folder of environments that old versions are served from."""
+    """Where versions, and what they are held against, come from; `environments` is the folder of environments that old versions are served from."""
 
     storage: Storage
     ledger: Ledger

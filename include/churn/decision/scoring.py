@@ -119,7 +119,7 @@ def _own_environment(
     """The Python of an environment made from the lock that the version's training kept."""
     python = yaml.safe_load((folder / "python_env.yaml").read_text())["python"]
     with tracking.explained(f"hand out the lock of version {version}"):
-        lock = _lock_of(run_id, folder, tracking)
+        lock = kept_lock(run_id, folder.parent, tracking)
     if lock is None:
         raise Unscorable(_unscorable(version, f"it was made with {missing}, and its training kept no lock"))
     try:
@@ -139,11 +139,12 @@ def _served(version: int, folder: Path, python: Path, open_things: ExitStack) ->
     return lambda rows: _asked(url, _input(rows, wanted))
 
 
-def _lock_of(run_id: str, folder: Path, tracking: Tracking) -> Path | None:
+def kept_lock(run_id: str, folder: Path, tracking: Tracking) -> Path | None:
+    """The lock that a training kept, fetched into a folder; None if it kept none."""
     kept = tracking.client.list_artifacts(run_id, ENVIRONMENT)
     if not kept:
         return None
-    return Path(tracking.client.download_artifacts(run_id, kept[0].path, str(folder.parent)))
+    return Path(tracking.client.download_artifacts(run_id, kept[0].path, str(folder)))
 
 
 def _asked(url: str, rows: pd.DataFrame) -> Scores:

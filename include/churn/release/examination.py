@@ -12,7 +12,7 @@ import pandas as pd
 from churn.decision.contest import Sources
 from churn.decision.scoring import Scorer, opened
 from churn.foundation.digests import folder_digest
-from churn.foundation.serving import ModelMismatch, ServiceEnded, image_app, served, serving_python, wait_until_ready
+from churn.foundation.serving import ModelMismatch, ServiceEnded, wait_until_ready
 from churn.foundation.tracking import Tracking
 from churn.foundation.zones import snapshot_rows
 from churn.learning.snapshot import holdout_pieces
@@ -21,7 +21,7 @@ from churn.release.image import BuiltImage, ImageSpec
 from churn.release.inventory import LIST_LIBRARIES, LIST_PACKAGES, read_inventory, require_libraries
 from churn.release.materials import write_materials
 from churn.release.probes import holdout_extremes
-from churn.release.service import laid_out, lock_of
+from churn.release.service import laid_out, lock_of, served_here
 from churn.release.verify import ImageFault, Verification, verify
 from churn.serving import DOES_NOT_LOAD, MODEL_FOLDER
 
@@ -52,11 +52,10 @@ def verify_image(built: BuiltImage, sources: Sources, spec: ImageSpec) -> Verifi
         tempfile.TemporaryDirectory(prefix="churn-verify-") as scratch,
     ):
         extremes = find_extremes(version, expected, sources)
-        lock = lock_of(version, tracking, Path(scratch), spec.lock)
         if built.image_id is None:
-            python = serving_python(lock, sources.environments)
-            with _end_explained(), served(python, image_app(folder)) as url:
+            with _end_explained(), served_here(version, sources, spec.lock) as url:
                 return verify(url, expected, sources.contract, extremes)
+        lock = lock_of(version, tracking, Path(scratch), spec.lock)
         engine = Engine.require(spec.engine)
         name = f"churn-verify-{tracking.model}-{version}"
         with _end_explained(), engine.running(built.image_id, name, _READY_TIMEOUT, wait_until_ready) as running:

@@ -13,11 +13,14 @@ import mlflow
 import churn.contract
 import churn.serving
 from churn.contract import Contract
+from churn.decision.contest import Sources
+from churn.decision.scoring import kept_lock
 from churn.errors import ChurnError
 from churn.foundation.artifacts import downloaded, require_registered
 from churn.foundation.ledger import Ledger
+from churn.foundation.serving import image_app, served, serving_python
 from churn.foundation.tracking import Tracking
-from churn.learning.training import ENVIRONMENT, input_signature
+from churn.learning.training import input_signature
 from churn.serving import CONTRACT_FILE, MODEL_FOLDER
 
 PACKAGE = Path(churn.contract.__file__).parent
@@ -55,8 +58,29 @@ def lock_of(version: int, tracking: Tracking, folder: Path, otherwise: Path) -> 
     """The lock that the version's training kept, fetched into a folder; the present one for versions that kept none."""
     with tracking.explained(f"hand out the lock of version {version}"):
         run_id = str(tracking.version(version).run_id)
-        kept = tracking.client.list_artifacts(run_id, ENVIRONMENT)
-        return Path(tracking.client.download_artifacts(run_id, kept[0].path, str(folder))) if kept else otherwise
+        return kept_lock(run_id, folder, tracking) or otherwise
+
+
+@contextmanager
+def served_here(version: int, sources: Sources, lock: Path, port: int | None = None) -> Iterator[str]:
+    """The service of a version on loopback, under the libraries of its lock as in its image; ended on leaving.
+
+    Args:
+        version: its number.
+        sources: where it comes from.
+        lock: for a version whose training kept none.
+        port: to listen on; None for a free one.
+
+    Yields:
+        Its base URL, once it answers.
+    """
+    with (
+        laid_out(version, sources.ledger, sources.contract, sources.tracking) as folder,
+        tempfile.TemporaryDirectory(prefix="churn-lock-") as scratch,
+    ):
+        python = serving_python(lock_of(version, sources.tracking, Path(scratch), lock), sources.environments)
+        with served(python, image_app(folder), port) as url:
+            yield url
 
 
 def _require_columns(version: int, files: Path, contract: Contract) -> None:
