@@ -157,6 +157,10 @@ class Settings(BaseSettings):
         default="auto",
         description="`auto`: this machine's engine if it has one, and an error once it has built images here or `DOCKER_HOST` names it; `required`: an error without one; `none`: never ask for one.",
     )
+    engine_network: str | None = Field(
+        default=None,
+        description="Network on which the images to be verified are reached, where this process runs in a container itself; none: by a port of loopback.",
+    )
     build_network: str | None = Field(
         default=None, description="Network of the image build, for example `host` behind a proxy."
     )
@@ -205,6 +209,7 @@ class Settings(BaseSettings):
         "airflow_ui_url",
         "aws_conn_id",
         "image_registry",
+        "engine_network",
         "build_network",
         "build_ca_bundle",
         "build_pip_conf",
@@ -286,7 +291,9 @@ def masked(value: str) -> str:
 
 
 def git_commit() -> str | None:
-    """The commit of the checkout that runs, or None outside a checkout."""
+    """The commit of the checkout that runs, or that the image was built from; None if nobody knows."""
+    if built_from := os.environ.get("GIT_COMMIT"):
+        return built_from
     try:
         import git  # fails where there is no git executable
 

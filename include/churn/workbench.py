@@ -115,6 +115,7 @@ class Workbench:
             repository=self.settings.image_repository,
             base_image=self.settings.base_image,
             engine=self._engine,
+            verification_network=self.settings.engine_network,
             network=self.settings.build_network,
             ca_bundle=self.settings.build_ca_bundle,
             pip_conf=self.settings.build_pip_conf,

@@ -198,8 +198,10 @@ class Engine:
         return str(found)
 
     @contextmanager
-    def running(self, image_id: str, name: str, timeout: float, wait: Callable[..., None]) -> Iterator[Running]:
-        """The image as it is meant to be run, on a free port of loopback, removed on leaving.
+    def running(
+        self, image_id: str, name: str, timeout: float, wait: Callable[..., None], network: str | None = None
+    ) -> Iterator[Running]:
+        """The image as it is meant to be run, on a free port of loopback or in a network, removed on leaving.
 
         Read-only, without capabilities, as its own user, in a network that leads nowhere. What killed verifications
         left behind goes first.
@@ -209,6 +211,8 @@ class Engine:
             name: of what is verified; the container's is made of it and of this process.
             timeout: seconds until it answers.
             wait: waits for a URL; see `foundation.serving.wait_until_ready`.
+            network: one that this process shares and that leads nowhere, for a process that runs in a container itself and
+                so has another loopback; None: a port of loopback.
         """
         self.remove_strays()
         name = f"{name}-{os.getpid()}"
@@ -220,15 +224,14 @@ class Engine:
                     detach=True,
                     name=name,
                     labels={VERIFYING: name, OWNER: f"{socket.gethostname()} {os.getpid()}"},
-                    network=self._closed_network(),
+                    network=network or self._closed_network(),
                     read_only=True,
                     cap_drop=["ALL"],
                     security_opt=["no-new-privileges"],
-                    ports={PORT: (LOOPBACK, None)},
+                    ports={} if network else {PORT: (LOOPBACK, None)},
                 )
                 container.reload()
-            bindings = container.ports.get(PORT)
-            url = f"http://{LOOPBACK}:{bindings[0]['HostPort']}" if bindings else ""
+            url = _address(container, network)
             wait(url, lambda: _end(container), timeout)
             yield Running(url, container)
         finally:
@@ -325,6 +328,15 @@ class Running:
 def _auth(login: Login | None) -> dict[str, str] | None:
     """None: the engine's own logins are used."""
     return {"username": login.username, "password": login.password} if login else None
+
+
+def _address(container: Any, network: str | None) -> str:
+    """Where the container answers; nowhere if it has ended already."""
+    if network:
+        address = container.attrs["NetworkSettings"]["Networks"][network]["IPAddress"]
+        return f"http://{address}:{PORT.partition('/')[0]}" if address else ""
+    bindings = container.ports.get(PORT)
+    return f"http://{LOOPBACK}:{bindings[0]['HostPort']}" if bindings else ""
 
 
 def _end(container: Any) -> ServiceEnded | None:

@@ -58,7 +58,8 @@ def verify_image(built: BuiltImage, sources: Sources, spec: ImageSpec) -> Verifi
         lock = lock_of(version, tracking, Path(scratch), spec.lock)
         engine = Engine.require(spec.engine)
         name = f"churn-verify-{tracking.model}-{version}"
-        with _end_explained(), engine.running(built.image_id, name, _READY_TIMEOUT, wait_until_ready) as running:
+        started = engine.running(built.image_id, name, _READY_TIMEOUT, wait_until_ready, spec.verification_network)
+        with _end_explained(), started as running:
             verification = verify(running.url, expected, sources.contract, extremes)
             _look_inside(running, built.image_id, engine, folder, lock, Path(scratch), version, tracking)
     return verification

@@ -26,7 +26,7 @@ class ImageSpec:
     """How an image is built and where it goes.
 
     `engine`: auto, required or none. `registry`: of images, None to keep them on this machine; `login`: for it, by default what
-    the engine knows.
+    the engine knows. `verification_network`: where the built image is reached; None: on loopback.
     """
 
     repository: str
@@ -39,6 +39,7 @@ class ImageSpec:
     git_commit: str | None
     registry: str | None = None
     login: Callable[[], Login] | None = None
+    verification_network: str | None = None
 
     @property
     def name(self) -> str:

@@ -1,0 +1,35 @@
+"""The buckets for data, task logs and MLflow's artifacts, each made with the key that will use it; one that is there stays."""
+
+from __future__ import annotations
+
+import os
+
+import boto3
+from botocore.exceptions import ClientError
+
+BUCKETS = {"data": "DATA", "logs": "DATA", "mlflow": "MLFLOW"}
+"""What a bucket is for, and whose key it belongs to."""
+
+
+def main() -> None:
+    """Make those that are missing."""
+    region = os.environ["AWS_DEFAULT_REGION"]
+    # Of all regions this one may not be named.
+    place = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+    for purpose, owner in BUCKETS.items():
+        client = boto3.client(
+            "s3",
+            aws_access_key_id=os.environ[f"S3_{owner}_ACCESS_KEY"],
+            aws_secret_access_key=os.environ[f"S3_{owner}_SECRET_KEY"],
+        )
+        bucket = f"{os.environ['S3_BUCKET_PREFIX']}-{purpose}"
+        try:
+            client.head_bucket(Bucket=bucket)
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "404":
+                raise
+            client.create_bucket(Bucket=bucket, **place)
+
+
+if __name__ == "__main__":
+    main()

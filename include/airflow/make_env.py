@@ -1,0 +1,69 @@
+"""Writes the secrets of the stack into .env: those that are missing, and no other line.
+
+Needs nothing but Python. Complete or not at all, readable by nobody else, and a value that is there is never replaced: another
+salt would be another holdout, another key would lose what it encrypted.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import secrets
+import stat
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+SECRETS: dict[str, Callable[[], str]] = {
+    "POSTGRES_PASSWORD": lambda: secrets.token_hex(24),
+    "AIRFLOW_DB_PASSWORD": lambda: secrets.token_hex(24),
+    "MLFLOW_DB_PASSWORD": lambda: secrets.token_hex(24),
+    "LEDGER_DB_PASSWORD": lambda: secrets.token_hex(24),
+    "REDIS_PASSWORD": lambda: secrets.token_hex(24),
+    "S3_DATA_ACCESS_KEY": lambda: secrets.token_hex(10),
+    "S3_DATA_SECRET_KEY": lambda: secrets.token_hex(24),
+    "S3_MLFLOW_ACCESS_KEY": lambda: secrets.token_hex(10),
+    "S3_MLFLOW_SECRET_KEY": lambda: secrets.token_hex(24),
+    "AIRFLOW_FERNET_KEY": lambda: base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+    "AIRFLOW_JWT_SECRET": lambda: secrets.token_hex(64),
+    "AIRFLOW_API_SECRET": lambda: secrets.token_hex(32),
+    "AIRFLOW_ADMIN_PASSWORD": lambda: secrets.token_urlsafe(15),
+    "MLFLOW_ADMIN_PASSWORD": lambda: secrets.token_urlsafe(15),
+    "MLFLOW_PIPELINE_PASSWORD": lambda: secrets.token_hex(24),
+    "MLFLOW_FLASK_SECRET": lambda: secrets.token_hex(32),
+    "HOLDOUT_SALT": lambda: secrets.token_hex(32),
+}
+HEAD = """
+# --- Secrets of the stack (docker-compose.yaml), made by `make up`. Keep them: without AIRFLOW_FERNET_KEY Airflow's connections
+# cannot be read, and another HOLDOUT_SALT is another holdout. Passwords of the databases may be changed here, then `make up`.
+"""
+
+
+def missing_lines(text: str, group: int) -> list[str]:
+    """The lines that a .env of this text still needs."""
+    there = {line.partition("=")[0].strip() for line in text.splitlines() if line.partition("=")[2].strip()}
+    lines = [f"{name}={make()}" for name, make in SECRETS.items() if name not in there]
+    return lines if "DOCKER_GID" in there else [*lines, f"DOCKER_GID={group}"]
+
+
+def socket_group() -> int:
+    """The group that may talk to this machine's container engine, by its socket; the builder joins it."""
+    socket = Path(os.environ.get("DOCKER_SOCKET", "/var/run/docker.sock"))
+    return socket.stat().st_gid if socket.exists() else 0
+
+
+def main(file: Path) -> None:
+    """Complete the file."""
+    text = file.read_text() if file.exists() else ""
+    lines = missing_lines(text, socket_group())
+    if not lines:
+        return
+    new = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
+    new.touch(mode=stat.S_IRUSR | stat.S_IWUSR)
+    new.write_text(text + HEAD + "\n".join(lines) + "\n")
+    new.replace(file)
+    sys.stdout.write(f"{file}: {len(lines)} lines were added. Keep a copy of it in a safe place.\n")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
