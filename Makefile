@@ -3,7 +3,7 @@
 # The environment is .venv, made from the locks by uv: the one on the PATH, or one fetched into .uv.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test status stop clean lint format lock bench bench-intake bench-decision bench-image statistics sample
+.PHONY: help run test status stop clean lint format lock up down logs user land serve backup restore bench bench-intake bench-decision bench-image statistics sample
 SHELL := /bin/bash
 
 # The first that runs and is of a version that the locks know; a name on the PATH may be a shim that does not run.
@@ -23,7 +23,7 @@ run: .venv/run ## Set up, start the services, run the next nights (DATA=file.csv
 	@$(CHURN) embedded run $(if $(DATA),--data "$(DATA)") $(if $(NIGHTS),--nights $(NIGHTS))
 
 test: .venv/dev ## Run every test.
-	@.venv/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
+	@.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 status: .venv/run ## What is in production, and what runs.
 	@$(CHURN) status
@@ -39,6 +39,8 @@ lint: .venv/dev ## Check style, types and layers.
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
+	.venv/bin/yamllint --strict .
+	.venv/bin/hadolint include/airflow/Dockerfile include/churn/serving/Dockerfile tests/stack/Dockerfile
 
 format: .venv/dev ## Format the code.
 	.venv/bin/ruff format .
@@ -60,6 +62,30 @@ bench-decision: .venv/dev ## Measure evidence against a bootstrap and scikit-lea
 
 bench-image: .venv/dev ## Build and measure the serving image beside the one that MLflow builds (ARGS="--only ours").
 	@.venv/bin/python tests/bench_image.py $(ARGS)
+
+up: ## Start the stack of docker-compose.yaml, or bring it to this checkout (WORKERS=3).
+	@include/airflow/stack.sh up
+
+down: ## End the stack; its data stays.
+	@include/airflow/stack.sh down
+
+logs: ## Show the stack's logs (SERVICE=worker FOLLOW=1).
+	@include/airflow/stack.sh logs
+
+user: ## Make a user of the stack's Airflow and MLflow (NAME=vera ROLE=Viewer|Op|Admin).
+	@include/airflow/stack.sh user
+
+land: ## Put a file into the stack's landing (FILE=path/to/file.csv).
+	@include/airflow/stack.sh land
+
+serve: ## Serve the image of the version in production on port 8081.
+	@include/airflow/stack.sh serve
+
+backup: ## Save the stack's databases and buckets (BACKUP=folder).
+	@include/airflow/stack.sh backup
+
+restore: ## Replace the stack's databases and buckets by a backup (BACKUP=folder).
+	@include/airflow/stack.sh restore
 
 statistics: .venv/dev ## Measure the error rates of intervals, rules and a year of nights (ARGS="--rounds 10000").
 	@.venv/bin/python tests/measure_statistics.py $(ARGS)

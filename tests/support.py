@@ -230,7 +230,7 @@ def run_script(name: str, *arguments: object) -> dict[str, Any]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=500,
+        timeout=1100,
     )
     assert ran.returncode == 0, ran.stderr[-3000:]
     found: dict[str, Any] = json.loads(ran.stdout.splitlines()[-1])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from functools import cache
+from typing import Any
 
 import boto3
 from botocore.exceptions import ClientError
@@ -11,18 +13,25 @@ BUCKETS = {"data": "DATA", "logs": "DATA", "mlflow": "MLFLOW"}
 """What a bucket is for, and whose key it belongs to."""
 
 
+@cache
+def client_of(purpose: str) -> tuple[Any, str]:
+    """A client with the key of a bucket, and the bucket's name."""
+    owner = BUCKETS[purpose]
+    client = boto3.client(
+        "s3",
+        aws_access_key_id=os.environ[f"S3_{owner}_ACCESS_KEY"],
+        aws_secret_access_key=os.environ[f"S3_{owner}_SECRET_KEY"],
+    )
+    return client, f"{os.environ['S3_BUCKET_PREFIX']}-{purpose}"
+
+
 def main() -> None:
     """Make those that are missing."""
     region = os.environ["AWS_DEFAULT_REGION"]
     # Of all regions this one may not be named.
     place = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
-    for purpose, owner in BUCKETS.items():
-        client = boto3.client(
-            "s3",
-            aws_access_key_id=os.environ[f"S3_{owner}_ACCESS_KEY"],
-            aws_secret_access_key=os.environ[f"S3_{owner}_SECRET_KEY"],
-        )
-        bucket = f"{os.environ['S3_BUCKET_PREFIX']}-{purpose}"
+    for purpose in BUCKETS:
+        client, bucket = client_of(purpose)
         try:
             client.head_bucket(Bucket=bucket)
         except ClientError as error:

@@ -17,8 +17,8 @@ FRESH = 60
 
 def url(address: str) -> bool:
     """A server answers."""
-    with urllib.request.urlopen(address, timeout=SECONDS) as answer:
-        return bool(answer.status == 200)
+    with urllib.request.urlopen(address, timeout=SECONDS):  # noqa: S310 -- the address is docker-compose.yaml's
+        return True  # anything but a good answer raises
 
 
 def job(kind: str) -> bool:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What `make up`, `down`, `logs`, `backup`, `restore`, `serve` and `user` do with docker-compose.yaml.
+# What `make up`, `down`, `logs`, `backup`, `restore`, `serve`, `land` and `user` do with docker-compose.yaml.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -76,7 +76,92 @@ up() {
   say "\`make user NAME=vera ROLE=Viewer\` makes further users (Viewer, Op, Admin); \`make down\` ends the stack and keeps its data."
 }
 
+# Anonymous volumes go with their containers; what counts is in the named ones, which stay.
+down() {
+  compose --profile serving rm --stop --force -v >/dev/null
+  compose --profile serving down --remove-orphans
+  say "Ended. The data stays in the volumes; \`make up\` goes on with it."
+}
+
+logs() { compose logs --tail="${TAIL:-200}" ${FOLLOW:+--follow} ${SERVICE:+"$SERVICE"}; }
+
+# A command of PostgreSQL's own, as its superuser, in its container.
+in_postgres() {
+  # shellcheck disable=SC2016 # the container's variable
+  compose exec -T postgres sh -c 'PGPASSWORD=$POSTGRES_PASSWORD PGHOST=127.0.0.1 PGUSER=postgres exec "$@"' sh "$@"
+}
+
+with_buckets() { compose run --rm -T buckets python include/airflow/copy_buckets.py "$1"; }
+
+# What refers goes before what is referred to: the ledger names versions, MLflow names files, files are never changed.
+backup() {
+  local folder
+  folder=${BACKUP:-backups/$(date -u +%Y-%m-%dT%H%M%S)}
+  [ ! -e "$folder" ] || fail "$folder is there already. Name another one: make backup BACKUP=folder"
+  umask 077
+  mkdir -p "$folder.unfinished"
+  for database in churn mlflow airflow; do
+    say "Saving database $database"
+    in_postgres pg_dump --format=custom "$database" >"$folder.unfinished/$database.dump"
+  done
+  say "Saving the buckets"
+  with_buckets save >"$folder.unfinished/buckets.tar"
+  mv "$folder.unfinished" "$folder"
+  say "Saved to $folder ($(du -sh "$folder" | cut -f 1)). Keep it apart from this machine, and $env_file apart from both: it has the keys."
+}
+
+restore() {
+  local folder=${BACKUP:-}
+  [ -n "$folder" ] || fail "Which one? make restore BACKUP=backups/... It replaces all that the stack holds now."
+  for file in churn.dump mlflow.dump airflow.dump buckets.tar; do
+    [ -s "$folder/$file" ] || fail "$folder is no whole backup: $file is missing."
+  done
+  prepare
+  say "Stopping whatever writes"
+  compose stop api-server scheduler dag-processor triggerer worker builder mlflow >/dev/null 2>&1 || true
+  compose up -d postgres seaweedfs redis
+  until in_postgres pg_isready --quiet 2>/dev/null; do sleep 1; done
+  for database in churn mlflow airflow; do in_postgres dropdb --if-exists --force "$database"; done
+  compose run --rm -T init python include/airflow/databases.py
+  for database in churn mlflow airflow; do
+    say "Restoring database $database"
+    in_postgres pg_restore --exit-on-error --no-owner --role="$database" --dbname="$database" <"$folder/$database.dump"
+  done
+  say "Restoring the buckets"
+  with_buckets load <"$folder/buckets.tar"
+  compose exec -T redis redis-cli flushall >/dev/null # tasks of another time
+  start
+  wait_until_well
+  say "Holding registry and ledger against each other"
+  compose run --rm -T churn reconcile
+}
+
+# The image of the version in production, by its digest where a registry has it, else by its id.
+serve() {
+  prepare
+  SERVED_IMAGE=$(compose run --rm -T churn image list --json | python3 -c '
+import json, sys
+found = [image for image in json.load(sys.stdin) if image["in_production"] and image["state"] == "published"]
+if not found: sys.exit("No published image is in production. `churn image list` says more.")
+image = found[0]
+sys.stdout.write(image["tag"].rpartition(":")[0] + "@" + image["digest"] if image["digest"] else image["image_id"])')
+  export SERVED_IMAGE
+  compose --profile serving up -d --no-deps serving
+  say "Serving $SERVED_IMAGE on http://127.0.0.1:$(setting SERVING_PORT 8081)/invocations"
+}
+
+# Put a file of this machine into landing, complete or not at all.
+land() {
+  [ -f "${FILE:-}" ] || fail "Which file? make land FILE=path/to/Churn_Modelling.csv"
+  compose run --rm -T -v "$(realpath "$FILE"):/incoming/$(basename "$FILE"):ro" churn land "/incoming/$(basename "$FILE")"
+}
+
+user() {
+  [ -n "${NAME:-}" ] || fail "Who? make user NAME=vera ROLE=Viewer   (Viewer reads, Op triggers and approves, Admin may all)"
+  compose run --rm -T --no-deps init python include/airflow/users.py "$NAME" "${ROLE:-Viewer}"
+}
+
 case "${1:-}" in
-  up) up ;;
-  *) fail "unknown command '${1:-}'" ;;
+  up | down | logs | backup | restore | serve | land | user) "$1" ;;
+  *) fail "Usage: include/airflow/stack.sh up|down|logs|backup|restore|serve|land|user" ;;
 esac

@@ -1,0 +1,37 @@
+"""One stack for all tests of this folder, from nothing; and three people who log in to it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from stacks import Stack, running_stack, why_no_stack
+
+
+@dataclass(frozen=True)
+class Person:
+    name: str
+    password: str
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    if reason := why_no_stack():
+        pytest.skip(reason)
+    with running_stack(tmp_path_factory.mktemp("stack"), "churn-test") as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def people(stack: Stack) -> dict[str, Person]:
+    """A Viewer and an Op, as `make user` makes them."""
+    found = {}
+    for name, role in (("vera", "Viewer"), ("otto", "Op")):
+        said = stack.make("user", NAME=name, ROLE=role)
+        password = re.search(r"with the password (\S+)", said)
+        assert password, said
+        found[role] = Person(name, password[1])
+    return found
