@@ -6,7 +6,7 @@ during a night, are one night's.
 
 | task | does | turns red when | turns pink when |
 |---|---|---|---|
-| rest | waits some minutes if files are in landing already: perhaps the last night could not take them | the data root is no S3, or away | |
+| rest | waits, from five minutes to an hour, if files are in landing already: perhaps the last night could not take them | the data root is no S3, or away | |
 | landed | waits for a file; names of unfinished files do not count | S3 does not answer | nothing landed within a day |
 | night | starts the night and waits for its end, whatever it is: a night that fails says so itself | **churn_retraining** is paused | |
 """
@@ -23,7 +23,7 @@ from churn_arrivals import LandingSensor, RestOperator
 from churn_wiring import TASK_DEFAULTS
 
 SETTINGS = Settings.load()
-PAUSE = timedelta(minutes=5)
+PAUSE = timedelta(hours=1)
 WATCH = timedelta(days=1)
 
 
@@ -38,7 +38,9 @@ WATCH = timedelta(days=1)
 )
 def churn_landing() -> None:
     """Wire the watch."""
-    rest = RestOperator(task_id="rest", pause=PAUSE, execution_timeout=timedelta(minutes=2))
+    rest = RestOperator(
+        task_id="rest", shortest=timedelta(minutes=5), longest=PAUSE, execution_timeout=timedelta(minutes=2)
+    )
     landed = LandingSensor(
         task_id="landed",
         data_root=SETTINGS.data_root,

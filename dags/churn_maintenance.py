@@ -64,11 +64,11 @@ def churn_maintenance() -> None:
 
     @task(execution_timeout=timedelta(minutes=30))
     def clean_logs() -> dict[str, int]:
-        from churn.upkeep import clean_old_files
+        from churn.upkeep import clean_task_logs
 
         dry_run = bool(get_current_context()["params"]["dry_run"])
         with core_step() as (bench, _):
-            return {root: clean_old_files(fs, root, bench.settings.keep_days, dry_run) for fs, root in log_folders()}
+            return {root: clean_task_logs(fs, root, bench.settings.keep_days, dry_run) for fs, root in log_folders()}
 
     clean()
     clean_images()

@@ -7,6 +7,7 @@ rows all stay: what was in production at a time, and why, can always be said.
 from __future__ import annotations
 
 import logging
+import posixpath
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 _DAY = 24 * 3600
+_LOGS = "dag_id="
 _Row = DecisionRecord | VersionRecord
 
 
@@ -137,8 +139,10 @@ def needed_decisions(decisions: list[DecisionRecord], ledger: Ledger, model: str
     ]
 
 
-def clean_old_files(fs: Any, root: str, days: int, dry_run: bool = False) -> int:
-    """Delete the files below a folder or prefix that nobody has written to for so many days; how many there were.
+def clean_task_logs(fs: Any, root: str, days: int, dry_run: bool = False) -> int:
+    """Delete the logs of tasks that nobody has written to for so many days; how many there were.
+
+    Only what lies below `dag_id=...`, as Airflow lays its logs out: the rest of a bucket is no log.
 
     Args:
         fs: an fsspec filesystem.
@@ -147,7 +151,13 @@ def clean_old_files(fs: Any, root: str, days: int, dry_run: bool = False) -> int
         dry_run: only count.
     """
     before = time.time() - days * _DAY
-    old = [path for path, entry in fs.find(root, detail=True).items() if _written_at(entry) < before]
+    folders = [
+        entry
+        for entry in (fs.ls(root, detail=False) if fs.exists(root) else [])
+        if posixpath.basename(entry.rstrip("/")).startswith(_LOGS)
+    ]
+    found = [one for folder in folders for one in fs.find(folder, detail=True).items()]
+    old = [path for path, entry in found if _written_at(entry) < before]
     for path in () if dry_run else old:
         with suppress(FileNotFoundError):  # another worker cleans too
             fs.rm_file(path)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
-from datetime import timedelta
+import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -96,8 +97,10 @@ def test_nothing_in_time_is_a_skip_and_an_outage_is_none(on_s3: Workbench) -> No
 @pytest.mark.parametrize("end", TEMPORARY)
 def test_unfinished_files_begin_no_night(end: str) -> None:
     """Whatever the sender calls them; nor does the folder's own marker."""
-    assert not any_finished([{"Key": f"a/landing/x.csv{end}"}, {"Key": "a/landing/"}, {"Key": "landing/.x"}])
-    assert any_finished([{"Key": f"a/landing/x.csv{end}"}, {"Key": "a/landing/x.csv"}])
+    no_night = [f"x.csv{end}", "", ".x", "landing/x.csv", "a/x.csv"]
+    files = [{"Key": f"a/landing/{name}"} for name in no_night]
+    assert not any_finished("a/landing/", files)
+    assert any_finished("a/landing/", [*files, {"Key": "a/landing/x.csv"}])
 
 
 def test_what_a_night_left_waits_a_while(on_s3: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,12 +108,18 @@ def test_what_a_night_left_waits_a_while(on_s3: Workbench, monkeypatch: pytest.M
     import churn_wiring
 
     monkeypatch.setattr(churn_wiring, "_request", lambda: None)
-    rest = RestOperator(task_id="rest", pause=timedelta(seconds=1))
+    rest = RestOperator(task_id="rest", shortest=timedelta(seconds=1), longest=timedelta(hours=1))
     assert rest.execute({}) is None
     land_text(on_s3, "x", "left.csv")
     pause = deferral(rest.execute, {})
     assert fired(pause, 0.2) is None
     assert rest.execute_complete({}, fired(pause)) is None
+    moved = time.time() + 40 * 60
+    with monkeypatch.context() as later:
+        later.setattr("churn_arrivals.time.time", lambda: moved)
+        pause = deferral(rest.execute, {})
+    left = (pause.trigger.moment - datetime.now(UTC)).total_seconds()
+    assert 35 * 60 < left <= 41 * 60  # forty minutes later, it has been there for forty minutes
     monkeypatch.setenv("CHURN_DATA_ROOT", "data")
     with pytest.raises(AirflowFailException, match="only a data root on S3"):
         rest.execute({})

@@ -18,7 +18,7 @@ from churn.errors import ChurnError
 from churn.foundation.tracking import TrackingUnreachable
 from churn.foundation.zones import decision_rows, snapshot_rows
 from churn.learning.snapshot import rebuild_snapshot
-from churn.upkeep import clean, clean_old_files, plan_upkeep
+from churn.upkeep import clean, clean_task_logs, plan_upkeep
 from churn.workbench import Workbench
 from support import S3, free_port, land_night, make_bench, run_night, stages
 
@@ -115,14 +115,15 @@ def test_old_logs_go_and_young_ones_stay(tmp_path: Path, s3: S3) -> None:
     for file in (old, young):
         file.write_text("x")
     os.utime(old, (time.time() - 11 * 86400,) * 2)
-    assert clean_old_files(local, str(tmp_path / "logs"), 10, dry_run=True) == 1
+    assert clean_task_logs(local, str(tmp_path / "logs"), 10, dry_run=True) == 1
     assert old.exists()
-    assert clean_old_files(local, str(tmp_path / "logs"), 10) == 1
+    assert clean_task_logs(local, str(tmp_path / "logs"), 10) == 1
     assert (old.exists(), young.exists()) == (False, True)
-    assert clean_old_files(local, str(tmp_path / "nowhere"), 10) == 0
+    assert clean_task_logs(local, str(tmp_path / "nowhere"), 10) == 0
     remote = fsspec.filesystem("s3", key=s3.key, secret=s3.secret, endpoint_url=s3.endpoint)
-    remote.pipe(f"{s3.bucket}/logs/a.log", b"x")
-    assert clean_old_files(remote, f"{s3.bucket}/logs", 10) == 0
-    assert clean_old_files(remote, f"{s3.bucket}/logs", -1) == 1
+    for name in ("dag_id=a/run_id=b/attempt=1.log", "originals/of a data root"):
+        remote.pipe(f"{s3.bucket}/logs/{name}", b"x")
+    assert clean_task_logs(remote, f"{s3.bucket}/logs", 10) == 0
+    assert clean_task_logs(remote, f"{s3.bucket}/logs", -1) == 1
     remote.invalidate_cache()
-    assert not remote.exists(f"{s3.bucket}/logs/a.log")
+    assert remote.find(f"{s3.bucket}/logs") == [f"{s3.bucket}/logs/originals/of a data root"]
