@@ -3,7 +3,7 @@
 # The environment is .venv, made from the locks by uv: the one on the PATH, or one fetched into .uv.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test status stop clean lint format lock up down logs user land serve backup restore bench bench-intake bench-decision bench-image statistics sample
+.PHONY: help run test status maintain stop clean lint format lock up down logs user land serve backup restore bench bench-intake bench-decision bench-image statistics sample
 SHELL := /bin/bash
 
 # The first that runs and is of a version that the locks know; a name on the PATH may be a shim that does not run.
@@ -11,6 +11,7 @@ IN_RANGE := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 PYTHON ?= $(or $(shell for p in python3 python3.13 python3.12 python3.11; do $$p -c '$(IN_RANGE)' 2>/dev/null && { command -v $$p; break; }; done),python3)
 UV := $(shell command -v uv || echo .uv/bin/uv)
 CHURN := .venv/bin/churn
+DAYS ?= 180
 COMPILE := $(UV) pip compile --universal --generate-hashes --no-emit-index-url --no-annotate --python-version 3.11 --quiet --custom-compile-command "make lock"
 
 # Bytecode makes every import in every task three times as fast; some machines switch it off.
@@ -27,6 +28,11 @@ test: .venv/dev ## Run every test.
 
 status: .venv/run ## What is in production, and what runs.
 	@$(CHURN) status
+
+maintain: .venv/run ## Delete what nobody needs any more, and Airflow's history of more than DAYS=180 days.
+	@$(CHURN) maintain --yes
+	@[ ! -e var/airflow/airflow.db ] || AIRFLOW_HOME=$(CURDIR)/var/airflow AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=sqlite:///$(CURDIR)/var/airflow/airflow.db \
+		.venv/bin/airflow db clean --yes --skip-archive --clean-before-timestamp "$$(date -u -d '-$(DAYS) days' +%FT%TZ)"
 
 stop: ## End the services that `make run` left up.
 	@if [ -x $(CHURN) ]; then $(CHURN) embedded stop; else echo "Nothing was set up yet."; fi

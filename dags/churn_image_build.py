@@ -24,7 +24,7 @@ from typing import Any
 from airflow.sdk import Param, dag, get_current_context, task
 
 from churn_review.links import VersionLink
-from churn_wiring import TASK_DEFAULTS, core_step, keep_image_failure, lead_to
+from churn_wiring import IMAGE_QUEUE, TASK_DEFAULTS, core_step, keep_image_failure, lead_to
 
 
 @dag(
@@ -48,7 +48,7 @@ from churn_wiring import TASK_DEFAULTS, core_step, keep_image_failure, lead_to
 def churn_image_build() -> None:
     """Wire build, verify, publish."""
 
-    @task(execution_timeout=timedelta(minutes=30))
+    @task(execution_timeout=timedelta(minutes=30), queue=IMAGE_QUEUE)
     def build() -> dict[str, Any]:
         from churn import shipping
 
@@ -57,7 +57,7 @@ def churn_image_build() -> None:
             lead_to(VersionLink(), bench.tracking.version_link(version))
             return asdict(shipping.build(bench, version))
 
-    @task(execution_timeout=timedelta(minutes=30))
+    @task(execution_timeout=timedelta(minutes=30), queue=IMAGE_QUEUE)
     def verify(built: dict[str, Any]) -> dict[str, Any]:
         from churn import shipping
         from churn.release.image import BuiltImage
@@ -65,7 +65,7 @@ def churn_image_build() -> None:
         with core_step() as (bench, _):
             return asdict(shipping.verify(bench, BuiltImage(**built)))
 
-    @task(execution_timeout=timedelta(minutes=15))
+    @task(execution_timeout=timedelta(minutes=15), queue=IMAGE_QUEUE)
     def publish(built: dict[str, Any], verification: dict[str, Any]) -> str:
         from churn import shipping
         from churn.release.image import BuiltImage

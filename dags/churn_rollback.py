@@ -23,7 +23,7 @@ from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOpe
 from airflow.sdk import Param, dag, get_current_context, task
 
 from churn_review.links import VersionLink
-from churn_wiring import TASK_DEFAULTS, core_step, lead_to
+from churn_wiring import IMAGE_QUEUE, TASK_DEFAULTS, core_step, lead_to
 
 
 @dag(
@@ -58,7 +58,7 @@ from churn_wiring import TASK_DEFAULTS, core_step, lead_to
 def churn_rollback() -> None:
     """Wire the way back."""
 
-    @task(execution_timeout=timedelta(minutes=5))
+    @task(execution_timeout=timedelta(minutes=5), queue=IMAGE_QUEUE)  # it points the tag `production` back
     def roll_back() -> dict[str, Any]:
         from churn import night
 

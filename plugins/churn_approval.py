@@ -17,7 +17,8 @@ APPROVE, REJECT = "Approve", "Reject"
 class PromoteOperator(HITLOperator):
     """Promotes what the night decided; where the decision needs a person, asks first and promotes on a yes.
 
-    Nobody's answer in time is a no. It returns the version that is in production from then on.
+    Nobody's answer in time is a no. A yes that has to come from somebody else leaves the question open: asked
+    again, Airflow takes the answer away from the same question and waits on. It returns the version that is in production from then on.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -48,6 +49,8 @@ class PromoteOperator(HITLOperator):
                 return night.promote(bench, request.night)
             self.subject = f"Put version {decision.challenger} into production? ({decision.verdict}: {decision.code})"
             self.body = f"{decision.sentence}\n\n[The comparison in MLflow]({bench.tracking.run_link(decision.run_id)})"
+            if bench.settings.second_person and decision.requested_by:
+                self.body += f"\n\nA yes counts from anybody but {decision.requested_by}, who asked for this night."
             self.response_timeout = bench.settings.approval_time(datetime.now(UTC))
         return super().execute(context)
 
@@ -58,10 +61,16 @@ class PromoteOperator(HITLOperator):
         given = super().execute_complete(context, event)
         user = given["responded_by_user"]
         by = (user.get("name") or user.get("id")) if user else "nobody"
-        answer = "approved" if given["chosen_options"] == [APPROVE] else "rejected" if user else "expired"
+        answer = ("approved" if given["chosen_options"] == [APPROVE] else "rejected") if user else "expired"
         reason = (given["params_input"] or {}).get("reason") or {"expired": "nobody answered in time"}.get(
             answer, "no reason given"
         )
         with core_step() as (bench, request):
-            night.answer(bench, request.night, answer, by, reason)
-            return night.promote(bench, request.night)
+            try:
+                night.answer(bench, request.night, answer, by, reason)
+            except night.SecondPersonNeeded as own:
+                self.log.warning("%s", own)
+                self.response_timeout = bench.settings.approval_time(datetime.now(UTC))
+            else:
+                return night.promote(bench, request.night)
+        return super().execute(context)

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from churn.settings import Settings
     from churn.workbench import Request, Workbench
 
+IMAGE_QUEUE = "image"
+"""Tasks that talk to the container engine: of several workers only the one that may reach it takes them. LocalExecutor has no queues."""
+
 TASK_DEFAULTS: dict[str, Any] = {
     "retries": 2,
     "retry_delay": timedelta(seconds=20),
@@ -83,6 +86,21 @@ def registry_login(settings: Settings) -> Callable[[], Login] | None:
         return Login(token.username, token.password)
 
     return login
+
+
+def log_folders() -> list[tuple[AbstractFileSystem, str]]:
+    """Where this Airflow keeps its task logs: this worker's folder, and the remote one on S3 if there is one."""
+    from airflow.configuration import conf
+    from fsspec.implementations.local import LocalFileSystem
+
+    folders: list[tuple[AbstractFileSystem, str]] = [(LocalFileSystem(), conf.get("logging", "base_log_folder"))]
+    remote = conf.get("logging", "remote_base_log_folder", fallback="")
+    if conf.getboolean("logging", "remote_logging", fallback=False) and remote.startswith("s3://"):
+        from airflow.providers.amazon.aws.fs.s3 import get_fs
+
+        connection = conf.get("logging", "remote_log_conn_id", fallback="") or None
+        folders.append((get_fs(connection), remote.removeprefix("s3://").rstrip("/")))
+    return folders
 
 
 def keep_image_failure(context: Context) -> None:

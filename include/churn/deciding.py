@@ -13,7 +13,7 @@ from churn.decision.comparison import Case, Comparison, Evidence, Force, History
 from churn.decision.contest import Contest
 from churn.decision.evidence import gather_evidence
 from churn.decision.history import read_history, suspect_batches, take_look
-from churn.decision.policy import Decision, Verdict, decide, hold_invalid_policy, tests_superiority
+from churn.decision.policy import FORCED, Decision, Verdict, decide, hold_invalid_policy, tests_superiority
 from churn.decision.policy_file import Policy, PolicyInvalid, load_policy_text
 from churn.decision.replay import record_digest
 from churn.decision.report import Review, log_comparison
@@ -59,16 +59,18 @@ def decide_night(bench: Workbench, request: Request, challenger: Challenger) -> 
     return _remember(bench, request, decision, comparison, evidence, policy, text)
 
 
-def ask_for_approval(decision: Decision, request: Request, when: str) -> bool:
+def ask_for_approval(decision: Decision, request: Request, when: str, second_person: bool = False) -> bool:
     """Whether a person must agree before this decision is acted on.
 
     Args:
         decision: the decision.
         request: how the night was asked for.
         when: the setting: never, disputed or always.
+        second_person: whether nobody promotes alone; to force is to promote.
     """
     disputed = decision.code == DISPUTED
-    wanted = request.approval or when == "always" or (disputed and when == "disputed")
+    forced = second_person and decision.code == FORCED
+    wanted = request.approval or when == "always" or (disputed and when == "disputed") or forced
     return wanted and (disputed or decision.verdict is Verdict.PROMOTE)
 
 
@@ -148,7 +150,7 @@ def _remember(
         watch=decision.watch_as_dicts(),
         digests=digests,
         code_version=_code_version(),
-        approval=ask_for_approval(decision, request, bench.settings.approval),
+        approval=ask_for_approval(decision, request, bench.settings.approval, bench.settings.second_person),
         requested_by=request.requested_by,
     )
     record = replace(record, digests=digests | {"record": record_digest(record)})

@@ -20,6 +20,7 @@ from churn.workbench import Workbench
 
 if TYPE_CHECKING:
     from churn.decision.simulation import SimulatedYear
+    from churn.foundation.records import DecisionRecord
 
 policy_app = typer.Typer(no_args_is_help=True, help="The rules of promotion.")
 PolicyFile = Annotated[Path | None, typer.Option("--policy", help="Another policy file; by default the one in force.")]
@@ -40,7 +41,7 @@ def check_policy(
 @explained
 def replay(
     night: Annotated[str | None, typer.Argument(help="The decision: the name of its night.")] = None,
-    every: Annotated[bool, typer.Option("--all", help="Every decision.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Every decision whose rows are kept.")] = False,
     policy: PolicyFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -57,8 +58,8 @@ def replay(
     text = load_policy_text(policy) if policy else None
     if text and policy:
         Policy.read(text, policy.name)
-    known = bench.ledger.decisions(limit=None) if every else [bench.ledger.decision(night or "")]
-    records = [one for one in known if one and "case" in one.digests]
+    known = _kept(bench) if every else filter(None, [bench.ledger.decision(night or "")])
+    records = [one for one in known if "case" in one.digests]
     if not records:
         raise ChurnError(
             f"There is no decision of night {night} that can be replayed." if night else "There is no decision yet."
@@ -117,6 +118,15 @@ def simulate(
         return
     console.print(_years_table(found))
     console.print(f"Picture: {picture}", soft_wrap=True)
+
+
+def _kept(bench: Workbench) -> list[DecisionRecord]:
+    """The decisions whose rows the maintenance keeps."""
+    from churn.upkeep import needed_decisions
+
+    settings = bench.settings
+    decisions = bench.ledger.decisions(limit=None)
+    return needed_decisions(decisions, bench.ledger, settings.model_name, settings.keep_decisions)
 
 
 def _print_replay(found: Any, other_policy: bool) -> None:

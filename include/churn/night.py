@@ -32,6 +32,10 @@ _IMAGE_PROBLEMS = {
 }
 
 
+class SecondPersonNeeded(ChurnError):  # noqa: N818 -- it says what is the matter
+    """The yes came from the person who asked for the night, and the settings want somebody else's."""
+
+
 def arrive(bench: Workbench, request: Request) -> Arrivals:
     """Claim what landed.
 
@@ -125,6 +129,7 @@ def answer(bench: Workbench, night: str, answer: str, by: str, reason: str) -> A
     """Remember a person's answer to the night's decision; the first one counts, and the same again changes nothing.
 
     Raises:
+        SecondPersonNeeded: whoever asked for the night says yes to it, and `CHURN_SECOND_PERSON` is on.
         ChurnError: it was answered otherwise before; there is nothing to answer: the decision is no promotion and no dispute; or a yes comes too late,
             since a later night has decided.
     """
@@ -143,6 +148,8 @@ def answer(bench: Workbench, night: str, answer: str, by: str, reason: str) -> A
         raise ChurnError(f"Night {night} asks for no approval: it is {decision.verdict} ({decision.code}).")
     if answer == "approved" and last and last.night != night:
         raise ChurnError(f"Night {night} is history: night {last.night} has decided since. Its decision counts now.")
+    if answer == "approved" and bench.settings.second_person:
+        _require_second_person(decision, by)
     return bench.ledger.answer(Approval(night, answer, by, stated(reason), datetime.now(UTC)))
 
 
@@ -324,6 +331,26 @@ def _untrained(ledger: Ledger) -> bool:
     last = ledger.last_decision()
     seen = _snapshot(ledger, last.snapshot).batches if last else []
     return set(ledger.hashes(state="accepted")) != set(seen)
+
+
+def _require_second_person(decision: DecisionRecord, by: str) -> None:
+    """Nobody promotes alone: who asked for the night does not agree to it, and who forced it has a name.
+
+    Names are compared as a login form reads them. A night of the schedule was asked for by nobody, so anybody's yes is a second opinion.
+    """
+    from churn.decision.policy import FORCED
+
+    asked = (decision.requested_by or "").strip()
+    if not by.strip() or (decision.code == FORCED and not asked):
+        raise ChurnError(
+            f"By CHURN_SECOND_PERSON two people promote, and of night {decision.night} it is not known who "
+            f"{'forced it' if by.strip() else 'says yes'}. Log in under a name of your own and ask for the night again."
+        )
+    if by.strip().casefold() == asked.casefold():
+        raise SecondPersonNeeded(
+            f"Night {decision.night} was asked for by {asked}: by CHURN_SECOND_PERSON somebody else has to agree. "
+            "The decision still waits: another person approves it in Airflow or by `churn approve`, or anybody rejects it."
+        )
 
 
 def _why_held(decision: DecisionRecord, approval: Approval | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -112,6 +112,37 @@ def reconcile() -> None:
     found = steps.reconcile(bench)
     for line in found or ["Registry and ledger agree already."]:
         console.print(line, markup=False)
+
+
+@explained
+def maintain(
+    yes: Annotated[bool, typer.Option("--yes", help="Delete; without it, the list is only shown.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Delete what nobody needs any more: versions, MLflow runs, rows of snapshots and decisions, images; the settings say how much stays."""
+    from churn import upkeep
+
+    bench = Workbench.open()
+    plan = upkeep.plan_upkeep(bench)
+    found = upkeep.clean(plan, bench) if yes else plan
+    try:
+        images = [image.image_id for image in upkeep.clean_images(bench, dry_run=not yes)]
+    except NothingToDo:
+        images = []
+    if as_json:
+        print_json({**asdict(found), "images": images, "deleted": yes})
+        return
+    for version, why in found.versions.protected.items():
+        console.print(f"Version {version} stays: it {why}.")
+    parts: dict[str, list[Any]] = {
+        "versions": found.versions.expendable,
+        "runs": found.runs,
+        "files": found.files,
+        "images": images,
+    }
+    for kind, names in parts.items():
+        listed = ", ".join(map(str, names)) or "none"
+        console.print(f"{'Deleted' if yes else 'Would go with --yes'}, {kind}: {listed}", markup=False, soft_wrap=True)
 
 
 @explained

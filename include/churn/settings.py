@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 
 from croniter import croniter  # type: ignore[import-untyped]
 from dotenv import dotenv_values
-from pydantic import Field, ImportString, SecretStr, ValidationError, field_validator
+from pydantic import Field, ImportString, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy.engine import make_url
 
@@ -89,6 +89,10 @@ class Settings(BaseSettings):
         le=168,
         description="So long an approval is waited for, but never into the next night; then the challenger is held.",
     )
+    second_person: bool = Field(
+        default=False,
+        description="Whether a yes counts only from somebody else than the person who asked for the night; a forced promotion then needs one too.",
+    )
     hand_made_changes: Literal["refuse", "adopt"] = Field(
         default="refuse",
         description="What happens to a version that somebody put into production in MLflow: the night stops, or takes it over.",
@@ -102,6 +106,10 @@ class Settings(BaseSettings):
         default="0 2 * * *", description="Cron expression of the nightly run; empty: only by hand."
     )
     timezone: str = Field(default="UTC", description="Time zone of the schedule.")
+    watch_landing: bool = Field(
+        default=False,
+        description="Whether a night begins as soon as a file lands, beside the schedule; needs a data root on S3.",
+    )
 
     max_rejected_share: float = Field(
         default=0.05, ge=0, le=1, description="A batch with a larger share of rows set aside is rejected whole."
@@ -134,6 +142,21 @@ class Settings(BaseSettings):
         pattern=r"^\d+(\.\d+)?\s?[KMGT]i?B$",
         description="Memory limit of the columnar engine; beyond it, it spills to disk.",
     )
+
+    keep_versions: int = Field(
+        default=50, ge=1, description="So many of the newest versions stay in the registry, whatever nobody needs."
+    )
+    keep_decisions: int = Field(
+        default=365,
+        ge=1,
+        description="So many of the newest decisions can be replayed, and keep their runs in MLflow; promotions on the way to the champion always.",
+    )
+    keep_images: int = Field(
+        default=5,
+        ge=1,
+        description="Images of so many of the versions that were in production last stay on the machine that builds.",
+    )
+    keep_days: int = Field(default=180, ge=1, description="So many days Airflow's task logs stay.")
 
     image_repository: str = Field(
         default="churn",
@@ -239,6 +262,14 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute_root(cls, value: str) -> str:
         return value if "://" in value else str(HOME / value)
+
+    @field_validator("watch_landing")
+    @classmethod
+    def _watches_s3(cls, value: bool, info: ValidationInfo) -> bool:
+        root = str(info.data.get("data_root", "s3://"))
+        if value and not root.startswith("s3://"):
+            raise ValueError(f"only a data root on S3 can be watched, and CHURN_DATA_ROOT is {root}")
+        return value
 
     @field_validator("ledger_url")
     @classmethod

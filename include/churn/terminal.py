@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
-import getpass
 import json
 import os
+import pwd
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -50,10 +50,10 @@ def print_json(found: Any) -> None:
 
 
 def who() -> str:
-    """The person at the terminal, as the machine knows them."""
+    """The person at the terminal, as the machine knows them; what LOGNAME or USER says anybody can set."""
     try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container without a user of that number
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container without a user of that number
         return f"user {os.getuid()}"
 
 

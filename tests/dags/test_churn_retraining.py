@@ -1,6 +1,8 @@
 """The nights through the real DAGs, in this process, against a real MLflow server."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -247,6 +249,66 @@ def test_a_promotion_waits_for_a_person(
     assert isinstance(given, Approval)
     assert (given.answer, given.by, given.reason) == ("approved", "Ann", "looks right")
     assert bench.ledger.in_production(bench.settings.model_name).actor == "Ann"
+
+
+def test_a_yes_of_ones_own_leaves_the_question_open(
+    dag_bag: object, after_first_night: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By Airflow's own interface: who asked for the night agrees, and is asked again; somebody else agrees, and it counts."""
+    from dataclasses import replace
+
+    import churn_wiring
+
+    bench = after_first_night
+    monkeypatch.setenv("CHURN_SECOND_PERSON", "true")
+    request = churn_wiring._request
+    monkeypatch.setattr(churn_wiring, "_request", lambda: replace(request(), requested_by="ann"))
+    land_night(bench, 2)
+    with answering("ann", "bea") as answered:
+        night = run_night(dag_bag, {"approval": True})
+    assert answered == {"ann": 200, "bea": 200}
+    assert night.state == "success"
+    given = bench.ledger.approval(night.run_id)
+    assert (given.answer, given.by, given.reason) == ("approved", "bea", "by bea")
+    assert bench.ledger.in_production(bench.settings.model_name).actor == "bea"
+
+
+@contextmanager
+def answering(*names: str) -> Iterator[dict[str, int]]:
+    """People who agree one after the other, as soon as they are asked: in a thread, by the HITL interface, each logged in."""
+    from threading import Event, Thread
+
+    from airflow.api_fastapi.app import create_app, get_auth_manager
+    from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.session import create_session
+    from fastapi.testclient import TestClient
+    from sqlalchemy import select
+
+    ended, answered = Event(), {}
+    client = TestClient(create_app("core"))
+
+    def answer(name: str) -> None:
+        token = get_auth_manager().generate_jwt(SimpleAuthManagerUser(username=name, role="op"))
+        while not ended.wait(0.2):
+            with create_session() as session:
+                asked = session.scalar(select(TaskInstance).where(TaskInstance.state == "awaiting_input"))
+                path = (
+                    asked and f"/api/v2/dags/{asked.dag_id}/dagRuns/{asked.run_id}/taskInstances/promote/-1/hitlDetails"
+                )
+            if path:
+                body = {"chosen_options": ["Approve"], "params_input": {"reason": f"by {name}"}}
+                response = client.patch(path, json=body, headers={"Authorization": f"Bearer {token}"})
+                answered[name] = response.status_code
+                return
+
+    people = Thread(target=lambda: [answer(name) for name in names])
+    people.start()
+    try:
+        yield answered
+    finally:
+        ended.set()
+        people.join()
 
 
 def test_the_way_back_is_a_dag(dag_bag: object, after_first_night: Workbench) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from support import ROOT
 
-DAGS = {"churn_retraining", "churn_image_build", "churn_rollback"}
+DAGS = {"churn_retraining", "churn_image_build", "churn_rollback", "churn_landing", "churn_maintenance"}
 HEAVY = ["mlflow", "great_expectations", "sklearn", "pandas", "duckdb", "pyarrow", "matplotlib", "docker", "scipy"]
 
 
@@ -60,6 +60,7 @@ def test_the_schedule_is_a_setting_and_misses_no_tick_on_unpausing(dag_bag: obje
     [
         ("churn_retraining", {"retrain", "dry_run", "approval", "force_reason", "note"}),
         ("churn_rollback", {"reason", "version"}),
+        ("churn_maintenance", {"dry_run"}),
     ],
 )
 def test_the_form_has_sections_and_help(dag_bag: object, name: str, fields: set[str]) -> None:

@@ -14,6 +14,7 @@ from churn.errors import ChurnError, NothingToDo
 from churn.foundation.artifacts import ArtifactChanged
 from churn.foundation.ledger import PromotionConflict
 from churn.foundation.records import Promotion
+from churn.night import SecondPersonNeeded
 from churn.release import registry, rollback
 from churn.release.mirror import mirror, read_registry
 from churn.release.registry import ChampionDisagreement
@@ -227,6 +228,47 @@ def test_without_a_yes_the_challenger_is_held(two_nights: Workbench, answer: str
     with pytest.raises(NothingToDo, match=answer):
         night.promote(bench, "night 2")
     assert aliases(bench)["champion"] == 1
+
+
+def needing_two(bench: Workbench) -> Workbench:
+    return replace(bench, settings=bench.settings.model_copy(update={"second_person": True}))
+
+
+def test_nobody_promotes_alone(two_nights: Workbench) -> None:
+    """The yes of whoever asked for the night counts for nothing, however the name is written; somebody else's does."""
+    bench = needing_two(two_nights)
+    run_night(bench, "night 2", approval=True, requested_by="ann")
+    for same in ("ann", " Ann "):
+        with pytest.raises(SecondPersonNeeded, match="asked for by ann: by CHURN_SECOND_PERSON somebody else"):
+            night.answer(bench, "night 2", "approved", same, "mine")
+    with pytest.raises(ChurnError, match="not known who says yes"):
+        night.answer(bench, "night 2", "approved", " ", "nobody's")
+    assert night.needs_approval(bench, "night 2")
+    night.answer(bench, "night 2", "approved", "bea", "looks right")
+    assert night.promote(bench, "night 2") == 2
+
+
+def test_everybody_may_say_no_to_a_night_of_their_own(two_nights: Workbench) -> None:
+    """A rejection takes nobody else, and a night of the schedule was asked for by nobody."""
+    bench = needing_two(two_nights)
+    run_night(bench, "night 2", approval=True, requested_by="ann")
+    assert night.answer(bench, "night 2", "rejected", "ann", "a mistake").answer == "rejected"
+    run_night(bench, "night 3", retrain=True, approval=True)
+    assert night.answer(bench, "night 3", "approved", "ann", "looks right").by == "ann"
+
+
+def test_to_force_takes_two(two_champions: Workbench) -> None:
+    """A forced promotion waits for another person's yes; forced by nobody known, no yes counts."""
+    bench, model = needing_two(two_champions), two_champions.settings.model_name
+    assert run_night(bench, "night 3", retrain=True, force_reason="a test", requested_by="ann") == "promote FORCED"
+    assert bench.ledger.in_production(model).version == 2  # type: ignore[union-attr]
+    with pytest.raises(SecondPersonNeeded):
+        night.answer(bench, "night 3", "approved", "ann", "mine")
+    night.answer(bench, "night 3", "approved", "bea", "I agree")
+    assert night.promote(bench, "night 3") == 3
+    assert run_night(bench, "night 4", retrain=True, force_reason="who am I") == "promote FORCED"
+    with pytest.raises(ChurnError, match="not known who forced it"):
+        night.answer(bench, "night 4", "approved", "bea", "I agree")
 
 
 def test_an_approval_comes_too_late_after_the_next_decision(two_nights: Workbench) -> None:

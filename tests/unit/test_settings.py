@@ -21,6 +21,7 @@ from support import ROOT, SALT
         ("CHURN_CONTAINER_ENGINE", "podman", "'auto', 'required' or 'none'"),
         ("CHURN_DATA_ROOT", "", "at least 1 character"),
         ("MLFLOW_TRACKING_URI", "", "at least 1 character"),
+        ("CHURN_WATCH_LANDING", "true", "only a data root on S3 can be watched"),
         ("CHURN_SETTLE_SECONDS", "-1", "greater than or equal to 0"),
     ],
 )

@@ -35,6 +35,8 @@ UNFORCEABLE = frozenset(
     {"POLICY_INVALID", "INPUT_MISMATCH", "HOLDOUT_CONTAMINATED", "ARTIFACT_CHANGED", "SCORES_INVALID"}
 )
 """The codes of integrity: no person's word stands against them."""
+FORCED = "FORCED"
+"""The code of a promotion that a person wanted and the policy did not."""
 TRIED = frozenset({"INFERIOR", "ANCHOR_INFERIOR"})
 """The codes of a night in which "no worse" was tested, and failed."""
 
@@ -185,4 +187,4 @@ def _forced(decision: Decision, comparison: Comparison) -> Decision:
         sentence = f"{decision.sentence} {force.by} asked to force it: this cannot be forced."
         return Decision(Verdict.HOLD, decision.code, sentence, decision.rules, decision.watch)
     sentence = f"Forced by {force.by}: {as_sentence_end(force.reason)} By itself the policy holds ({decision.code}): {decision.sentence}"
-    return Decision(Verdict.PROMOTE, "FORCED", sentence, decision.rules, decision.watch)
+    return Decision(Verdict.PROMOTE, FORCED, sentence, decision.rules, decision.watch)

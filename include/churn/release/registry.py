@@ -10,7 +10,7 @@ import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from churn.decision.policy import Verdict
+from churn.decision.policy import FORCED, Verdict
 from churn.decision.rules_between import DISPUTED
 from churn.errors import ChurnError
 from churn.foundation.artifacts import downloaded, require_registered
@@ -109,7 +109,7 @@ def promote(
     if not may_promote(decision, approval):
         return None
     _require_whole(decision, ledger, tracking)
-    forced = decision.comparison["case"]["history"]["force"] if decision.code == "FORCED" else None
+    forced = decision.comparison["case"]["history"]["force"] if decision.code == FORCED else None
     yes = approval if approval and approval.answer == "approved" else None
     change = Promotion(
         model=decision.model,

@@ -1,0 +1,155 @@
+"""The watch over landing: the provider's sensor and trigger against a real S3, and what begins a night."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException, TaskDeferred
+from airflow.timetables.simple import ContinuousTimetable
+
+from churn.foundation.storage import TEMPORARY
+from churn.settings import Settings
+from churn.workbench import Workbench
+from churn_arrivals import LandingSensor, RestOperator, any_finished
+from churn_wiring import open_filesystem
+from conftest import export
+from support import S3, land_text, make_bench
+
+
+@pytest.fixture
+def on_s3(tmp_path: Path, s3: S3, monkeypatch: pytest.MonkeyPatch) -> Workbench:
+    """A data root on S3, its keys only in an Airflow connection."""
+    extra = {"endpoint_url": s3.endpoint, "region_name": "us-east-1"}
+    connection = {"conn_type": "aws", "login": s3.key, "password": s3.secret, "extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_CHURN_DATA", json.dumps(connection))
+    root = f"s3://{s3.bucket}/{tmp_path.name}"
+    export(make_bench(tmp_path, "http://127.0.0.1:9").settings, monkeypatch)
+    monkeypatch.setenv("CHURN_DATA_ROOT", root)
+    monkeypatch.setenv("CHURN_AWS_CONN_ID", "churn_data")
+    settings = Settings.load()
+    return Workbench.open(settings, open_filesystem(settings))
+
+
+def sensor(bench: Workbench) -> LandingSensor:
+    settings = bench.settings
+    return LandingSensor(
+        task_id="landed",
+        data_root=settings.data_root,
+        aws_conn_id=settings.aws_conn_id,
+        deferrable=True,
+        poke_interval=0.2,
+    )
+
+
+def fired(deferred: TaskDeferred, seconds: float = 30) -> dict[str, Any] | None:
+    """The event of the trigger, made from what the database would keep of it; None if nothing happens for a while."""
+    name, arguments = deferred.trigger.serialize()
+    module, _, kind = name.rpartition(".")
+    trigger = getattr(importlib.import_module(module), kind)(**arguments)
+
+    async def first() -> dict[str, Any]:
+        return (await anext(aiter(trigger.run()))).payload
+
+    try:
+        return asyncio.run(asyncio.wait_for(first(), seconds))
+    except TimeoutError:
+        return None
+
+
+def deferral(call: Any, *arguments: Any) -> TaskDeferred:
+    with pytest.raises(TaskDeferred) as deferred:
+        call(*arguments)
+    return deferred.value
+
+
+def test_what_lands_is_seen_without_a_worker(on_s3: Workbench) -> None:
+    """Nothing there: deferred. An unfinished file: deferred again. A finished one: seen; there already: seen at once."""
+    watch = sensor(on_s3)
+    waiting = deferral(watch.execute, {})
+    assert fired(waiting, 1.5) is None
+    for name in (".hidden.csv", "folder/inside.csv", "growing.csv.part"):
+        land_text(on_s3, "x", name)
+    event = fired(waiting)
+    assert {file["Key"].rpartition("/")[2] for file in event["files"]} >= {"growing.csv.part"}
+    waiting = deferral(watch.execute_complete, {}, event)
+    land_text(on_s3, "x", "finished.csv")
+    assert watch.execute_complete({}, fired(waiting)) is None
+    assert sensor(on_s3).execute({}) is None
+
+
+def test_nothing_in_time_is_a_skip_and_an_outage_is_none(on_s3: Workbench) -> None:
+    """The day without a file ends pink; a store that is away raises, so that it is retried and said."""
+    watch = sensor(on_s3)
+    with pytest.raises(AirflowSkipException, match="Nothing landed"):
+        watch.resume_execution("__fail__", {"error": "Trigger timeout"}, {})
+    error = {"event": {"status": "error", "message": "cannot connect"}}
+    with pytest.raises(AirflowException, match="cannot connect"):
+        watch.resume_execution("execute_complete", error, {})
+
+
+@pytest.mark.parametrize("end", TEMPORARY)
+def test_unfinished_files_begin_no_night(end: str) -> None:
+    """Whatever the sender calls them; nor does the folder's own marker."""
+    no_night = [f"x.csv{end}", "", ".x", "landing/x.csv", "a/x.csv"]
+    files = [{"Key": f"a/landing/{name}"} for name in no_night]
+    assert not any_finished("a/landing/", files)
+    assert any_finished("a/landing/", [*files, {"Key": "a/landing/x.csv"}])
+
+
+def test_what_a_night_left_waits_a_while(on_s3: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With an empty landing the watch begins at once; with files in it after a pause, without a worker."""
+    import churn_wiring
+
+    monkeypatch.setattr(churn_wiring, "_request", lambda: None)
+    rest = RestOperator(task_id="rest", shortest=timedelta(seconds=1), longest=timedelta(hours=1))
+    assert rest.execute({}) is None
+    land_text(on_s3, "x", "left.csv")
+    pause = deferral(rest.execute, {})
+    assert fired(pause, 0.2) is None
+    assert rest.execute_complete({}, fired(pause)) is None
+    moved = time.time() + 40 * 60
+    with monkeypatch.context() as later:
+        later.setattr("churn_arrivals.time.time", lambda: moved)
+        pause = deferral(rest.execute, {})
+    left = (pause.trigger.moment - datetime.now(UTC)).total_seconds()
+    assert 35 * 60 < left <= 41 * 60  # forty minutes later, it has been there for forty minutes
+    monkeypatch.setenv("CHURN_DATA_ROOT", "data")
+    with pytest.raises(AirflowFailException, match="only a data root on S3"):
+        rest.execute({})
+
+
+def test_one_landing_is_one_night(dag_bag: object) -> None:
+    """The night is waited for without a worker, whatever its end; tried again, no second one begins; off by default."""
+    dag = dag_bag.dags["churn_landing"]
+    assert [task.task_id for task in dag.topological_sort()] == ["rest", "landed", "night"]
+    night = dag.get_task("night")
+    assert (night.trigger_dag_id, night.trigger_run_id) == ("churn_retraining", "landed__{{ run_id }}")
+    assert night.wait_for_completion
+    assert night.deferrable
+    assert night.skip_when_already_exists
+    assert {str(state.value) for state in night.allowed_states} == {"success", "failed"}
+    assert night.failed_states == []
+    assert dag.schedule is None
+
+
+def test_the_watch_is_on_by_setting(airflow_database: None, on_s3: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Continuously, one run at a time, on the bucket and the connection of the settings."""
+    from airflow.dag_processing.dagbag import DagBag
+
+    from support import ROOT
+
+    monkeypatch.setenv("CHURN_WATCH_LANDING", "true")
+    dag = DagBag(str(ROOT / "dags" / "churn_landing.py")).dags["churn_landing"]
+    assert type(dag.timetable).__name__ == ContinuousTimetable.__name__
+    assert dag.max_active_runs == 1
+    landed = dag.get_task("landed")
+    bucket, _, prefix = on_s3.settings.data_root.removeprefix("s3://").partition("/")
+    assert (landed.bucket_name, landed.bucket_key) == (bucket, f"{prefix}/landing/[!.]*")
+    assert landed.aws_conn_id == "churn_data"

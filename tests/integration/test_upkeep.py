@@ -1,0 +1,129 @@
+"""Retention: what production, the way back, open questions and the newest decisions need stays, the rest goes once."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import fsspec
+import mlflow
+import pytest
+from mlflow.entities import ViewType
+
+from churn import night
+from churn.decision.replay import replay
+from churn.errors import ChurnError
+from churn.foundation.tracking import TrackingUnreachable
+from churn.foundation.zones import decision_rows, snapshot_rows
+from churn.learning.snapshot import rebuild_snapshot
+from churn.upkeep import clean, clean_task_logs, plan_upkeep
+from churn.workbench import Workbench
+from support import S3, free_port, land_night, make_bench, run_night, stages
+
+
+def keeping(bench: Workbench, versions: int = 1, decisions: int = 1) -> Workbench:
+    changes = {"keep_versions": versions, "keep_decisions": decisions}
+    return replace(bench, settings=bench.settings.model_copy(update=changes))
+
+
+def nights_in_mlflow(bench: Workbench) -> set[str]:
+    found = bench.tracking.client.search_runs([bench.tracking.experiment_id], run_view_type=ViewType.ACTIVE_ONLY)
+    return {run.data.tags["churn.night"] for run in found}
+
+
+@pytest.fixture
+def long_lived(two_champions: Workbench) -> Workbench:
+    """Two champions, then three nights that were held, each on rows of its own; little is to be kept."""
+    bench = keeping(two_champions)
+    for number in (3, 4, 5):
+        land_night(bench, 3, f"night-{number}.csv", first_customer=number * 1_000_000, seed=number, rows=1500)
+        assert run_night(bench, f"night {number}").startswith("hold")
+    return bench
+
+
+def test_what_somebody_needs_stays_and_the_rest_goes_once(long_lived: Workbench) -> None:
+    """The champion scores, the way back is open, kept decisions are made again, all agree; a second time changes nothing."""
+    bench, ledger = long_lived, long_lived.ledger
+    plan = plan_upkeep(bench)
+    went = clean(plan, bench)
+    assert went.versions.expendable == plan.versions.expendable == [4, 3]
+    assert set(stages(bench)) == {1, 2, 5}
+    decisions = {one.night: one for one in ledger.decisions()}
+    assert nights_in_mlflow(bench) & set(decisions) == {"night 5"}  # the first two ran in the benches that were cloned
+    for name, there in {"night 1": True, "night 2": True, "night 3": False, "night 4": False, "night 5": True}.items():
+        decision = decisions[name]
+        assert bench.storage.exists(snapshot_rows(decision.snapshot)) is there
+        if "evidence" in decision.digests:
+            assert bench.storage.exists(decision_rows(decision.digests["evidence"])) is there
+        if there:
+            assert replay(decision, bench.storage).same
+        else:
+            with pytest.raises(ChurnError, match="are gone"):
+                replay(decision, bench.storage)
+    again = plan_upkeep(bench)
+    assert (again.versions.expendable, again.runs, again.files) == ([], [], [])
+    assert mlflow.pyfunc.load_model(bench.tracking.model_uri(2))
+    assert [problem for problem in night.find_disagreements(bench) if "image" not in problem] == []
+    assert run_night(bench, "night 6", retrain=True).startswith("hold")
+    assert night.roll_back(bench, None, "customers complain", "Ann", "back").promotion.version == 1
+    assert mlflow.pyfunc.load_model(bench.tracking.model_uri(1))
+
+
+def test_a_snapshot_that_went_can_be_made_again(long_lived: Workbench) -> None:
+    """The ledger's row stays, and from it come the same rows."""
+    bench = long_lived
+    clean(plan_upkeep(bench), bench)
+    gone = bench.ledger.snapshot(bench.ledger.decision("night 3").snapshot)  # type: ignore[union-attr]
+    assert gone is not None
+    assert not bench.storage.exists(snapshot_rows(gone.snapshot))
+    rebuild_snapshot(bench.storage, bench.ledger, bench.contract, bench.sampling, gone)
+    assert bench.storage.exists(snapshot_rows(gone.snapshot))
+
+
+def test_an_open_question_and_a_night_that_runs_lose_nothing(two_champions: Workbench) -> None:
+    """The decision that waits for a person is kept; so are rows and scores that no decision has yet."""
+    bench = keeping(two_champions)
+    assert run_night(bench, "night 3", retrain=True, approval=True, force_reason="a test") == "promote FORCED"
+    land_night(bench, 3, "night-4.csv")
+    batches = night.arrive(bench, night_request := night.Request("night 4")).batches
+    for batch in batches:
+        night.validate(bench, night_request, batch.batch)
+    challenger = night.train(bench, night_request)
+    with bench.storage.writing(decision_rows("ab" * 32)) as stream:
+        stream.write(b"of a night that has not decided yet")
+    clean(plan_upkeep(bench), bench)
+    assert set(stages(bench)) == {1, 2, 3, 4}
+    assert bench.storage.exists(decision_rows("ab" * 32))
+    assert night.compare(bench, night_request, challenger).challenger == 4
+    assert replay(bench.ledger.decision("night 3"), bench.storage).same  # type: ignore[arg-type]
+
+
+def test_nothing_goes_while_the_registry_is_away(tmp_path: Path) -> None:
+    """No plan is made on a guess."""
+    bench = keeping(make_bench(tmp_path, f"http://127.0.0.1:{free_port()}"))
+    with pytest.raises(TrackingUnreachable):
+        plan_upkeep(bench)
+
+
+def test_old_logs_go_and_young_ones_stay(tmp_path: Path, s3: S3) -> None:
+    """By the time of the last write, on a folder and on S3; counted only, where asked; no folder is no fault."""
+    local = fsspec.filesystem("file")
+    old, young = tmp_path / "logs/dag_id=a/old.log", tmp_path / "logs/dag_id=a/young.log"
+    old.parent.mkdir(parents=True)
+    for file in (old, young):
+        file.write_text("x")
+    os.utime(old, (time.time() - 11 * 86400,) * 2)
+    assert clean_task_logs(local, str(tmp_path / "logs"), 10, dry_run=True) == 1
+    assert old.exists()
+    assert clean_task_logs(local, str(tmp_path / "logs"), 10) == 1
+    assert (old.exists(), young.exists()) == (False, True)
+    assert clean_task_logs(local, str(tmp_path / "nowhere"), 10) == 0
+    remote = fsspec.filesystem("s3", key=s3.key, secret=s3.secret, endpoint_url=s3.endpoint)
+    for name in ("dag_id=a/run_id=b/attempt=1.log", "originals/of a data root"):
+        remote.pipe(f"{s3.bucket}/logs/{name}", b"x")
+    assert clean_task_logs(remote, f"{s3.bucket}/logs", 10) == 0
+    assert clean_task_logs(remote, f"{s3.bucket}/logs", -1) == 1
+    remote.invalidate_cache()
+    assert remote.find(f"{s3.bucket}/logs") == [f"{s3.bucket}/logs/originals/of a data root"]
