@@ -153,7 +153,7 @@ def test_what_is_old_is_no_news(ledger: Ledger) -> None:
     decide(ledger, "night 1", code="SLICE_HARM")
     record_image(ledger, "failed")
     ledger.promote(Promotion("churn", 0, 3, None, "promotion", "n", "because", NOW, code="SUPERIOR"), None)
-    assert found(ledger, NOW + events.NEWS + timedelta(minutes=1)) == []
+    assert found(ledger, NOW + events.NEWS + timedelta(hours=1)) == []
 
 
 def test_a_failed_task_is_told_without_the_words_of_a_stranger() -> None:

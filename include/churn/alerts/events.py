@@ -115,7 +115,12 @@ def task_failed(
     """A task has failed at its last try. The words of an error that is not ours may quote data: only its kind is told."""
     name = f"{task}[{map_index}]" if map_index >= 0 else task
     cause = error.__cause__ if isinstance(error, Exception) and isinstance(error.__cause__, ChurnError) else error
-    why = str(cause) if isinstance(cause, ChurnError) else f"{type(error).__name__}; the task's log has the rest"
+    if isinstance(cause, ChurnError):
+        why = str(cause)
+    elif isinstance(error, BaseException):
+        why = f"{type(error).__name__}; the task's log has the rest."
+    else:
+        why = "no error is known; it was killed, or its worker is gone."
     return make_alert(
         f"{TASK}:{dag}:{run}:{name}",
         f"Task {name} of {dag} failed",
