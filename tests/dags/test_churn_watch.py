@@ -177,7 +177,7 @@ def test_an_image_that_cannot_be_had_is_told_once(
     model = champion.settings.model_name
     for _ in range(2):
         assert run_dag(dag_bag, "churn_image_build", {"version": 1}).state == "failed"
-    told = [subject for subject in people.told if "image" in subject]
+    told = [subject for subject in people.told if "could not be had" in subject]
     assert told == [f"The image of version 1 of {model} could not be had"]
     body = people.mail.body(people.mail.subjects.index(told[0]))
     assert "no such &lt;file&gt;" in body
