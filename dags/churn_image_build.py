@@ -51,11 +51,14 @@ def churn_image_build() -> None:
     @task(execution_timeout=timedelta(minutes=30), queue=IMAGE_QUEUE)
     def build() -> dict[str, Any]:
         from churn import shipping
+        from churn_metrics import measure_image
 
         with core_step() as (bench, _):
             version = int(get_current_context()["params"]["version"])
             lead_to(VersionLink(), bench.tracking.version_link(version))
-            return asdict(shipping.build(bench, version))
+            built = shipping.build(bench, version)
+            measure_image(built)
+            return asdict(built)
 
     @task(execution_timeout=timedelta(minutes=30), queue=IMAGE_QUEUE)
     def verify(built: dict[str, Any]) -> dict[str, Any]:
@@ -70,9 +73,12 @@ def churn_image_build() -> None:
         from churn import shipping
         from churn.release.image import BuiltImage
         from churn.release.verify import Verification
+        from churn_alerts import tell
 
         with core_step() as (bench, _):
-            return shipping.publish(bench, BuiltImage(**built), Verification(**verification)).state
+            state = shipping.publish(bench, BuiltImage(**built), Verification(**verification)).state
+            tell(bench, get_current_context())
+            return state
 
     built = build()
     publish(built, verify(built))

@@ -12,7 +12,7 @@ compares it with the champion on the same unseen customers, and promotes it only
 | compare | scores both versions now, decides | a version cannot be loaded or compared | |
 | promote | moves the challenger into production; waits for a person where one must agree | somebody else promoted meanwhile | the decision is to hold, or nobody agreed |
 | build_image | triggers the image of the version | | nothing was promoted |
-| close | checks that the night is whole | a batch was rejected, or no verdict was recorded | nothing new arrived |
+| close | tells people what has happened; checks that the night is whole | a batch was rejected, or no verdict was recorded | nothing new arrived |
 
 A hold is a good end. Every task can be cleared and run again: the same version, decision and
 promotion come back.
@@ -98,11 +98,15 @@ def churn_retraining() -> None:
     def validate(batch: str) -> dict[str, Any]:
         from churn import night
         from churn.deciding import docs_link
+        from churn_metrics import measure_batch
 
         get_current_context()["batch_label"] = batch[:12]
         with core_step() as (bench, request):
             lead_to(DataDocsLink(), docs_link(bench, batch))
-            return night.counts(night.validate(bench, request, batch))
+            try:
+                return night.counts(night.validate(bench, request, batch))
+            finally:
+                measure_batch(bench.ledger.batch(batch))
 
     @task(execution_timeout=timedelta(hours=3), trigger_rule="all_done")
     def train() -> dict[str, Any]:
@@ -117,17 +121,24 @@ def churn_retraining() -> None:
     def compare(challenger: dict[str, Any]) -> dict[str, Any]:
         from churn import night
         from churn.learning.training import Challenger
+        from churn_metrics import measure_decision
 
         with core_step() as (bench, request):
             decision = night.compare(bench, request, Challenger(**challenger))
             lead_to(ComparisonLink(), bench.tracking.run_link(decision.run_id))
+            measure_decision(decision)
             return {"challenger": decision.challenger, "verdict": decision.verdict, "code": decision.code}
 
     @task(execution_timeout=timedelta(minutes=10), trigger_rule="all_done")
     def close() -> str:
         from churn import night
+        from churn_alerts import tell
+        from churn_metrics import measure_duration
 
+        context = get_current_context()
         with core_step() as (bench, request):
+            measure_duration("night", context["dag_run"].start_date)
+            tell(bench, context)
             return night.close(bench, request)
 
     build_image = TriggerDagRunOperator(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperatorLink, get_current_context
@@ -24,11 +24,20 @@ if TYPE_CHECKING:
 IMAGE_QUEUE = "image"
 """Tasks that talk to the container engine: of several workers only the one that may reach it takes them. LocalExecutor has no queues."""
 
+
+def report_failure(context: Context) -> None:
+    """After the last try of a task: people are told, once."""
+    from churn_alerts import tell_of_task
+
+    tell_of_task(_open_workbench(), context)
+
+
 TASK_DEFAULTS: dict[str, Any] = {
     "retries": 2,
     "retry_delay": timedelta(seconds=20),
     "retry_exponential_backoff": True,
     "max_retry_delay": timedelta(minutes=5),
+    "on_failure_callback": report_failure,
 }
 
 
@@ -39,7 +48,9 @@ def core_step() -> Iterator[tuple[Workbench, Request]]:
     Nothing to do is a skip. An outage is retried. What a retry cannot mend fails at once.
     """
     from churn.errors import ChurnError, NothingToDo, Outage
+    from churn_metrics import measure_duration
 
+    begun = datetime.now(UTC)
     try:
         yield _open_workbench(), _request()
     except NothingToDo as nothing:
@@ -48,6 +59,8 @@ def core_step() -> Iterator[tuple[Workbench, Request]]:
         raise
     except ChurnError as error:
         raise AirflowFailException(str(error)) from error
+    finally:
+        measure_duration(get_current_context()["ti"].task_id, begun)
 
 
 def lead_to(link: BaseOperatorLink, url: str) -> None:
@@ -104,11 +117,16 @@ def log_folders() -> list[tuple[AbstractFileSystem, str]]:
 
 
 def keep_image_failure(context: Context) -> None:
-    """After the last try of a task of the image: its reason goes where people look, once."""
+    """After the last try of a task of the image: its reason goes where people look, and people are told, once."""
     from churn import shipping
+    from churn_alerts import tell_of_image
 
+    bench = _open_workbench()
     version, error = int(context["params"]["version"]), context.get("exception")
-    shipping.remember_failure(_open_workbench(), version, error or RuntimeError("no reason is known"))
+    try:
+        shipping.remember_failure(bench, version, error or RuntimeError("no reason is known"))
+    finally:
+        tell_of_image(bench, version, context)
 
 
 def _open_workbench() -> Workbench:

@@ -79,8 +79,9 @@ def train(bench: Workbench, request: Request) -> Challenger:
 
     Raises:
         NothingToDo: nothing was accepted since the last training, and no retraining was asked for.
-        ChurnError: every batch of this night was rejected.
+        BatchRejected: every batch of this night was.
     """
+    from churn.intake.acceptance import BatchRejected
     from churn.learning.snapshot import take_snapshot
     from churn.learning.training import TrainingSpec, train_challenger
 
@@ -88,7 +89,7 @@ def train(bench: Workbench, request: Request) -> Challenger:
     if decided is None and not request.retrain and not _untrained(bench.ledger):
         tonight = bench.ledger.batches(night=request.night)
         if tonight:
-            raise ChurnError(
+            raise BatchRejected(
                 f"All {len(tonight)} batches of night {request.night} were rejected: nothing is trained. `churn batches` says why."
             )
         raise NothingToDo("No batch was accepted since the last training.")

@@ -1,4 +1,4 @@
-"""The commands for production: its history, approval, the way back, and the registry held to the ledger."""
+"""The commands for production: its history, alerts, approval, the way back, and the registry held to the ledger."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from churn.errors import NothingToDo
+from churn.settings import Settings
 from churn.terminal import AsJson, console, explained, named_now, print_json, who
 from churn.workbench import Workbench
 
@@ -42,6 +43,42 @@ def history(
         console.print(f"    {row.reason}", style="dim", markup=False)
     if not rows:
         console.print("Nothing was in production.")
+
+
+@explained
+def alerts(
+    limit: Annotated[int, typer.Option(min=1, help="So many, the latest first.")] = 20,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only check the file of CHURN_NOTIFICATIONS_FILE; sends nothing.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """What people are told, and what still waits to be sent; notes first what has happened since."""
+    from churn.alerts.events import trial_alert
+    from churn.alerts.notifications import read_notifications
+    from churn.alerts.outbox import notice
+
+    if check:
+        settings = Settings.load()
+        found = read_notifications(settings.notifications_file)
+        for one in found:
+            one.build(trial_alert(settings, datetime.now(UTC)))
+            console.print(f"{one.name}: {', '.join(one.only) if one.only else 'everything'}", markup=False)
+        if not found:
+            console.print("CHURN_NOTIFICATIONS_FILE names no file: alerts are only listed.")
+        return
+    bench = Workbench.open()
+    notice(bench.ledger, bench.settings)
+    rows = bench.ledger.alerts(limit=limit)
+    if as_json:
+        print_json([asdict(row) for row in rows])
+        return
+    for row in rows:
+        sent = f"sent {row.sent_at:%Y-%m-%d %H:%M}" if row.sent_at else "not sent"
+        console.print(f"{row.noticed_at:%Y-%m-%d %H:%M}  {row.kind}: {row.subject} ({sent})", markup=False)
+        console.print(f"    {row.text}\n{row.link}".replace("\n", "\n    "), style="dim", markup=False, soft_wrap=True)
+    if not rows:
+        console.print("There is nothing to tell.")
 
 
 @explained

@@ -110,6 +110,16 @@ class Settings(BaseSettings):
         default=False,
         description="Whether a night begins as soon as a file lands, beside the schedule; needs a data root on S3.",
     )
+    notifications_file: Path | None = Field(
+        default=None,
+        description="Who is told of what, as in `include/notifications.example.yaml`; empty: alerts are only listed by `churn alerts`.",
+    )
+    silence_nights: int = Field(
+        default=3,
+        ge=0,
+        le=365,
+        description="After so many nights with nothing accepted, or no decision, silence is alerted; 0: never.",
+    )
 
     max_rejected_share: float = Field(
         default=0.05, ge=0, le=1, description="A batch with a larger share of rows set aside is rejected whole."
@@ -236,6 +246,7 @@ class Settings(BaseSettings):
         "build_network",
         "build_ca_bundle",
         "build_pip_conf",
+        "notifications_file",
         mode="before",
     )
     @classmethod
@@ -284,10 +295,10 @@ class Settings(BaseSettings):
             raise ValueError("must begin with sqlite:/// or postgresql+psycopg2://")
         return value
 
-    @field_validator("policy_file")
+    @field_validator("policy_file", "notifications_file")
     @classmethod
-    def _absolute_policy(cls, value: Path) -> Path:
-        return HOME / value
+    def _absolute_file(cls, value: Path | None) -> Path | None:
+        return value and HOME / value
 
     def approval_time(self, now: datetime) -> timedelta:
         """How long an approval that is asked for now is waited for: until shortly before the next night at the latest."""

@@ -8,7 +8,7 @@ import pytest
 
 from support import ROOT
 
-DAGS = {"churn_retraining", "churn_image_build", "churn_rollback", "churn_landing", "churn_maintenance"}
+DAGS = {"churn_retraining", "churn_image_build", "churn_rollback", "churn_landing", "churn_maintenance", "churn_watch"}
 HEAVY = ["mlflow", "great_expectations", "sklearn", "pandas", "duckdb", "pyarrow", "matplotlib", "docker", "scipy"]
 
 
@@ -49,6 +49,13 @@ def test_every_task_has_retries_and_a_time_limit(dag_bag: object, name: str) -> 
         assert task.execution_timeout or task.task_type == "PromoteOperator", task.task_id
 
 
+@pytest.mark.parametrize("name", sorted(DAGS))
+def test_every_last_failure_is_told(dag_bag: object, name: str) -> None:
+    """Each task reports its failure; but who sends messages is red instead of writing another one that it cannot send."""
+    for task in dag_bag.dags[name].tasks:
+        assert bool(task.on_failure_callback) is (name != "churn_watch"), task.task_id
+
+
 def test_the_schedule_is_a_setting_and_misses_no_tick_on_unpausing(dag_bag: object) -> None:
     """Nightly at 02:00 UTC by default; unpausing waits for the next tick."""
     timetable = dag_bag.dags["churn_retraining"].timetable
@@ -61,6 +68,7 @@ def test_the_schedule_is_a_setting_and_misses_no_tick_on_unpausing(dag_bag: obje
         ("churn_retraining", {"retrain", "dry_run", "approval", "force_reason", "note"}),
         ("churn_rollback", {"reason", "version"}),
         ("churn_maintenance", {"dry_run"}),
+        ("churn_watch", {"test_message"}),
     ],
 )
 def test_the_form_has_sections_and_help(dag_bag: object, name: str, fields: set[str]) -> None:

@@ -245,3 +245,31 @@ def test_nothing_to_do_is_no_error(churn: Invoke) -> None:
     result = churn("run")
     assert result.exit_code == 0, result.output
     assert "Nothing new arrived" in result.stdout
+
+
+def test_alerts_are_listed_with_those_that_wait(churn: Invoke, tmp_path: Path) -> None:
+    """What the ledger says is noticed, once, before it is listed: as text and as JSON."""
+    assert "nothing to tell" in churn("alerts").stdout
+    (tmp_path / "bad.csv").write_text("no,churn\n1,2\n")
+    assert churn("land", tmp_path / "bad.csv").exit_code == 0
+    assert churn("run").exit_code == 1
+    (alert,) = json.loads(churn("alerts", "--json").stdout)
+    assert (alert["kind"], alert["sent_at"], alert["sent_to"]) == ("batch_rejected", None, [])
+    listed = churn("alerts").stdout
+    assert "bad.csv) is rejected (not sent)" in listed
+    assert "Next: Mend the file" in listed
+
+
+def test_the_file_of_notifications_is_checked(churn: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`churn alerts --check` names the entries, or what is wrong with one."""
+    assert "names no file" in churn("alerts", "--check").stdout
+    monkeypatch.setenv("CHURN_NOTIFICATIONS_FILE", "include/notifications.example.yaml")
+    checked = churn("alerts", "--check")
+    assert checked.exit_code == 0, checked.output
+    assert re.search(r"SmtpNotifier \w+: everything\nSnsNotifier \w+: image_failed,", checked.stdout)
+    file = tmp_path / "n.yaml"
+    file.write_text("- {notifier: airflow.providers.smtp.notifications.smtp.SmtpNotifier, too: x}")
+    monkeypatch.setenv("CHURN_NOTIFICATIONS_FILE", str(file))
+    result = churn("alerts", "--check")
+    assert is_one_line(result), result.output
+    assert "SmtpNotifier cannot be made: TypeError" in result.stderr

@@ -241,3 +241,21 @@ class ImageRecord:
     digest: str | None = None
     size: int | None = None
     build_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Alert:
+    """One event that people are told of, once: `key` names the event, `text` ends with the next step.
+
+    `sent_to` are the channels that have it; from `sent_at` on every channel that wants it does.
+    """
+
+    key: str
+    kind: str
+    subject: str
+    text: str
+    link: str
+    noticed_at: datetime
+    sent_at: datetime | None = None
+    sent_to: list[str] = field(default_factory=list)
+    claimed_at: datetime | None = None

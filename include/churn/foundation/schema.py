@@ -22,7 +22,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-HEAD = "0004"
+HEAD = "0005"
 """The migration that these tables are at."""
 
 
@@ -248,4 +248,18 @@ images = Table(
     Column("size", BigInteger, doc="bytes, the base included"),
     Column("build_seconds", Float),
     CheckConstraint("state IN ('published', 'not_built', 'mismatch', 'faulty', 'failed', 'pruned')", name="state"),
+)
+
+alerts = Table(
+    "alerts",
+    metadata,
+    Column("key", Text, primary_key=True, doc="names the event: an event is told once"),
+    Column("kind", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("link", Text, nullable=False),
+    Column("noticed_at", Moment, nullable=False, index=True),
+    Column("sent_at", Moment, doc="every channel that wants it has it; null: it waits"),
+    Column("sent_to", JSON, nullable=False, doc="the channels that have it"),
+    Column("claimed_at", Moment, doc="somebody has been sending it since"),
 )

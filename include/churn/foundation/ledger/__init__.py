@@ -1,8 +1,9 @@
-"""The database that remembers batches, snapshots, decisions, promotions and images.
+"""The database that remembers batches, snapshots, decisions, promotions, images and alerts.
 
 Every write can be repeated; promotions are compare-and-set.
 """
 
+from churn.foundation.ledger.alerts import AlertRows
 from churn.foundation.ledger.batches import BatchRows
 from churn.foundation.ledger.database import LedgerError
 from churn.foundation.ledger.decisions import DecisionRows
@@ -11,7 +12,7 @@ from churn.foundation.ledger.production import ProductionRows, PromotionConflict
 __all__ = ["Ledger", "LedgerError", "PromotionConflict", "open_ledger"]
 
 
-class Ledger(BatchRows, DecisionRows, ProductionRows):
+class Ledger(BatchRows, DecisionRows, ProductionRows, AlertRows):
     """Reads and writes of the ledger, on SQLite or PostgreSQL."""
 
 

@@ -107,6 +107,17 @@ class BatchRows(LedgerDatabase):
         query = sa.select(sightings).order_by(sightings.c.arrived_at, sightings.c.name)
         return self._all(Sighting, query.where(sightings.c.batch == batch) if batch else query)
 
+    def first_seen(self) -> datetime | None:
+        """When the first file ever was seen in landing."""
+        query = sa.select(sightings).order_by(sightings.c.seen_at).limit(1)
+        first = self._one(Sighting, query)
+        return first.seen_at if first else None
+
+    def last_accepted(self) -> Batch | None:
+        """The batch that was accepted last, withdrawn since or not."""
+        query = sa.select(batches).where(batches.c.state.in_(("accepted", "withdrawn")))
+        return self._one(Batch, query.order_by(batches.c.judged_at.desc()).limit(1))
+
     def drift(self, batch: str) -> list[Drift]:
         """How far the columns of a batch have drifted; empty where there was no history to hold it against."""
         columns = [column for column in drifts.c if column.name != "batch"]

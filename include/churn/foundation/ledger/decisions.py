@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from datetime import datetime
 
 import sqlalchemy as sa
 
@@ -56,6 +57,20 @@ class DecisionRows(LedgerDatabase):
         """The latest decisions, or those against a champion; newest first."""
         query = sa.select(decisions).order_by(decisions.c.decided_at.desc(), decisions.c.night).limit(limit)
         return self._all(DecisionRecord, query.where(decisions.c.champion == champion) if champion else query)
+
+    def decisions_since(self, model: str, since: datetime) -> list[DecisionRecord]:
+        """The decisions on a model from a time on, the oldest first."""
+        query = sa.select(decisions).where(decisions.c.model == model, decisions.c.decided_at >= since)
+        return self._all(DecisionRecord, query.order_by(decisions.c.decided_at))
+
+    def decision_before(self, decision: DecisionRecord) -> DecisionRecord | None:
+        """The decision before this one against the same champion; None if this is the first."""
+        query = sa.select(decisions).where(
+            decisions.c.model == decision.model,
+            decisions.c.champion == decision.champion,
+            decisions.c.decided_at < decision.decided_at,
+        )
+        return self._one(DecisionRecord, query.order_by(decisions.c.decided_at.desc()).limit(1))
 
     def add_version(self, version: VersionRecord) -> VersionRecord:
         """Remember a registered version.

@@ -1,0 +1,198 @@
+"""What the ledger says, as alerts. A message is for each event, so a key names the event and nothing of the try.
+
+No text holds customer data: the ledger's own sentences are free of it, and of an error that is not ours only the kind is told.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from churn.errors import ChurnError
+from churn.foundation.ledger import Ledger
+from churn.foundation.records import Alert, Batch, DecisionRecord, ImageRecord, Promotion
+from churn.foundation.zones import docs_index
+from churn.settings import Settings
+
+PROMOTION, HOLD, BATCH, IMAGE = "promotion", "hold", "batch_rejected", "image_failed"
+TASK, CHAMPION, SILENCE, TEST = "task_failed", "champion_below_floor", "silence", "test"
+KINDS = (PROMOTION, HOLD, BATCH, IMAGE, TASK, CHAMPION, SILENCE)
+
+ORDINARY_HOLDS = frozenset({"IDENTICAL_SCORES", "FROZEN", "TOO_FRESH", "RETRY_WAIT", "INFERIOR"})
+"""The holds of an ordinary night. Every other code means that something is wrong and is told, a new one too."""
+UNTOLD_CHANGES = frozenset({"take_back"})
+"""A promotion that is taken back is told by the image that made it so."""
+FAILED_IMAGES = frozenset({"mismatch", "faulty", "failed"})
+NEWS = timedelta(days=3)
+"""What is older is no news: it is neither noticed nor sent any more."""
+
+_SUBJECT, _TEXT = 100, 6000  # Amazon SNS takes subjects of 100 ASCII characters
+
+
+def find_events(ledger: Ledger, settings: Settings, now: datetime) -> list[Alert]:
+    """Everything of the last days that people are told of, as the ledger says it."""
+    model, since = settings.model_name, now - NEWS
+    decisions = ledger.decisions_since(model, since)
+    rejected = [one for one in ledger.batches(state="rejected") if one.judged_at and one.judged_at >= since]
+    changes = [one for one in ledger.promotions(model) if one.promoted_at >= since and one.kind not in UNTOLD_CHANGES]
+    images = [one for one in ledger.images(model) if one.state in FAILED_IMAGES and one.recorded_at >= since]
+    return [
+        *(batch_rejected(one, settings, now) for one in rejected),
+        *(held(one, settings, now) for one in decisions if _guardrail_failed(one)),
+        *(champion_fell(one, settings, now) for one in decisions if _news_of_champion(one, ledger)),
+        *(promoted(one, settings, now) for one in reversed(changes)),
+        *(image_failed(one, settings, now) for one in images),
+    ]
+
+
+def batch_rejected(batch: Batch, settings: Settings, now: datetime) -> Alert:
+    """A batch was rejected; judged again by another night, it is another event."""
+    beginning = batch.batch[:12]
+    return make_alert(
+        f"{BATCH}:{batch.batch}:{batch.night}",
+        f"Batch {beginning} ({batch.name}) is rejected",
+        batch.reason or "No reason is known.",
+        f"Mend the file and land it again. `churn batches show {beginning}` says more; `churn batches rejudge {beginning}` has it "
+        "judged again where a limit was too strict. The champion stays.",
+        f"{settings.airflow_ui}/churn-review/{docs_index(batch.batch)}",
+        now,
+    )
+
+
+def held(decision: DecisionRecord, settings: Settings, now: datetime) -> Alert:
+    """A guardrail has failed, and the challenger is held."""
+    return make_alert(
+        f"{HOLD}:{decision.model}:{decision.night}",
+        f"Version {decision.challenger} of {decision.model} is held: {decision.code}",
+        f"{decision.sentence} Night {decision.night}; the champion stays.",
+        _AFTER_HOLD.get(decision.code, _AFTER_ANY_HOLD).format(night=decision.night),
+        comparison_page(settings, decision.run_id),
+        now,
+    )
+
+
+def champion_fell(decision: DecisionRecord, settings: Settings, now: datetime) -> Alert:
+    """What is in production fails floor or calibration on the newest unseen customers."""
+    return make_alert(
+        f"{CHAMPION}:{decision.model}:{decision.champion}:{decision.night}",
+        f"Champion {decision.champion} of {decision.model} is below its floor",
+        " ".join(rule["sentence"] for rule in decision.watch if not rule["passed"]),
+        f"Look at the comparison of night {decision.night}. Where the new customers are right, a challenger that is better takes over by itself; "
+        "where a batch is wrong, `churn batches withdraw`; an earlier version is back by `churn rollback --reason ...`.",
+        comparison_page(settings, decision.run_id),
+        now,
+    )
+
+
+def promoted(change: Promotion, settings: Settings, now: datetime) -> Alert:
+    """Another version is in production."""
+    instead = f" instead of version {change.previous}" if change.previous else ""
+    return make_alert(
+        f"{PROMOTION}:{change.model}:{change.sequence}",
+        f"Version {change.version} of {change.model} is in production ({change.code})",
+        f"Version {change.version} is in production{instead} ({change.kind} by {change.actor}, night {change.night}): {change.reason}",
+        "Nothing has to be done. An earlier version is back by the DAG churn_rollback or `churn rollback --reason ...`.",
+        version_page(settings, change.model, change.version),
+        now,
+    )
+
+
+def image_failed(image: ImageRecord, settings: Settings, now: datetime) -> Alert:
+    """A version has no image that may be run; the same fault of the same version is one event."""
+    what = {"mismatch": "is not the model", "faulty": "is not what an image has to be", "failed": "could not be had"}
+    return make_alert(
+        f"{IMAGE}:{image.model}:{image.version}:{image.state}",
+        f"The image of version {image.version} of {image.model} {what[image.state]}",
+        image.detail,
+        _AFTER_IMAGE[image.state].format(version=image.version),
+        version_page(settings, image.model, image.version),
+        now,
+    )
+
+
+def task_failed(
+    dag: str, run: str, task: str, map_index: int, error: object, settings: Settings, now: datetime
+) -> Alert:
+    """A task has failed at its last try. The words of an error that is not ours may quote data: only its kind is told."""
+    name = f"{task}[{map_index}]" if map_index >= 0 else task
+    cause = error.__cause__ if isinstance(error, Exception) and isinstance(error.__cause__, ChurnError) else error
+    if isinstance(cause, ChurnError):
+        why = str(cause)
+    elif isinstance(error, BaseException):
+        why = f"{type(error).__name__}; the task's log has the rest."
+    else:
+        why = "no error is known; it was killed, or its worker is gone."
+    return make_alert(
+        f"{TASK}:{dag}:{run}:{name}",
+        f"Task {name} of {dag} failed",
+        f"Task {name} of {dag} failed at its last try, in run {run}: {why}",
+        "Open the run and the task's log, mend the cause, then clear the task: every task can be run again.",
+        run_page(settings, dag, run),
+        now,
+    )
+
+
+def trial_alert(settings: Settings, now: datetime) -> Alert:
+    """A message that says nothing but that messages arrive."""
+    said = f"This is a test of the messages of {settings.model_name}: whoever reads it will be told of what happens."
+    return make_alert(
+        f"{TEST}:{now.isoformat()}",
+        "Test message",
+        said,
+        "Nothing has to be done.",
+        run_page(settings, "churn_watch"),
+        now,
+    )
+
+
+def make_alert(key: str, subject: str, said: str, next_step: str, link: str, now: datetime) -> Alert:
+    """An alert in the form that every channel takes: a short plain subject on one line, a text of bounded length."""
+    plain = " ".join(subject.split()).encode("ascii", "replace").decode()
+    return Alert(key, key.split(":", 1)[0], plain[:_SUBJECT], f"{said[:_TEXT]}\n\nNext: {next_step}", link, now)
+
+
+def comparison_page(settings: Settings, run_id: str) -> str:
+    """A run in MLflow, by the address that needs no experiment."""
+    return f"{settings.mlflow_ui}/#/runs/{run_id}"
+
+
+def version_page(settings: Settings, model: str, version: int | None) -> str:
+    """A version in the registry."""
+    return f"{settings.mlflow_ui}/#/models/{model}" + (f"/versions/{version}" if version else "")
+
+
+def run_page(settings: Settings, dag: str, run: str | None = None) -> str:
+    """A DAG, or one run of it."""
+    return f"{settings.airflow_ui}/dags/{dag}" + (f"/runs/{run}" if run else "")
+
+
+def _guardrail_failed(decision: DecisionRecord) -> bool:
+    return decision.verdict == "hold" and not decision.dry_run and decision.code not in ORDINARY_HOLDS
+
+
+def _news_of_champion(decision: DecisionRecord, ledger: Ledger) -> bool:
+    """It fails what it did not fail in the night before: the fall is the event, not every night below."""
+    failing = _failing(decision)
+    before = ledger.decision_before(decision) if failing else None
+    return bool(failing - (_failing(before) if before else set()))
+
+
+def _failing(decision: DecisionRecord) -> set[str]:
+    return {rule["name"] for rule in decision.watch if not rule["passed"]}
+
+
+_AFTER_ANY_HOLD = (
+    "Open the comparison: the rule that fails is named first. Mend the data or the features, then trigger churn_retraining "
+    "with *Retrain although nothing arrived*."
+)
+_AFTER_HOLD = {
+    "POLICY_INVALID": "Mend the policy file until `churn policy check` passes; the next night decides again.",
+    "BATCH_DISPUTED": 'Say which it is: `churn approve "{night}" --reason ...` if the batch is right, `churn batches withdraw HASH --reason ...` if not.',
+    "CHAMPION_UNSCORABLE": "Trigger churn_retraining with *Force the promotion, because*, or make the champion's environment available again.",
+    "HOLDOUT_TOO_SMALL": "More customers are needed before anything can be decided: see that the nightly files arrive whole.",
+}
+_AFTER_IMAGE = {
+    "mismatch": "Its promotion is taken back if it was in production, and automatic promotion is then off: find out why they differ, "
+    "then `churn unfreeze --reason ...`.",
+    "faulty": "Nothing is taken back and nothing published. Mend the build, then `churn image build --version {version}`.",
+    "failed": "Nothing is taken back. When engine and registry answer, `churn image build --version {version}`, or clear the run of churn_image_build.",
+}
