@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import mlflow
 import pytest
 from mlflow.entities import ViewType
+from typer.testing import CliRunner
 
-from churn import night
+from churn import cli, night
 from churn.decision.replay import replay
 from churn.errors import ChurnError
 from churn.foundation.tracking import TrackingUnreachable
@@ -98,6 +101,31 @@ def test_an_open_question_and_a_night_that_runs_lose_nothing(two_champions: Work
     assert bench.storage.exists(decision_rows("ab" * 32))
     assert night.compare(bench, night_request, challenger).challenger == 4
     assert replay(bench.ledger.decision("night 3"), bench.storage).same  # type: ignore[arg-type]
+
+
+def test_the_command_lists_and_deletes_when_told(two_champions: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`churn maintain` changes nothing; with --yes the same goes; and what is kept is made again by `churn replay --all`."""
+    bench = two_champions
+    for number in (3, 4):
+        run_night(bench, f"night {number}", retrain=True)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", bench.settings.mlflow_tracking_uri)
+    for name in ("data_root", "ledger_url", "model_name", "experiment"):
+        monkeypatch.setenv(f"CHURN_{name.upper()}", getattr(bench.settings, name))
+    monkeypatch.setenv("CHURN_KEEP_VERSIONS", "1")
+    monkeypatch.setenv("CHURN_KEEP_DECISIONS", "1")
+
+    def churn(*arguments: str) -> Any:
+        ran = CliRunner().invoke(cli.app, [*arguments, "--json"])
+        assert ran.exit_code == 0, ran.output
+        return json.loads(ran.stdout)
+
+    listed = churn("maintain")
+    assert (listed["versions"]["expendable"], listed["deleted"]) == ([3], False)
+    assert set(stages(bench)) == {1, 2, 3, 4}
+    assert churn("maintain", "--yes") == listed | {"deleted": True}
+    assert set(stages(bench)) == {1, 2, 4}
+    replayed = {one["night"]: one["faults"] for one in churn("replay", "--all")}
+    assert replayed == {"night 1": [], "night 2": [], "night 4": []}
 
 
 def test_nothing_goes_while_the_registry_is_away(tmp_path: Path) -> None:
