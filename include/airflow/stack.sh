@@ -139,6 +139,7 @@ restore() {
 # The image of the version in production, by its digest where a registry has it, else by its id.
 serve() {
   prepare
+  # shellcheck disable=SC2016 # Python
   SERVED_IMAGE=$(compose run --rm -T churn image list --json | python3 -c '
 import json, sys
 found = [image for image in json.load(sys.stdin) if image["in_production"] and image["state"] == "published"]
