@@ -54,14 +54,20 @@ IMPORT_NAMES = {
     "cyclonedx-python-lib": "cyclonedx",
     "gitpython": "git",
     "packageurl-python": "packageurl",
+    "apache-airflow-providers-celery": "airflow.providers.celery",
+    "apache-airflow-providers-fab": "airflow.providers.fab",
     "protobuf": "google.protobuf",
+    "psycopg2-binary": "psycopg2",
     "pyyaml": "yaml",
     "scikit-learn": "sklearn",
 }
 """Distributions whose import name is not their own with underscores."""
 
 USED_BY_NAME = {
-    "psycopg2-binary": "SQLAlchemy loads it for a ledger URL that begins with postgresql+psycopg2://",
+    "apache-airflow-providers-postgres": "Airflow needs its asyncpg on PostgreSQL",
+    "apache-airflow-providers-smtp": "a file of notifications names its notifier",
+    "hatchling": "builds this package, by [build-system], in the image of the stack",
+    "editables": "hatchling asks for it where a package is installed as editable",
     "uvloop": "uvicorn takes it as its event loop when it is installed",
     "httptools": "uvicorn takes it as its HTTP parser when it is installed",
 }
