@@ -46,6 +46,10 @@ class Stack:
     mlflow_port: int
 
     @property
+    def image(self) -> str:
+        return self.env["STACK_IMAGE"]
+
+    @property
     def airflow_url(self) -> str:
         return f"http://127.0.0.1:{self.airflow_port}"
 
@@ -145,7 +149,7 @@ def running_stack(folder: Path, project: str, **settings: str) -> Iterator[Stack
         "CHURN_AIRFLOW_PORT": airflow_port,
         "CHURN_MLFLOW_PORT": mlflow_port,
         "SERVING_PORT": free_port(),
-        "STACK_IMAGE": "churn-stack-test",
+        "STACK_IMAGE": f"{project}-image",
         "STACK_BASE_IMAGE": trusting_base(folder, bundle),
         "VERIFICATION_NETWORK": f"{project}-verification",
         "CHURN_BASE_IMAGE": BASE,

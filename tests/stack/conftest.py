@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,7 +22,8 @@ class Person:
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     if reason := why_no_stack():
         pytest.skip(reason)
-    with running_stack(tmp_path_factory.mktemp("stack"), "churn-test") as found:
+    # Two of them side by side on one engine need names of their own.
+    with running_stack(tmp_path_factory.mktemp("stack"), os.environ.get("TEST_STACK", "churn-test")) as found:
         yield found
 
 

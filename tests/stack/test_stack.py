@@ -136,7 +136,7 @@ def test_no_secret_is_in_logs_xcom_templates_tags_or_the_image(stack: Stack, nig
         "tags, parameters, notes in MLflow": _dump(stack, "mlflow"),
         "the ledger": _dump(stack, "churn"),
         "the image's history": subprocess.check_output(
-            ["docker", "history", "--no-trunc", "churn-stack-test"], text=True
+            ["docker", "history", "--no-trunc", stack.image], text=True
         ),
         "the image's files": _grep(stack, list(secrets.values())),
     }
@@ -193,7 +193,7 @@ def _grep(stack: Stack, values: list[str]) -> str:
         "-i",
         "--entrypoint",
         "grep",
-        "churn-stack-test",
+        stack.image,
         "-raFf",
         "-",
         "/opt/churn",
