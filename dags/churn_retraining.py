@@ -106,7 +106,7 @@ def churn_retraining() -> None:
             try:
                 return night.counts(night.validate(bench, request, batch))
             finally:
-                measure_batch(bench.ledger.batch(batch))
+                measure_batch(bench.ledger, batch)
 
     @task(execution_timeout=timedelta(hours=3), trigger_rule="all_done")
     def train() -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """### The watch.
 
 Every hour: notices silence (nothing accepted, or no decision, for `CHURN_SILENCE_NIGHTS` nights), and whatever else the ledger
-says and nobody was told of, and sends the messages that could not be sent before. It reads the ledger and nothing else.
+says and nobody was told of, and sends the messages that could not be sent before. It needs the ledger and nothing else.
 
 | task | does | turns red when |
 |---|---|---|

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, ParamSpec
 from airflow.sdk.observability.stats import Stats
 
 if TYPE_CHECKING:
-    from churn.foundation.records import Batch, DecisionRecord
+    from churn.foundation.ledger import Ledger
+    from churn.foundation.records import DecisionRecord
     from churn.release.image import BuiltImage
 
 P = ParamSpec("P")
@@ -33,14 +34,15 @@ def _harmless(measure: Callable[P, None]) -> Callable[P, None]:
 
 
 @_harmless
-def measure_batch(batch: Batch | None) -> None:
-    """Rows and the share set aside of a batch that has its verdict."""
+def measure_batch(ledger: Ledger, name: str) -> None:
+    """Rows and the share set aside of a batch, if it has its verdict."""
+    batch = ledger.batch(name)
     if batch is None or batch.arrived_rows is None:
         return
     Stats.incr(f"churn.batches.{batch.state}")
     counts = {"arrived": batch.arrived_rows, "accepted": batch.accepted_rows, "set_aside": batch.quarantined_rows}
-    for name, rows in counts.items():
-        Stats.gauge(f"churn.rows.{name}", rows or 0)
+    for what, rows in counts.items():
+        Stats.gauge(f"churn.rows.{what}", rows or 0)
     Stats.gauge("churn.rejected_share", (batch.quarantined_rows or 0) / max(batch.arrived_rows, 1))
 
 

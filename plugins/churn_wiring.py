@@ -119,12 +119,13 @@ def log_folders() -> list[tuple[AbstractFileSystem, str]]:
 def keep_image_failure(context: Context) -> None:
     """After the last try of a task of the image: its reason goes where people look, and people are told, once."""
     from churn import shipping
+    from churn.alerts.events import why_failed
     from churn_alerts import tell_of_image
 
     bench = _open_workbench()
-    version, error = int(context["params"]["version"]), context.get("exception")
+    version = int(context["params"]["version"])
     try:
-        shipping.remember_failure(bench, version, error or RuntimeError("no reason is known"))
+        shipping.remember_failure(bench, version, RuntimeError(why_failed(context.get("exception"))))
     finally:
         tell_of_image(bench, version, context)
 

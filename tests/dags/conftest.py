@@ -49,6 +49,13 @@ def dag_bench(tmp_path: Path, mlflow_url: str, monkeypatch: pytest.MonkeyPatch) 
     return bench
 
 
+@pytest.fixture
+def dag_champion(two_nights: Workbench, monkeypatch: pytest.MonkeyPatch) -> Workbench:
+    """A bench with a champion from night 1, and night 2 landed, whose settings stand in the environment."""
+    export(two_nights.settings, monkeypatch)
+    return two_nights
+
+
 def export(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Put a bench's settings into the environment."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", settings.mlflow_tracking_uri)

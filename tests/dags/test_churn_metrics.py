@@ -21,9 +21,13 @@ from airflow.sdk.observability.metrics import stats_utils
 from airflow.sdk.observability.stats import initialize
 import churn_metrics as metrics
 initialize(factory=stats_utils.get_stats_factory(), export_legacy_names=True)  # as every task's process does
-metrics.measure_batch(Row(state="accepted", arrived_rows=200, accepted_rows=190, quarantined_rows=10))
-metrics.measure_batch(Row(state="arrived", arrived_rows=None))
-metrics.measure_batch(None)
+batches = {
+    "judged": Row(state="accepted", arrived_rows=200, accepted_rows=190, quarantined_rows=10),
+    "waiting": Row(state="arrived", arrived_rows=None),
+}
+for name in ("judged", "waiting", "unknown"):
+    metrics.measure_batch(Row(batch=batches.get), name)
+metrics.measure_batch(None, "a ledger that is away")
 deltas = {"roc_auc": {"value": 0.0146}, "brier": {"value": -0.002}}
 metrics.measure_decision(Row(verdict="promote", comparison={"evidence": {"deltas": deltas}}))
 metrics.measure_decision(Row(verdict="hold", comparison={"unreadable": True}))

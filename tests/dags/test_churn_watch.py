@@ -71,28 +71,18 @@ def watch(dag_bag: object, **conf: object) -> str:
     return run_dag(dag_bag, "churn_watch", conf).state
 
 
-@pytest.fixture
-def champion(two_nights: Workbench, monkeypatch: pytest.MonkeyPatch) -> Workbench:
-    """A bench with a champion and a night landed, in the environment; what was told of it before is told."""
-    settings = two_nights.settings
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", settings.mlflow_tracking_uri)
-    for name in ("data_root", "ledger_url", "model_name", "experiment", "cv_folds", "min_training_rows"):
-        monkeypatch.setenv(f"CHURN_{name.upper()}", str(getattr(settings, name)))
-    return two_nights
-
-
-def test_a_night_tells_what_has_happened_once(dag_bag: object, champion: Workbench, people: People) -> None:
+def test_a_night_tells_what_has_happened_once(dag_bag: object, dag_champion: Workbench, people: People) -> None:
     """Its promotion and its rejected batch are a message each, with link and next step; another run of anything adds none."""
-    land_text(champion, "no,churn\n1,2\n", "bad.csv")
+    land_text(dag_champion, "no,churn\n1,2\n", "bad.csv")
     assert run_dag(dag_bag, "churn_retraining").state == "failed"
-    model = champion.settings.model_name
+    model = dag_champion.settings.model_name
     first = f"Version 1 of {model} is in production (NO_CHAMPION)"  # of the night before, which nobody was told of
     second = f"Version 2 of {model} is in production (SUPERIOR)"
-    (rejected,) = [batch for batch in champion.ledger.batches() if batch.state == "rejected"]
+    (rejected,) = [batch for batch in dag_champion.ledger.batches() if batch.state == "rejected"]
     batch = f"Batch {rejected.batch[:12]} (bad.csv) is rejected"
     assert people.told == sorted([batch, first, second])
     body = people.mail.body(people.mail.subjects.index(second))
-    assert f'<a href="{champion.settings.mlflow_ui}/#/models/{model}/versions/2">' in body
+    assert f'<a href="{dag_champion.settings.mlflow_ui}/#/models/{model}/versions/2">' in body
     assert "Next: Nothing has to be done." in body
     assert str(people.mail.mails[0]["to"]) == "data-team@example.com"
     message = json.loads(next(one["Message"] for one in people.topic if one["Subject"] == batch))["default"]
@@ -104,7 +94,7 @@ def test_a_night_tells_what_has_happened_once(dag_bag: object, champion: Workben
 
 
 def test_what_cannot_be_sent_fails_no_night_and_is_sent_later(
-    dag_bag: object, champion: Workbench, people: People, monkeypatch: pytest.MonkeyPatch
+    dag_bag: object, dag_champion: Workbench, people: People, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The night is green, the watch is red while the mail server is away, and then sends one mail; the topic is told once."""
     port = people.mail.port
@@ -114,7 +104,7 @@ def test_what_cannot_be_sent_fails_no_night_and_is_sent_later(
     connect(monkeypatch, gone.port, address)
     assert run_dag(dag_bag, "churn_retraining").state == "success"
     assert (people.mail.mails, len(people.topic)) == ([], 2)
-    assert all(alert.sent_at is None for alert in champion.ledger.alerts())
+    assert all(alert.sent_at is None for alert in dag_champion.ledger.alerts())
     monkeypatch.setattr("churn_wiring.TASK_DEFAULTS", {"retries": 0})
     assert watch(dag_bag) == "failed"
     connect(monkeypatch, port, address)
@@ -166,7 +156,7 @@ def test_a_night_without_a_verdict_is_told_even_if_no_task_said_why(
 
 
 def test_an_image_that_cannot_be_had_is_told_once(
-    dag_bag: object, champion: Workbench, people: People, monkeypatch: pytest.MonkeyPatch
+    dag_bag: object, dag_champion: Workbench, people: People, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A cleared run that fails the same way adds nothing; a published image that fails a task is told as the task."""
 
@@ -174,7 +164,7 @@ def test_an_image_that_cannot_be_had_is_told_once(
         raise ChurnError("CHURN_BUILD_CA_BUNDLE: there is no such <file>.")
 
     monkeypatch.setattr(shipping, "build_image", failing)
-    model = champion.settings.model_name
+    model = dag_champion.settings.model_name
     for _ in range(2):
         assert run_dag(dag_bag, "churn_image_build", {"version": 1}).state == "failed"
     told = [subject for subject in people.told if "could not be had" in subject]
@@ -183,15 +173,15 @@ def test_an_image_that_cannot_be_had_is_told_once(
     assert "no such &lt;file&gt;" in body
     assert "churn image build --version 1" in body
     now = datetime.now(UTC)
-    champion.ledger.record_image(ImageRecord(model, 1, "published", "churn:1", "i", 1, 0.0, "ok", now))
+    dag_champion.ledger.record_image(ImageRecord(model, 1, "published", "churn:1", "i", 1, 0.0, "ok", now))
     assert run_dag(dag_bag, "churn_image_build", {"version": 1}).state == "failed"
     assert "Task build of churn_image_build failed" in people.told
 
 
-def test_silence_is_noticed_by_the_watch(dag_bag: object, champion: Workbench, people: People) -> None:
+def test_silence_is_noticed_by_the_watch(dag_bag: object, dag_champion: Workbench, people: People) -> None:
     """Once, however often it looks."""
     long_ago = datetime.now(UTC) - timedelta(days=9)
-    with sqlite3.connect(make_url(champion.settings.ledger_url).database or "") as ledger:
+    with sqlite3.connect(make_url(dag_champion.settings.ledger_url).database or "") as ledger:
         for table, column in (("sightings", "seen_at"), ("batches", "judged_at"), ("promotions", "promoted_at")):
             ledger.execute(f"UPDATE {table} SET {column} = ?", (long_ago.strftime("%Y-%m-%d %H:%M:%S.%f"),))  # noqa: S608
     for _ in range(2):

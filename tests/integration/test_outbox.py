@@ -11,6 +11,7 @@ from threading import Barrier
 
 import pytest
 
+from churn.alerts import outbox
 from churn.alerts.events import NEWS, make_alert
 from churn.alerts.outbox import AlertsUnsent, Channel, send_unsent
 from churn.foundation.ledger import Ledger, open_ledger
@@ -89,6 +90,18 @@ def test_a_failure_stops_nobody_else_and_is_tried_again(ledger: Ledger) -> None:
     mail.failures = set()
     assert send_unsent(ledger, [mail.channel, topic.channel]) == 1
     assert (sorted(mail.got), sorted(topic.got)) == (["a", "b"], ["a", "b"])
+
+
+def test_nobody_is_kept_waiting_by_a_channel_that_is_away(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a while nothing more is begun, and what was not tried is tried the next time."""
+    monkeypatch.setattr(outbox, "PATIENCE", 0)
+    mail = Inbox("mail")
+    ledger.add_alert(alert("a"))
+    with pytest.raises(AlertsUnsent, match="mail: a: not tried"):
+        send_unsent(ledger, [mail.channel])
+    monkeypatch.undo()
+    assert send_unsent(ledger, [mail.channel]) == 1
+    assert mail.got == ["a"]
 
 
 def test_many_who_notice_and_send_at_once_send_once(url: str) -> None:

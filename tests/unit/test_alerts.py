@@ -132,6 +132,9 @@ def test_the_champion_is_told_of_when_it_falls_and_not_every_night_below(ledger:
     alerts = [one for one in find_events(ledger, SETTINGS, NOW) if one.kind == "champion_below_floor"]
     assert [alert.key.rsplit(":", 1)[1] for alert in alerts] == ["night 0", "night 2", "night 4"]
     assert alerts[0].text.startswith("The champion's ROC AUC is 0.6.\n\nNext: Look at the comparison of night night 0.")
+    replaced = decide(ledger, "last", champion=9, verdict="promote", code="SUPERIOR", watch=[floor])
+    (alert,) = [one for one in find_events(ledger, SETTINGS, NOW) if one.key.endswith(f":9:{replaced.night}")]
+    assert alert.text.endswith("Next: Nothing has to be done: version 2 takes its place.")
 
 
 def test_an_event_is_one_alert_however_often_it_is_noticed(ledger: Ledger) -> None:
@@ -171,6 +174,7 @@ def test_a_failed_task_is_told_without_the_words_of_a_stranger() -> None:
     assert "Task validate[2]" in alert.text
     assert "ValueError" in alert.text
     assert "Keller" not in alert.text + alert.subject
+    assert "it was killed" in task_failed("d", "r", "t", -1, None, SETTINGS, NOW).text
 
 
 def test_a_subject_is_one_short_plain_line(ledger: Ledger) -> None:

@@ -114,6 +114,7 @@ def test_a_channel_keeps_its_name_wherever_it_stands(tmp_path: Path) -> None:
         ("- {notifier: Class}", "entry 1: notifier"),
         ("- a.B", "entry 1"),
         ("- {notifier: a.B, only: [promotions]}", "only: promotions: there are promotion, hold"),
+        ("- {notifier: a.B, only: []}", "entry 1: only"),
         ("- {notifier: nowhere.B}", "there is no such class"),
         ("- {notifier: test_notifications.Nobody}", "there is no such class"),
         ("- {notifier: test_notifications.Mute}", "is no notifier: it has no notify"),

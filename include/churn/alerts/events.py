@@ -52,7 +52,7 @@ def batch_rejected(batch: Batch, settings: Settings, now: datetime) -> Alert:
         f"Batch {beginning} ({batch.name}) is rejected",
         batch.reason or "No reason is known.",
         f"Mend the file and land it again. `churn batches show {beginning}` says more; `churn batches rejudge {beginning}` has it "
-        "judged again where a limit was too strict. The champion stays.",
+        "judged again where a limit was too strict.",
         f"{settings.airflow_ui}/churn-review/{docs_index(batch.batch)}",
         now,
     )
@@ -63,7 +63,7 @@ def held(decision: DecisionRecord, settings: Settings, now: datetime) -> Alert:
     return make_alert(
         f"{HOLD}:{decision.model}:{decision.night}",
         f"Version {decision.challenger} of {decision.model} is held: {decision.code}",
-        f"{decision.sentence} Night {decision.night}; the champion stays.",
+        f"{decision.sentence} Night {decision.night}; nothing was promoted.",
         _AFTER_HOLD.get(decision.code, _AFTER_ANY_HOLD).format(night=decision.night),
         comparison_page(settings, decision.run_id),
         now,
@@ -76,8 +76,10 @@ def champion_fell(decision: DecisionRecord, settings: Settings, now: datetime) -
         f"{CHAMPION}:{decision.model}:{decision.champion}:{decision.night}",
         f"Champion {decision.champion} of {decision.model} is below its floor",
         " ".join(rule["sentence"] for rule in decision.watch if not rule["passed"]),
-        f"Look at the comparison of night {decision.night}. Where the new customers are right, a challenger that is better takes over by itself; "
-        "where a batch is wrong, `churn batches withdraw`; an earlier version is back by `churn rollback --reason ...`.",
+        f"Nothing has to be done: version {decision.challenger} takes its place."
+        if decision.verdict == "promote" and not (decision.dry_run or decision.approval)
+        else f"Look at the comparison of night {decision.night}. Where the new customers are right, a challenger that is better takes over "
+        "by itself; where a batch is wrong, `churn batches withdraw`; an earlier version is back by `churn rollback --reason ...`.",
         comparison_page(settings, decision.run_id),
         now,
     )
@@ -112,23 +114,27 @@ def image_failed(image: ImageRecord, settings: Settings, now: datetime) -> Alert
 def task_failed(
     dag: str, run: str, task: str, map_index: int, error: object, settings: Settings, now: datetime
 ) -> Alert:
-    """A task has failed at its last try. The words of an error that is not ours may quote data: only its kind is told."""
+    """A task has failed at its last try."""
     name = f"{task}[{map_index}]" if map_index >= 0 else task
-    cause = error.__cause__ if isinstance(error, Exception) and isinstance(error.__cause__, ChurnError) else error
-    if isinstance(cause, ChurnError):
-        why = str(cause)
-    elif isinstance(error, BaseException):
-        why = f"{type(error).__name__}; the task's log has the rest."
-    else:
-        why = "no error is known; it was killed, or its worker is gone."
     return make_alert(
         f"{TASK}:{dag}:{run}:{name}",
         f"Task {name} of {dag} failed",
-        f"Task {name} of {dag} failed at its last try, in run {run}: {why}",
+        f"Task {name} of {dag} failed at its last try, in run {run}: {why_failed(error)}",
         "Open the run and the task's log, mend the cause, then clear the task: every task can be run again.",
         run_page(settings, dag, run),
         now,
     )
+
+
+def why_failed(error: object) -> str:
+    """What an error of a task says. The words of one that is not ours may quote data: only its kind is told."""
+    cause = getattr(error, "__cause__", None)
+    for ours in (cause, error):
+        if isinstance(ours, ChurnError):
+            return str(ours)
+    if isinstance(error, BaseException):
+        return f"{type(error).__name__}; the task's log has the rest."
+    return "no error is known; it was killed, or its worker is gone."
 
 
 def trial_alert(settings: Settings, now: datetime) -> Alert:

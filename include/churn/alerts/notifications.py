@@ -36,7 +36,7 @@ class Notification(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow")
 
     notifier: str = Field(pattern=r"^[A-Za-z_][\w.]*\.[A-Za-z_]\w*$")
-    only: list[str] | None = None
+    only: list[str] | None = Field(default=None, min_length=1)
 
     @property
     def name(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,6 +14,9 @@ from churn.errors import Outage
 from churn.foundation.ledger import Ledger
 from churn.foundation.records import Alert
 from churn.settings import Settings
+
+PATIENCE = 120
+"""Seconds after which nothing more is begun: who sends has other work, and channels that are away are slow to say so."""
 
 log = logging.getLogger(__name__)
 
@@ -59,14 +63,14 @@ def send_unsent(ledger: Ledger, channels: Sequence[Channel]) -> int:
     """
     if not channels:
         return 0
-    now = datetime.now(UTC)
+    now, deadline = datetime.now(UTC), time.monotonic() + PATIENCE
     waiting = [one for one in reversed(ledger.alerts(since=now - NEWS)) if one.sent_at is None]
     sent, failures = 0, []
     for one in waiting:
         alert = ledger.claim_alert(one.key, datetime.now(UTC))
         if alert is None:
             continue
-        failed = _send(alert, channels, ledger)
+        failed = _send(alert, channels, ledger, deadline)
         ledger.release_alert(alert.key, None if failed else datetime.now(UTC))
         failures += failed
         sent += not failed
@@ -79,11 +83,14 @@ def send_unsent(ledger: Ledger, channels: Sequence[Channel]) -> int:
     return sent
 
 
-def _send(alert: Alert, channels: Sequence[Channel], ledger: Ledger) -> list[str]:
+def _send(alert: Alert, channels: Sequence[Channel], ledger: Ledger, deadline: float) -> list[str]:
     """Send to those who want it and do not have it; what failed, in sentences."""
     sent_to, failed = list(alert.sent_to), []
     for channel in channels:
         if channel.name in sent_to or not channel.wants(alert):
+            continue
+        if time.monotonic() >= deadline:
+            failed.append(f"{channel.name}: {alert.subject}: not tried, the others took too long")
             continue
         try:
             channel.send(alert)
