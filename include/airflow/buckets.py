@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import time
 from functools import cache
 from typing import Any
 
 import boto3
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 BUCKETS = {"data": "DATA", "logs": "DATA", "mlflow": "MLFLOW"}
 """What a bucket is for, and whose key it belongs to."""
+SECONDS = 30
+"""So long a server that answers with errors is asked again."""
 
 
 @cache
@@ -32,12 +35,23 @@ def main() -> None:
     place = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
     for purpose in BUCKETS:
         client, bucket = client_of(purpose)
-        try:
-            client.head_bucket(Bucket=bucket)
-        except ClientError as error:
-            if error.response["Error"]["Code"] != "404":
-                raise
-            client.create_bucket(Bucket=bucket, **place)
+        for patience in reversed(range(SECONDS)):
+            try:
+                _make_bucket(client, bucket, place)
+                break
+            except (BotoCoreError, ClientError):  # a server that has just begun may say anything
+                if not patience:
+                    raise
+                time.sleep(1)
+
+
+def _make_bucket(client: Any, bucket: str, place: dict[str, Any]) -> None:
+    try:
+        client.head_bucket(Bucket=bucket)
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "404":
+            raise
+        client.create_bucket(Bucket=bucket, **place)
 
 
 if __name__ == "__main__":

@@ -62,7 +62,11 @@ wait_until_well() {
   say "All services are healthy after $((SECONDS - began)) s."
 }
 
-start() { compose up -d --scale worker="$(setting WORKERS 1)"; }
+start() {
+  compose up -d --scale worker="$(setting WORKERS 1)" && return
+  compose logs --no-color --tail=15 init buckets >&2
+  fail "The stack does not start; the last words of its preparation are above."
+}
 
 up() {
   prepare
