@@ -3,7 +3,7 @@
 # The environment is .venv, made from the locks by uv: the one on the PATH, or one fetched into .uv.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test status maintain stop clean lint format lock up down logs user land serve backup restore bench bench-intake bench-decision bench-image statistics sample
+.PHONY: help run test test-stack status maintain stop clean lint format lock up down logs user land serve upkeep backup restore bench bench-intake bench-decision bench-image statistics sample
 SHELL := /bin/bash
 
 # The first that runs and is of a version that the locks know; a name on the PATH may be a shim that does not run.
@@ -25,6 +25,9 @@ run: .venv/run ## Set up, start the services, run the next nights (DATA=file.csv
 
 test: .venv/dev ## Run every test.
 	@.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+test-stack: .venv/dev ## Attack the stack: faults, scale, browser; half an hour, with a container engine.
+	@.venv/bin/python -m pytest -m stack tests/stack $(ARGS)
 
 status: .venv/run ## What is in production, and what runs.
 	@$(CHURN) status
@@ -86,6 +89,9 @@ land: ## Put a file into the stack's landing (FILE=path/to/file.csv).
 
 serve: ## Serve the image of the version in production on port 8081.
 	@include/airflow/stack.sh serve
+
+upkeep: ## Empty MLflow's trash and take away the old runs of the stack's Airflow (KEEP_DAYS=180).
+	@include/airflow/stack.sh upkeep
 
 backup: ## Save the stack's databases and buckets (BACKUP=folder).
 	@include/airflow/stack.sh backup

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What `make up`, `down`, `logs`, `backup`, `restore`, `serve`, `land` and `user` do with docker-compose.yaml.
+# What `make up`, `down`, `logs`, `backup`, `restore`, `serve`, `land`, `user` and `upkeep` do with docker-compose.yaml.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -140,6 +140,15 @@ restore() {
   compose run --rm -T churn reconcile
 }
 
+# What a task may not do, since it reaches no database: the DAG churn_maintenance does the rest.
+upkeep() {
+  prepare
+  compose run --rm -T init airflow db clean --yes --skip-archive --clean-before-timestamp "$(date -u -d "${KEEP_DAYS:-180} days ago" +%Y-%m-%dT00:00:00+00:00)"
+  # shellcheck disable=SC2016 # the container's variables
+  compose exec -T mlflow sh -c 'MLFLOW_TRACKING_URI=http://127.0.0.1:5005 MLFLOW_TRACKING_USERNAME=admin MLFLOW_TRACKING_PASSWORD=$MLFLOW_AUTH_ADMIN_PASSWORD \
+    exec mlflow gc --older-than 30d --backend-store-uri "$MLFLOW_DATABASE" --artifacts-destination "$MLFLOW_ARTIFACTS"'
+}
+
 # The image of the version in production, by its digest where a registry has it, else by its id.
 serve() {
   prepare
@@ -167,6 +176,6 @@ user() {
 }
 
 case "${1:-}" in
-  up | down | logs | backup | restore | serve | land | user) "$1" ;;
-  *) fail "Usage: include/airflow/stack.sh up|down|logs|backup|restore|serve|land|user" ;;
+  up | down | logs | backup | restore | serve | land | user | upkeep) "$1" ;;
+  *) fail "Usage: include/airflow/stack.sh up|down|logs|backup|restore|serve|land|user|upkeep" ;;
 esac

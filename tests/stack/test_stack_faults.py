@@ -1,0 +1,138 @@
+"""Any one part is lost during a night, and the night still ends in its verdict with nothing lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from churn.contract import BANK_CHURN
+from churn.main_job import RETRAINING
+from churn.sample import Night
+from stacks import Stack
+from support import make_night
+
+pytestmark = [pytest.mark.engine, pytest.mark.stack, pytest.mark.timeout(1200)]
+NUMBERS = count(1)
+CRASHED = 60
+"""Seconds for which S3 is away."""
+
+
+def _kill(stack: Stack, service: str) -> None:
+    """End the first process of a service's container as a crash would: Docker restarts it, which it does not after its own kill."""
+    container = stack.containers(service)[0]
+    os.kill(container.attrs["State"]["Pid"], signal.SIGKILL)
+
+
+def _lose_s3(stack: Stack) -> None:
+    """S3 neither answers nor refuses for a minute."""
+    container = stack.container("seaweedfs")
+    container.pause()
+    try:
+        time.sleep(CRASHED)
+    finally:
+        container.unpause()
+
+
+def _fill_disk(stack: Stack) -> None:
+    """The worker's disk for scratch is full for half a minute."""
+    container = stack.containers("worker")[0]
+    fill = "import os; file = open('/opt/churn/var/tmp/full', 'wb')\ntry:\n while True: file.write(bytes(1 << 20))\nexcept OSError: pass"
+    container.exec_run(["python", "-c", fill])
+    try:
+        time.sleep(30)
+    finally:
+        container.exec_run(["rm", "-f", "/opt/churn/var/tmp/full"])
+
+
+FAULTS: dict[str, tuple[str, Callable[[Stack], None]]] = {
+    "worker": ("train", lambda stack: _kill(stack, "worker")),
+    "scheduler": ("train", lambda stack: _kill(stack, "scheduler")),
+    "mlflow": ("train", lambda stack: _kill(stack, "mlflow")),
+    "postgres": ("train", lambda stack: _kill(stack, "postgres")),
+    "redis": ("arrive", lambda stack: _kill(stack, "redis")),
+    "api-server": ("train", lambda stack: _kill(stack, "api-server")),
+    "s3": ("arrive", _lose_s3),
+    "disk": ("arrive", _fill_disk),
+}
+"""What is lost, and during which task of the night."""
+
+
+def _land(stack: Stack, folder: Path, number: int) -> None:
+    file = folder / f"night-{number}.csv"
+    file.write_text(
+        make_night(BANK_CHURN, Night(rows=4000, first_customer=number * 100_000, seed=number, older_share=0.3))
+    )
+    stack.make("land", FILE=str(file))
+
+
+def _wait_for(stack: Stack, run: str, task: str) -> None:
+    deadline = time.monotonic() + 120
+    while not any(one.task == task and one.state == "running" for one in stack.admin.task_states(RETRAINING, run)):
+        assert time.monotonic() < deadline, f"{task} of {run} does not begin"
+        time.sleep(0.2)
+
+
+def _assert_whole(stack: Stack, *runs: str) -> None:
+    """Every night has one decision that can be made again and one version; every row is accounted for; ledger and registry agree."""
+    for run in runs:
+        stack.churn("replay", run)
+    stack.churn("audit")
+    stack.churn("status")
+    pipeline = stack.mlflow("churn", stack.env["MLFLOW_PIPELINE_PASSWORD"])
+    found = pipeline.get("/api/2.0/mlflow/model-versions/search", params={"filter": "name='churn'"}).json()
+    nights = [{tag["key"]: tag["value"] for tag in one["tags"]}.get("churn.night") for one in found["model_versions"]]
+    assert len(nights) == len(set(nights)), nights
+    assert all(batch["state"] == "accepted" for batch in json.loads(stack.churn("batches", "--json").stdout))
+
+
+@pytest.mark.parametrize("lost", list(FAULTS))
+def test_a_night_survives_the_loss_of(stack: Stack, lost: str, tmp_path: Path) -> None:
+    """Killed as by a crash, or away for a minute, in the middle of a night."""
+    number = next(NUMBERS)
+    _land(stack, tmp_path, number)
+    task, fault = FAULTS[lost]
+    run = f"without-{lost}"
+    stack.admin.trigger(RETRAINING, run, {})
+    _wait_for(stack, run, task)
+    fault(stack)
+    assert stack.follow(RETRAINING, run, timeout=900) == "success"
+    stack.wait_until_well("postgres", "redis", "seaweedfs", "mlflow", "api-server", "scheduler", "worker", "builder")
+    if number == 1:
+        stack.follow("churn_image_build", "image-of-version-1")
+    _assert_whole(stack, run)
+
+
+def test_two_nights_at_once_are_one_after_the_other(stack: Stack, tmp_path: Path) -> None:
+    """One of them takes what arrived; the other finds nothing new, or takes what the first has left."""
+    number = next(NUMBERS)
+    _land(stack, tmp_path, number)
+    for name in ("twin-1", "twin-2"):
+        stack.admin.trigger(RETRAINING, name, {})
+    assert {stack.follow(RETRAINING, name) for name in ("twin-1", "twin-2")} == {"success"}
+    _assert_whole(stack)
+
+
+def test_the_tasks_of_a_night_run_on_two_workers(stack: Stack, tmp_path: Path) -> None:
+    """`--scale worker=2`: each with a disk of its own, and tasks of one night on both."""
+    stack.compose("up", "-d", "--no-recreate", "--scale", "worker=2", "worker")
+    stack.wait_until_well("worker")
+    hosts: set[str] = set()
+    for round_ in range(4):
+        for _ in range(6):
+            _land(stack, tmp_path, next(NUMBERS))
+        run = f"shared-{round_}"
+        stack.admin.trigger(RETRAINING, run, {})
+        assert stack.follow(RETRAINING, run) == "success"
+        found = stack.admin._call("GET", f"/api/v2/dags/{RETRAINING}/dagRuns/{run}/taskInstances")["task_instances"]
+        hosts = {one["hostname"] for one in found if one["hostname"]}
+        _assert_whole(stack, run)
+        if len(hosts) > 1:
+            break
+    assert hosts == {one.id[:12] for one in stack.containers("worker")}
