@@ -175,7 +175,13 @@ user() {
   compose run --rm -T --no-deps init python include/airflow/users.py "$NAME" "${ROLE:-Viewer}"
 }
 
-case "${1:-}" in
-  up | down | logs | backup | restore | serve | land | user | upkeep) "$1" ;;
-  *) fail "Usage: include/airflow/stack.sh up|down|logs|backup|restore|serve|land|user|upkeep" ;;
-esac
+# Read whole before it runs, so that a `git pull` beneath a long command changes nothing of it.
+main() {
+  case "${1:-}" in
+    up | down | logs | backup | restore | serve | land | user | upkeep) "$1" ;;
+    *) fail "Usage: include/airflow/stack.sh up|down|logs|backup|restore|serve|land|user|upkeep" ;;
+  esac
+  exit
+}
+
+main "$@"
