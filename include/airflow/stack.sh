@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # What `make up`, `down`, `logs`, `backup`, `restore`, `serve`, `land`, `user` and `upkeep` do with docker-compose.yaml.
+# shellcheck disable=SC2329 # functions are called by the name of the command
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
