@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import httpx
@@ -11,21 +13,33 @@ import pytest
 from churn.contract import BANK_CHURN
 from churn.main_job import IMAGE_BUILD, RETRAINING
 from churn.release.probes import contract_rows
+from churn.sample import Night
 from stacks import Stack
-from support import ROOT
+from support import make_night
 
 pytestmark = [pytest.mark.engine, pytest.mark.stack, pytest.mark.timeout(1200)]
+NUMBERS = count(900)
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A backup, and the batches that the ledger knew then."""
+
+    folder: Path
+    batches: str
 
 
 @pytest.fixture(scope="module")
-def saved(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def saved(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Saved:
     """A backup of a stack with a night; afterwards another night has changed everything."""
-    folder = tmp_path_factory.mktemp("backup") / "saved"
-    _run_night(stack, 1)
-    assert stack.follow(IMAGE_BUILD, "image-of-version-1") == "success"
-    stack.make("backup", BACKUP=str(folder))
-    _run_night(stack, 2)
-    return folder
+    folder = tmp_path_factory.mktemp("backup")
+    _run_night(stack, folder)
+    production = json.loads(stack.churn("history", "--json").stdout)[0]["version"]
+    assert stack.follow(IMAGE_BUILD, f"image-of-version-{production}") == "success"
+    stack.make("backup", BACKUP=str(folder / "saved"))
+    found = Saved(folder / "saved", stack.churn("batches", "--json").stdout)
+    _run_night(stack, folder)
+    return found
 
 
 def test_another_start_changes_nothing(stack: Stack) -> None:
@@ -35,7 +49,7 @@ def test_another_start_changes_nothing(stack: Stack) -> None:
     assert stack.env_file.read_text() == before
 
 
-def test_the_image_in_production_is_served(stack: Stack, saved: Path) -> None:
+def test_the_image_in_production_is_served(stack: Stack, saved: Saved) -> None:
     """`make serve`: by digest or id, on 8081, with the answers of the registry's model behind it."""
     stack.make("serve")
     stack.wait_until_well("serving")
@@ -46,28 +60,30 @@ def test_the_image_in_production_is_served(stack: Stack, saved: Path) -> None:
     assert stack.container("serving").attrs["Config"]["Image"].startswith("sha256:")
 
 
-def test_a_restored_stack_is_as_it_was(stack: Stack, saved: Path) -> None:
+def test_a_restored_stack_is_as_it_was(stack: Stack, saved: Saved, tmp_path: Path) -> None:
     """Databases and buckets of the moment of the backup; registry and ledger agree; every decision can be made again."""
-    assert len(json.loads(stack.churn("batches", "--json").stdout)) == 2
-    said = stack.make("restore", BACKUP=str(saved))
-    assert "All services are healthy" in said
-    (batch,) = json.loads(stack.churn("batches", "--json").stdout)
-    assert batch["name"] == "night-1.csv"
+    assert stack.churn("batches", "--json").stdout != saved.batches
+    assert "All services are healthy" in stack.make("restore", BACKUP=str(saved.folder))
+    assert stack.churn("batches", "--json").stdout == saved.batches
     for command in (["status"], ["audit", "--hashes"], ["replay", "--all"]):
         stack.churn(*command)
-    _run_night(stack, 3)
+    _run_night(stack, tmp_path)
     stack.churn("status")
 
 
-def test_upkeep_leaves_what_counts(stack: Stack, saved: Path) -> None:
+def test_upkeep_leaves_what_counts(stack: Stack, saved: Saved) -> None:
     """Old runs of Airflow and MLflow's trash go; production stays."""
     stack.make("upkeep", KEEP_DAYS="0")
     stack.churn("status")
     stack.churn("replay", "--all")
 
 
-def _run_night(stack: Stack, number: int) -> None:
-    file = ROOT / f"data/sample/night-{number}.csv"
+def _run_night(stack: Stack, folder: Path) -> None:
+    number = next(NUMBERS)
+    file = folder / f"operations-{number}.csv"
+    file.write_text(
+        make_night(BANK_CHURN, Night(rows=4000, first_customer=number * 100_000, seed=number, older_share=0.3))
+    )
     stack.make("land", FILE=str(file))
-    stack.admin.trigger(RETRAINING, f"night-{number}", {})
-    assert stack.follow(RETRAINING, f"night-{number}") == "success"
+    stack.admin.trigger(RETRAINING, file.stem, {})
+    assert stack.follow(RETRAINING, file.stem) == "success"
