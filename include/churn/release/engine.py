@@ -215,7 +215,7 @@ class Engine:
                 so has another loopback; None: a port of loopback.
         """
         self.remove_strays()
-        name = f"{name}-{os.getpid()}"
+        name = f"{name}-{socket.gethostname()}-{os.getpid()}"  # builders in containers have the same small pids
         self._remove(name)
         try:
             with _explained("start the image"):
