@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,7 +17,7 @@ from churn.foundation.storage import Storage, StorageError
 from churn.intake.acceptance import BatchRejected
 from churn.night import find_disagreements
 from churn.workbench import Request, Workbench
-from support import S3, land_night, land_text, make_bench, mlflow_server
+from support import ROOT, S3, land_night, land_text, make_bench, mlflow_server
 
 
 @pytest.fixture(scope="module")
@@ -90,3 +94,54 @@ def test_a_store_that_is_away_is_one_clear_error(s3: S3, monkeypatch: pytest.Mon
     storage.fs.clear_instance_cache()
     with pytest.raises(StorageError, match="CHURN_DATA_ROOT"):
         Storage.open("s3://churn/away").landed()
+
+
+STEPS = {
+    "arrive": "[found.batch for found in night.arrive(bench, request).batches]",
+    "validate": "night.validate(bench, request, given['arrive'][0]).batch",
+    "train": "asdict(night.train(bench, request))",
+    "compare": "night.compare(bench, request, Challenger(**given['train'])).verdict",
+    "promote": "night.promote(bench, request.night)",
+    "build": "asdict(shipping.build(bench, given['promote']))",
+    "verify": "asdict(shipping.verify(bench, BuiltImage(**given['build'])))",
+    "publish": "shipping.publish(bench, BuiltImage(**given['build']), Verification(**given['verify'])).state",
+}
+"""The tasks of a night and of its image, each with what it is given by those before it."""
+
+
+def test_no_task_needs_what_another_left_on_a_disk(on_servers: Workbench, tmp_path: Path) -> None:
+    """Each task in a process, a checkout and a scratch folder of its own, which are gone before the next one begins."""
+    land_night(on_servers, 1)
+    settings, given = on_servers.settings, {}
+    environment = os.environ | {
+        "CHURN_DATA_ROOT": settings.data_root,
+        "CHURN_LEDGER_URL": settings.ledger_url,
+        "CHURN_MODEL_NAME": settings.model_name,
+        "CHURN_EXPERIMENT": settings.experiment,
+        "CHURN_CV_FOLDS": "2",
+        "MLFLOW_TRACKING_URI": settings.mlflow_tracking_uri,
+    }
+    for step, call in STEPS.items():
+        disk = tmp_path / step
+        shutil.copytree(ROOT / "include", disk / "include", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / "requirements-serving.lock", disk)
+        (disk / "scratch").mkdir()
+        code = (
+            "import json, sys; from dataclasses import asdict; from churn import night, shipping; "
+            "from churn.learning.training import Challenger; from churn.release.image import BuiltImage; "
+            "from churn.release.verify import Verification; from churn.workbench import Request, Workbench; "
+            f"given = json.loads(sys.argv[1]); bench, request = Workbench.open(), Request('night'); print(json.dumps({call}))"
+        )
+        ran = subprocess.run(
+            [sys.executable, "-c", code, json.dumps(given)],
+            cwd=disk,
+            env=environment | {"PYTHONPATH": str(disk / "include"), "TMPDIR": str(disk / "scratch"), "HOME": str(disk)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert ran.returncode == 0, f"{step}: {ran.stderr[-2000:]}"
+        given[step] = json.loads(ran.stdout.splitlines()[-1])
+        shutil.rmtree(disk)
+    assert (given["compare"], given["promote"], given["publish"]) == ("promote", 1, "not_built")
+    assert find_disagreements(on_servers) == []
