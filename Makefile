@@ -3,7 +3,7 @@
 # The environment is .venv, made from the locks by uv: the one on the PATH, or one fetched into .uv.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-stack status maintain stop clean lint format lock up down logs user land serve upkeep backup restore bench bench-intake bench-decision bench-image statistics sample
+.PHONY: help run test test-stack status maintain stop clean lint format lock up down logs user land serve upkeep backup restore bench bench-intake bench-decision bench-image bench-stack statistics sample
 SHELL := /bin/bash
 
 # The first that runs and is of a version that the locks know; a name on the PATH may be a shim that does not run.
@@ -98,6 +98,9 @@ backup: ## Save the stack's databases and buckets (BACKUP=folder).
 
 restore: ## Replace the stack's databases and buckets by a backup (BACKUP=folder).
 	@include/airflow/stack.sh restore
+
+bench-stack: .venv/dev ## Measure the stack against the embedded mode: nights, start, memory.
+	@.venv/bin/python tests/bench_stack.py
 
 statistics: .venv/dev ## Measure the error rates of intervals, rules and a year of nights (ARGS="--rounds 10000").
 	@.venv/bin/python tests/measure_statistics.py $(ARGS)
