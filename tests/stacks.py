@@ -87,10 +87,16 @@ class Stack:
         assert ran.returncode == 0, f"make {target}:\n{ran.stdout[-3000:]}\n{ran.stderr[-3000:]}"
         return ran.stdout
 
-    def compose(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def compose(self, *arguments: str, check: bool = True, **variables: str) -> subprocess.CompletedProcess[str]:
         command = [*self.environment["COMPOSE"].split(), "--env-file", str(self.env_file), *arguments]
         ran = subprocess.run(
-            command, cwd=ROOT, env=self.environment, capture_output=True, text=True, check=False, timeout=300
+            command,
+            cwd=ROOT,
+            env=self.environment | variables,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
         )
         assert ran.returncode == 0 or not check, f"{arguments}: {ran.stdout[-2000:]}\n{ran.stderr[-2000:]}"
         return ran

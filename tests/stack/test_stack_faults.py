@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from itertools import count
@@ -64,6 +65,14 @@ FAULTS: dict[str, tuple[str, Callable[[Stack], None]]] = {
 """What is lost, and during which task of the night."""
 
 
+def _faketime(folder: Path) -> str:
+    """A library of Debian's that gives a program another clock."""
+    subprocess.run(["apt-get", "download", "libfaketime"], cwd=folder, check=True, capture_output=True)
+    (package,) = folder.glob("*.deb")
+    subprocess.run(["dpkg", "-x", str(package), str(folder / "faketime")], check=True)
+    return str(next((folder / "faketime").rglob("libfaketime.so.1")))
+
+
 def _land(stack: Stack, folder: Path, number: int) -> None:
     file = folder / f"night-{number}.csv"
     file.write_text(
@@ -107,6 +116,27 @@ def test_a_night_survives_the_loss_of(stack: Stack, lost: str, tmp_path: Path) -
     if number == 1:
         stack.follow("churn_image_build", "image-of-version-1")
     _assert_whole(stack, run)
+
+
+def test_a_night_survives_a_clock_that_jumps(stack: Stack, tmp_path: Path) -> None:
+    """The worker's clock is five minutes ahead from one moment of the training to the next."""
+    clock = tmp_path / "clock"
+    clock.write_text("+0\n")
+    fake = {"FAKETIME_LIBRARY": _faketime(tmp_path), "FAKETIME_CLOCK": str(clock), "FAKETIME_PRELOAD": "/faketime.so"}
+    stack.compose("up", "-d", "--no-deps", "worker", **fake)
+    try:
+        stack.wait_until_well("worker")
+        _land(stack, tmp_path, next(NUMBERS))
+        stack.admin.trigger(RETRAINING, "jumping-clock", {})
+        _wait_for(stack, "jumping-clock", "train")
+        clock.write_text("+300\n")
+        told = float(stack.container("worker").exec_run(["python", "-c", "import time; print(time.time())"]).output)
+        assert told - time.time() > 200
+        assert stack.follow(RETRAINING, "jumping-clock") == "success"
+        _assert_whole(stack, "jumping-clock")
+    finally:
+        stack.compose("up", "-d", "--no-deps", "worker")
+        stack.wait_until_well("worker")
 
 
 def test_two_nights_at_once_are_one_after_the_other(stack: Stack, tmp_path: Path) -> None:
