@@ -70,7 +70,7 @@ def _faketime(folder: Path) -> str:
     subprocess.run(["apt-get", "download", "libfaketime"], cwd=folder, check=True, capture_output=True)
     (package,) = folder.glob("*.deb")
     subprocess.run(["dpkg", "-x", str(package), str(folder / "faketime")], check=True)
-    return str(next((folder / "faketime").rglob("libfaketime.so.1")))
+    return str(next((folder / "faketime").rglob("libfaketimeMT.so.1")))
 
 
 def _land(stack: Stack, folder: Path, number: int) -> None:
