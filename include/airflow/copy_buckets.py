@@ -6,7 +6,7 @@ import sys
 import tarfile
 from typing import Any
 
-from buckets import BUCKETS, client_of
+from buckets import BUCKETS, client_of, main
 
 
 def save() -> None:
@@ -19,14 +19,22 @@ def save() -> None:
                     _add(archive, client, bucket, purpose, found["Key"])
 
 
+class _Stream:
+    """A file of the archive as boto3 needs it: one that does not claim to know how to seek."""
+
+    def __init__(self, source: Any) -> None:
+        self.read = source.read
+
+
 def load() -> None:
-    """Put every object, and remove those that the archive does not hold."""
+    """Put every object, and remove those that the archive does not hold; buckets that are missing are made."""
+    main()
     kept: dict[str, set[str]] = {purpose: set() for purpose in BUCKETS}
     with tarfile.open(fileobj=sys.stdin.buffer, mode="r|") as archive:
         for member in archive:
             purpose, _, key = member.name.partition("/")
             client, bucket = client_of(purpose)
-            client.upload_fileobj(archive.extractfile(member), bucket, key)
+            client.upload_fileobj(_Stream(archive.extractfile(member)), bucket, key)
             kept[purpose].add(key)
     for purpose, keys in kept.items():
         client, bucket = client_of(purpose)

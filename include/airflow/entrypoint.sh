@@ -1,5 +1,5 @@
 #!/bin/sh
 # What every container of ours starts with. An empty address means Amazon's own, and not the address "".
 set -eu
-[ -n "${AWS_ENDPOINT_URL:-}" ] || unset AWS_ENDPOINT_URL
+[ -n "${AWS_ENDPOINT_URL_S3:-}" ] || unset AWS_ENDPOINT_URL_S3
 exec "$@"

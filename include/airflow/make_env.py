@@ -33,33 +33,36 @@ SECRETS: dict[str, Callable[[], str]] = {
     "MLFLOW_FLASK_SECRET": lambda: secrets.token_hex(32),
     "HOLDOUT_SALT": lambda: secrets.token_hex(32),
 }
+MODE = stat.S_IRUSR | stat.S_IWUSR
 HEAD = """
 # --- Secrets of the stack (docker-compose.yaml), made by `make up`. Keep them: without AIRFLOW_FERNET_KEY Airflow's connections
 # cannot be read, and another HOLDOUT_SALT is another holdout. Passwords of the databases may be changed here, then `make up`.
 """
 
 
-def missing_lines(text: str, group: int) -> list[str]:
+def missing_lines(text: str) -> list[str]:
     """The lines that a .env of this text still needs."""
-    there = {line.partition("=")[0].strip() for line in text.splitlines() if line.partition("=")[2].strip()}
+    pairs = (line.partition("=") for line in text.splitlines())
+    there = {name.strip(): value.strip() for name, _, value in pairs if value.strip()}
     lines = [f"{name}={make()}" for name, make in SECRETS.items() if name not in there]
-    return lines if "DOCKER_GID" in there else [*lines, f"DOCKER_GID={group}"]
+    return lines if "DOCKER_GID" in there else [*lines, f"DOCKER_GID={socket_group(there.get('DOCKER_SOCKET'))}"]
 
 
-def socket_group() -> int:
+def socket_group(named: str | None) -> int:
     """The group that may talk to this machine's container engine, by its socket; the builder joins it."""
-    socket = Path(os.environ.get("DOCKER_SOCKET", "/var/run/docker.sock"))
+    socket = Path(os.environ.get("DOCKER_SOCKET") or named or "/var/run/docker.sock")
     return socket.stat().st_gid if socket.exists() else 0
 
 
 def main(file: Path) -> None:
     """Complete the file."""
     text = file.read_text() if file.exists() else ""
-    lines = missing_lines(text, socket_group())
+    lines = missing_lines(text)
     if not lines:
+        file.chmod(MODE)
         return
     new = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
-    new.touch(mode=stat.S_IRUSR | stat.S_IWUSR)
+    new.touch(mode=MODE)
     new.write_text(text + HEAD + "\n".join(lines) + "\n")
     new.replace(file)
     sys.stdout.write(f"{file}: {len(lines)} lines were added. Keep a copy of it in a safe place.\n")

@@ -69,10 +69,21 @@ start() {
   fail "The stack does not start; the last words of its preparation are above."
 }
 
+# Whether a stack runs, and of another image than the one that is here now.
+changed() {
+  local id
+  id=$(compose ps -q scheduler 2>/dev/null)
+  [ -n "$id" ] && [ "$(docker inspect --format '{{.Image}}' "$id")" != "$(docker image inspect --format '{{.Id}}' "$(setting STACK_IMAGE churn-stack)")" ]
+}
+
 up() {
   prepare
   say "Building the image; the first time this takes some minutes."
   compose build --quiet 2>/dev/null || compose build
+  if changed; then
+    say "Another image: whatever writes is stopped before its tables are migrated."
+    compose stop api-server scheduler dag-processor triggerer worker builder mlflow >/dev/null 2>&1
+  fi
   say "Starting."
   start
   wait_until_well
@@ -98,13 +109,21 @@ in_postgres() {
 
 with_buckets() { compose run --rm -T buckets python include/airflow/copy_buckets.py "$1"; }
 
-# What refers goes before what is referred to: the ledger names versions, MLflow names files, files are never changed.
+require_own_postgres() {
+  [ "$(setting POSTGRES_HOST postgres)" = postgres ] || fail "The databases are at $(setting POSTGRES_HOST postgres): back up and restore them there."
+}
+
+# Nights stand still meanwhile, so that databases and buckets are of one moment; what a task had begun is tried again afterwards.
 backup() {
   local folder
+  require_own_postgres
   folder=${BACKUP:-backups/$(date -u +%Y-%m-%dT%H%M%S)}
   [ ! -e "$folder" ] || fail "$folder is there already. Name another one: make backup BACKUP=folder"
   umask 077
   mkdir -p "$folder.unfinished"
+  say "Letting running tasks end"
+  trap start EXIT
+  compose stop --timeout 300 scheduler worker builder >/dev/null 2>&1
   for database in churn mlflow airflow; do
     say "Saving database $database"
     in_postgres pg_dump --format=custom "$database" >"$folder.unfinished/$database.dump"
@@ -117,6 +136,7 @@ backup() {
 
 restore() {
   local folder=${BACKUP:-}
+  require_own_postgres
   [ -n "$folder" ] || fail "Which one? make restore BACKUP=backups/... It replaces all that the stack holds now."
   for file in churn.dump mlflow.dump airflow.dump buckets.tar; do
     [ -s "$folder/$file" ] || fail "$folder is no whole backup: $file is missing."
@@ -139,6 +159,7 @@ restore() {
   wait_until_well
   say "Holding registry and ledger against each other"
   compose run --rm -T churn reconcile
+  compose run --rm -T churn audit
 }
 
 # What a task may not do, since it reaches no database: the DAG churn_maintenance does the rest.
@@ -168,7 +189,9 @@ sys.stdout.write(image["tag"].rpartition(":")[0] + "@" + image["digest"] if imag
 # Put a file of this machine into landing, complete or not at all.
 land() {
   [ -f "${FILE:-}" ] || fail "Which file? make land FILE=path/to/Churn_Modelling.csv"
-  compose run --rm -T -v "$(realpath "$FILE"):/incoming/$(basename "$FILE"):ro" churn land "/incoming/$(basename "$FILE")"
+  # shellcheck disable=SC2016,SC2094 # the container's variables, and the container's file
+  compose run --rm -T --entrypoint include/airflow/entrypoint.sh churn \
+    sh -c 'cat >"$TMPDIR/$1" && exec churn land "$TMPDIR/$1"' sh "$(basename "$FILE")" <"$FILE"
 }
 
 user() {

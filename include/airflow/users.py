@@ -3,7 +3,8 @@
     users.py               the first ones: `admin` of both, and MLflow's `churn`, as whom the pipeline logs in
     users.py NAME ROLE     one more person of both, with a password that is printed once
 
-In MLflow whoever creates a model manages it, so that nobody but `churn` and an admin moves an alias; everybody else reads.
+In MLflow whoever creates a thing manages it, so that nobody but `churn` and an admin moves an alias of the pipeline's model;
+everybody else reads it.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ def add_person(name: str, role: str) -> None:
     """One person more, of both."""
     if role not in ROLES:
         sys.exit(f"ROLE={role} is none of {', '.join(ROLES)}.")
+    if name in ("admin", os.environ["MLFLOW_TRACKING_USERNAME"]):
+        sys.exit(f"{name} is one of the stack's own users. Choose another name.")
     password = secrets.token_urlsafe(12)
     if not put_in_airflow(name, password, role):
         sys.exit(f"{name} is a user of Airflow already; an admin changes a user under Security there.")

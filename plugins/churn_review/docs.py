@@ -12,10 +12,12 @@ from fastapi.responses import Response
 from churn_wiring import open_filesystem
 
 app = FastAPI(title="Churn review", docs_url=None, redoc_url=None, openapi_url=None)
+GUARDED_BY = "churn_retraining"
+"""Whoever may see this DAG may see the pages; not a DAG of the caller's choice."""
 _BATCH = re.compile(r"[0-9a-f]{64}")
 
 
-@app.get("/docs/{batch}/{page:path}", dependencies=[Depends(requires_access_dag("GET"))])
+@app.get("/docs/{batch}/{page:path}", dependencies=[Depends(requires_access_dag("GET", param_dag_id=GUARDED_BY))])
 def data_docs(batch: str, page: str) -> Response:
     """One file of a batch's Data Docs."""
     from churn.foundation.storage import Storage, StorageError

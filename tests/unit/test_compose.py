@@ -175,16 +175,31 @@ def test_a_worker_has_neither_airflows_database_nor_its_keys(env_file: Path) -> 
 
 
 def test_amazons_s3_takes_three_settings(env_file: Path) -> None:
-    """No address means Amazon's own; region and names of the buckets follow."""
+    """No address means Amazon's own: what every container starts with takes the empty one away. Region and buckets follow."""
     services = _services(env_file, S3_ENDPOINT_URL="", S3_REGION="eu-central-1", S3_BUCKET_PREFIX="acme-churn")
-    assert services["mlflow"]["environment"]["AWS_ENDPOINT_URL"] == ""
     assert services["mlflow"]["environment"]["MLFLOW_ARTIFACTS"] == "s3://acme-churn-mlflow"
-    worker = services["worker"]["environment"]
-    assert worker["CHURN_DATA_ROOT"] == "s3://acme-churn-data"
-    assert yaml.safe_load(worker["AIRFLOW_CONN_CHURN_S3"])["extra"] == {
-        "endpoint_url": "",
-        "region_name": "eu-central-1",
-    }
+    assert services["worker"]["environment"]["CHURN_DATA_ROOT"] == "s3://acme-churn-data"
+    code = "from airflow.providers.amazon.aws.hooks.s3 import S3Hook; print(S3Hook('churn_s3').get_conn().meta.endpoint_url)"
+    for given, expected in (
+        ("", "https://s3.eu-central-1.amazonaws.com"),
+        ("http://seaweedfs:8333", "http://seaweedfs:8333"),
+    ):
+        services = _services(env_file, S3_ENDPOINT_URL=given, S3_REGION="eu-central-1")
+        environment = {
+            key: value
+            for key, value in services["worker"]["environment"].items()
+            if (value is not None and "AWS" in key + "_") or key == "AIRFLOW_CONN_CHURN_S3"
+        }
+        command = ["include/airflow/entrypoint.sh", sys.executable, "-W", "ignore", "-c", code]
+        ran = subprocess.run(
+            command,
+            cwd=ROOT,
+            env={"PATH": os.environ["PATH"], "AIRFLOW_HOME": str(env_file.parent), **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert ran.stdout.splitlines()[-1:] == [expected], ran.stderr[-1000:]
 
 
 @pytest.mark.parametrize(
