@@ -8,6 +8,7 @@ import json
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -108,6 +109,7 @@ def test_what_a_night_left_waits_a_while(on_s3: Workbench, monkeypatch: pytest.M
     import churn_wiring
 
     monkeypatch.setattr(churn_wiring, "_request", lambda: None)
+    monkeypatch.setattr(churn_wiring, "get_current_context", lambda: {"ti": SimpleNamespace(task_id="rest")})
     rest = RestOperator(task_id="rest", shortest=timedelta(seconds=1), longest=timedelta(hours=1))
     assert rest.execute({}) is None
     land_text(on_s3, "x", "left.csv")
