@@ -69,7 +69,7 @@ class Visit:
         expect(self.page.get_by_test_id("task-compare")).to_be_visible()
         # Before its words have come, the page shows their names: `triggerDag.button`.
         expect(self.page.get_by_test_id("trigger-dag-button")).to_have_text("Trigger")
-        expect(self.page.get_by_text(re.compile(r"^Last (\d+ )?Dag Runs?$"))).to_be_visible()
+        expect(self.page.get_by_text(re.compile("^Failed (Tasks|Runs)$"))).to_have_count(2)
         self.picture("dag")
 
     def strangers(self) -> list[str]:
@@ -142,11 +142,10 @@ def test_an_operator_follows_a_night_from_the_form_to_its_verdict(
         expect(state).to_have_text(re.compile("Queued|Running"))
         window.picture("run-begins")
         expect(state).to_have_text(re.compile("Success|Failed"), timeout=NIGHT_MS)
-        window.picture("run-ends")
         expect(state).to_have_text("Success")
         tasks = page.get_by_test_id("table-list").get_by_test_id("state-badge")
         expect(tasks).to_have_text(["Success"] * TASKS)  # the page asks again every few seconds
-        window.picture("tasks")
+        window.picture("run-ends")
 
         page.get_by_test_id("table-list").get_by_role("link", name="compare", exact=True).click()
         page.wait_for_url("**/tasks/compare")
@@ -167,8 +166,11 @@ def test_an_operator_follows_a_night_from_the_form_to_its_verdict(
         assistant = run.get_by_role("button", name="Close", exact=True)  # it opens itself the first time
         assistant.click()
         expect(assistant).to_be_hidden()
-        verdict.scroll_into_view_if_needed()
-        expect(run.get_by_text(NOTE)).to_be_visible()
+        run.get_by_text("Show more").click()  # MLflow folds the description
+        expect(run.get_by_text("Show less")).to_be_visible()
+        run.get_by_text(NOTE).scroll_into_view_if_needed()
+        expect(run.get_by_text(NOTE)).to_be_in_viewport()
+        expect(verdict).to_be_in_viewport()
         window.picture("verdict", run)
 
 
