@@ -71,11 +71,17 @@ def test_a_restored_stack_is_as_it_was(stack: Stack, saved: Saved, tmp_path: Pat
     stack.churn("status")
 
 
-def test_upkeep_leaves_what_counts(stack: Stack, saved: Saved) -> None:
-    """Old runs of Airflow and MLflow's trash go; production stays."""
+def test_upkeep_takes_old_runs_and_leaves_what_counts(stack: Stack, saved: Saved) -> None:
+    """Airflow's finished runs go; ledger, registry and the way to every decision stay."""
+    before = _runs(stack)
     stack.make("upkeep", KEEP_DAYS="0")
+    assert _runs(stack) < before
     stack.churn("status")
     stack.churn("replay", "--all")
+
+
+def _runs(stack: Stack) -> int:
+    return int(stack.admin._call("GET", f"/api/v2/dags/{RETRAINING}/dagRuns")["total_entries"])
 
 
 def _run_night(stack: Stack, folder: Path) -> None:
