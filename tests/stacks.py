@@ -17,7 +17,6 @@ import docker
 import httpx
 
 from churn.airflow_api import FINAL, AirflowApi
-from churn.release.engine import VERIFYING
 from images import BASE, why_not
 from support import ROOT, free_port
 
@@ -173,12 +172,8 @@ def running_stack(folder: Path, project: str, **settings: str) -> Iterator[Stack
         stack.make("up")
         yield stack
     finally:
-        # A verification whose builder was ended keeps the network busy, and so everything after it.
-        for left in docker.from_env().containers.list(
-            all=True, filters={"network": f"{project}-verification", "label": VERIFYING}
-        ):
-            left.remove(force=True)
-        stack.compose("--profile", "serving", "down", "--volumes", "--remove-orphans")
+        stack.make("down")
+        stack.compose("down", "--volumes")
 
 
 def trusting_base(folder: Path, bundle: str | None) -> str:

@@ -95,6 +95,9 @@ up() {
 # Anonymous volumes go with their containers; what counts is in the named ones, which stay.
 down() {
   compose --profile serving rm --stop --force -v >/dev/null
+  # A verification whose builder was killed keeps the network busy, and nothing after it would be taken down.
+  docker ps --all --quiet --filter label=churn.verifying --filter "network=$(setting VERIFICATION_NETWORK churn-stack-verification)" |
+    xargs --no-run-if-empty docker rm --force >/dev/null
   compose --profile serving down --remove-orphans
   say "Ended. The data stays in the volumes; \`make up\` goes on with it."
 }
