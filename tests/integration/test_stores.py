@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from s3fs import S3FileSystem
 
 from churn import night
 from churn.foundation.storage import Storage, StorageError
@@ -37,6 +38,7 @@ def on_servers(
     """A bench with nothing on the local disk."""
     for name, value in s3.environment.items():
         monkeypatch.setenv(name, value)
+    S3FileSystem.clear_instance_cache()  # one that an earlier test made for a store that is away would be found again
     url = f"s3://{s3.bucket}/{tmp_path.name}"
     bench = make_bench(tmp_path, mlflow_on_servers, data_root=url, ledger_url=postgres(tmp_path.name))
     assert not (tmp_path / "data").exists()
