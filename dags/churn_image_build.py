@@ -32,6 +32,7 @@ from churn_wiring import IMAGE_QUEUE, TASK_DEFAULTS, core_step, keep_image_failu
     catchup=False,
     max_active_runs=1,
     default_args=TASK_DEFAULTS | {"on_failure_callback": keep_image_failure},
+    on_failure_callback=keep_image_failure,
     dagrun_timeout=timedelta(hours=2),
     doc_md=__doc__,
     tags=["churn"],

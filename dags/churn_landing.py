@@ -20,7 +20,7 @@ from airflow.sdk import dag
 
 from churn.settings import Settings
 from churn_arrivals import LandingSensor, RestOperator
-from churn_wiring import TASK_DEFAULTS
+from churn_wiring import TASK_DEFAULTS, report_failed_run
 
 SETTINGS = Settings.load()
 PAUSE = timedelta(hours=1)
@@ -32,6 +32,7 @@ WATCH = timedelta(days=1)
     catchup=False,
     max_active_runs=1,
     default_args=TASK_DEFAULTS | {"retries": 6},  # an outage is a red run every quarter of an hour, not every minute
+    on_failure_callback=report_failed_run,
     dagrun_timeout=PAUSE + WATCH + timedelta(hours=7 + SETTINGS.approval_hours),
     doc_md=__doc__,
     tags=["churn"],

@@ -20,7 +20,7 @@ from datetime import timedelta
 from airflow.sdk import CronTriggerTimetable, Param, dag, get_current_context, task
 
 from churn.settings import Settings
-from churn_wiring import IMAGE_QUEUE, TASK_DEFAULTS, core_step, log_folders
+from churn_wiring import IMAGE_QUEUE, TASK_DEFAULTS, core_step, log_folders, report_failed_run
 
 SETTINGS = Settings.load()
 
@@ -30,6 +30,7 @@ SETTINGS = Settings.load()
     catchup=False,
     max_active_runs=1,
     default_args=TASK_DEFAULTS,
+    on_failure_callback=report_failed_run,
     dagrun_timeout=timedelta(hours=3),
     doc_md=__doc__,
     tags=["churn"],

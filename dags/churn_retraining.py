@@ -30,7 +30,7 @@ from airflow.sdk import CronTriggerTimetable, Param, dag, get_current_context, t
 from churn.settings import Settings
 from churn_approval import PromoteOperator
 from churn_review.links import ComparisonLink, DataDocsLink, VersionLink
-from churn_wiring import TASK_DEFAULTS, core_step, lead_to
+from churn_wiring import TASK_DEFAULTS, core_step, lead_to, report_failed_run
 
 SETTINGS = Settings.load()
 
@@ -40,6 +40,7 @@ SETTINGS = Settings.load()
     catchup=False,
     max_active_runs=1,
     default_args=TASK_DEFAULTS,
+    on_failure_callback=report_failed_run,
     dagrun_timeout=timedelta(hours=6 + SETTINGS.approval_hours),
     doc_md=__doc__,
     render_template_as_native_obj=True,  # the image's run takes its version as a number

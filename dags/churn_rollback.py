@@ -23,7 +23,7 @@ from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOpe
 from airflow.sdk import Param, dag, get_current_context, task
 
 from churn_review.links import VersionLink
-from churn_wiring import IMAGE_QUEUE, TASK_DEFAULTS, core_step, lead_to
+from churn_wiring import IMAGE_QUEUE, TASK_DEFAULTS, core_step, lead_to, report_failed_run
 
 
 @dag(
@@ -31,6 +31,7 @@ from churn_wiring import IMAGE_QUEUE, TASK_DEFAULTS, core_step, lead_to
     catchup=False,
     max_active_runs=1,
     default_args=TASK_DEFAULTS | {"retry_delay": timedelta(seconds=2)},
+    on_failure_callback=report_failed_run,
     dagrun_timeout=timedelta(minutes=30),
     doc_md=__doc__,
     render_template_as_native_obj=True,  # the image's run takes its version as a number

@@ -54,15 +54,29 @@ def tell_of_task(bench: Workbench, context: Mapping[str, Any]) -> None:
     tell(bench, context)
 
 
+def tell_of_run(bench: Workbench, context: Mapping[str, Any]) -> None:
+    """A run has failed: say so, unless something of it was told already."""
+    from churn.alerts.events import TASK, run_failed
+
+    dag, run = context["dag"].dag_id, context["run_id"]
+    rejected = bench.ledger.batches(state="rejected", night=run)
+    if not rejected and not bench.ledger.has_alert(f"{TASK}:{dag}:{run}:"):
+        alert = run_failed(dag, run, str(context.get("reason")), bench.settings, datetime.now(UTC))
+        bench.ledger.add_alert(alert)
+    tell(bench, context)
+
+
 def tell_of_image(bench: Workbench, version: int, context: Mapping[str, Any]) -> None:
-    """A task of the image has failed: the image's state says why; where it has none of failure, the task does."""
+    """A task of the image has failed, or its run: the image's state says why; where it has none of failure, task or run do."""
     from churn.alerts.events import FAILED_IMAGES
 
     image = bench.ledger.image(bench.settings.model_name, version)
     if image and image.state in FAILED_IMAGES:
         tell(bench, context)
-    else:
+    elif "exception" in context:
         tell_of_task(bench, context)
+    else:
+        tell_of_run(bench, context)
 
 
 def send_trial(bench: Workbench, context: Mapping[str, Any]) -> None:

@@ -32,6 +32,13 @@ def report_failure(context: Context) -> None:
     tell_of_task(_open_workbench(), context)
 
 
+def report_failed_run(context: Context) -> None:
+    """After a run that failed: where a task was killed, or the run's time was up, no task could say so, and this does."""
+    from churn_alerts import tell_of_run
+
+    tell_of_run(_open_workbench(), context)
+
+
 TASK_DEFAULTS: dict[str, Any] = {
     "retries": 2,
     "retry_delay": timedelta(seconds=20),
@@ -117,15 +124,14 @@ def log_folders() -> list[tuple[AbstractFileSystem, str]]:
 
 
 def keep_image_failure(context: Context) -> None:
-    """After the last try of a task of the image: its reason goes where people look, and people are told, once."""
+    """After the last try of a task of the image, or a run that failed: its reason goes where people look, and people are told, once."""
     from churn import shipping
-    from churn.alerts.events import why_failed
     from churn_alerts import tell_of_image
 
     bench = _open_workbench()
     version = int(context["params"]["version"])
     try:
-        shipping.remember_failure(bench, version, RuntimeError(why_failed(context.get("exception"))))
+        shipping.remember_failure(bench, version, context.get("exception"))
     finally:
         tell_of_image(bench, version, context)
 

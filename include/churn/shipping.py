@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from dataclasses import asdict
 
+from churn.alerts.events import why_failed
 from churn.errors import ChurnError, NothingToDo
 from churn.foundation.records import ImageRecord, Promotion
 from churn.foundation.serving import ModelMismatch
@@ -109,18 +110,22 @@ def ship(bench: Workbench, version: int) -> ImageRecord:
         raise
 
 
-def remember_failure(bench: Workbench, version: int, error: BaseException) -> None:
+def remember_failure(bench: Workbench, version: int, error: object) -> None:
     """The last try has failed: keep the reason where people look, unless a verdict on the image is there already.
 
-    A published image that cannot be reached now stays published; a version that nobody knows has no image to fail.
+    A published image that cannot be reached now stays published; a version that nobody knows has no image to fail; a task
+    that was killed (no exception) does not know better than one that failed.
     """
     model = bench.settings.model_name
     known = bench.ledger.image(model, version)
     if bench.ledger.version(model, version) is None or (known and known.state in ("mismatch", "faulty")):
         return
-    log.error("The image of version %d is not published, and nothing was taken back for it: %s", version, error)
+    if known and known.state == "failed" and not isinstance(error, BaseException):
+        return
+    reason = why_failed(error)
+    log.error("The image of version %d is not published, and nothing was taken back for it: %s", version, reason)
     if known is None or known.tag != f"{bench.image_spec.name}:{version}":
-        _remember(bench, unpublished(BuiltImage(version, None), model, "failed", str(error)))
+        _remember(bench, unpublished(BuiltImage(version, None), model, "failed", reason))
 
 
 def _remember(bench: Workbench, record: ImageRecord) -> None:

@@ -9,16 +9,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 from sqlalchemy.engine import make_url
 
 from churn import night, shipping
+from churn.alerts.events import task_failed
 from churn.errors import ChurnError
 from churn.foundation.records import ImageRecord
 from churn.settings import Settings
 from churn.workbench import Workbench
+from churn_wiring import keep_image_failure, report_failed_run
 from mailboxes import Mailbox, mail_server, topic_server
 from support import ROOT, land_night, land_text
 
@@ -153,6 +156,40 @@ def test_a_night_without_a_verdict_is_told_even_if_no_task_said_why(
     land_night(dag_bench, 1)
     assert run_dag(dag_bag, "churn_retraining").state == "failed"
     assert people.told == ["Task close of churn_retraining failed"]
+
+
+def test_a_run_that_ends_without_a_word_of_its_tasks_is_told_once(dag_bench: Workbench, people: People) -> None:
+    """Killed at the last try, or out of time: the run itself says so, and not where something was said already."""
+    for dag, reason in (("churn_rollback", "task_failure"), ("churn_retraining", "timed_out")):
+        for _ in range(2):
+            report_failed_run({"dag": SimpleNamespace(dag_id=dag), "run_id": "killed", "reason": reason})
+    assert people.told == ["A run of churn_retraining failed", "A run of churn_rollback failed"]
+    assert "it was killed, or its worker is gone" in people.mail.body(0)
+    assert "its time was up" in people.mail.body(1)
+    now = datetime.now(UTC)
+    dag_bench.ledger.add_alert(task_failed("churn_rollback", "told", "roll_back", -1, None, dag_bench.settings, now))
+    report_failed_run({"dag": SimpleNamespace(dag_id="churn_rollback"), "run_id": "told", "reason": "task_failure"})
+    assert people.told[2:] == ["Task roll_back of churn_rollback failed"]
+
+
+def test_an_image_whose_build_was_killed_is_told_and_keeps_a_better_reason(
+    dag_champion: Workbench, people: People
+) -> None:
+    """The run's callback knows no exception: it says so at the image, unless a try before has said more."""
+    context = {"dag": SimpleNamespace(dag_id="churn_image_build"), "run_id": "killed", "params": {"version": 1}}
+    keep_image_failure(context | {"reason": "task_failure"})
+    model = dag_champion.settings.model_name
+    killed = dag_champion.ledger.image(model, 1)
+    assert killed
+    assert (killed.state, "it was killed" in killed.detail) == ("failed", True)
+    keep_image_failure(context | {"exception": ChurnError("The disk is full. Empty it.")})
+    keep_image_failure(context | {"reason": "task_failure"})
+    known = dag_champion.ledger.image(model, 1)
+    assert known
+    assert known.detail == "The disk is full. Empty it."
+    assert [subject for subject in people.told if subject.startswith("The image")] == [
+        f"The image of version 1 of {model} could not be had"
+    ]
 
 
 def test_an_image_that_cannot_be_had_is_told_once(

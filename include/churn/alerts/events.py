@@ -126,6 +126,19 @@ def task_failed(
     )
 
 
+def run_failed(dag: str, run: str, reason: str, settings: Settings, now: datetime) -> Alert:
+    """A run has failed, and none of its tasks could say why."""
+    why = "its time was up" if reason == "timed_out" else why_failed(None)
+    return make_alert(
+        f"{TASK}:{dag}:{run}:",
+        f"A run of {dag} failed",
+        f"Run {run} of {dag} failed: {why}",
+        "Open the run: the task that is red is where it ended. Its log and the worker's memory say more; then clear the task.",
+        run_page(settings, dag, run),
+        now,
+    )
+
+
 def why_failed(error: object) -> str:
     """What an error of a task says. The words of one that is not ours may quote data: only its kind is told."""
     cause = getattr(error, "__cause__", None)
