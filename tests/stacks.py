@@ -163,7 +163,7 @@ def running_stack(folder: Path, project: str, **settings: str) -> Iterator[Stack
         "CHURN_IMAGE_REPOSITORY": project,
         "CHURN_SCHEDULE": "",
         "CHURN_CV_FOLDS": "2",
-        **({"BUILD_CA_BUNDLE": bundle, "CHURN_BUILD_CA_BUNDLE": "/ca-bundle.crt"} if bundle else {}),
+        **({"CHURN_BUILD_CA_BUNDLE": bundle} if bundle else {}),
         **settings,
     }
     env_file.write_text("".join(f"{name}={value}\n" for name, value in lines.items()))

@@ -56,7 +56,7 @@ class Settings(BaseSettings):
     )
     ledger_url: str = Field(
         default="sqlite:///var/ledger.db",
-        description="The ledger: `sqlite:///file` or `postgresql+psycopg2://user:password@host/database`.",
+        description="The ledger: `sqlite:///file` or `postgresql+psycopg2://user:<password>@host/database`.",
     )
     mlflow_tracking_uri: str = Field(
         default_factory=lambda known: f"http://127.0.0.1:{known.get('mlflow_port')}",

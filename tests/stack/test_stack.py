@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -140,6 +142,22 @@ def test_no_secret_is_in_logs_xcom_templates_tags_or_the_image(stack: Stack, nig
     for place, text in places.items():
         found = [name for name, value in secrets.items() if value in text]
         assert found == [], f"{place}: {found}"
+
+
+def test_a_scanner_finds_no_secret_in_the_image(stack: Stack, tmp_path: Path) -> None:
+    """detect-secrets, over every file that is not of the base or of a package, and over what made the layers."""
+    history = subprocess.check_output(["docker", "history", "--no-trunc", stack.image], text=True)
+    (tmp_path / "history.txt").write_text(history)
+    ran = ["docker", "run", "--rm", "--entrypoint", "tar", stack.image, "-C", "/", "-c", "opt/churn"]
+    packed = subprocess.run(ran, capture_output=True, check=True).stdout
+    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+        archive.extractall(tmp_path, filter="data")
+    assert len(list((tmp_path / "opt/churn").rglob("*.py"))) > 100
+    planted = tmp_path / "opt/churn/planted.py"
+    planted.write_text('password = "Tr0ub4dor&3"\n')  # the scanner would find one
+    scanner = str(Path(sys.executable).with_name("detect-secrets"))
+    found = subprocess.check_output([scanner, "scan", "--all-files", "."], cwd=tmp_path, text=True)
+    assert list(json.loads(found)["results"]) == ["opt/churn/planted.py"]
 
 
 def _is_secret(name: str) -> bool:
