@@ -119,13 +119,14 @@ require_own_postgres() {
 # Nights stand still meanwhile, so that databases and buckets are of one moment; what a task had begun is tried again afterwards.
 backup() {
   local folder
+  prepare
   require_own_postgres
   folder=${BACKUP:-backups/$(date -u +%Y-%m-%dT%H%M%S)}
   [ ! -e "$folder" ] || fail "$folder is there already. Name another one: make backup BACKUP=folder"
   umask 077
   mkdir -p "$folder.unfinished"
   say "Letting running tasks end"
-  trap start EXIT
+  trap 'start; wait_until_well' EXIT
   compose stop --timeout 300 scheduler worker builder >/dev/null 2>&1
   for database in churn mlflow airflow; do
     say "Saving database $database"

@@ -56,7 +56,8 @@ def test_many_nights_at_once_take_every_batch_once(kind: str, tmp_path: Path, re
     for number in range(50):
         text = small_file(30, first_customer=1 + 30 * (number % 40), seed=number % 40)
         (root / "landing" / f"{number:02d}.csv").write_text(text)
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__, "great_expectations.expectations", "scipy.stats"])  # imported once, not eight times
     processes = [context.Process(target=take_in, args=(str(root), url, seed)) for seed in range(8)]
     for process in processes:
         process.start()
