@@ -34,8 +34,6 @@ def saved(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Saved:
     """A backup of a stack with a night; afterwards another night has changed everything."""
     folder = tmp_path_factory.mktemp("backup")
     _run_night(stack, folder)
-    production = json.loads(stack.churn("history", "--json").stdout)[0]["version"]
-    assert stack.follow(IMAGE_BUILD, f"image-of-version-{production}") == "success"
     stack.make("backup", BACKUP=str(folder / "saved"))
     found = Saved(folder / "saved", stack.churn("batches", "--json").stdout)
     _run_night(stack, folder)
@@ -72,9 +70,9 @@ def test_a_restored_stack_is_as_it_was(stack: Stack, saved: Saved, tmp_path: Pat
 
 
 def test_upkeep_takes_old_runs_and_leaves_what_counts(stack: Stack, saved: Saved) -> None:
-    """Airflow's finished runs go; ledger, registry and the way to every decision stay."""
+    """Airflow's finished runs go; ledger, registry and the way to every decision stay. Seen from tomorrow, all of them are old."""
     before = _runs(stack)
-    stack.make("upkeep", KEEP_DAYS="0")
+    stack.make("upkeep", KEEP_DAYS="-1")
     assert _runs(stack) < before
     stack.churn("status")
     stack.churn("replay", "--all")
@@ -85,6 +83,7 @@ def _runs(stack: Stack) -> int:
 
 
 def _run_night(stack: Stack, folder: Path) -> None:
+    """A night, and the image of what is in production after it."""
     number = next(NUMBERS)
     file = folder / f"operations-{number}.csv"
     file.write_text(
@@ -93,3 +92,5 @@ def _run_night(stack: Stack, folder: Path) -> None:
     stack.make("land", FILE=str(file))
     stack.admin.trigger(RETRAINING, file.stem, {})
     assert stack.follow(RETRAINING, file.stem) == "success"
+    production = json.loads(stack.churn("history", "--json").stdout)[0]["version"]
+    assert stack.follow(IMAGE_BUILD, f"image-of-version-{production}") == "success"
