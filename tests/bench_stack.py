@@ -1,7 +1,8 @@
 """`make bench-stack`: the stack held against the embedded mode. Prints figures and ratios; asserts nothing.
 
 The same two nights, the image apart on both sides, each round of the stack from empty volumes; what `make up` takes from a built
-image to healthy; the memory of all containers when nothing happens. Everything is made in a temporary folder and on free ports.
+image to healthy; the memory of all containers when nothing happens; and a first night of a million rows in a worker of the default
+size. Everything is made in a temporary folder and on free ports.
 """
 
 from __future__ import annotations
@@ -11,15 +12,23 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import docker
 from rich.table import Table
 
 import bench
-from bench import IMAGE_BUILD, NIGHTS, Timed, console, median, say
+from bench import NIGHTS, Timed, console, median, say
+from churn.airflow_api import FINAL
+from churn.contract import BANK_CHURN
+from churn.main_job import IMAGE_BUILD, RETRAINING
+from churn.sample import Night
 from stacks import Stack, running_stack, why_no_stack
+from support import make_night
 
 ROUNDS = 2
+LARGE = Night(rows=1_000_000, first_customer=1, seed=1)
+LARGE_TIMEOUT = 1800
 SETTLED = 30
 """Seconds after the start until the services are idle."""
 
@@ -34,6 +43,7 @@ def main() -> None:
         files = bench._write_nights(home)
         with running_stack(home, "churn-bench", CHURN_CV_FOLDS="5") as stack:
             starts, memory, through = _time_stack(stack, files)
+            large = _time_large(stack, home)
         _, embedded = bench._time_airflow(home / "embedded", files)
     table = Table(
         "what", "goal", "figure", title=f"median of {ROUNDS}; {bench.ROWS:,} rows a night; {os.cpu_count()} cores"
@@ -44,7 +54,27 @@ def main() -> None:
         table.add_row(f"{name}: stack / embedded", "<= 1.5", f"{ratio:.2f} ({seconds})")
     table.add_row("make up, from a built image to healthy", "< 90 s", " / ".join(f"{one:.0f} s" for one in starts))
     table.add_row("memory of all services, idle", "< 4 GB", f"{median(memory) / 2**30:.2f} GB")
+    table.add_row(f"first night of {LARGE.rows:,} rows, and the worker's peak", "fits", large)
     console.print(table)
+
+
+def _time_large(stack: Stack, home: Path) -> str:
+    """A night of many rows from empty volumes: how it ends, its seconds, and the most memory that its worker held."""
+    file = home / "large.csv"
+    file.write_text(make_night(BANK_CHURN, LARGE))
+    stack.compose("down", "--volumes")
+    say(f"stack: a night of {LARGE.rows:,} rows")
+    stack.make("up")
+    stack.admin._call("PATCH", f"/api/v2/dags/{IMAGE_BUILD}", json={"is_paused": True})
+    stack.make("land", FILE=str(file))
+    (worker,) = stack.containers("worker")
+    stack.admin.trigger(RETRAINING, file.stem, {})
+    began, peak, state = time.monotonic(), 0.0, None
+    while state not in FINAL and time.monotonic() < began + LARGE_TIMEOUT:
+        peak = max(peak, _used(worker))
+        state = stack.admin.run_state(RETRAINING, file.stem)
+    limit = worker.attrs["HostConfig"]["Memory"]
+    return f"{state}, {time.monotonic() - began:.0f} s, {peak / 2**30:.2f} of {limit / 2**30:.2f} GB"
 
 
 def _time_stack(stack: Stack, files: dict[str, Path]) -> tuple[list[float], list[float], Timed]:
@@ -71,12 +101,15 @@ def _time_stack(stack: Stack, files: dict[str, Path]) -> tuple[list[float], list
 
 
 def _memory(stack: Stack) -> float:
-    """Bytes of all containers, without what the kernel caches of files."""
-    total = 0.0
-    for one in docker.from_env().containers.list(filters={"label": f"com.docker.compose.project={stack.project}"}):
-        used = one.stats(stream=False)["memory_stats"]
-        total += used["usage"] - used["stats"].get("inactive_file", used["stats"].get("total_inactive_file", 0))
-    return total
+    """Bytes of all containers."""
+    labels = {"label": f"com.docker.compose.project={stack.project}"}
+    return sum(_used(one) for one in docker.from_env().containers.list(filters=labels))
+
+
+def _used(container: Any) -> float:
+    """Bytes of a container, without what the kernel caches of files."""
+    used = container.stats(stream=False)["memory_stats"]
+    return float(used["usage"] - used["stats"].get("inactive_file", used["stats"].get("total_inactive_file", 0)))
 
 
 if __name__ == "__main__":
