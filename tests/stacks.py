@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -17,8 +18,10 @@ import docker
 import httpx
 
 from churn.airflow_api import FINAL, AirflowApi
+from churn.contract import BANK_CHURN
+from churn.sample import Night
 from images import BASE, why_not
-from support import ROOT, free_port
+from support import ROOT, free_port, make_night
 
 HERE = ROOT / "tests" / "stack"
 DEBS = "redis-server redis-tools libatomic1 libhiredis0.14 libjemalloc2 liblua5.1-0 liblzf1 lua-bitop lua-cjson busybox-static"
@@ -100,6 +103,16 @@ class Stack:
         )
         assert ran.returncode == 0 or not check, f"{arguments}: {ran.stdout[-2000:]}\n{ran.stderr[-2000:]}"
         return ran
+
+    def land_night(self, folder: Path, number: int) -> None:
+        """New customers for a night. Without a champion they are those of the sample, which any salt promotes."""
+        file = folder / f"night-{number}.csv"
+        if json.loads(self.churn("history", "--json").stdout):
+            new = Night(rows=4000, first_customer=number * 100_000, seed=number, older_share=0.3)
+            file.write_text(make_night(BANK_CHURN, new))
+        else:
+            shutil.copy(ROOT / "data/sample/night-1.csv", file)
+        self.make("land", FILE=str(file))
 
     def churn(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """The command line, in a container of its own."""

@@ -13,11 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from churn.contract import BANK_CHURN
-from churn.main_job import RETRAINING
-from churn.sample import Night
+from churn.main_job import IMAGE_BUILD, RETRAINING
 from stacks import Stack
-from support import make_night
 
 pytestmark = [pytest.mark.engine, pytest.mark.stack, pytest.mark.timeout(1200)]
 NUMBERS = count(1)
@@ -44,8 +41,8 @@ def _lose_s3(stack: Stack) -> None:
 def _fill_disk(stack: Stack) -> None:
     """The worker's disk for scratch is full for half a minute."""
     container = stack.containers("worker")[0]
-    fill = "import os; file = open('/opt/churn/var/tmp/full', 'wb')\ntry:\n while True: file.write(bytes(1 << 20))\nexcept OSError: pass"
-    container.exec_run(["python", "-c", fill])
+    fill = "file = open('/opt/churn/var/tmp/full', 'wb', 0)\nwhile True: file.write(bytes(1 << 20))"
+    assert b"No space left on device" in container.exec_run(["python", "-c", fill]).output
     try:
         time.sleep(30)
     finally:
@@ -73,14 +70,6 @@ def _faketime(folder: Path) -> str:
     return str(next((folder / "faketime").rglob("libfaketimeMT.so.1")))
 
 
-def _land(stack: Stack, folder: Path, number: int) -> None:
-    file = folder / f"night-{number}.csv"
-    file.write_text(
-        make_night(BANK_CHURN, Night(rows=4000, first_customer=number * 100_000, seed=number, older_share=0.3))
-    )
-    stack.make("land", FILE=str(file))
-
-
 def _wait_for(stack: Stack, run: str, task: str) -> None:
     deadline = time.monotonic() + 120
     while not any(one.task == task and one.state == "running" for one in stack.admin.task_states(RETRAINING, run)):
@@ -105,7 +94,7 @@ def _assert_whole(stack: Stack, *runs: str) -> None:
 def test_a_night_survives_the_loss_of(stack: Stack, lost: str, tmp_path: Path) -> None:
     """Killed as by a crash, or away for a minute, in the middle of a night."""
     number = next(NUMBERS)
-    _land(stack, tmp_path, number)
+    stack.land_night(tmp_path, number)
     task, fault = FAULTS[lost]
     run = f"without-{lost}"
     stack.admin.trigger(RETRAINING, run, {})
@@ -114,7 +103,7 @@ def test_a_night_survives_the_loss_of(stack: Stack, lost: str, tmp_path: Path) -
     assert stack.follow(RETRAINING, run, timeout=900) == "success"
     stack.wait_until_well("postgres", "redis", "seaweedfs", "mlflow", "api-server", "scheduler", "worker", "builder")
     if number == 1:
-        stack.follow("churn_image_build", "image-of-version-1")
+        assert stack.follow(IMAGE_BUILD, "image-of-version-1") == "success"
     _assert_whole(stack, run)
 
 
@@ -126,7 +115,7 @@ def test_a_night_survives_a_clock_that_jumps(stack: Stack, tmp_path: Path) -> No
     stack.compose("up", "-d", "--no-deps", "worker", **fake)
     try:
         stack.wait_until_well("worker")
-        _land(stack, tmp_path, next(NUMBERS))
+        stack.land_night(tmp_path, next(NUMBERS))
         stack.admin.trigger(RETRAINING, "jumping-clock", {})
         _wait_for(stack, "jumping-clock", "train")
         clock.write_text("+300\n")
@@ -142,7 +131,7 @@ def test_a_night_survives_a_clock_that_jumps(stack: Stack, tmp_path: Path) -> No
 def test_two_nights_at_once_are_one_after_the_other(stack: Stack, tmp_path: Path) -> None:
     """One of them takes what arrived; the other finds nothing new, or takes what the first has left."""
     number = next(NUMBERS)
-    _land(stack, tmp_path, number)
+    stack.land_night(tmp_path, number)
     for name in ("twin-1", "twin-2"):
         stack.admin.trigger(RETRAINING, name, {})
     assert {stack.follow(RETRAINING, name) for name in ("twin-1", "twin-2")} == {"success"}
@@ -156,7 +145,7 @@ def test_the_tasks_of_a_night_run_on_two_workers(stack: Stack, tmp_path: Path) -
     hosts: set[str] = set()
     for round_ in range(4):
         for _ in range(6):
-            _land(stack, tmp_path, next(NUMBERS))
+            stack.land_night(tmp_path, next(NUMBERS))
         run = f"shared-{round_}"
         stack.admin.trigger(RETRAINING, run, {})
         assert stack.follow(RETRAINING, run) == "success"

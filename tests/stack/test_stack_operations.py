@@ -13,9 +13,7 @@ import pytest
 from churn.contract import BANK_CHURN
 from churn.main_job import IMAGE_BUILD, RETRAINING
 from churn.release.probes import contract_rows
-from churn.sample import Night
 from stacks import Stack
-from support import make_night
 
 pytestmark = [pytest.mark.engine, pytest.mark.stack, pytest.mark.timeout(1200)]
 NUMBERS = count(900)
@@ -85,12 +83,9 @@ def _runs(stack: Stack) -> int:
 def _run_night(stack: Stack, folder: Path) -> None:
     """A night, and the image of what is in production after it."""
     number = next(NUMBERS)
-    file = folder / f"operations-{number}.csv"
-    file.write_text(
-        make_night(BANK_CHURN, Night(rows=4000, first_customer=number * 100_000, seed=number, older_share=0.3))
-    )
-    stack.make("land", FILE=str(file))
-    stack.admin.trigger(RETRAINING, file.stem, {})
-    assert stack.follow(RETRAINING, file.stem) == "success"
+    stack.land_night(folder, number)
+    run = f"operations-{number}"
+    stack.admin.trigger(RETRAINING, run, {})
+    assert stack.follow(RETRAINING, run) == "success"
     production = json.loads(stack.churn("history", "--json").stdout)[0]["version"]
     assert stack.follow(IMAGE_BUILD, f"image-of-version-{production}") == "success"
