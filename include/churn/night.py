@@ -10,7 +10,7 @@ import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from churn.errors import ChurnError, NothingToDo, stated
+from churn.errors import ChurnError, NothingToDo, Outage, stated
 from churn.foundation.ledger import Ledger
 from churn.foundation.records import Approval, Batch, DecisionRecord, ImageRecord, Snapshot, Thaw
 from churn.settings import git_commit
@@ -219,6 +219,10 @@ def close(bench: Workbench, request: Request) -> str:
     decision = bench.ledger.decision(request.night)
     if decision is None and (request.retrain or tonight or _untrained(bench.ledger)):
         faults.append(f"Night {request.night} has no decision: see its failed task.")
+        try:
+            bench.tracking.fail_runs(request.night)
+        except Outage as error:
+            faults.append(str(error))
     if faults:
         raise ChurnError("\n".join(faults))
     if decision is None:

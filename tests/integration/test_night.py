@@ -172,6 +172,27 @@ def test_rows_accepted_by_a_night_that_crashed_are_trained_on_by_the_next(bench:
     assert run_night(bench, "night 2") == "promote NO_CHAMPION"
 
 
+def test_a_night_that_ends_without_a_decision_is_shown_as_failed(two_nights: Workbench) -> None:
+    """Trained and then killed: its run in MLflow does not stay at running; decided after all, it is finished."""
+    request = Request("night 2")
+    for batch in night.arrive(two_nights, request).batches:
+        night.validate(two_nights, request, batch.batch)
+    trained = night.train(two_nights, request)
+
+    def status() -> str:
+        run = two_nights.tracking.find_run("night 2", "night")
+        assert run is not None
+        return str(run.info.status)
+
+    assert status() == "RUNNING"
+    with pytest.raises(ChurnError, match="Night night 2 has no decision"):
+        night.close(two_nights, request)
+    assert status() == "FAILED"
+    night.compare(two_nights, request, trained)
+    night.close(two_nights, request)
+    assert status() == "FINISHED"
+
+
 def test_a_rejected_batch_trains_nothing_and_the_others_go_on(bench: Workbench) -> None:
     """The bad file is an error at the end; the good one has its verdict."""
     land_text(bench, "not,a,churn,file\n1,2,3,4\n", "bad.csv")

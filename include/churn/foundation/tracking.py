@@ -100,6 +100,17 @@ class Tracking:
             tags["mlflow.parentRunId"] = parent
         return self.client.create_run(self.experiment_id, tags=tags, run_name=name)
 
+    def fail_runs(self, night: str) -> None:
+        """What still runs of a night that has ended without a decision is shown as failed.
+
+        Raises:
+            TrackingUnreachable: MLflow is away.
+        """
+        query = f"tags.`{_NIGHT_KEY}` = '{_digest(night)}' AND attributes.status = 'RUNNING'"
+        with self.explained("show the night's runs as failed"):
+            for run in self.client.search_runs([self.experiment_id], query):
+                self.client.set_terminated(run.info.run_id, "FAILED")
+
     def version(self, version: int) -> ModelVersion:
         """A registered version, by number."""
         return self.client.get_model_version(self.model, str(version))
