@@ -19,6 +19,7 @@ import httpx
 
 from churn.airflow_api import FINAL, AirflowApi
 from churn.contract import BANK_CHURN
+from churn.main_job import IMAGE_BUILD
 from churn.sample import Night
 from images import BASE, why_not
 from support import ROOT, free_port, make_night
@@ -113,6 +114,11 @@ class Stack:
         else:
             shutil.copy(ROOT / "data/sample/night-1.csv", file)
         self.make("land", FILE=str(file))
+
+    def follow_image(self) -> None:
+        """Wait for the image of what is in production."""
+        version = json.loads(self.churn("history", "--json").stdout)[0]["version"]
+        assert self.follow(IMAGE_BUILD, f"image-of-version-{version}") == "success"
 
     def churn(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """The command line, in a container of its own."""

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from churn.contract import BANK_CHURN
-from churn.main_job import IMAGE_BUILD, RETRAINING
+from churn.main_job import RETRAINING
 from churn.release.probes import contract_rows
 from stacks import Stack
 
@@ -87,5 +87,4 @@ def _run_night(stack: Stack, folder: Path) -> None:
     run = f"operations-{number}"
     stack.admin.trigger(RETRAINING, run, {})
     assert stack.follow(RETRAINING, run) == "success"
-    production = json.loads(stack.churn("history", "--json").stdout)[0]["version"]
-    assert stack.follow(IMAGE_BUILD, f"image-of-version-{production}") == "success"
+    stack.follow_image()
