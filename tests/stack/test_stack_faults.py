@@ -9,15 +9,18 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
 import pytest
 
+from churn.airflow_api import FINAL
 from churn.main_job import RETRAINING
 from stacks import Stack
 
 pytestmark = [pytest.mark.engine, pytest.mark.stack, pytest.mark.timeout(1200)]
+MAINTENANCE = "churn_maintenance"
 NUMBERS = count(1)
 CRASHED = 60
 """Seconds for which S3 is away."""
@@ -127,6 +130,29 @@ def test_a_night_survives_a_clock_that_jumps(stack: Stack, tmp_path: Path) -> No
     finally:
         stack.compose("up", "-d", "--no-deps", "worker")
         stack.wait_until_well("worker")
+
+
+def test_a_task_that_is_killed_at_its_last_try_is_told(stack: Stack) -> None:
+    """What the kernel ends for its memory cannot say so itself: each try of the image's part is killed, and the run speaks."""
+    stack.admin.trigger(MAINTENANCE, "killed", {"dry_run": True})
+    deadline = time.monotonic() + 400
+    while stack.admin.run_state(MAINTENANCE, "killed") not in FINAL:
+        assert time.monotonic() < deadline
+        for process in _task_processes(stack, "builder"):
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+    assert stack.admin.run_state(MAINTENANCE, "killed") == "failed"
+    while (told := json.loads(stack.churn("alerts", "--json").stdout)[0])["kind"] != "task_failed":
+        assert time.monotonic() < deadline, told
+    assert told["subject"] == "A run of churn_maintenance failed"
+    assert "it was killed" in told["text"]
+
+
+def _task_processes(stack: Stack, service: str) -> list[int]:
+    """The processes in which tasks run: children of Celery's pool."""
+    found = stack.container(service).top(ps_args="-eo pid,ppid,args")["Processes"]
+    pool = {pid for pid, _, command in found if "ForkPoolWorker" in command}
+    return [int(pid) for pid, parent, _ in found if parent in pool]
 
 
 def test_two_nights_at_once_are_one_after_the_other(stack: Stack, tmp_path: Path) -> None:
