@@ -11,6 +11,7 @@ from importlib.metadata import version as installed
 from churn.decision import evidence_file
 from churn.decision.comparison import Case, Comparison, Evidence, Force, History, compare
 from churn.decision.contest import Contest
+from churn.decision.curves import curves_of
 from churn.decision.evidence import gather_evidence
 from churn.decision.history import read_history, suspect_batches, take_look
 from churn.decision.policy import FORCED, Decision, Verdict, decide, hold_invalid_policy, tests_superiority
@@ -152,6 +153,7 @@ def _remember(
         code_version=_code_version(),
         approval=ask_for_approval(decision, request, bench.settings.approval, bench.settings.second_person),
         requested_by=request.requested_by,
+        curves=curves_of(comparison, evidence),
     )
     record = replace(record, digests=digests | {"record": record_digest(record)})
     tonight = bench.ledger.batches(night=request.night)
