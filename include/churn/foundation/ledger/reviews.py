@@ -127,6 +127,6 @@ class ReviewRows(LedgerDatabase):
         with self._transaction() as connection:
             return {row[0]: row[1] for row in connection.execute(query)}
 
-    def _count(self, query: sa.Select[tuple[int]]) -> int:
+    def _count(self, query: sa.Select[int]) -> int:
         with self._transaction() as connection:
             return connection.scalar(query) or 0
