@@ -75,12 +75,12 @@ def draw_intervals(name: str, title: str, description: str, marks: Sequence[Mark
 
     bottom = _TOP + _ROW * len(marks)
     root = _root(name, title, description, bottom + _AXIS)
-    _add(root, "line", "zero", x1=at(0), x2=at(0), y1=_TOP, y2=bottom)
     for place, one in enumerate(marks):
         top = _TOP + _ROW * place
         _text(root, one.label, "0", top + 14, "label")
         _text(root, one.words, "100%", top + 14, "words end")
         line = top + 31
+        _add(root, "line", "zero", x1=at(0), x2=at(0), y1=line - 11, y2=line + 11)
         if one.margin is not None:
             _add(root, "line", "margin", x1=at(one.margin), x2=at(one.margin), y1=line - 9, y2=line + 9)
         if one.lower is not None and one.upper is not None:
@@ -96,19 +96,19 @@ def draw_series(name: str, title: str, description: str, series: Sequence[Series
     """Values over the nights with their intervals; `labels` has a night's mark above the chart, empty for most."""
     known = [end for one in series for point in one.points if point for end in point]
     low, high = _padded(min(known, default=0.0), max(known, default=1.0))
-    top, bottom, left = 22, 202, 46
+    top, bottom = 22, 202
 
     def across(place: int) -> float:
-        return WIDE * (place + 0.5) / len(labels)
+        return WIDE * (0.07 + 0.92 * (place + 0.5) / len(labels))
 
     def down(value: float) -> float:
         return round(bottom - (bottom - top) * (value - low) / (high - low), 1)
 
     root = _root(name, title, description, bottom + 8)
     for tick in _ticks(low, high, 4):
-        _add(root, "line", "grid", x1=left, x2="100%", y1=down(tick), y2=down(tick))
-        _text(root, f"{tick:g}", "0", down(tick) + 4, "tick")
-    box = _box(root, left, bottom)
+        _add(root, "line", "grid", x1="0", x2="100%", y1=down(tick), y2=down(tick))
+        _text(root, f"{tick:g}", "0", down(tick) - 4, "tick")
+    box = _box(root, bottom)
     for place in (place for place, label in enumerate(labels) if label):
         _path(box, "margin", f"M{across(place):.0f} {top}V{bottom}")
     for one in series:
@@ -116,10 +116,9 @@ def draw_series(name: str, title: str, description: str, series: Sequence[Series
         _path(box, f"reach {one.look}", "".join(f"M{x:.0f} {down(p[1])}V{down(p[2])}" for x, p in places))
         _path(box, f"line {one.look}", "M" + "L".join(f"{x:.0f} {down(p[0])}" for x, p in places))
         _path(box, f"dots {one.look}", "".join(f"M{x:.0f} {down(p[0])}h0" for x, p in places))
-    names = _box(root, left, bottom, stretched=False)
     for place, label in enumerate(labels):
         if label:
-            _text(names, label, f"{across(place) / WIDE * 100:.1f}%", 14, "tick middle")
+            _text(root, label, f"{across(place) / WIDE * 100:.1f}%", 14, "tick middle")
     return _written(root)
 
 
@@ -150,7 +149,7 @@ def draw_curves(name: str, title: str, description: str, curves: Sequence[Curve]
 def draw_spans(name: str, title: str, description: str, spans: Sequence[Span], ends: tuple[str, str]) -> Markup:
     """Stretches of one time, side by side, each with the mark of how it began."""
     root = _root(name, title, description, 78)
-    box = _box(root, 0, 78)
+    box = _box(root, 78)
     for look in ("even", "odd"):
         chosen = [one for place, one in enumerate(spans) if (place % 2 == 0) == (look == "even") and one.label]
         drawn = (f"M{WIDE * one.begin:.1f} 20H{WIDE * one.end:.1f}V52H{WIDE * one.begin:.1f}z" for one in chosen)
@@ -237,14 +236,10 @@ def _root(name: str, title: str, description: str, height: float, width: float |
     return root
 
 
-def _box(root: ET.Element, left: float, height: float, stretched: bool = True) -> ET.Element:
-    """The part of a chart right of its labels, which the style sheet makes exactly as wide; stretched, it is `WIDE` units across."""
-    attributes = {"x": f"{left:g}", "width": "88%" if left else "100%", "height": f"{height:g}"}
-    if left:
-        attributes["class"] = "part"
-    if stretched:
-        attributes |= {"viewBox": f"0 0 {WIDE} {height:g}", "preserveAspectRatio": "none"}
-    return ET.SubElement(root, "svg", attributes)
+def _box(root: ET.Element, height: float) -> ET.Element:
+    """A chart's lines and stretches: `WIDE` units across, however wide that is."""
+    attributes = {"width": "100%", "height": f"{height:g}", "viewBox": f"0 0 {WIDE} {height:g}"}
+    return ET.SubElement(root, "svg", {**attributes, "preserveAspectRatio": "none"})
 
 
 def _add(parent: ET.Element, tag: str, look: str, **attributes: float | str) -> None:

@@ -94,7 +94,7 @@ def _headline(lines: Sequence[ImageLine], current: int | None, first: bool) -> s
         return f"Version {current} is in production; its image is on a later page."
     said = "is the model" if line.state == GOOD else line.answer
     asked = f" {line.probes:,} rows were asked." if line.probes else ""
-    difference = f" The largest difference is {line.max_difference:.1e}." if line.max_difference is not None else ""
+    difference = f" The largest difference is {line.max_difference:.1g}." if line.max_difference is not None else ""
     return f"The image of version {current}: {said}.{asked}{difference}"
 
 

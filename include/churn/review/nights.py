@@ -42,6 +42,7 @@ class NightLine:
     difference: float | None
     rows: int | None
     waits: bool
+    answer: str | None
 
 
 @dataclass(frozen=True)
@@ -177,7 +178,7 @@ class NightFacts:
     versions: dict[int, VersionRecord]
     snapshots: dict[str, Snapshot]
     champion_night: DecisionRecord | None
-    made: Promotion | None
+    made: Sequence[Promotion]
     looks: dict[int, int]
     answer: Approval | None
     open: bool
@@ -201,14 +202,13 @@ def load_night(ledger: Ledger, settings: Settings, name: str) -> Night | None:
     versions = ledger.versions_numbered(model, chosen)
     theirs = versions.get(record.champion or 0)
     epoch = ledger.in_production(model, record.decided_at)
-    made = ledger.in_production(model)
     facts = NightFacts(
         record=record,
         batches=ledger.batches(night=name),
         versions=versions,
         snapshots=ledger.snapshots_named([record.snapshot, *([theirs.snapshot] if theirs else [])]),
         champion_night=ledger.decision(theirs.night) if theirs else None,
-        made=made if made and made.night == name else None,
+        made=ledger.promotions_of(model, name),
         looks=ledger.looks_by_position(model, epoch.sequence, record.decided_at + timedelta(minutes=1))
         if epoch
         else {},
@@ -274,6 +274,7 @@ def _line(row: NightRow) -> NightLine:
         mine.value - theirs.value if mine and theirs else None,
         row.rows,
         waits=row.asked and row.answer is None and not row.dry_run,
+        answer=row.answer,
     )
 
 
@@ -299,7 +300,11 @@ def _outcome(facts: NightFacts) -> str:
     if record.dry_run:
         return "A dry run: nothing was changed."
     if facts.made:
-        return f"Version {facts.made.version} was {KIND_WORDS.get(facts.made.kind, facts.made.kind)} and is in production now."
+        by = f" by {facts.made[0].actor}" if facts.made[0].actor else ""
+        return " ".join(
+            f"Version {one.version} was {KIND_WORDS.get(one.kind, one.kind)}{by} {one.promoted_at:%Y-%m-%d %H:%M} UTC."
+            for one in facts.made
+        )
     if facts.open:
         return "It waits for a person."
     if answer:

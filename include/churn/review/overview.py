@@ -63,7 +63,7 @@ class NightPoint:
     decided_at: datetime
     verdict: str
     code: str
-    dry_run: bool
+    promoted: bool
     challenger: int
     champion: int | None
     challenger_auc: Interval | None
@@ -151,6 +151,7 @@ def make_overview(facts: OverviewFacts, settings: Settings, now: datetime) -> Ov
     """The page of what the ledger says; pure."""
     current = facts.promotions[0] if facts.promotions else None
     headline, detail = _production(current, facts.image, now)
+    promoting = {one.night for one in facts.promotions if one.kind in ("promotion", "forced")}
     nothing_yet = not (facts.promotions or facts.nights or facts.batches or facts.waiting)
     return Overview(
         model=settings.model_name,
@@ -166,7 +167,7 @@ def make_overview(facts: OverviewFacts, settings: Settings, now: datetime) -> Ov
         ],
         reigns=reigns(facts.promotions)[:CHANGES],
         earlier_changes=len(facts.promotions) > CHANGES,
-        nights=[_point(one) for one in reversed(facts.nights)],
+        nights=[_point(one, promoting) for one in reversed(facts.nights)],
         pending=[
             Pending(one.night, one.challenger, one.sentence, one.decided_at, approval_page(settings, one.night))
             for one in facts.open
@@ -314,13 +315,13 @@ def _freeze_tile(frozen: Promotion | None) -> Tile:
     return Tile("Automatic promotion", GOOD, "on", "A challenger that meets the policy is promoted.")
 
 
-def _point(row: NightRow) -> NightPoint:
+def _point(row: NightRow, promoting: set[str]) -> NightPoint:
     return NightPoint(
         row.night,
         row.decided_at,
         row.verdict,
         row.code,
-        row.dry_run,
+        row.night in promoting,
         row.challenger,
         row.champion,
         interval((row.challenger_metrics or {}).get("roc_auc")),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from churn.decision import words
 from churn.foundation.addresses import night_path
@@ -40,21 +41,24 @@ class Links(Protocol):
         """A batch."""
 
 
+@dataclass(frozen=True)
 class AppLinks:
-    """Links within the plugin: all pages stand side by side, and what has a free name is a query."""
+    """Links within the plugin: all pages stand side by side below `base`, and what has a free name is a query."""
+
+    base: str = ""
 
     def page(self, name: str, before: object = None) -> str:
         """A page, or a further one of a list."""
-        at = "." if name == "overview" else name
+        at = self.base + ("" if name == "overview" else name)
         return at if before is None else f"{at}?before={str(before).replace('+', '%2B')}"
 
     def night(self, name: str) -> str:
         """A night."""
-        return night_path(name)
+        return self.base + night_path(name)
 
     def batch(self, name: str) -> str:
         """A batch."""
-        return f"batch?hash={name}"
+        return f"{self.base}batch?hash={name}"
 
 
 @dataclass(frozen=True)
@@ -210,10 +214,22 @@ def _environment() -> Environment:
         "moment": lambda moment: words.ABSENT if moment is None else f"{moment:%Y-%m-%d %H:%M}",
         "span": span_words,
         "size": _size,
+        "tiny": lambda number: f"{number:.1e}" if number else "0",
+        "ticks": _ticks,
         "kind": lambda kind: KIND_WORDS.get(kind, kind),
         "shape": charts.shape_of,
     }
     return found
+
+
+def _ticks(text: str) -> Markup:
+    """A sentence, its commands between backticks as code."""
+    parts = words.clean(text).split("`")
+    if len(parts) % 2 == 0:
+        return escape("`".join(parts))
+    return Markup().join(
+        Markup("<code>{}</code>").format(part) if at % 2 else escape(part) for at, part in enumerate(parts)
+    )
 
 
 def _size(found: int | None) -> str:

@@ -22,7 +22,7 @@ _LONGEST = 34
 def draw_history(points: Sequence[NightPoint]) -> Markup:
     """ROC AUC of champion and challenger, night by night."""
     heading, reading = CAPTIONS["history"]
-    promoted = [f"v{one.challenger}" if one.verdict == "promote" and not one.dry_run else "" for one in points]
+    promoted = [f"v{one.challenger}" if one.promoted else "" for one in points]
     series = [
         Series("champion", [_triple(one.champion_auc) for one in points]),
         Series("challenger", [_triple(one.challenger_auc) for one in points]),

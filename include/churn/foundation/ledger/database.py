@@ -8,6 +8,7 @@ from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import unquote, urlsplit
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -68,7 +69,8 @@ class LedgerDatabase:
             with self._engine.begin() as connection:
                 return connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
         except (ProgrammingError, OperationalError) as error:
-            if "alembic_version" in str(error.orig):
+            file = self._engine.url.database or ""
+            if "alembic_version" in str(error.orig) or (file.startswith("file:") and not _is_there(file)):
                 return None
             raise LedgerError(self._away(error)) from error
 
@@ -91,6 +93,10 @@ class LedgerDatabase:
     def _all(self, kind: type[T], query: sa.Select[Any]) -> list[T]:
         with self._transaction() as connection:
             return [kind(**row) for row in connection.execute(query).mappings()]
+
+
+def _is_there(uri: str) -> bool:
+    return Path(unquote(urlsplit(uri).path)).exists()
 
 
 def _reading_engine(url: sa.URL) -> sa.Engine:

@@ -13,6 +13,7 @@ from churn.foundation.records import (
     Drift,
     ImageRecord,
     NightRow,
+    Promotion,
     Sighting,
     Snapshot,
     VersionFlag,
@@ -26,6 +27,7 @@ from churn.foundation.schema import (
     drifts,
     images,
     looks,
+    promotions,
     sightings,
     snapshots,
     version_flags,
@@ -106,6 +108,11 @@ class ReviewRows(LedgerDatabase):
         """What was remembered of these versions when they were registered, by number."""
         query = sa.select(versions).where(versions.c.model == model, versions.c.version.in_(chosen))
         return {one.version: one for one in self._all(VersionRecord, query)}
+
+    def promotions_of(self, model: str, night: str) -> list[Promotion]:
+        """What a night has changed in production, in order."""
+        query = sa.select(promotions).where(promotions.c.model == model, promotions.c.night == night)
+        return self._all(Promotion, query.order_by(promotions.c.sequence))
 
     def images_page(self, model: str, limit: int, before: int | None = None) -> list[ImageRecord]:
         """Images by version, the newest first; `before` pages on from the last one's version."""
