@@ -14,6 +14,7 @@ from churn.decision.curves import curves_of
 from churn.decision.policy import decide
 from churn.decision.slices import Slicing
 from churn.foundation import schema
+from churn.foundation.digests import text_digest
 from churn.foundation.ledger import Ledger, open_ledger
 from churn.settings import Settings
 from contests import POLICY, TEXT
@@ -209,7 +210,7 @@ def _add_decision(
     promotes: bool,
     found: Measured,
 ) -> None:
-    snapshot = f"{number:x}".rjust(64, "5")
+    snapshot = text_digest(f"snapshot {number}")
     comparison = {
         **found.comparison,
         "case": {**found.comparison["case"], "challenger": number, "champion": champion, "anchor": champion},

@@ -93,7 +93,7 @@ def night(request: Request, name: Name, user: GetUserDep, format: Format = "html
     from churn.review.pages import render_night
 
     may = _may_trigger(user)
-    view = _night(name)
+    (view,) = _nights(name)
     return _answer(request, view if may else replace(view, approval_url=None), render_night, format, may)
 
 
@@ -103,8 +103,8 @@ def compare(request: Request, left: Name, right: Name, format: Format = "html") 
     from churn.review.nights import Comparing
     from churn.review.pages import render_comparing
 
-    both = sorted((replace(_night(name), approval_url=None) for name in (left, right)), key=lambda one: one.decided_at)
-    return _answer(request, Comparing(*both), render_comparing, format)
+    both = sorted(_nights(left, right), key=lambda one: one.decided_at)
+    return _answer(request, Comparing(*(replace(one, approval_url=None) for one in both)), render_comparing, format)
 
 
 @router.get("/data", dependencies=guard)
@@ -160,16 +160,21 @@ def answer_message(
     return HTMLResponse(render_message(title, sentences, _site(request, away=()), login), status)
 
 
-def _night(name: str) -> Any:
+def _nights(*names: str) -> list[Any]:
     from churn.review.nights import load_night
 
-    found = None if "\x00" in name else _read(lambda ledger, settings: load_night(ledger, settings, name))
-    if found is None:
-        raise HTTPException(
-            404,
-            f"No decision is known of night {name[:200]}. It may still run, or have had nothing to decide, or have failed: its run in Airflow says which.",
-        )
-    return found
+    def load(ledger: Ledger, settings: Settings) -> list[Any]:
+        return [None if "\x00" in name else load_night(ledger, settings, name) for name in names]
+
+    found = _read(load)
+    for name, one in zip(names, found, strict=True):
+        if one is None:
+            raise HTTPException(
+                404,
+                f"No decision is known of night {name[:200]}. It may still run, or have had nothing to decide, or have failed: "
+                "its run in Airflow says which.",
+            )
+    return list(found)
 
 
 def _read(call: Callable[[Ledger, Settings], Any]) -> Any:

@@ -24,6 +24,8 @@ from churn.review.views import KIND_WORDS, Interval, Link, interval
 from churn.settings import Settings
 
 PAGE = 25
+_HASH = 40
+"""So much of a hash, or of what else the data differ by, is enough to tell two apart."""
 
 
 @dataclass(frozen=True)
@@ -429,17 +431,17 @@ def _data_changes(facts: NightFacts) -> list[Change]:
         return []
     new, gone = (len(set(one.batches) - set(other.batches)) for one, other in ((mine, theirs), (theirs, mine)))
     pairs = [
-        ("snapshot", theirs.snapshot[:12], mine.snapshot[:12]),
+        ("snapshot", theirs.snapshot, mine.snapshot),
         ("training customers", f"{theirs.training_rows:,}", f"{mine.training_rows:,}"),
         (
             "batches",
             f"{len(theirs.batches)}, {gone} of them only here",
             f"{len(mine.batches)}, {new} of them only here",
         ),
-        ("contract", theirs.contract_fingerprint[:12], mine.contract_fingerprint[:12]),
-        ("key of the holdout", theirs.salt_fingerprint[:12], mine.salt_fingerprint[:12]),
+        ("contract", theirs.contract_fingerprint, mine.contract_fingerprint),
+        ("key of the holdout", theirs.salt_fingerprint, mine.salt_fingerprint),
     ]
-    return [Change("data", name, one, other) for name, one, other in pairs if one != other]
+    return [Change("data", name, one[:_HASH], other[:_HASH]) for name, one, other in pairs if one != other]
 
 
 def _code_changes(facts: NightFacts) -> list[Change]:

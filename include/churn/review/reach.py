@@ -16,7 +16,8 @@ from churn.foundation.schema import HEAD
 from churn.settings import Settings, masked
 
 T = TypeVar("T")
-LEDGER_SECONDS, PROBE_SECONDS, FRESH_SECONDS = 1.4, 1.0, 10.0
+LEDGER_SECONDS, PROBE_SECONDS, FRESH_SECONDS = 1.2, 0.7, 10.0
+"""Both waits together end before a person has counted to two."""
 
 
 class LedgerAway(LedgerError):  # noqa: N818 -- it says what is the matter
