@@ -14,7 +14,7 @@ compares it with the champion on the same unseen customers, and promotes it only
 | build_image | triggers the image of the version | | nothing was promoted |
 | close | tells people what has happened; checks that the night is whole | a batch was rejected, or no verdict was recorded | nothing new arrived |
 
-A hold is a good end. *Churn review* in the navigation shows every night; its tasks lead there. Every task can be cleared and run again: the same version, decision and
+A hold is a good end. *Churn* in the navigation shows every night; its tasks lead there. Every task can be cleared and run again: the same version, decision and
 promotion come back.
 """
 

@@ -16,7 +16,7 @@ class ChurnReviewPlugin(AirflowPlugin):
     fastapi_apps = [{"app": app, "url_prefix": PREFIX, "name": "churn review"}]  # noqa: RUF012
     external_views = [  # noqa: RUF012
         {
-            "name": "Churn review",
+            "name": "Churn",  # what the navigation has room for
             "href": f"{PREFIX.lstrip('/')}/",
             "destination": "nav",
             "url_route": "churn-review",

@@ -133,15 +133,19 @@ def test_a_browser_is_told_to_trust_nothing(ask: Ask) -> None:
 
 
 def test_the_pages_of_great_expectations_are_nobodys(ask: Ask, tmp_path: Path) -> None:
-    """Whatever lies in the data root runs without Airflow's cookie."""
+    """Whatever lies in the data root runs without Airflow's cookie, or not at all."""
     folder = tmp_path / "data/docs" / batch_hash(1)
     folder.mkdir(parents=True)
-    (folder / "index.html").write_text("<script>document.cookie</script>")
-    answer = ask(f"docs/{batch_hash(1)}/index.html")
-    assert answer.status_code == 200
-    policy = answer.headers["content-security-policy"]
-    assert policy.startswith("sandbox ")
-    assert "allow-same-origin" not in policy
+    for name in ("index.html", "rows.html", "drift.svg"):
+        (folder / name).write_text("<script>document.cookie</script>")
+        answer = ask(f"docs/{batch_hash(1)}/{name}")
+        assert answer.status_code == 200
+        policy = answer.headers["content-security-policy"]
+        if name == "rows.html":
+            assert policy.startswith("sandbox ")
+            assert "allow-same-origin" not in policy
+        else:
+            assert "script-src 'none'" in policy
     assert ask(f"docs/{batch_hash(1)}/index.html", None).status_code == 401
 
 
@@ -267,6 +271,6 @@ def test_the_review_is_in_the_navigation(client: TestClient, ask: Ask) -> None:
     from airflow import plugins_manager
 
     found: list[dict[str, Any]] = plugins_manager.get_plugin_info()
-    (view,) = [one for plugin in found for one in plugin["external_views"] if one["name"] == "Churn review"]
-    assert (view["href"], view["destination"], view["url_route"]) == ("churn-review/", "nav", "churn-review")
+    (view,) = [one for plugin in found for one in plugin["external_views"] if one["url_route"] == "churn-review"]
+    assert (view["name"], view["href"], view["destination"]) == ("Churn", "churn-review/", "nav")
     assert client.get(view["icon"]).headers["content-type"].startswith("image/svg")

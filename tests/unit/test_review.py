@@ -34,6 +34,7 @@ from churn.review.pages import (
     render_nights,
     render_overview,
 )
+from churn.review.report import write_report
 from churn.settings import Settings
 from reviewed import HOSTILE, NOW, SETTINGS, batch_hash, fill_ledger
 from support import ROOT
@@ -107,10 +108,10 @@ def every_page(ledger: Ledger) -> dict[str, str]:
 def test_the_sentence_says_who_since_when_and_by_which_rule() -> None:
     """Version, since, rule, night, image and digest; by whom and why where it was forced."""
     view = make_overview(replace(NOTHING, promotions=(change(),), image=image()), SETTINGS, NOW)
-    assert view.headline == "Version 3 is in production since 2026-05-28 09:00 UTC, for 4 days."
+    assert view.headline == "Version 3 is in production since 2026-05-28 09:00 UTC."
     assert (
         view.detail
-        == "It was promoted by airflow (SUPERIOR) in night night 3. Its image: published, sha256:0123456789ab."
+        == "It was promoted by airflow (SUPERIOR) in night night 3, 4 days ago. Its image: published, sha256:0123456789ab."
     )
     forced = change(kind="forced", code="FORCED", actor="vera", reason="The board wants it.")
     view = make_overview(replace(NOTHING, promotions=(forced,)), SETTINGS, NOW)
@@ -537,3 +538,20 @@ def test_data_without_batches_says_what_to_do() -> None:
     text = Page(render_data(view, SITE)).text
     assert "No file has arrived yet." in text
     assert "trigger a night" in text
+
+
+def test_a_report_is_whole_without_airflow(ledger: Ledger, tmp_path: Path) -> None:
+    """Every link between its pages is a file of the folder; no script, no action; each page has its JSON."""
+    found = write_report(tmp_path / "out", ledger, SETTINGS, NOW, 12)
+    assert len(found) == 4 + 12 + 12
+    for file in found:
+        page = Page(file.read_text())
+        assert page.all("script") == []
+        assert page.all("form") == []
+        within = [
+            str(one.get("href")) for one in page.all("a") if not str(one.get("href")).startswith(("https://", "#"))
+        ]
+        assert [name for name in within if not (tmp_path / "out" / name).is_file()] == [], file.name
+        assert isinstance(json.loads(file.with_suffix(".json").read_text()), dict)
+        assert "Trigger a night" not in page.text
+    assert (tmp_path / "out/style.css").is_file()

@@ -209,8 +209,8 @@ def _production(current: Promotion | None, image: ImageRecord | None, now: datet
     rule = f" ({current.code})" if current.code and current.kind not in ("rollback", "take_back") else ""
     reason = f" {current.reason}" if current.kind != "promotion" else ""
     return (
-        f"Version {current.version} is in production since {since}, for {span_words(now - current.promoted_at)}.",
-        f"It was {how}{rule} in night {current.night}. Its image: {state}{digest}.{reason}",
+        f"Version {current.version} is in production since {since}.",
+        f"It was {how}{rule} in night {current.night}, {span_words(now - current.promoted_at)} ago. Its image: {state}{digest}.{reason}",
     )
 
 
