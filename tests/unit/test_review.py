@@ -42,7 +42,6 @@ from support import ROOT
 SITE = Site(AppLinks("/churn-review/"), NOW, "?format=json", "/churn-review/", live=True, may_act=True)
 NOTHING = OverviewFacts((), (), None, (), (), 0, (), None, None, (), ())
 NIGHTLY = SETTINGS.model_copy(update={"schedule": "0 2 * * *", "timezone": "UTC"})
-LIVELY = re.compile(r"<script(?! src=)|\bon\w+\s*=\s*['\"]|javascript:[^ ]*['\"]|<b>")
 
 
 @pytest.fixture(scope="module")
@@ -555,3 +554,23 @@ def test_a_report_is_whole_without_airflow(ledger: Ledger, tmp_path: Path) -> No
         assert isinstance(json.loads(file.with_suffix(".json").read_text()), dict)
         assert "Trigger a night" not in page.text
     assert (tmp_path / "out/style.css").is_file()
+
+
+@pytest.mark.parametrize(
+    ("asked", "answer", "dry_run", "said"),
+    [
+        (False, None, False, ("good", "promoted (SUPERIOR)")),
+        (True, None, False, ("look", "waits for a person")),
+        (True, "rejected", False, ("good", "not promoted, rejected")),
+        (True, "approved", False, ("good", "promoted (SUPERIOR)")),
+        (True, None, True, ("good", "promote (SUPERIOR), dry run")),
+    ],
+)
+def test_a_verdict_is_no_promotion(
+    ledger: Ledger, asked: bool, answer: str | None, dry_run: bool, said: tuple[str, str]
+) -> None:
+    """What waits, was rejected or was only tried is not said to be promoted."""
+    row = next(one for one in ledger.night_rows("churn", 9) if one.verdict == "promote")
+    facts = replace(NOTHING, nights=(replace(row, asked=asked, answer=answer, dry_run=dry_run),))
+    found = tile(make_overview(facts, SETTINGS.model_copy(update={"schedule": None}), NOW), "Last night")
+    assert (found.state, found.answer) == said

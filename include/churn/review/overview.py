@@ -232,8 +232,18 @@ def _night_tile(facts: OverviewFacts, settings: Settings, now: datetime) -> Tile
             f"The night of {due:%Y-%m-%d %H:%M %Z} left no verdict: nothing new was accepted, or it failed or did not run. "
             f"The last verdict is of {when}.",
         )
-    dry = ", dry run" if last.dry_run else ""
-    return Tile("Last night", GOOD, f"{_DONE[last.verdict]} ({last.code}{dry})", f"{when}: version {last.challenger}.")
+    return _verdict_tile(last, f"{when}: version {last.challenger}.")
+
+
+def _verdict_tile(last: NightRow, said: str) -> Tile:
+    """A verdict is no promotion yet: a dry run changes nothing, and a person may have to agree."""
+    if last.dry_run:
+        return Tile("Last night", GOOD, f"{last.verdict} ({last.code}), dry run", f"{said} Nothing was changed.")
+    if last.asked and last.answer is None:
+        return Tile("Last night", LOOK, "waits for a person", f"{said} {last.verdict.capitalize()} ({last.code}).")
+    if last.asked and last.answer != "approved":
+        return Tile("Last night", GOOD, f"not promoted, {last.answer}", said)
+    return Tile("Last night", GOOD, f"{_DONE[last.verdict]} ({last.code})", said)
 
 
 def _intake_tile(facts: OverviewFacts) -> Tile:
