@@ -297,3 +297,8 @@ def _add_decision(
                 "build_seconds": 0.6,
             }
         )
+
+
+def night_name(ledger: Ledger, back: int = 0) -> str:
+    """The newest night, or one so many before it."""
+    return ledger.night_rows("churn", back + 1)[back].night

@@ -80,7 +80,7 @@ def overview(request: Request, user: GetUserDep, format: Format = "html") -> Res
 @router.get("/nights", dependencies=guard)
 def nights(request: Request, before: datetime | None = None, format: Format = "html") -> Response:  # noqa: A002
     """The nights, newest first; `before` pages on."""
-    from churn.review.nights import load_nights
+    from churn.review.night_list import load_nights
     from churn.review.pages import render_nights
 
     since = before.replace(tzinfo=UTC) if before and before.tzinfo is None else before

@@ -1,4 +1,4 @@
-"""The nights, one night, and two nights side by side."""
+"""One night, and two nights side by side."""
 
 from __future__ import annotations
 
@@ -15,46 +15,13 @@ from churn.foundation.records import (
     Approval,
     Batch,
     DecisionRecord,
-    NightRow,
     Promotion,
     Snapshot,
     VersionRecord,
 )
+from churn.review.changes import Change, find_changes
 from churn.review.views import KIND_WORDS, Interval, Link, interval
 from churn.settings import Settings
-
-PAGE = 25
-_HASH = 40
-"""So much of a hash, or of what else the data differ by, is enough to tell two apart."""
-
-
-@dataclass(frozen=True)
-class NightLine:
-    """A night in the list; `difference` is the change of ROC AUC, None where there was nobody to compare with."""
-
-    night: str
-    decided_at: datetime
-    verdict: str
-    code: str
-    sentence: str
-    dry_run: bool
-    challenger: int
-    champion: int | None
-    challenger_auc: float | None
-    difference: float | None
-    rows: int | None
-    waits: bool
-    answer: str | None
-
-
-@dataclass(frozen=True)
-class NightList:
-    """A page of nights, newest first; `older` is where the next page begins, None at the end."""
-
-    total: int
-    lines: list[NightLine]
-    older: str | None
-    first: bool
 
 
 @dataclass(frozen=True)
@@ -92,16 +59,6 @@ class SliceLine:
     events: int
     delta: Interval | None
     p: float | None
-
-
-@dataclass(frozen=True)
-class Change:
-    """What differs between champion and challenger."""
-
-    kind: str
-    name: str
-    champion: str
-    challenger: str
 
 
 @dataclass(frozen=True)
@@ -186,14 +143,6 @@ class NightFacts:
     open: bool
 
 
-def load_nights(ledger: Ledger, settings: Settings, before: datetime | None = None, limit: int = PAGE) -> NightList:
-    """Read a page of nights."""
-    rows = ledger.night_rows(settings.model_name, limit + 1, before)
-    lines = [_line(row) for row in rows[:limit]]
-    older = lines[-1].decided_at.isoformat() if len(rows) > limit else None
-    return NightList(ledger.count_nights(settings.model_name), lines, older, before is None)
-
-
 def load_night(ledger: Ledger, settings: Settings, name: str) -> Night | None:
     """Read a night; None where no decision bears this name."""
     record = ledger.decision(name)
@@ -226,7 +175,7 @@ def make_night(facts: NightFacts, settings: Settings) -> Night:
     policy = _policy(record)
     case = stored.get("case", {})
     metrics = _metrics(stored.get("evidence", {}), policy)
-    changes, unknown = _changes(facts)
+    changes, unknown = find_changes(facts.record, facts.versions, facts.snapshots, facts.champion_night)
     return Night(
         night=record.night,
         model=record.model,
@@ -258,25 +207,6 @@ def make_night(facts: NightFacts, settings: Settings) -> Night:
         gaps=_gaps(record, metrics, unknown),
         links=_links(record, case, settings),
         replay=f'churn replay "{record.night}"',
-    )
-
-
-def _line(row: NightRow) -> NightLine:
-    mine, theirs = (interval((found or {}).get("roc_auc")) for found in (row.challenger_metrics, row.champion_metrics))
-    return NightLine(
-        row.night,
-        row.decided_at,
-        row.verdict,
-        row.code,
-        row.sentence,
-        row.dry_run,
-        row.challenger,
-        row.champion,
-        mine.value if mine else None,
-        mine.value - theirs.value if mine and theirs else None,
-        row.rows,
-        waits=row.asked and row.answer is None and not row.dry_run,
-        answer=row.answer,
     )
 
 
@@ -388,69 +318,6 @@ def _slices(stored: dict[str, Any]) -> list[SliceLine]:
         for one in stored.get("slices", [])
     ]
     return sorted(lines, key=lambda one: (one.p is None or one.delta is None, one.delta.value if one.delta else 0.0))
-
-
-def _changes(facts: NightFacts) -> tuple[list[Change], bool]:
-    """What differs between the two versions, and whether something of it was never recorded."""
-    record = facts.record
-    if record.champion is None:
-        return [], False
-    mine, theirs = facts.versions.get(record.challenger), facts.versions.get(record.champion)
-    if mine is None or theirs is None or mine.parameters is None or theirs.parameters is None:
-        return _data_changes(facts) + _code_changes(facts), True
-    return [
-        *_parameter_changes(mine.parameters, theirs.parameters),
-        *_data_changes(facts),
-        *_code_changes(facts),
-    ], False
-
-
-def _parameter_changes(mine: dict[str, str], theirs: dict[str, str]) -> list[Change]:
-    found = []
-    for name in sorted(mine.keys() | theirs.keys()):
-        one, other = theirs.get(name), mine.get(name)
-        if one == other or name == "training_rows":
-            continue
-        if name == "features":
-            one, other = _only_in(one, other), _only_in(other, one)
-        found.append(Change("features" if name == "features" else "parameter", name, one or "none", other or "none"))
-    return found
-
-
-def _only_in(these: str | None, those: str | None) -> str:
-    """The features of one list that the other has not."""
-    others = set((those or "").split(", "))
-    return ", ".join(name for name in (these or "").split(", ") if name not in others)
-
-
-def _data_changes(facts: NightFacts) -> list[Change]:
-    record = facts.record
-    version = facts.versions.get(record.champion or 0)
-    mine, theirs = facts.snapshots.get(record.snapshot), facts.snapshots.get(version.snapshot if version else "")
-    if mine is None or theirs is None:
-        return []
-    new, gone = (len(set(one.batches) - set(other.batches)) for one, other in ((mine, theirs), (theirs, mine)))
-    pairs = [
-        ("snapshot", theirs.snapshot, mine.snapshot),
-        ("training customers", f"{theirs.training_rows:,}", f"{mine.training_rows:,}"),
-        (
-            "batches",
-            f"{len(theirs.batches)}, {gone} of them only here",
-            f"{len(mine.batches)}, {new} of them only here",
-        ),
-        ("contract", theirs.contract_fingerprint, mine.contract_fingerprint),
-        ("key of the holdout", theirs.salt_fingerprint, mine.salt_fingerprint),
-    ]
-    return [Change("data", name, one[:_HASH], other[:_HASH]) for name, one, other in pairs if one != other]
-
-
-def _code_changes(facts: NightFacts) -> list[Change]:
-    before = facts.champion_night
-    if before is None or before.code_version == facts.record.code_version:
-        return []
-    return [
-        Change("code", "version and commit", before.code_version or "unknown", facts.record.code_version or "unknown")
-    ]
 
 
 def _budget(looks: dict[int, int], policy: Policy | None) -> Budget | None:

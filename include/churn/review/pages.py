@@ -18,7 +18,8 @@ from churn.foundation.digests import text_digest
 from churn.review import charts, pictures
 from churn.review.data import BatchView, Data
 from churn.review.images import Images
-from churn.review.nights import Comparing, Night, NightList
+from churn.review.night_list import NightList
+from churn.review.nights import Comparing, Night
 from churn.review.overview import Overview
 from churn.review.views import KIND_WORDS, counted, span_words
 

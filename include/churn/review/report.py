@@ -12,7 +12,8 @@ from churn.foundation.ledger import Ledger
 from churn.review import pages
 from churn.review.data import load_batch, load_data
 from churn.review.images import load_images
-from churn.review.nights import load_night, load_nights
+from churn.review.night_list import load_nights
+from churn.review.nights import load_night
 from churn.review.overview import load_overview
 from churn.review.pages import FolderLinks, Site, batch_file, night_file
 from churn.settings import Settings
