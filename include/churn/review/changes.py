@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from churn.foundation.records import DecisionRecord, Snapshot, VersionRecord
 
-_HASH = 40
-"""So much of a hash, or of what else the data differ by, is enough to tell two apart."""
+_HASH, _BEGINNING = 40, 12
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,12 @@ def _data_changes(
         ("contract", theirs.contract_fingerprint, mine.contract_fingerprint),
         ("key of the holdout", theirs.salt_fingerprint, mine.salt_fingerprint),
     ]
-    return [Change("data", name, one[:_HASH], other[:_HASH]) for name, one, other in pairs if one != other]
+    return [Change("data", name, _short(one), _short(other)) for name, one, other in pairs if one != other]
+
+
+def _short(text: str) -> str:
+    """A hash by its beginning; anything else as it is."""
+    return text if len(text) < _HASH else text[:_BEGINNING]
 
 
 def _code_changes(record: DecisionRecord, before: DecisionRecord | None) -> list[Change]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from shlex import quote
 from typing import Any
 
 from churn.decision.policy_file import Policy, PolicyInvalid
@@ -206,7 +207,7 @@ def make_night(facts: NightFacts, settings: Settings) -> Night:
         answer=facts.answer,
         gaps=_gaps(record, metrics, unknown),
         links=_links(record, case, settings),
-        replay=f'churn replay "{record.night}"',
+        replay=f"churn replay {quote(record.night)}",
     )
 
 
