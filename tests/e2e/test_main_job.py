@@ -22,7 +22,6 @@ from browsers import CHROMIUM, NARROW, WIDE, Visit, logged_in
 from checkouts import Checkout, make_checkout
 from support import small_file
 
-
 LOOKED_INTO = (("light", WIDE), ("dark", NARROW))
 """Every colour and every shape of a page is looked into once."""
 
