@@ -5,7 +5,6 @@ Some four minutes. Two nights of the sample that promote, a third that is held, 
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 import tempfile
@@ -16,12 +15,12 @@ from PIL import Image
 from rich.console import Console
 
 from browsers import NARROW, Visit, logged_in
-from checkouts import Checkout, make_checkout
+from checkouts import make_checkout
 from support import ROOT
 
 FOLDER = ROOT / "docs" / "images"
 COLOURS = 64
-WINDOW = (1180, 800)
+WINDOW, TALL = (1180, 800), (1180, 1080)
 
 
 def main() -> int:
@@ -29,11 +28,19 @@ def main() -> int:
     console = Console()
     with tempfile.TemporaryDirectory(prefix="churn-tour-") as folder:
         checkout = make_checkout(Path(folder))
+        sample = (checkout.folder / "data/sample/night-3.csv").read_text()
+        (checkout.folder / "mixed-up.csv").write_text(sample.replace("France", "Atlantis"))
+        user = password = ""
         try:
-            said = _tour(checkout, console)
-            user, password = re.findall(r"user (\S+), password (\S+)", said)[0]
-            with logged_in(checkout.airflow, user, password) as visit:
-                _look(visit, checkout)
+            for words, arguments, look in SCENES:
+                console.print(f"The tour: {words}.")
+                done = checkout.churn(*arguments)
+                if done.returncode and words != "a bad file":
+                    raise SystemExit(f"{' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")
+                found = re.search(r"user (\S+), password (\S+)", done.stdout)
+                user, password = found.groups() if found else (user, password)
+                with logged_in(checkout.airflow, user, password) as visit:
+                    look(visit)
         finally:
             checkout.churn("embedded", "stop")
     for file in sorted(FOLDER.glob("review*.png")):
@@ -41,46 +48,36 @@ def main() -> int:
     return 0
 
 
-def _tour(checkout: Checkout, console: Console) -> str:
-    """The five scenes of the README; what the first command said."""
-    bad = checkout.folder / "mixed-up.csv"
-    bad.write_text((checkout.folder / "data/sample/night-3.csv").read_text().replace("France", "Atlantis"))
-    said = ""
-    for words, arguments in (
-        ("two nights that promote", ["embedded", "run"]),
-        ("a night that is held", ["embedded", "run"]),
-        ("a bad file", ["embedded", "run", "--data", str(bad), "--nights", "1"]),
-        ("a rollback", ["rollback", "--reason", "Complaints from branches in Spain are looked into."]),
-    ):
-        console.print(f"The tour: {words}.")
-        done = checkout.churn(*arguments)
-        said = said or done.stdout
-        if done.returncode and words != "a bad file":
-            raise SystemExit(f"{' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")
-    return said
-
-
-def _look(visit: Visit, checkout: Checkout) -> None:
-    listed = checkout.churn("batches", "--json").stdout
-    (bad,) = [one["batch"] for one in json.loads(listed) if one["state"] == "rejected"]
-    nights = [
-        one["night"]
-        for one in visit.page.request.get(f"{checkout.airflow}/churn-review/nights?format=json").json()["lines"]
-    ]
-    held, promoted = (f"night?name={quote(name, safe='')}" for name in nights[:2])
-    for name, page in (
-        ("review", ""),
-        ("review-held", held),
-        ("review-promoted", promoted),
-        ("review-data", "data"),
-        ("review-rejected", f"batch?hash={bad}"),
-    ):
-        visit.choose("light", WINDOW)
-        visit.open_review(page)
-        _save(visit, name)
+def _look_at_promotion(visit: Visit) -> None:
+    _take(visit, "review-promoted", _night(visit, 0))
     visit.choose("dark", NARROW)
-    visit.open_alone(promoted)
+    visit.open_alone(_night(visit, 0))
     _save(visit, "review-phone")
+
+
+def _look_at_hold(visit: Visit) -> None:
+    _take(visit, "review", "", TALL)
+    _take(visit, "review-held", _night(visit, 0))
+
+
+def _look_at_data(visit: Visit) -> None:
+    _take(visit, "review-data", "data", TALL)
+
+
+def _look_at_rollback(visit: Visit) -> None:
+    _take(visit, "review-rollback", "")
+
+
+def _night(visit: Visit, back: int) -> str:
+    """The page of the newest night, or one so many before it."""
+    lines = visit.page.request.get(f"{visit.airflow}/churn-review/nights?format=json").json()["lines"]
+    return f"night?name={quote(lines[back]['night'], safe='')}"
+
+
+def _take(visit: Visit, name: str, page: str, size: tuple[int, int] = WINDOW) -> None:
+    visit.choose("light", size)
+    visit.open_review(page)
+    _save(visit, name)
 
 
 def _save(visit: Visit, name: str) -> None:
@@ -91,6 +88,14 @@ def _save(visit: Visit, name: str) -> None:
     with Image.open(file) as picture:
         picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(file, optimize=True)
 
+
+SCENES = (
+    ("two nights that promote", ["embedded", "run"], _look_at_promotion),
+    ("a night that is held", ["embedded", "run"], _look_at_hold),
+    ("a bad file", ["embedded", "run", "--data", "mixed-up.csv", "--nights", "1"], _look_at_data),
+    ("a rollback", ["rollback", "--reason", "Complaints from branches in Spain are looked into."], _look_at_rollback),
+)
+"""The scenes of the README: words, the command that makes one, and what is looked at after it."""
 
 if __name__ == "__main__":
     sys.exit(main())

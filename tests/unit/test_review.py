@@ -359,3 +359,20 @@ def test_a_time_zone_is_minded() -> None:
     """The schedule's, not the ledger's."""
     zurich = Settings(schedule="0 2 * * *", timezone="Europe/Zurich")
     assert expected_night(zurich, datetime(2026, 6, 1, 12, tzinfo=UTC)) == datetime(2026, 6, 1, 0, tzinfo=UTC)
+
+
+def test_a_night_whose_batch_was_rejected_is_no_healthy_one(ledger: Ledger) -> None:
+    """It has decided nothing: the verdict before it is not said to be last night's, and its drift was not looked at."""
+    rejected, row = ledger.newest_batches(1)[0], ledger.night_rows("churn", 1)[0]
+    assert rejected.state == "rejected"
+    later = replace(rejected, night="the next one", judged_at=row.decided_at + timedelta(hours=2))
+    view = make_overview(
+        replace(NOTHING, nights=(row,), batches=(later,)), SETTINGS.model_copy(update={"schedule": None}), NOW
+    )
+    assert (tile(view, "Last night").state, tile(view, "Last night").answer) == ("look", "no verdict")
+    assert "Night the next one has decided nothing; night-40.csv is rejected." in tile(view, "Last night").detail
+    assert tile(view, "Intake").state == "bad"
+    assert tile(view, "Drift").detail == "The newest batch was rejected before it was measured."
+    heat = make_heat([later, *ledger.newest_batches(3)[1:]], ledger.drifts_of([batch_hash(39)]))
+    assert heat is not None
+    assert heat.verdict.startswith("night-40.csv was not measured; the newest that was, night-39.csv, has")

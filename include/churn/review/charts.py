@@ -171,7 +171,8 @@ def draw_heat(
     root = _root(name, title, description, height + 26)
     for place, row in enumerate(rows):
         _text(root, row, "0", 22 * place + 15, "label")
-    columns = max(map(len, cells), default=0) or 1
+    filled = max(map(len, cells), default=0)
+    columns = max(filled, _FEWEST)
     box = ET.SubElement(
         root,
         "svg",
@@ -191,7 +192,8 @@ def draw_heat(
         _path(box, f"cell {look}", "".join(f"M{x + 0.04:g} {y + 0.05:g}h.92v.9h-.92z" for x, y in found))
     _path(box, "dots drifted", "".join(f"M{x + 0.5:g} {y + 0.5:g}h0" for x, y in places.get("drifted", ())))
     _text(root, ends[0], "34%", height + 18, "tick")
-    _text(root, ends[1], "100%", height + 18, "tick end")
+    if ends[1]:
+        _text(root, ends[1], f"{34 + 66 * filled / columns:.1f}%", height + 18, "tick end")
     return _written(root)
 
 
@@ -209,6 +211,8 @@ def draw_bars(name: str, title: str, description: str, bars: Sequence[tuple[str,
 
 
 _SHAPES = {"promotion": "▲", "forced": "⚑", "rollback": "◀", "take_back": "✕", "adopted": "◇"}
+_FEWEST = 12
+"""A heat map is as wide as for so many columns, and no cell wider."""
 _ROOM = 0.08
 """So much of the whole a span needs to bear its name."""
 

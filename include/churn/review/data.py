@@ -166,11 +166,13 @@ def make_heat(rows: Sequence[Batch], drift: dict[str, list[Drift]]) -> Heat | No
     grid = [[by.get(column) for by in cells] for column in columns]
     beyond = sorted((one for one in drift[newest.batch] if one.drifted), key=lambda one: -one.psi)
     named = ", ".join(f"{one.column} ({one.psi:.2f}, bound {one.bound:.2f})" for one in beyond)
-    verdict = (
-        f"The newest batch, {newest.name}, has drifted in {len(beyond)} of {len(cells[-1])} columns: {named}."
+    whose = "The newest batch" if newest == rows[0] else f"{rows[0].name} was not measured; the newest that was"
+    drifted = (
+        f"drifted in {len(beyond)} of {len(cells[-1])} columns: {named}"
         if beyond
-        else f"The newest batch, {newest.name}, has not drifted in any of {len(cells[-1])} columns."
+        else f"not drifted in any of {len(cells[-1])} columns"
     )
+    verdict = f"{whose}, {newest.name}, has {drifted}."
     return Heat(
         columns,
         [one.batch for one in shown],

@@ -224,6 +224,14 @@ def _night_tile(facts: OverviewFacts, settings: Settings, now: datetime) -> Tile
     when = f"{last.decided_at:%Y-%m-%d %H:%M} UTC"
     if failed:
         return Tile("Last night", BAD, "a task failed", f"{failed.subject}. The last verdict is of {when}.")
+    newest = facts.batches[0] if facts.batches else None
+    if newest and newest.judged_at and newest.judged_at > last.decided_at and newest.night != last.night:
+        return Tile(
+            "Last night",
+            LOOK,
+            "no verdict",
+            f"Night {newest.night} has decided nothing; {newest.name} is {newest.state}. The last verdict is of {when}.",
+        )
     if due and last.decided_at < due:
         return Tile(
             "Last night",
@@ -274,7 +282,9 @@ def _intake_tile(facts: OverviewFacts) -> Tile:
 
 def _drift_tile(facts: OverviewFacts) -> Tile:
     if not facts.drift:
-        return Tile("Drift", UNMONITORED, UNMONITORED, "The newest batch had no accepted history to be held against.")
+        rejected = bool(facts.batches) and facts.batches[0].state == "rejected"
+        why = "was rejected before it was measured" if rejected else "had no accepted history to be held against"
+        return Tile("Drift", UNMONITORED, UNMONITORED, f"The newest batch {why}.")
     drifted = [one.column for one in sorted(facts.drift, key=lambda one: -one.psi) if one.drifted]
     reference = f"against {facts.drift[0].reference_rows:,} accepted rows"
     if drifted:

@@ -16,6 +16,8 @@ from churn.review.overview import NightPoint
 from churn.review.views import Interval, Reign
 
 _NEAR = 0.5
+_APART = 6
+"""With fewer columns the two dates below a heat map would touch."""
 _LONGEST = 34
 
 
@@ -124,7 +126,7 @@ def draw_drift(heat: Heat) -> Markup:
         [_cell(value, bound, beyond) for value, bound, beyond in zip(*rows, strict=True)]
         for rows in zip(heat.values, heat.bounds, heat.drifted, strict=True)
     ]
-    ends = (f"{heat.times[0]:%Y-%m-%d}", f"{heat.times[-1]:%Y-%m-%d}" if len(heat.times) > 1 else "")
+    ends = (f"{heat.times[0]:%Y-%m-%d}", f"{heat.times[-1]:%Y-%m-%d}" if len(heat.times) >= _APART else "")
     return charts.draw_heat("drift", "Drift, feature by batch", heat.reference, heat.columns, cells, ends)
 
 

@@ -24,8 +24,8 @@ IMAGE_STATES = {
 KIND_WORDS = {
     "promotion": "promoted",
     "forced": "promoted by force",
-    "rollback": "rolled back to",
-    "take_back": "back, since the version before was taken back",
+    "rollback": "brought back",
+    "take_back": "brought back, since the version before was taken back",
     "adopted": "adopted from MLflow",
 }
 _DAY, _HOUR, _MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
