@@ -157,7 +157,7 @@ def answer_message(
     """A page that says why there is nothing else."""
     from churn.review.pages import render_message
 
-    return HTMLResponse(render_message(title, sentences, _site(request, away=()), login), status)
+    return HTMLResponse(render_message(title, sentences, _site(request), login), status)
 
 
 def _nights(*names: str) -> list[Any]:
@@ -198,10 +198,12 @@ def _answer(
     if format == "json":
         return JSONResponse(json.loads(json.dumps(asdict(view), default=_plain)))
     settings = _settings()
-    return HTMLResponse(render(view, _site(request, _reach(settings).away(), may_act)))
+    site = replace(_site(request), may_act=may_act, airflow=settings.airflow_ui, away=_reach(settings).away())
+    return HTMLResponse(render(view, site))
 
 
-def _site(request: Request, away: tuple[str, ...], may_act: bool = False) -> Site:
+def _site(request: Request) -> Site:
+    """What every page knows of where it is shown, an error's too."""
     from churn.review.pages import AppLinks, Site
 
     mounted = request.scope.get("root_path", "")
@@ -212,10 +214,7 @@ def _site(request: Request, away: tuple[str, ...], may_act: bool = False) -> Sit
         json=f"?{query}format=json",
         assets=f"{mounted}/",
         live=True,
-        may_act=may_act,
-        airflow=_settings().airflow_ui,
         root=mounted.removesuffix(PREFIX),
-        away=away,
     )
 
 
@@ -227,9 +226,14 @@ def _may_trigger(user: BaseUser) -> bool:
 
 
 def _settings() -> Settings:
-    from churn.settings import Settings
+    from churn.settings import Settings, SettingsError
 
-    return Settings.load()
+    try:
+        return Settings.load()
+    except SettingsError as error:
+        raise HTTPException(
+            503, f"{error} Mend it where Airflow's API server is started, and start it again."
+        ) from error
 
 
 @cache

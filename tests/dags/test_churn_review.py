@@ -231,6 +231,14 @@ def test_a_ledger_that_is_not_there_or_of_another_time_is_no_empty_one(
         assert re.search(rf"at {found}.*{HEAD}.*{cure}", ask("").text)
 
 
+def test_a_setting_that_is_wrong_is_said(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its name, as a page, instead of an error without words."""
+    monkeypatch.setenv("CHURN_LEDGER_URL", "oracle://elsewhere")
+    answer = ask("")
+    assert answer.status_code == 503
+    assert "CHURN_LEDGER_URL" in answer.text
+
+
 def test_an_empty_ledger_says_what_to_do_first(ask: Ask, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Nothing is good that was not looked at."""
     open_ledger(f"sqlite:///{tmp_path}/empty.db")
