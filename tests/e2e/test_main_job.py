@@ -220,6 +220,9 @@ def test_every_link_of_the_review_leads_somewhere(
         # And by hand: out of the frame, whose sandbox holds what a link may do.
         visit.open_review()
         visit.frame.get_by_role("link", name="Nights", exact=True).click()
+        visit.frame.get_by_role("button", name="Compare").click()
+        visit.frame.get_by_role("heading", name="Two nights").wait_for()
+        visit.frame.get_by_role("link", name="Nights", exact=True).click()
         visit.frame.locator("tbody a").first.click()
         visit.frame.locator(".verdict").wait_for()
         visit.page.reload()
