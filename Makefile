@@ -3,7 +3,7 @@
 # The environment is .venv, made from the locks by uv: the one on the PATH, or one fetched into .uv.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-stack status maintain stop clean lint format lock up down logs user land serve upkeep backup restore bench bench-intake bench-decision bench-image bench-stack statistics sample
+.PHONY: help run test test-stack status maintain stop clean lint format lock up down logs user land serve upkeep backup restore bench bench-intake bench-decision bench-image bench-stack bench-review statistics sample screenshots
 SHELL := /bin/bash
 
 # The first that runs and is of a version that the locks know; a name on the PATH may be a shim that does not run.
@@ -102,8 +102,14 @@ restore: ## Replace the stack's databases and buckets by a backup (BACKUP=folder
 bench-stack: .venv/dev ## Measure the stack against the embedded mode: nights, start, memory.
 	@.venv/bin/python tests/bench_stack.py
 
+bench-review: .venv/dev ## Measure the pages of the review over ten years of nights, against an empty route.
+	@.venv/bin/python tests/bench_review.py 2>/dev/null
+
 statistics: .venv/dev ## Measure the error rates of intervals, rules and a year of nights (ARGS="--rounds 10000").
 	@.venv/bin/python tests/measure_statistics.py $(ARGS)
+
+screenshots: .venv/dev ## Take the pictures of the review that the README shows; four minutes, with a Chromium.
+	@.venv/bin/python tests/screenshots.py
 
 sample: .venv/run ## Make the files of data/sample anew.
 	@$(CHURN) sample

@@ -14,7 +14,7 @@ compares it with the champion on the same unseen customers, and promotes it only
 | build_image | triggers the image of the version | | nothing was promoted |
 | close | tells people what has happened; checks that the night is whole | a batch was rejected, or no verdict was recorded | nothing new arrived |
 
-A hold is a good end. Every task can be cleared and run again: the same version, decision and
+A hold is a good end. *Churn* in the navigation shows every night; its tasks lead there. Every task can be cleared and run again: the same version, decision and
 promotion come back.
 """
 
@@ -29,8 +29,8 @@ from airflow.sdk import CronTriggerTimetable, Param, dag, get_current_context, t
 
 from churn.settings import Settings
 from churn_approval import PromoteOperator
-from churn_review.links import ComparisonLink, DataDocsLink, VersionLink
-from churn_wiring import TASK_DEFAULTS, core_step, lead_to, report_failed_run
+from churn_review.links import ComparisonLink, DataDocsLink, NightLink, VersionLink
+from churn_wiring import TASK_DEFAULTS, core_step, lead_to, lead_to_night, report_failed_run
 
 SETTINGS = Settings.load()
 
@@ -93,6 +93,7 @@ def churn_retraining() -> None:
         from churn import night
 
         with core_step() as (bench, request):
+            lead_to_night(bench, request)
             return [batch.batch for batch in night.arrive(bench, request).batches]
 
     @task(execution_timeout=timedelta(hours=1), map_index_template="{{ batch_label }}")
@@ -125,6 +126,7 @@ def churn_retraining() -> None:
         from churn_metrics import measure_decision
 
         with core_step() as (bench, request):
+            lead_to_night(bench, request)
             decision = night.compare(bench, request, Challenger(**challenger))
             lead_to(ComparisonLink(), bench.tracking.run_link(decision.run_id))
             measure_decision(decision)
@@ -138,6 +140,7 @@ def churn_retraining() -> None:
 
         context = get_current_context()
         with core_step() as (bench, request):
+            lead_to_night(bench, request)
             measure_duration("night", context["dag_run"].start_date)
             tell(bench, context)
             return night.close(bench, request)
@@ -151,16 +154,21 @@ def churn_retraining() -> None:
         execution_timeout=timedelta(minutes=5),
     )
 
-    judged = validate.expand(batch=arrive())
+    arrived, promoted, closed = arrive(), PromoteOperator(task_id="promote"), close()
+    judged = validate.expand(batch=arrived)
     challenger = train()
     decision = compare(challenger)
-    promoted = PromoteOperator(task_id="promote")
     judged >> challenger
-    decision >> promoted >> [build_image, close()]
-    judged.operator.operator_extra_links = (DataDocsLink(),)
-    challenger.operator.operator_extra_links = (VersionLink(),)
-    decision.operator.operator_extra_links = (ComparisonLink(),)
-    promoted.operator_extra_links = (ComparisonLink(), VersionLink())
+    decision >> promoted >> [build_image, closed]
+    for task_, links in (
+        (arrived, (NightLink(),)),
+        (judged, (DataDocsLink(),)),
+        (challenger, (VersionLink(),)),
+        (decision, (NightLink(), ComparisonLink())),
+        (closed, (NightLink(),)),
+    ):
+        task_.operator.operator_extra_links = links
+    promoted.operator_extra_links = (NightLink(), ComparisonLink(), VersionLink())
 
 
 churn_retraining()

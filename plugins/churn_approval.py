@@ -9,7 +9,7 @@ from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import Context, Param
 
 from churn_review.links import ComparisonLink, VersionLink
-from churn_wiring import core_step, lead_to
+from churn_wiring import core_step, lead_to, lead_to_night
 
 APPROVE, REJECT = "Approve", "Reject"
 
@@ -40,15 +40,17 @@ class PromoteOperator(HITLOperator):
     def execute(self, context: Context) -> int:
         """Promote, or ask."""
         from churn import night
+        from churn.foundation.addresses import night_page
 
         with core_step() as (bench, request):
+            lead_to_night(bench, request)
             decision = night.decision_of(bench, request.night)
             lead_to(VersionLink(), bench.tracking.version_link(decision.challenger))
             lead_to(ComparisonLink(), bench.tracking.run_link(decision.run_id))
             if not night.needs_approval(bench, request.night):
                 return night.promote(bench, request.night)
             self.subject = f"Put version {decision.challenger} into production? ({decision.verdict}: {decision.code})"
-            self.body = f"{decision.sentence}\n\n[The comparison in MLflow]({bench.tracking.run_link(decision.run_id)})"
+            self.body = f"{decision.sentence}\n\n[The comparison in MLflow]({bench.tracking.run_link(decision.run_id)}) · [The review of the night]({night_page(bench.settings, request.night)})"
             if bench.settings.second_person and decision.requested_by:
                 self.body += f"\n\nA yes counts from anybody but {decision.requested_by}, who asked for this night."
             self.response_timeout = bench.settings.approval_time(datetime.now(UTC))

@@ -78,6 +78,14 @@ def lead_to(link: BaseOperatorLink, url: str) -> None:
     get_current_context()["ti"].xcom_push(link.xcom_key, url)
 
 
+def lead_to_night(bench: Workbench, request: Request) -> None:
+    """Remember the review of this task's night as the page that its link opens."""
+    from churn.foundation.addresses import night_page
+    from churn_review.links import NightLink
+
+    lead_to(NightLink(), night_page(bench.settings, request.night))
+
+
 def open_filesystem(settings: Settings) -> AbstractFileSystem | None:
     """The data root's filesystem with the credentials of the Airflow connection that a setting names, if one does."""
     if settings.aws_conn_id is None:

@@ -16,7 +16,7 @@ from churn.data_commands import audit, batches_app, quarantine_app, snapshot_app
 from churn.decision_commands import policy_app, replay, simulate
 from churn.errors import ChurnError, stated
 from churn.image_commands import image_app as image_commands
-from churn.production_commands import alerts, approve, history, maintain, prune, reconcile, rollback, unfreeze
+from churn.production_commands import alerts, approve, history, maintain, prune, reconcile, report, rollback, unfreeze
 from churn.settings import HOME, VAR, Settings, environment_name, masked
 from churn.terminal import AsJson, console, explained, named_now, print_json, who
 from churn.workbench import Request, Workbench
@@ -33,7 +33,20 @@ app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(snapshot_app, name="snapshot")
 app.add_typer(policy_app, name="policy")
 app.add_typer(image_commands, name="image")
-for command in (audit, history, alerts, replay, simulate, approve, rollback, unfreeze, reconcile, prune, maintain):
+for command in (
+    audit,
+    history,
+    alerts,
+    report,
+    replay,
+    simulate,
+    approve,
+    rollback,
+    unfreeze,
+    reconcile,
+    prune,
+    maintain,
+):
     app.command()(command)
 Nights = Annotated[int, typer.Option(min=1, max=365, help="Cut the file into so many nightly files, in its own order.")]
 

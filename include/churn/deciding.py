@@ -11,6 +11,7 @@ from importlib.metadata import version as installed
 from churn.decision import evidence_file
 from churn.decision.comparison import Case, Comparison, Evidence, Force, History, compare
 from churn.decision.contest import Contest
+from churn.decision.curves import curves_of
 from churn.decision.evidence import gather_evidence
 from churn.decision.history import read_history, suspect_batches, take_look
 from churn.decision.policy import FORCED, Decision, Verdict, decide, hold_invalid_policy, tests_superiority
@@ -20,9 +21,9 @@ from churn.decision.report import Review, log_comparison
 from churn.decision.rules_between import DISPUTED
 from churn.decision.slices import slicings
 from churn.errors import ChurnError
+from churn.foundation.addresses import docs_page, night_page
 from churn.foundation.digests import json_digest, text_digest
 from churn.foundation.records import Batch, DecisionRecord, Promotion, Snapshot
-from churn.foundation.zones import docs_index
 from churn.learning.training import Challenger
 from churn.release.registry import find_champion
 from churn.settings import git_commit
@@ -76,7 +77,7 @@ def ask_for_approval(decision: Decision, request: Request, when: str, second_per
 
 def docs_link(bench: Workbench, batch: str) -> str:
     """Where a person opens a batch's Data Docs."""
-    return f"{bench.settings.airflow_ui}/churn-review/{docs_index(batch)}"
+    return docs_page(bench.settings, batch)
 
 
 def _measure(
@@ -152,6 +153,7 @@ def _remember(
         code_version=_code_version(),
         approval=ask_for_approval(decision, request, bench.settings.approval, bench.settings.second_person),
         requested_by=request.requested_by,
+        curves=curves_of(comparison, evidence),
     )
     record = replace(record, digests=digests | {"record": record_digest(record)})
     tonight = bench.ledger.batches(night=request.night)
@@ -205,6 +207,7 @@ def _context(request: Request) -> dict[str, str]:
 
 
 def _links(bench: Workbench, request: Request, batches: Sequence[Batch]) -> dict[str, str]:
-    """Pages to look further: the run in Airflow, and each batch's."""
+    """Pages to look further: the night's review and its run in Airflow, and each batch's."""
     pages = {f"Data Docs of {batch.name}": docs_link(bench, batch.batch) for batch in batches}
-    return ({"DAG run": request.link} if request.link else {}) | pages
+    asked = {"DAG run": request.link} if request.link else {}
+    return {"Review of the night": night_page(bench.settings, request.night)} | asked | pages

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -79,6 +80,21 @@ def alerts(
         console.print(f"    {row.text}\n{row.link}".replace("\n", "\n    "), style="dim", markup=False, soft_wrap=True)
     if not rows:
         console.print("There is nothing to tell.")
+
+
+@explained
+def report(
+    html: Annotated[Path, typer.Option("--html", help="The folder that the pages go to; made if it is not there.")],
+    nights: Annotated[
+        int, typer.Option(min=1, max=1000, help="So many of the newest nights and batches have a page.")
+    ] = 30,
+) -> None:
+    """Write the review as a folder of pages, and each page as JSON, for people without access to Airflow."""
+    from churn.review.report import write_report
+
+    bench = Workbench.open()
+    found = write_report(html, bench.ledger, bench.settings, datetime.now(UTC), nights)
+    console.print(f"{len(found)} pages. Open {found[0]}", soft_wrap=True)
 
 
 @explained

@@ -19,6 +19,12 @@ class _ResultLink(BaseOperatorLink):
         return XCom.get_value(key=self.xcom_key, ti_key=ti_key) or ""
 
 
+class NightLink(_ResultLink):
+    """The review of the night."""
+
+    name = "Review of the night"
+
+
 class ComparisonLink(_ResultLink):
     """The comparison in MLflow."""
 

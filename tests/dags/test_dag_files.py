@@ -81,12 +81,13 @@ def test_the_form_has_sections_and_help(dag_bag: object, name: str, fields: set[
 
 
 def test_the_tasks_lead_to_their_pages(dag_bag: object) -> None:
-    """Comparison, version and Data Docs are one click from their tasks."""
+    """The night's review, comparison, version and Data Docs are one click from their tasks."""
     links = {
         task.task_id: [link.name for link in task.operator_extra_links]
         for task in dag_bag.dags["churn_retraining"].tasks
     }
-    assert links["compare"] == ["Comparison in MLflow"]
+    assert links["arrive"] == links["close"] == ["Review of the night"]
+    assert links["compare"] == ["Review of the night", "Comparison in MLflow"]
     assert links["validate"] == ["Data Docs"]
     assert links["train"] == ["Version in MLflow"]
-    assert links["promote"] == ["Comparison in MLflow", "Version in MLflow"]
+    assert links["promote"] == ["Review of the night", "Comparison in MLflow", "Version in MLflow"]

@@ -2,66 +2,33 @@
 
 from __future__ import annotations
 
+import html
 import json
-import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+import time
+from collections.abc import Callable, Iterator
+from urllib.parse import quote, urljoin
 
 import httpx
 import psutil
 import pyarrow.parquet as pq
 import pytest
+from playwright.sync_api import expect
 
-from support import ROOT, free_port, small_file
+from browsers import CHROMIUM, NARROW, WIDE, Visit, logged_in
+from checkouts import Checkout, make_checkout
+from support import small_file
 
-PARTS = ["include", "dags", "plugins", "data/sample", "pyproject.toml", "requirements-serving.lock"]
-KEPT_OUT = ("CHURN_", "AIRFLOW", "MLFLOW")
-
-
-@dataclass(frozen=True)
-class Checkout:
-    """A copy of the project with ports of its own, and what its commands see."""
-
-    folder: Path
-    environment: dict[str, str]
-
-    def churn(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "churn.cli", *arguments]
-        return subprocess.run(
-            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=500, check=False
-        )
-
-    @property
-    def airflow(self) -> str:
-        return f"http://127.0.0.1:{self.environment['CHURN_AIRFLOW_PORT']}"
+LOOKED_INTO = (("light", WIDE), ("dark", NARROW))
+"""Every colour and every shape of a page is looked into once."""
 
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
-    folder = tmp_path_factory.mktemp("checkout")
-    for part in PARTS:
-        source, target = ROOT / part, folder / part
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, target)
-    (folder / "var").mkdir()
-    if (ROOT / "var/serving").is_dir():  # the serving environment is made once for all
-        (folder / "var/serving").symlink_to(ROOT / "var/serving")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(KEPT_OUT)}
-    ours = {
-        "PYTHONPATH": str(folder / "include"),
-        "CHURN_AIRFLOW_PORT": str(free_port()),
-        "CHURN_MLFLOW_PORT": str(free_port()),
-        "CHURN_CONTAINER_ENGINE": "none",
-    }
-    found = Checkout(folder, kept | ours)
+    found = make_checkout(tmp_path_factory.mktemp("checkout"))
     yield found
     found.churn("embedded", "stop")
 
@@ -193,6 +160,134 @@ def test_the_links_open_the_right_pages(checkout: Checkout, first_run: subproces
         page.goto(f"{night}/tasks/compare/details")
         page.get_by_text("Comparison in MLflow").first.wait_for()
         browser.close()
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on the PATH")
+def test_the_review_is_read_in_both_themes_and_on_a_telephone(
+    checkout: Checkout, first_run: subprocess.CompletedProcess[str]
+) -> None:
+    """Every page within Airflow and by itself: whole, not wider than the window, in Airflow's theme, and without barriers."""
+    user, password = re.findall(r"user (\S+), password (\S+)", first_run.stdout)[0]
+    batch = json.loads(checkout.churn("batches", "--json").stdout)[0]["batch"]
+    nights = [quote(name, safe="") for name in re.findall(r"/runs/(night-\d__\S+)", first_run.stdout)[:2]]
+    pages = ["", "nights", *(f"night?name={name}" for name in nights), "data", f"batch?hash={batch}", "images"]
+    pages.append(f"compare?left={nights[0]}&right={nights[1]}")
+    with logged_in(checkout.airflow, user, password) as visit:
+        for theme, size in (*LOOKED_INTO, ("dark", WIDE), ("light", NARROW)):
+            visit.choose(theme, size)
+            for page in pages:
+                visit.open_alone(page)
+                root = visit.page.locator("html")
+                assert root.get_attribute("data-theme") == theme
+                assert root.evaluate("root => root.scrollWidth") <= size[0], page
+                if (theme, size) in LOOKED_INTO:
+                    assert visit.barriers() == [], f"{page} in {theme} at {size}"
+            visit.open_review()
+            assert visit.frame.locator("html").get_attribute("data-theme") == theme
+        assert visit.errors == []
+        assert visit.strangers() == []
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on the PATH")
+def test_every_link_of_the_review_leads_somewhere(
+    checkout: Checkout, first_run: subprocess.CompletedProcess[str]
+) -> None:
+    """Pages, JSON, Data Docs, DAG runs and MLflow: from the first page on, each address that a page names answers."""
+    user, password = re.findall(r"user (\S+), password (\S+)", first_run.stdout)[0]
+    with logged_in(checkout.airflow, user, password) as visit:
+        seen, waiting = set[str](), [f"{checkout.airflow}/churn-review/"]
+        while waiting:
+            address = waiting.pop()
+            if address in seen:
+                continue
+            seen.add(address)
+            answer = visit.page.request.get(address)
+            assert answer.ok, f"{address}: {answer.status}"
+            if "/churn-review/" in address and "/docs/" not in address and "json" not in address:
+                named = re.findall(r'<a[^>]* href="([^"#][^"]*)"', answer.text())
+                waiting += [urljoin(address, html.unescape(one)).partition("#")[0] for one in named]
+        kinds = (
+            "/churn-review/night?",
+            "/churn-review/batch?",
+            "/docs/",
+            "format=json",
+            "/dags/churn_retraining/runs/",
+        )
+        assert [kind for kind in kinds if not any(kind in address for address in seen)] == []
+        assert any(f":{checkout.environment['CHURN_MLFLOW_PORT']}" in address for address in seen)
+        # And by hand: out of the frame, whose sandbox holds what a link may do.
+        visit.open_review()
+        visit.frame.get_by_role("link", name="Nights", exact=True).click()
+        visit.frame.get_by_role("button", name="Compare").click()
+        visit.frame.get_by_role("heading", name="Two nights").wait_for()
+        visit.frame.get_by_role("link", name="Nights", exact=True).click()
+        visit.frame.locator("tbody a").first.click()
+        visit.frame.locator(".verdict").wait_for()
+        visit.page.reload()
+        visit.frame.locator(".verdict").wait_for()
+        for title in ("Comparison in MLflow", "Data Docs of"):
+            with visit.page.context.expect_page() as opened:
+                visit.frame.get_by_role("link", name=title).first.click()
+            opened.value.wait_for_load_state("domcontentloaded")
+            assert opened.value.url.startswith("http://127.0.0.1")
+            opened.value.close()
+        visit.frame.get_by_role("link", name="DAG run").click()
+        visit.page.wait_for_url("**/dags/churn_retraining/runs/**")
+        # A session that has ended is told within the frame, and leads back to the page that was asked for.
+        visit.open_review()
+        visit.page.context.clear_cookies()
+        visit.frame.get_by_role("link", name="Images", exact=True).click()
+        visit.frame.get_by_role("link", name="Log in").click()
+        visit.page.wait_for_url(re.compile("/auth/login"))
+        visit.page.fill("input[name=username]", user)
+        visit.page.fill("input[name=password]", password)
+        visit.page.keyboard.press("Enter")
+        visit.page.wait_for_url("**/plugin/churn-review/churn-review/images")
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on the PATH")
+def test_a_night_is_asked_for_and_approved_from_the_review(
+    checkout: Checkout, first_run: subprocess.CompletedProcess[str]
+) -> None:
+    """The form opens, the night waits for a person, the review leads to the question, and then says what has changed; the way back is filled in."""
+    user, password = re.findall(r"user (\S+), password (\S+)", first_run.stdout)[0]
+    with logged_in(checkout.airflow, user, password) as visit:
+        before = visit.frame.locator("h1").inner_text()
+        visit.frame.get_by_role("link", name="Trigger a night").click()
+        form = visit.page.get_by_role("dialog")
+        form.get_by_role("button", name="What to do").click()
+        for name in ("retrain", "approval"):
+            form.locator(f"label:has([name=element_{name}])").click()
+        form.locator("[name=element_force_reason]").fill("The board has asked for it.")
+        form.get_by_test_id("trigger-dag-submit").click()
+        visit.page.wait_for_url("**/dags/churn_retraining/runs/*")
+        _reload_until(visit, lambda: visit.frame.get_by_text("A promotion waits for a person").count() > 0)
+        assert visit.frame.locator("h1").inner_text() == before
+        visit.frame.get_by_role("link", name="Answer it").click()
+        visit.page.wait_for_url("**/tasks/promote/required_actions")
+        visit.page.get_by_role("button", name="Approve").first.click()
+        _reload_until(visit, lambda: visit.frame.locator("h1").inner_text() != before)
+        assert visit.frame.get_by_text("promoted by force by admin (FORCED)").count() == 1
+        visit.frame.get_by_role("link", name="Roll back to version").click()
+        form.get_by_role("spinbutton").wait_for()
+        visit.page.wait_for_function("document.querySelector('[name=element_version]').value !== ''")
+        form.get_by_role("button", name="Advanced Options").click()
+        expect(form).to_contain_text(re.compile(r'"version":\s*2'))
+        assert visit.errors == []
+        assert visit.strangers() == []
+
+
+def _reload_until(visit: Visit, done: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 180
+    while True:
+        visit.open_review()
+        if done():
+            return
+        assert time.monotonic() < deadline, visit.frame.locator("main").inner_text()
+        time.sleep(1)
 
 
 def test_no_secret_and_no_customer_leaves_the_data_root(

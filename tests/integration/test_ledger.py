@@ -13,7 +13,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy.exc import IntegrityError
 
-from churn.foundation.ledger import Ledger, LedgerError, PromotionConflict, open_ledger
+from churn.foundation.ledger import Ledger, LedgerError, PromotionConflict, open_ledger, read_ledger
 from churn.foundation.records import (
     Approval,
     BatchVerdict,
@@ -25,7 +25,14 @@ from churn.foundation.records import (
     Thaw,
     VersionRecord,
 )
-from churn.foundation.schema import metadata
+from churn.foundation.schema import HEAD, metadata
+from churn.review.data import load_batch, load_data
+from churn.review.images import load_images
+from churn.review.night_list import load_nights
+from churn.review.nights import load_night
+from churn.review.overview import load_overview
+from reviewed import NOW as REVIEWED
+from reviewed import SETTINGS, batch_hash, fill_ledger, night_name
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 numbers = count()
@@ -226,3 +233,48 @@ def test_a_ledger_that_is_away_says_so_without_its_password() -> None:
     with pytest.raises(LedgerError, match="CHURN_LEDGER_URL") as error:
         open_ledger("postgresql+psycopg2://churn:hunter2@127.0.0.1:1/churn")
     assert "hunter2" not in str(error.value)
+
+
+def test_a_reader_sees_what_the_pages_show_and_writes_nothing(url: str) -> None:
+    """Every view of the review, on either database; the reader's own connection takes no write."""
+    fill_ledger(url, 12)
+    reader = read_ledger(url)
+    assert reader.schema() == HEAD
+    name = night_name(reader, 1)
+    night = load_night(reader, SETTINGS, name)
+    assert night is not None
+    assert {one.metric for one in night.metrics} == {"roc_auc", "pr_auc", "brier", "log_loss"}
+    assert night.changes
+    assert load_overview(reader, SETTINGS, REVIEWED).headline.startswith("Version 1 is in production")
+    lines = load_nights(reader, SETTINGS, limit=5)
+    assert [one.challenger for one in lines.lines] == [12, 11, 10, 9, 8]
+    assert lines.lines[0].difference is not None
+    older = load_nights(reader, SETTINGS, datetime.fromisoformat(lines.older or ""), limit=5)
+    assert [one.challenger for one in older.lines] == [7, 6, 5, 4, 3]
+    assert load_data(reader).heat is not None
+    batch = load_batch(reader, SETTINGS, batch_hash(3))
+    assert batch is not None
+    assert batch.first is not None
+    assert [one.version for one in load_images(reader, SETTINGS).lines] == [11, 6, 1]
+    with pytest.raises(LedgerError):
+        reader.add_batch("a", "a.csv", 1, NOW)
+
+
+def test_a_snapshot_of_a_time_is_found_by_its_index(url: str) -> None:
+    """The lists of batches of all snapshots are not read for it; nor is a page of nights found by sorting them all."""
+    fill_ledger(url, 3)
+    with sa.create_engine(url).connect() as connection:
+        explain = (
+            "EXPLAIN QUERY PLAN"
+            if connection.dialect.name == "sqlite"
+            else "SET enable_seqscan = off; SET enable_bitmapscan = off; EXPLAIN"
+        )
+        for query in (
+            "SELECT * FROM snapshots WHERE made_at >= '2026-01-01' ORDER BY made_at LIMIT 1",
+            "SELECT night FROM decisions WHERE model = 'churn' AND decided_at < '2026-01-01' ORDER BY decided_at DESC LIMIT 9",
+            "SELECT * FROM batches WHERE arrival < 9 ORDER BY arrival DESC LIMIT 9",
+        ):
+            plan = " ".join(str(row) for row in connection.execute(sa.text(f"{explain} {query}")))
+            assert "INDEX" in plan.upper()
+            assert "B-TREE" not in plan.upper()
+            assert "SORT" not in plan.upper()

@@ -169,7 +169,7 @@ def test_a_failed_task_is_told_without_the_words_of_a_stranger() -> None:
         "task_failed:churn_retraining:run 1:train",
     )
     assert "in run run 1: MLflow is away. Start it.\n\nNext: Open the run" in alert.text
-    assert alert.link == "https://airflow.example/dags/churn_retraining/runs/run 1"
+    assert alert.link == "https://airflow.example/dags/churn_retraining/runs/run%201"
     alert = task_failed("churn_retraining", "run 1", "validate", 2, theirs, SETTINGS, NOW)
     assert "Task validate[2]" in alert.text
     assert "ValueError" in alert.text

@@ -8,9 +8,9 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from churn.errors import ChurnError
+from churn.foundation.addresses import comparison_page, docs_page, run_page, version_page
 from churn.foundation.ledger import Ledger
 from churn.foundation.records import Alert, Batch, DecisionRecord, ImageRecord, Promotion
-from churn.foundation.zones import docs_index
 from churn.settings import Settings
 
 PROMOTION, HOLD, BATCH, IMAGE = "promotion", "hold", "batch_rejected", "image_failed"
@@ -53,7 +53,7 @@ def batch_rejected(batch: Batch, settings: Settings, now: datetime) -> Alert:
         batch.reason or "No reason is known.",
         f"Mend the file and land it again. `churn batches show {beginning}` says more; `churn batches rejudge {beginning}` has it "
         "judged again where a limit was too strict.",
-        f"{settings.airflow_ui}/churn-review/{docs_index(batch.batch)}",
+        docs_page(settings, batch.batch),
         now,
     )
 
@@ -167,21 +167,6 @@ def make_alert(key: str, subject: str, said: str, next_step: str, link: str, now
     """An alert in the form that every channel takes: a short plain subject on one line, a text of bounded length."""
     plain = " ".join(subject.split()).encode("ascii", "replace").decode()
     return Alert(key, key.split(":", 1)[0], plain[:_SUBJECT], f"{said[:_TEXT]}\n\nNext: {next_step}", link, now)
-
-
-def comparison_page(settings: Settings, run_id: str) -> str:
-    """A run in MLflow, by the address that needs no experiment."""
-    return f"{settings.mlflow_ui}/#/runs/{run_id}"
-
-
-def version_page(settings: Settings, model: str, version: int | None) -> str:
-    """A version in the registry."""
-    return f"{settings.mlflow_ui}/#/models/{model}" + (f"/versions/{version}" if version else "")
-
-
-def run_page(settings: Settings, dag: str, run: str | None = None) -> str:
-    """A DAG, or one run of it."""
-    return f"{settings.airflow_ui}/dags/{dag}" + (f"/runs/{run}" if run else "")
 
 
 def _guardrail_failed(decision: DecisionRecord) -> bool:

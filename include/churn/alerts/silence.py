@@ -11,14 +11,14 @@ from zoneinfo import ZoneInfo
 
 from croniter import croniter  # type: ignore[import-untyped]
 
-from churn.alerts.events import SILENCE, make_alert, run_page
+from churn.alerts.events import SILENCE, make_alert
+from churn.foundation.addresses import RETRAINING, run_page
 from churn.foundation.ledger import Ledger
 from churn.foundation.records import Alert
 from churn.settings import Settings
 
 UNFINISHED = timedelta(hours=6)
 """A night that began so recently may still bring something."""
-_DAG = "churn_retraining"
 
 
 def find_silence(ledger: Ledger, settings: Settings, now: datetime) -> Alert | None:
@@ -40,8 +40,8 @@ def find_silence(ledger: Ledger, settings: Settings, now: datetime) -> Alert | N
         f"Silence: nothing was {what} for {settings.silence_nights} nights",
         f"Nothing was {what} since {since:%Y-%m-%d %H:%M} UTC, for {settings.silence_nights} nights or more.",
         "See whether files arrive in landing (`churn status`), whether they are rejected (`churn batches`), and whether the DAG "
-        f"{_DAG} runs: paused, red or without a worker. CHURN_SILENCE_NIGHTS says how long silence may last.",
-        run_page(settings, _DAG),
+        f"{RETRAINING} runs: paused, red or without a worker. CHURN_SILENCE_NIGHTS says how long silence may last.",
+        run_page(settings, RETRAINING),
         now,
     )
 

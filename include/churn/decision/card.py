@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 from xml.etree import ElementTree as ET
 
 import matplotlib as mpl
@@ -22,12 +21,23 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from churn.decision.comparison import OPERATING_POINT, Comparison, Evidence
-from churn.decision.figures import CHALLENGER_COLOUR, CHAMPION_COLOUR, GUIDE, METRIC_NAMES
+from churn.decision.figures import CHALLENGER_COLOUR, CHAMPION_COLOUR, GUIDE
 from churn.decision.inference import Estimate
 from churn.decision.slices import Slicing
+from churn.decision.words import (
+    ABSENT,
+    CAPTIONS,
+    METRIC_NAMES,
+    bounds,
+    clean,
+    difference,
+    harmless,
+    is_web,
+    metric_value,
+    rule_value,
+    share,
+)
 
-ABSENT = "–"  # noqa: RUF001 - the dash of a cell that holds nothing
-_HARMFUL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069\ufffe\uffff]")
 _REFERENCE = re.compile(r"url\(#([^)]+)\)")
 _INK = {
     "#000000": "ink",
@@ -37,37 +47,7 @@ _INK = {
     "#444444": "guide",
 }
 _DRIFT = "How far each column of the batch is from the accepted history; beyond its limit it has drifted."
-_DIGITS = {"brier": 5}
-_MANY, _LEAST_P = 1000, 0.001
-
-CAPTIONS = {
-    "differences": (
-        "Differences with 95 % intervals",
-        "Challenger minus champion on the same customers: each metric, then the ROC AUC of each group from worst to best. "
-        "An interval that crosses the line at 0 cannot tell the models apart.",
-    ),
-    "roc": (
-        "ROC curves",
-        "Share of leavers found against share of stayers flagged, at every threshold. Nearer to the upper left is better.",
-    ),
-    "precision_recall": (
-        "Precision and recall",
-        "Of those flagged, how many left; of those that left, how many were flagged. The dotted line is a model without skill.",
-    ),
-    "calibration": (
-        "Calibration",
-        "Ten equally large groups by predicted probability, with 95 % intervals. On the diagonal the probabilities are right.",
-    ),
-    "scores": (
-        "Scores by outcome",
-        "How the predicted probabilities spread among customers that stayed and that left. The less they overlap, the better.",
-    ),
-    "history": (
-        "The last nights",
-        "ROC AUC with 95 % interval, each night on its own unseen customers. Dotted lines mark promotions, with the version.",
-    ),
-}
-"""Of each figure its heading and how to read it."""
+_LEAST_P = 0.001
 
 
 @dataclass(frozen=True)
@@ -148,7 +128,7 @@ def render_card(facts: CardFacts) -> str:
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=_harmless,
+        finalize=harmless,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -156,8 +136,8 @@ def render_card(facts: CardFacts) -> str:
         "metric": _metric,
         "delta": _delta,
         "interval": _interval,
-        "share": _share,
-        "value": _value,
+        "share": share,
+        "value": rule_value,
         "p_value": lambda p: f"{p:.3f}" if p >= _LEAST_P else f"< {_LEAST_P}",
         "count": lambda number: f"{number:,}",
         "metric_name": lambda metric: METRIC_NAMES.get(metric, metric),
@@ -173,7 +153,7 @@ def render_card(facts: CardFacts) -> str:
         shown=_shown_rows(facts.comparison),
         untested=[one for one in facts.comparison.slices if one.p is None],
         pictures=[_picture(at, title, figure) for at, (title, figure) in enumerate(facts.figures.items())],
-        links={title: url if _is_web(url) else None for title, url in facts.links.items()},
+        links={title: url if is_web(url) else None for title, url in facts.links.items()},
     )
 
 
@@ -200,8 +180,8 @@ def _shown_rows(comparison: Comparison) -> list[tuple[str, list[str]]]:
         ("Observed / expected", [_metric(found.observed_expected if found else None) for _, found in both]),
         ("Calibration error", [f"{shown.calibration_error:.4f}" for shown, _ in both]),
         ("Lift of the top tenth", [f"{shown.lift:.2f}" for shown, _ in both]),
-        ("Precision at .5", [_share(shown.precision) for shown, _ in both]),
-        ("Recall at .5", [_share(shown.recall) for shown, _ in both]),
+        ("Precision at .5", [share(shown.precision) for shown, _ in both]),
+        ("Recall at .5", [share(shown.recall) for shown, _ in both]),
     ]
 
 
@@ -225,7 +205,7 @@ def _inline_svg(prefix: str, figure: Figure, alternative: str) -> Markup:
     written = io.StringIO()
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix}):
         figure.savefig(written, format="svg", transparent=True)
-    root = ET.fromstring(_HARMFUL.sub("�", written.getvalue()))  # noqa: S314 - our own figure
+    root = ET.fromstring(clean(written.getvalue()))  # noqa: S314 - our own figure
     for parent in list(root.iter()):
         parent.tag = parent.tag.rpartition("}")[2]
         parent.attrib = {name.rpartition("}")[2]: _of_page(name, text, prefix) for name, text in parent.attrib.items()}
@@ -248,45 +228,17 @@ def _of_page(name: str, text: str, prefix: str) -> str:
     return _REFERENCE.sub(rf"url(#{prefix}-\1)", text)
 
 
-def _is_web(url: str) -> bool:
-    try:
-        return urlsplit(url).scheme in {"http", "https"}
-    except ValueError:
-        return False
-
-
-def _harmless(value: Any) -> Any:
-    """Every text on its way into the page: without the characters that no page may hold or that turn others around."""
-    if value is None:
-        return ABSENT
-    return value if isinstance(value, Markup) else _HARMFUL.sub("�", str(value))
-
-
 def _mean(values: np.ndarray[Any, Any]) -> float | None:
     return float(values.mean()) if len(values) else None
 
 
 def _metric(found: Estimate | None) -> str:
-    return f"{found.value:.4f}" if found else ABSENT
+    return metric_value(found.value if found else None)
 
 
 def _delta(found: Estimate | None, metric: str) -> str:
-    return f"{found.value:+.{_DIGITS.get(metric, 4)}f}" if found else ABSENT
+    return difference(found.value if found else None, metric)
 
 
 def _interval(found: Estimate | None, metric: str, sign: str = "+") -> str:
-    if found is None:
-        return ABSENT
-    digits = _DIGITS.get(metric, 4) if sign else 4
-    return f"{found.lower:{sign}.{digits}f}\u00a0to {found.upper:{sign}.{digits}f}"
-
-
-def _share(value: float | None) -> str:
-    return ABSENT if value is None or np.isnan(value) else f"{100 * value:.1f}\u00a0%"
-
-
-def _value(value: float | None) -> str:
-    """A rule's number: a count as a count."""
-    if value is None or not np.isfinite(value):
-        return ABSENT
-    return f"{value:,.0f}" if abs(value) >= _MANY or float(value).is_integer() else f"{value:.4f}"
+    return bounds(found.lower, found.upper, metric, sign) if found else ABSENT

@@ -15,25 +15,24 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from numpy.typing import NDArray
 
 from churn.decision.comparison import Comparison, Evidence
-from churn.decision.inference import SMALLER_IS_BETTER, Estimate, Labels, Scores, rank
+from churn.decision.curves import in_tenths, sweep, thin
+from churn.decision.inference import Estimate, Labels, Scores
 from churn.decision.policy import Verdict
 from churn.decision.slices import Slice
+from churn.decision.words import METRIC_NAMES, SMALLER_IS_BETTER
 
 CHALLENGER_COLOUR, CHAMPION_COLOUR, GUIDE = "#0072b2", "#d55e00", "#6b6b6b"  # told apart by the colour-blind
 WIDTH = 5.2  # inches; small enough for the letters to stay legible on a telephone
 MOST_POINTS, MOST_NIGHTS = 2000, 30
 HARM = -0.02
-METRIC_NAMES = {"roc_auc": "ROC AUC", "pr_auc": "PR AUC", "brier": "Brier score", "log_loss": "Log loss"}
-_BINS, _SCORE_BINS, _MOST_LETTERS = 10, 50, 30
+_SCORE_BINS, _MOST_LETTERS = 50, 30
 _SMALL = 8.5
 _BETTER, _WORSE, _UNCERTAIN = (CHALLENGER_COLOUR, "o"), (CHAMPION_COLOUR, "s"), (GUIDE, "D")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069\ufffe\uffff]")
 
 Axes = Any  # matplotlib's own annotations know no keyword properties
-Curve = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -113,10 +112,10 @@ def _draw_models(y: Labels, models: list[_Model]) -> dict[str, Figure]:
     pr_axes.axhline(float(y.mean()), color=GUIDE, linewidth=1, linestyle=":", label="no skill")
     for model in models:
         look = {"color": model.colour, "linestyle": model.style, "label": model.label}
-        rows, hits = _sweep(y, model.scores)
-        roc_axes.plot(*_thin((rows - hits) / (len(y) - y.sum()), hits / y.sum()), **look)
-        pr_axes.plot(*_thin(hits[1:] / y.sum(), hits[1:] / rows[1:]), **look)
-        predicted, observed, reach = _in_tenths(y, model.scores)
+        rows, hits = sweep(y, model.scores)
+        roc_axes.plot(*thin((rows - hits) / (len(y) - y.sum()), hits / y.sum(), MOST_POINTS), **look)
+        pr_axes.plot(*thin(hits[1:] / y.sum(), hits[1:] / rows[1:], MOST_POINTS), **look)
+        predicted, observed, reach = in_tenths(y, model.scores)
         calibration_axes.errorbar(
             predicted, observed, yerr=reach, marker=model.marker, markersize=4.5, elinewidth=1, capsize=2, **look
         )
@@ -303,32 +302,6 @@ def _draw_history(nights: list[PastNight]) -> Figure:
     _open(axes)
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
     return figure
-
-
-def _sweep(y: Labels, scores: Scores) -> tuple[Curve, Curve]:
-    """At each threshold from above all scores down: customers at or above it, and those of them that left."""
-    ranked = rank(scores)
-    rows = np.bincount(ranked.level)[::-1].cumsum()
-    hits = np.bincount(ranked.level, weights=y[ranked.order])[::-1].cumsum()
-    return np.r_[0.0, rows], np.r_[0.0, hits]
-
-
-def _thin(x: Curve, y: Curve) -> tuple[Curve, Curve]:
-    """At most `MOST_POINTS` points of a curve, evenly along its way."""
-    if len(x) <= MOST_POINTS:
-        return x, y
-    way = np.r_[0.0, np.cumsum(np.abs(np.diff(x)) + np.abs(np.diff(y)))]
-    kept = np.unique(np.searchsorted(way, np.linspace(0, way[-1], MOST_POINTS - 1)).clip(max=len(x) - 1))
-    kept = np.unique(np.r_[kept, len(x) - 1])
-    return x[kept], y[kept]
-
-
-def _in_tenths(y: Labels, scores: Scores) -> tuple[Curve, Curve, Curve]:
-    """Mean score, observed share and half its 95 % interval, in ten bins of equal size."""
-    parts = [part for part in np.array_split(np.argsort(scores, kind="stable"), _BINS) if len(part)]
-    predicted = np.array([scores[part].mean() for part in parts])
-    observed = np.array([y[part].mean() for part in parts])
-    return predicted, observed, 1.96 * np.sqrt(observed * (1 - observed) / [len(part) for part in parts])
 
 
 def _square(title: str, x: str, y: str) -> tuple[Figure, Axes]:

@@ -130,7 +130,6 @@ METRICS: dict[str, Callable[[Labels, Ranked], Components]] = {
     "brier": brier,
     "log_loss": log_loss,
 }
-SMALLER_IS_BETTER = frozenset({"brier", "log_loss"})
 
 
 class Measured(NamedTuple):

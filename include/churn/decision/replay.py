@@ -109,8 +109,8 @@ def _read(record: DecisionRecord, storage: Storage) -> tuple[Evidence, tuple[Sli
 def record_digest(record: DecisionRecord) -> str:
     """The hash of what a decision says, besides what a replay makes again: who, when, why, in which words."""
     said = asdict(record)
-    # The run is known only when it is logged, and a model may be given another name with its registry.
-    for left_out in ("comparison", "policy", "digests", "run_id", "model"):
+    # The run is known only when it is logged, a model may be given another name with its registry, and curves are only shown.
+    for left_out in ("comparison", "policy", "digests", "run_id", "model", "curves"):
         del said[left_out]
     return json_digest(said | {"decided_at": record.decided_at.isoformat()})
 

@@ -120,7 +120,10 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class VersionRecord:
-    """A registered version: what it was trained on, and the hash of its files when it was registered."""
+    """A registered version: what it was trained on and with, and the hash of its files when it was registered.
+
+    `parameters` are None for a version that is older than their recording.
+    """
 
     model: str
     version: int
@@ -129,6 +132,7 @@ class VersionRecord:
     snapshot: str
     artifacts: str
     registered_at: datetime
+    parameters: dict[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -152,7 +156,8 @@ class DecisionRecord:
     """What one night decided, with the evidence and the policy that it was decided by.
 
     `digests` are the hashes of what a replay reads, by name; `watch` is how the champion itself does; `approval` is
-    whether a person must agree before the transition; `requested_by` is who asked for the night, if a person did.
+    whether a person must agree before the transition; `requested_by` is who asked for the night, if a person did; `curves` are points for
+    whoever draws ROC and calibration, see `decision.curves`.
     """
 
     night: str
@@ -175,6 +180,31 @@ class DecisionRecord:
     code_version: str = ""
     approval: bool = False
     requested_by: str | None = None
+    curves: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class NightRow:
+    """A decision as a list shows it: without rules, evidence and policy.
+
+    `asked` is whether a person must agree, `answer` what they said; `rows` are the unseen customers; the metrics are
+    estimates as plain JSON by name, empty where nothing was measured.
+    """
+
+    night: str
+    challenger: int
+    champion: int | None
+    verdict: str
+    code: str
+    sentence: str
+    dry_run: bool
+    decided_at: datetime
+    requested_by: str | None
+    asked: bool
+    answer: str | None
+    rows: int | None
+    challenger_metrics: dict[str, Any] | None
+    champion_metrics: dict[str, Any] | None
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-HEAD = "0005"
+HEAD = "0006"
 """The migration that these tables are at."""
 
 
@@ -132,7 +132,7 @@ snapshots = Table(
     Column("batches", JSON, nullable=False),
     Column("salt_fingerprint", Text, nullable=False),
     Column("contract_fingerprint", Text, nullable=False),
-    Column("made_at", Moment, nullable=False),
+    Column("made_at", Moment, nullable=False, index=True),
 )
 
 decisions = Table(
@@ -158,6 +158,11 @@ decisions = Table(
     Column("code_version", Text, nullable=False),
     Column("approval", Boolean, nullable=False, doc="a person must agree before the transition"),
     Column("requested_by", Text, doc="who asked for the night, if a person did"),
+    Column(
+        "curves",
+        JSON(none_as_null=True),
+        doc="points of ROC and calibration; null: nothing was measured, or it is older",
+    ),
     CheckConstraint("verdict IN ('promote', 'hold')", name="verdict"),
 )
 
@@ -171,6 +176,7 @@ versions = Table(
     Column("snapshot", Text, ForeignKey("snapshots.snapshot"), nullable=False, doc="what it was trained on"),
     Column("artifacts", Text, nullable=False, doc="sha256 over its files when it was registered"),
     Column("registered_at", Moment, nullable=False),
+    Column("parameters", JSON(none_as_null=True), doc="what it was trained with, by name; null: it is older"),
 )
 
 looks = Table(

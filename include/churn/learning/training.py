@@ -235,13 +235,15 @@ def _log_training(
 def remember_version(
     version: int, run_id: str, night: str, snapshot: Snapshot, ledger: Ledger, tracking: Tracking
 ) -> None:
-    """Keep the hash of the version's files as they are in the store now; what the ledger knows already stays."""
+    """Keep the hash of the version's files as they are in the store now, and its parameters; what the ledger knows already stays."""
     if ledger.version(tracking.model, version):
         return
     with downloaded(version, tracking) as files:
         digest = folder_digest(files)
+    with tracking.explained("read the version's parameters"):
+        parameters = dict(tracking.client.get_run(run_id).data.params)
     ledger.add_version(
-        VersionRecord(tracking.model, version, night, run_id, snapshot.snapshot, digest, datetime.now(UTC))
+        VersionRecord(tracking.model, version, night, run_id, snapshot.snapshot, digest, datetime.now(UTC), parameters)
     )
 
 

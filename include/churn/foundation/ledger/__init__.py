@@ -8,11 +8,12 @@ from churn.foundation.ledger.batches import BatchRows
 from churn.foundation.ledger.database import LedgerError
 from churn.foundation.ledger.decisions import DecisionRows
 from churn.foundation.ledger.production import ProductionRows, PromotionConflict
+from churn.foundation.ledger.reviews import ReviewRows
 
-__all__ = ["Ledger", "LedgerError", "PromotionConflict", "open_ledger"]
+__all__ = ["Ledger", "LedgerError", "PromotionConflict", "open_ledger", "read_ledger"]
 
 
-class Ledger(BatchRows, DecisionRows, ProductionRows, AlertRows):
+class Ledger(BatchRows, DecisionRows, ProductionRows, ReviewRows, AlertRows):
     """Reads and writes of the ledger, on SQLite or PostgreSQL."""
 
 
@@ -21,3 +22,8 @@ def open_ledger(url: str) -> Ledger:
     ledger = Ledger(url)
     ledger.migrate()
     return ledger
+
+
+def read_ledger(url: str) -> Ledger:
+    """The ledger for whoever only reads: nothing is made, migrated or locked, and a server that is away is told within seconds."""
+    return Ledger(url, read_only=True)

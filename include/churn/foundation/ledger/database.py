@@ -8,10 +8,11 @@ from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import unquote, urlsplit
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
 
 from churn.errors import Outage
 from churn.foundation.migrations import upgrade
@@ -26,8 +27,11 @@ class LedgerError(Outage):
 class LedgerDatabase:
     """What every part of the ledger stands on; SQLite or PostgreSQL."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, read_only: bool = False) -> None:
         parsed = sa.make_url(url)
+        if read_only:
+            self._engine = _reading_engine(parsed)
+            return
         if parsed.drivername == "sqlite" and parsed.database:
             try:
                 Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
@@ -52,16 +56,30 @@ class LedgerDatabase:
         except IntegrityError:
             raise
         except SQLAlchemyError as error:
-            where = self._engine.url.render_as_string(hide_password=True)
-            raise LedgerError(
-                f"The ledger {where} does not answer as it should: {type(error).__name__}. "
-                "Check CHURN_LEDGER_URL and that the database is up, then run the step again."
-            ) from error
+            raise LedgerError(self._away(error)) from error
 
     def migrate(self) -> None:
         """Bring the tables to the present schema; at the present schema this costs one query."""
         with self._transaction() as connection:
             upgrade(connection)
+
+    def schema(self) -> str | None:
+        """The migration that the tables are at; None where there are no tables."""
+        try:
+            with self._engine.begin() as connection:
+                return connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
+        except (ProgrammingError, OperationalError) as error:
+            file = self._engine.url.database or ""
+            if "alembic_version" in str(error.orig) or (file.startswith("file:") and not _is_there(file)):
+                return None
+            raise LedgerError(self._away(error)) from error
+
+    def _away(self, error: SQLAlchemyError) -> str:
+        where = self._engine.url.render_as_string(hide_password=True)
+        return (
+            f"The ledger {where} does not answer as it should: {type(error).__name__}. "
+            "Check CHURN_LEDGER_URL and that the database is up, then run the step again."
+        )
 
     def _insert_once(self, connection: sa.Connection, table: sa.Table, record: Any) -> None:
         """Insert a row, unless its primary key is there."""
@@ -75,6 +93,26 @@ class LedgerDatabase:
     def _all(self, kind: type[T], query: sa.Select[Any]) -> list[T]:
         with self._transaction() as connection:
             return [kind(**row) for row in connection.execute(query).mappings()]
+
+
+def _is_there(uri: str) -> bool:
+    return Path(unquote(urlsplit(uri).path)).exists()
+
+
+def _reading_engine(url: sa.URL) -> sa.Engine:
+    """An engine that writes nothing and waits for nobody."""
+    if url.drivername != "sqlite":
+        options = "-c default_transaction_read_only=on -c statement_timeout=5000"
+        return sa.create_engine(
+            url,
+            pool_pre_ping=True,
+            pool_timeout=1,
+            connect_args={"connect_timeout": 2, "tcp_user_timeout": 2000, "options": options},
+        )
+    file = Path(url.database or "").absolute().as_uri()
+    engine = sa.create_engine(sa.URL.create("sqlite", database=file, query={"mode": "ro", "uri": "true"}))
+    sa.event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA busy_timeout=1000"))
+    return engine
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

@@ -34,11 +34,10 @@ class ProductionRows(LedgerDatabase):
             query = query.where(promotions.c.promoted_at <= at)
         return self._one(Promotion, query)
 
-    def promotions(self, model: str) -> list[Promotion]:
-        """Every change of production, newest first."""
-        return self._all(
-            Promotion, sa.select(promotions).where(promotions.c.model == model).order_by(promotions.c.sequence.desc())
-        )
+    def promotions(self, model: str, limit: int | None = None) -> list[Promotion]:
+        """Every change of production, or so many; newest first."""
+        query = sa.select(promotions).where(promotions.c.model == model).order_by(promotions.c.sequence.desc())
+        return self._all(Promotion, query.limit(limit))
 
     def promote(self, change: Promotion, expected: int | None) -> Promotion:
         """Put a version into production if `expected` still is; the commit point of a promotion.

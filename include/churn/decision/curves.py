@@ -1,0 +1,64 @@
+"""A model's curves as points: ROC, precision-recall and calibration, for whoever draws them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from churn.decision.comparison import Comparison, Evidence
+from churn.decision.inference import Labels, Scores, rank
+
+Curve = NDArray[np.float64]
+BINS, KEPT_POINTS = 10, 60
+
+
+def curves_of(comparison: Comparison, evidence: Evidence | None) -> dict[str, Any] | None:
+    """The curves of the rows that decide, as plain JSON for the ledger: few points, and nothing of a customer.
+
+    Returns:
+        Of each role `roc`, pairs of the shares of stayers and of leavers flagged, and `calibration`, triples of
+        predicted share, observed share and half its 95 % interval. None where nothing was measured.
+    """
+    if evidence is None or not comparison.evidence.challenger:
+        return None
+    y = evidence.labels[evidence.used]
+    models = {"challenger": evidence.challenger, "champion": evidence.champion}
+    return {role: _curves(y, scores[evidence.used]) for role, scores in models.items() if scores is not None}
+
+
+def sweep(y: Labels, scores: Scores) -> tuple[Curve, Curve]:
+    """At each threshold from above all scores down: customers at or above it, and those of them that left."""
+    ranked = rank(scores)
+    rows = np.bincount(ranked.level)[::-1].cumsum()
+    hits = np.bincount(ranked.level, weights=y[ranked.order])[::-1].cumsum()
+    return np.r_[0.0, rows], np.r_[0.0, hits]
+
+
+def thin(x: Curve, y: Curve, most: int) -> tuple[Curve, Curve]:
+    """At most so many points of a curve, evenly along its way."""
+    if len(x) <= most:
+        return x, y
+    way = np.r_[0.0, np.cumsum(np.abs(np.diff(x)) + np.abs(np.diff(y)))]
+    kept = np.unique(np.searchsorted(way, np.linspace(0, way[-1], most - 1)).clip(max=len(x) - 1))
+    kept = np.unique(np.r_[kept, len(x) - 1])
+    return x[kept], y[kept]
+
+
+def in_tenths(y: Labels, scores: Scores) -> tuple[Curve, Curve, Curve]:
+    """Mean score, observed share and half its 95 % interval, in ten bins of equal size."""
+    parts = [part for part in np.array_split(np.argsort(scores, kind="stable"), BINS) if len(part)]
+    predicted = np.array([scores[part].mean() for part in parts])
+    observed = np.array([y[part].mean() for part in parts])
+    return predicted, observed, 1.96 * np.sqrt(observed * (1 - observed) / [len(part) for part in parts])
+
+
+def _curves(y: Labels, scores: Scores) -> dict[str, list[list[float]]]:
+    rows, hits = sweep(y, scores)
+    roc = thin((rows - hits) / (len(y) - y.sum()), hits / y.sum(), KEPT_POINTS)
+    return {"roc": _points(*roc), "calibration": _points(*in_tenths(y, scores))}
+
+
+def _points(*columns: Curve) -> list[list[float]]:
+    return [[round(float(value), 4) for value in point] for point in zip(*columns, strict=True)]

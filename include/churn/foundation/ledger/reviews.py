@@ -1,0 +1,139 @@
+"""What a page shows of the ledger: newest first, so many at a time, each by an index, and none that grows with the nights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from churn.foundation.ledger.database import LedgerDatabase
+from churn.foundation.records import (
+    Batch,
+    Drift,
+    ImageRecord,
+    NightRow,
+    Promotion,
+    Sighting,
+    Snapshot,
+    VersionFlag,
+    VersionRecord,
+    Withdrawal,
+)
+from churn.foundation.schema import (
+    approvals,
+    batches,
+    decisions,
+    drifts,
+    images,
+    looks,
+    promotions,
+    sightings,
+    snapshots,
+    version_flags,
+    versions,
+    withdrawals,
+)
+
+_PLAIN = ("night", "challenger", "champion", "verdict", "code", "sentence", "dry_run", "decided_at", "requested_by")
+
+
+class ReviewRows(LedgerDatabase):
+    """Pages of nights and batches, and what belongs to the rows of a page."""
+
+    def night_rows(self, model: str, limit: int, before: datetime | None = None) -> list[NightRow]:
+        """Decisions on a model without their evidence, the newest first; `before` pages on from the last one's time."""
+        measured = decisions.c.comparison["evidence"]
+        query = (
+            sa.select(
+                *(decisions.c[name] for name in _PLAIN),
+                decisions.c.approval.label("asked"),
+                approvals.c.answer,
+                measured["rows"].label("rows"),
+                measured["challenger"].label("challenger_metrics"),
+                measured["champion"].label("champion_metrics"),
+            )
+            .outerjoin(approvals, approvals.c.night == decisions.c.night)
+            .where(decisions.c.model == model)
+            .order_by(decisions.c.decided_at.desc())
+            .limit(limit)
+        )
+        return self._all(NightRow, query.where(decisions.c.decided_at < before) if before else query)
+
+    def count_nights(self, model: str) -> int:
+        """How many decisions there are on a model."""
+        return self._count(sa.select(sa.func.count()).select_from(decisions).where(decisions.c.model == model))
+
+    def count_batches(self, state: str | None = None) -> int:
+        """How many batches there are, or are in a state."""
+        query = sa.select(sa.func.count()).select_from(batches)
+        return self._count(query.where(batches.c.state == state) if state else query)
+
+    def newest_batches(self, limit: int, before: int | None = None) -> list[Batch]:
+        """Batches by the number of their arrival, the newest first; `before` pages on from the last one's number."""
+        query = sa.select(batches).order_by(batches.c.arrival.desc()).limit(limit)
+        return self._all(Batch, query.where(batches.c.arrival < before) if before is not None else query)
+
+    def drifts_of(self, chosen: Sequence[str]) -> dict[str, list[Drift]]:
+        """How far the columns of these batches have drifted, by batch; nothing of one that had no history to be held against."""
+        names = [column.name for column in drifts.c if column.name != "batch"]
+        query = sa.select(drifts).where(drifts.c.batch.in_(chosen)).order_by(drifts.c.batch, drifts.c.column)
+        found: dict[str, list[Drift]] = {}
+        with self._transaction() as connection:
+            for row in connection.execute(query).mappings():
+                found.setdefault(row["batch"], []).append(Drift(**{name: row[name] for name in names}))
+        return found
+
+    def sightings_of(self, chosen: Sequence[str]) -> list[Sighting]:
+        """Where these batches were seen in landing, in the order of arrival."""
+        query = sa.select(sightings).where(sightings.c.batch.in_(chosen))
+        return self._all(Sighting, query.order_by(sightings.c.seen_at))
+
+    def withdrawals_of(self, chosen: Sequence[str]) -> list[Withdrawal]:
+        """How often these batches were withdrawn and restored, in order."""
+        query = sa.select(withdrawals).where(withdrawals.c.batch.in_(chosen))
+        return self._all(Withdrawal, query.order_by(withdrawals.c.batch, withdrawals.c.sequence))
+
+    def first_snapshot(self, since: datetime) -> Snapshot | None:
+        """The first snapshot that was made from a time on."""
+        query = sa.select(snapshots).where(snapshots.c.made_at >= since).order_by(snapshots.c.made_at).limit(1)
+        return self._one(Snapshot, query)
+
+    def snapshots_named(self, chosen: Sequence[str]) -> dict[str, Snapshot]:
+        """These snapshots, by their hash."""
+        found = self._all(Snapshot, sa.select(snapshots).where(snapshots.c.snapshot.in_(chosen)))
+        return {one.snapshot: one for one in found}
+
+    def versions_numbered(self, model: str, chosen: Sequence[int]) -> dict[int, VersionRecord]:
+        """What was remembered of these versions when they were registered, by number."""
+        query = sa.select(versions).where(versions.c.model == model, versions.c.version.in_(chosen))
+        return {one.version: one for one in self._all(VersionRecord, query)}
+
+    def promotions_of(self, model: str, night: str) -> list[Promotion]:
+        """What a night has changed in production, in order."""
+        query = sa.select(promotions).where(promotions.c.model == model, promotions.c.night == night)
+        return self._all(Promotion, query.order_by(promotions.c.sequence))
+
+    def images_page(self, model: str, limit: int, before: int | None = None) -> list[ImageRecord]:
+        """Images by version, the newest first; `before` pages on from the last one's version."""
+        query = sa.select(images).where(images.c.model == model).order_by(images.c.version.desc()).limit(limit)
+        return self._all(ImageRecord, query.where(images.c.version < before) if before is not None else query)
+
+    def flags_of(self, model: str, chosen: Sequence[int]) -> list[VersionFlag]:
+        """Which of these versions were trained on a batch that has been withdrawn since."""
+        query = sa.select(version_flags).where(version_flags.c.model == model, version_flags.c.version.in_(chosen))
+        return self._all(VersionFlag, query.order_by(version_flags.c.version, version_flags.c.flagged_at))
+
+    def looks_by_position(self, model: str, epoch: int, until: datetime) -> dict[int, int]:
+        """How many looks were taken at a champion until a time, by their position within their calendar night."""
+        query = (
+            sa.select(looks.c.position, sa.func.count())
+            .where(looks.c.model == model, looks.c.epoch == epoch, looks.c.taken_at <= until)
+            .group_by(looks.c.position)
+        )
+        with self._transaction() as connection:
+            return {row[0]: row[1] for row in connection.execute(query)}
+
+    def _count(self, query: sa.Select[int]) -> int:
+        with self._transaction() as connection:
+            return connection.scalar(query) or 0

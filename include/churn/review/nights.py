@@ -1,0 +1,364 @@
+"""One night, and two nights side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from shlex import quote
+from typing import Any
+
+from churn.decision.policy_file import Policy, PolicyInvalid
+from churn.decision.words import METRIC_NAMES, SMALLER_IS_BETTER
+from churn.foundation.addresses import RETRAINING, approval_page, comparison_page, docs_page, run_page, version_page
+from churn.foundation.ledger import Ledger
+from churn.foundation.records import (
+    Approval,
+    Batch,
+    DecisionRecord,
+    Promotion,
+    Snapshot,
+    VersionRecord,
+)
+from churn.review.changes import Change, find_changes
+from churn.review.views import KIND_WORDS, Interval, Link, interval
+from churn.settings import Settings
+
+
+@dataclass(frozen=True)
+class RuleLine:
+    """A rule's result; `decides` says that this is why the challenger is held."""
+
+    name: str
+    passed: bool
+    value: float | None
+    bound: float | None
+    sentence: str
+    decides: bool
+
+
+@dataclass(frozen=True)
+class MetricLine:
+    """A metric of both versions on the same customers; `margin` is the change that "no worse" allows."""
+
+    metric: str
+    name: str
+    smaller_is_better: bool
+    challenger: Interval
+    champion: Interval | None
+    delta: Interval | None
+    margin: float | None
+
+
+@dataclass(frozen=True)
+class SliceLine:
+    """A group of customers; `p` is None where there were too few of them to be tested."""
+
+    column: str
+    name: str
+    rows: int
+    events: int
+    delta: Interval | None
+    p: float | None
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What the looks at this champion have spent of the chance to promote an equal model; `nights` is what `total` is for."""
+
+    spent: float
+    total: float
+    nights: int
+    looks: int
+
+
+@dataclass(frozen=True)
+class BatchLine:
+    """A batch that this night judged."""
+
+    batch: str
+    name: str
+    state: str
+    arrived: int | None
+    accepted: int | None
+    set_aside: int | None
+    docs: str
+
+
+@dataclass(frozen=True)
+class Night:
+    """The page of a night. Lists are empty, and values None, where nothing was measured or recorded; `gaps` say so in words."""
+
+    night: str
+    model: str
+    verdict: str
+    code: str
+    headline: str
+    sentence: str
+    outcome: str
+    decided_at: datetime
+    dry_run: bool
+    requested_by: str | None
+    note: str | None
+    challenger: int
+    champion: int | None
+    anchor: int | None
+    rules: list[RuleLine]
+    watch: list[RuleLine]
+    unseen: str
+    metrics: list[MetricLine]
+    anchor_deltas: list[MetricLine]
+    slices: list[SliceLine]
+    harm: float | None
+    changes: list[Change]
+    curves: dict[str, Any] | None
+    budget: Budget | None
+    batches: list[BatchLine]
+    approval_url: str | None
+    answer: Approval | None
+    gaps: list[str]
+    links: list[Link]
+    replay: str
+
+
+@dataclass(frozen=True)
+class Comparing:
+    """Two nights side by side, the earlier on the left."""
+
+    left: Night
+    right: Night
+
+
+@dataclass(frozen=True)
+class NightFacts:
+    """What the ledger says of a night; `champion_night` is the decision that made the champion."""
+
+    record: DecisionRecord
+    batches: Sequence[Batch]
+    versions: dict[int, VersionRecord]
+    snapshots: dict[str, Snapshot]
+    champion_night: DecisionRecord | None
+    made: Sequence[Promotion]
+    looks: dict[int, int]
+    answer: Approval | None
+    open: bool
+
+
+def load_night(ledger: Ledger, settings: Settings, name: str) -> Night | None:
+    """Read a night; None where no decision bears this name."""
+    record = ledger.decision(name)
+    if record is None:
+        return None
+    model = record.model
+    chosen = [version for version in (record.challenger, record.champion) if version is not None]
+    versions = ledger.versions_numbered(model, chosen)
+    theirs = versions.get(record.champion or 0)
+    epoch = ledger.in_production(model, record.decided_at)
+    facts = NightFacts(
+        record=record,
+        batches=ledger.batches(night=name),
+        versions=versions,
+        snapshots=ledger.snapshots_named([record.snapshot, *([theirs.snapshot] if theirs else [])]),
+        champion_night=ledger.decision(theirs.night) if theirs else None,
+        made=ledger.promotions_of(model, name),
+        looks=ledger.looks_by_position(model, epoch.sequence, record.decided_at + timedelta(minutes=1))
+        if epoch
+        else {},
+        answer=ledger.approval(name),
+        open=any(one.night == name for one in ledger.open_decisions(model)) if record.approval else False,
+    )
+    return make_night(facts, settings)
+
+
+def make_night(facts: NightFacts, settings: Settings) -> Night:
+    """The page of what the ledger says; pure."""
+    record, stored = facts.record, facts.record.comparison
+    policy = _policy(record)
+    case = stored.get("case", {})
+    metrics = _metrics(stored.get("evidence", {}), policy)
+    changes, unknown = find_changes(facts.record, facts.versions, facts.snapshots, facts.champion_night)
+    return Night(
+        night=record.night,
+        model=record.model,
+        verdict=record.verdict,
+        code=record.code,
+        headline=_headline(record),
+        sentence=record.sentence,
+        outcome=_outcome(facts),
+        decided_at=record.decided_at,
+        dry_run=record.dry_run,
+        requested_by=record.requested_by,
+        note=record.note,
+        challenger=record.challenger,
+        champion=record.champion,
+        anchor=case.get("anchor"),
+        rules=_rules(record.rules, record.code if record.verdict == "hold" else None),
+        watch=_rules(record.watch, None),
+        unseen=_unseen(stored),
+        metrics=metrics,
+        anchor_deltas=_anchor_lines(stored, policy),
+        slices=_slices(stored),
+        harm=-policy.slices.harm if policy else None,
+        changes=changes,
+        curves=record.curves,
+        budget=_budget(facts.looks, policy) if record.champion is not None else None,
+        batches=[_batch(one, settings) for one in facts.batches],
+        approval_url=approval_page(settings, record.night) if facts.open else None,
+        answer=facts.answer,
+        gaps=_gaps(record, metrics, unknown),
+        links=_links(record, case, settings),
+        replay=f"churn replay {quote(record.night)}",
+    )
+
+
+def _policy(record: DecisionRecord) -> Policy | None:
+    try:
+        return Policy.read(record.policy, "the policy")
+    except PolicyInvalid:  # it is why the night was held, or it is of an older form
+        return None
+
+
+def _headline(record: DecisionRecord) -> str:
+    if record.verdict == "promote":
+        instead = f"replaces champion {record.champion}" if record.champion is not None else "is the first champion"
+        return f"Promote: version {record.challenger} {instead}."
+    if record.champion is None:
+        return f"Hold: version {record.challenger} does not go into production."
+    return f"Hold: champion {record.champion} stays, version {record.challenger} does not replace it."
+
+
+def _outcome(facts: NightFacts) -> str:
+    """What became of the verdict."""
+    record, answer = facts.record, facts.answer
+    if record.dry_run:
+        return "A dry run: nothing was changed."
+    if facts.made:
+        by = f" by {facts.made[0].actor}" if facts.made[0].actor else ""
+        return " ".join(
+            f"Version {one.version} was {KIND_WORDS.get(one.kind, one.kind)}{by} {one.promoted_at:%Y-%m-%d %H:%M} UTC."
+            for one in facts.made
+        )
+    if facts.open:
+        return "It waits for a person."
+    if answer:
+        return f"It was {answer.answer} by {answer.by}: {answer.reason}"
+    return ""
+
+
+def _rules(rules: Sequence[dict[str, Any]], code: str | None) -> list[RuleLine]:
+    lines = [
+        RuleLine(
+            rule["name"],
+            rule["passed"],
+            rule["value"],
+            rule["bound"],
+            rule["sentence"],
+            decides=not rule["passed"] and rule["code"] == code,
+        )
+        for rule in rules
+    ]
+    return sorted(lines, key=lambda line: (line.passed, not line.decides))
+
+
+def _unseen(stored: dict[str, Any]) -> str:
+    evidence, window = stored.get("evidence", {}), stored.get("case", {}).get("window")
+    if not evidence.get("rows"):
+        return ""
+    when = ""
+    if window:
+        since, until = (datetime.fromisoformat(window[end]) for end in ("since", "until"))
+        wider = ", a window widened to have enough" if window["widened"] else ""
+        when = f" that arrived from {since:%Y-%m-%d} to {until:%Y-%m-%d}{wider}"
+    return f"{evidence['rows']:,} unseen customers{when}; {evidence['events']:,} of them left."
+
+
+def _metrics(evidence: dict[str, Any], policy: Policy | None) -> list[MetricLine]:
+    margins = _margins(policy)
+    champion, deltas = evidence.get("champion", {}), evidence.get("deltas", {})
+    return [
+        MetricLine(
+            metric,
+            METRIC_NAMES.get(metric, metric),
+            metric in SMALLER_IS_BETTER,
+            Interval(mine["value"], mine["lower"], mine["upper"]),
+            interval(champion.get(metric)),
+            interval(deltas.get(metric)),
+            margins.get(metric),
+        )
+        for metric, mine in evidence.get("challenger", {}).items()
+    ]
+
+
+def _margins(policy: Policy | None) -> dict[str, float]:
+    if policy is None:
+        return {}
+    return {"roc_auc": -policy.freshness.roc_auc_margin, "brier": policy.freshness.brier_margin}
+
+
+def _anchor_lines(stored: dict[str, Any], policy: Policy | None) -> list[MetricLine]:
+    margins, mine = _margins(policy), stored.get("evidence", {}).get("challenger", {})
+    return [
+        MetricLine(
+            metric,
+            METRIC_NAMES.get(metric, metric),
+            metric in SMALLER_IS_BETTER,
+            Interval(mine[metric]["value"], mine[metric]["lower"], mine[metric]["upper"]),
+            None,
+            interval(delta),
+            margins.get(metric),
+        )
+        for metric, delta in stored.get("anchor_deltas", {}).items()
+        if metric in mine
+    ]
+
+
+def _slices(stored: dict[str, Any]) -> list[SliceLine]:
+    """The worst first, those that are too small to be tested last."""
+    lines = [
+        SliceLine(one["column"], one["name"], one["rows"], one["events"], interval(one["delta"]), one["p"])
+        for one in stored.get("slices", [])
+    ]
+    return sorted(lines, key=lambda one: (one.p is None or one.delta is None, one.delta.value if one.delta else 0.0))
+
+
+def _budget(looks: dict[int, int], policy: Policy | None) -> Budget | None:
+    if policy is None:
+        return None
+    rule = policy.superiority
+    spent = sum(rule.level(position) * count for position, count in looks.items())
+    return Budget(spent, rule.error_budget, rule.nights, sum(looks.values()))
+
+
+def _batch(batch: Batch, settings: Settings) -> BatchLine:
+    return BatchLine(
+        batch.batch,
+        batch.name,
+        batch.state,
+        batch.arrived_rows,
+        batch.accepted_rows,
+        batch.quarantined_rows,
+        docs_page(settings, batch.batch),
+    )
+
+
+def _gaps(record: DecisionRecord, metrics: Sequence[MetricLine], unknown: bool) -> list[str]:
+    refusal = record.comparison.get("case", {}).get("refusal")
+    found = []
+    if not metrics:
+        found.append(f"Nothing was measured: {refusal['sentence'] if refusal else record.sentence}")
+    elif record.curves is None:
+        found.append("The curves of this night are older than their recording: the card in MLflow has them.")
+    if metrics and record.champion is None:
+        found.append("There was no champion to compare with: there are no differences and no groups of customers.")
+    if unknown:
+        found.append("The parameters of one of the versions were not recorded: MLflow has them.")
+    return found
+
+
+def _links(record: DecisionRecord, case: dict[str, Any], settings: Settings) -> list[Link]:
+    named = [("Challenger", record.challenger), ("Champion", record.champion), ("Anchor", case.get("anchor"))]
+    return [
+        Link("DAG run", run_page(settings, RETRAINING, record.night)),
+        Link("Comparison in MLflow", comparison_page(settings, record.run_id)),
+        *(Link(f"{title} v{v}", version_page(settings, record.model, v)) for title, v in named if v is not None),
+    ]

@@ -1,0 +1,240 @@
+"""The views as pages: the same for Airflow and for a folder of files, but for how their links go and who may act."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import Any, Protocol
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from churn.decision import words
+from churn.foundation.addresses import night_path
+from churn.foundation.digests import text_digest
+from churn.review import charts, pictures
+from churn.review.data import BatchView, Data
+from churn.review.images import Images
+from churn.review.night_list import NightList
+from churn.review.nights import Comparing, Night
+from churn.review.overview import Overview
+from churn.review.views import KIND_WORDS, counted, span_words
+
+TEMPLATES = Path(__file__).parent / "templates"
+STYLE = TEMPLATES / "style.css"
+_LEAST_P = 0.001
+_UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
+
+
+class Links(Protocol):
+    """Where the pages' links to each other go; None where the page is not there."""
+
+    def page(self, name: str, before: object = None) -> str | None:
+        """Overview, nights, data or images; `before` pages on."""
+
+    def night(self, name: str) -> str | None:
+        """A night."""
+
+    def batch(self, name: str) -> str | None:
+        """A batch."""
+
+
+@dataclass(frozen=True)
+class AppLinks:
+    """Links within the plugin: all pages stand side by side below `base`, and what has a free name is a query."""
+
+    base: str = ""
+
+    def page(self, name: str, before: object = None) -> str:
+        """A page, or a further one of a list."""
+        at = self.base + ("" if name == "overview" else name)
+        return at if before is None else f"{at}?before={str(before).replace('+', '%2B')}"
+
+    def night(self, name: str) -> str:
+        """A night."""
+        return self.base + night_path(name)
+
+    def batch(self, name: str) -> str:
+        """A batch."""
+        return f"{self.base}batch?hash={name}"
+
+
+@dataclass(frozen=True)
+class FolderLinks:
+    """Links between files of a folder; to a night or a batch only if it has a file."""
+
+    nights: frozenset[str] = frozenset()
+    batches: frozenset[str] = frozenset()
+
+    def page(self, name: str, before: object = None) -> str | None:
+        """A page; a list has no further ones."""
+        if before is not None:
+            return None
+        return "index.html" if name == "overview" else f"{name}.html"
+
+    def night(self, name: str) -> str | None:
+        """A night's file; its name is of the hash, since that of a night may be anything."""
+        return f"{night_file(name)}.html" if name in self.nights else None
+
+    def batch(self, name: str) -> str | None:
+        """A batch's file."""
+        return f"{batch_file(name)}.html" if name in self.batches else None
+
+
+def night_file(name: str) -> str:
+    """The name of a night's file, without its ending."""
+    return f"night-{text_digest(name)[:16]}"
+
+
+def batch_file(name: str) -> str:
+    """The name of a batch's file, without its ending."""
+    return f"batch-{name[:16]}"
+
+
+@dataclass(frozen=True)
+class Site:
+    """What a page must know of where it is shown.
+
+    `assets` is where style and script are; `json` is where this page is as JSON; `airflow` is the address that its
+    links to Airflow begin with and `root` what stands for it here; `away` are sentences about what does not answer.
+    """
+
+    links: Links
+    read_at: datetime
+    json: str
+    assets: str = ""
+    live: bool = False
+    may_act: bool = False
+    airflow: str = ""
+    root: str = ""
+    away: tuple[str, ...] = field(default=())
+
+    def reach(self, url: str) -> str | None:
+        """A link elsewhere, if it is one to the web: to this Airflow without its host, by which a person may know it otherwise."""
+        if self.live and self.airflow and url.startswith(f"{self.airflow}/"):
+            return f"{self.root}{url.removeprefix(self.airflow)}"
+        return url if words.is_web(url) else None
+
+    def within(self, url: str) -> bool:
+        """Whether a link leads to a page of this Airflow's own."""
+        return bool(self.airflow) and url.startswith(f"{self.airflow}/dags/")
+
+
+def render_overview(view: Overview, site: Site) -> str:
+    """The first page."""
+    drawn = {
+        "production": pictures.draw_production(view.reigns, site.read_at) if view.reigns else None,
+        "history": pictures.draw_history(view.nights)
+        if any(one.challenger_auc or one.champion_auc for one in view.nights)
+        else None,
+    }
+    return _render("overview.html", "Overview", view, site, drawn=drawn)
+
+
+def render_nights(view: NightList, site: Site) -> str:
+    """The list of nights."""
+    return _render("nights.html", "Nights", view, site)
+
+
+def render_night(view: Night, site: Site) -> str:
+    """One night."""
+    return _render("night.html", f"Night {view.night[:80]}", view, site, drawn=_draw_night(view))
+
+
+def render_comparing(view: Comparing, site: Site) -> str:
+    """Two nights."""
+    return _render("compare.html", "Two nights", view, site)
+
+
+def render_data(view: Data, site: Site) -> str:
+    """The batches and their drift."""
+    return _render("data.html", "Data", view, site, drift=pictures.draw_drift(view.heat) if view.heat else None)
+
+
+def render_batch(view: BatchView, site: Site) -> str:
+    """One batch."""
+    drawn = pictures.draw_reasons(view.line) if view.line.reasons else None
+    return _render("batch.html", f"Batch {view.line.batch[:12]}", view, site, reasons=drawn)
+
+
+def render_images(view: Images, site: Site) -> str:
+    """The images."""
+    return _render("images.html", "Images", view, site)
+
+
+def render_message(title: str, sentences: Iterable[str], site: Site, login: str | None = None) -> str:
+    """A page that says why there is nothing else; `login` is where a person says who they are."""
+    return _render("message.html", title, list(sentences), site, login=login)
+
+
+def _draw_night(view: Night) -> dict[str, Any]:
+    larger = [one for one in view.metrics if one.delta and not one.smaller_is_better]
+    smaller = [one for one in view.metrics if one.delta and one.smaller_is_better]
+    return {
+        "larger": pictures.draw_differences("larger", "ROC AUC and PR AUC: right is better", larger)
+        if larger
+        else None,
+        "smaller": pictures.draw_differences("smaller", "Brier score and log loss: left is better", smaller)
+        if smaller
+        else None,
+        "slices": pictures.draw_slices(view.slices, view.harm) if view.slices else None,
+        "budget": pictures.draw_budget(view.budget) if view.budget else None,
+        **pictures.draw_night_curves(view),
+    }
+
+
+def _render(template: str, title: str, view: object, site: Site, **more: Any) -> str:
+    return _environment().get_template(template).render(title=title, view=view, site=site, links=site.links, **more)
+
+
+@cache
+def _environment() -> Environment:
+    found = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=words.harmless,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.filters |= {
+        "metric": lambda one: words.metric_value(one.value if one else None),
+        "number": words.metric_value,
+        "delta": lambda one, metric: words.difference(one.value if one else None, metric),
+        "difference": words.difference,
+        "interval": lambda one, metric: words.bounds(one.lower, one.upper, metric) if one else words.ABSENT,
+        "share": words.share,
+        "value": words.rule_value,
+        "p_value": lambda p: f"{p:.3f}" if p >= _LEAST_P else f"< {_LEAST_P}",
+        "count": lambda number: words.ABSENT if number is None else f"{number:,}",
+        "counted": counted,
+        "day": lambda moment: words.ABSENT if moment is None else f"{moment:%Y-%m-%d}",
+        "moment": lambda moment: words.ABSENT if moment is None else f"{moment:%Y-%m-%d %H:%M}",
+        "span": span_words,
+        "size": _size,
+        "tiny": lambda number: f"{number:.1e}" if number else "0",
+        "ticks": _ticks,
+        "kind": lambda kind: KIND_WORDS.get(kind, kind),
+        "shape": charts.shape_of,
+    }
+    return found
+
+
+def _ticks(text: str) -> Markup:
+    """A sentence, its commands between backticks as code."""
+    parts = words.clean(text).split("`")
+    if len(parts) % 2 == 0:
+        return escape("`".join(parts))
+    return Markup().join(
+        Markup("<code>{}</code>").format(part) if at % 2 else escape(part) for at, part in enumerate(parts)
+    )
+
+
+def _size(found: int | None) -> str:
+    if found is None:
+        return words.ABSENT
+    unit, name = next(((unit, name) for unit, name in _UNITS if found >= unit), (1, "bytes"))
+    return f"{found / unit:,.0f}\u00a0{name}"
