@@ -149,10 +149,9 @@ def test_a_task_that_is_killed_at_its_last_try_is_told(stack: Stack) -> None:
 
 
 def _task_processes(stack: Stack, service: str) -> list[int]:
-    """The processes in which tasks run: children of Celery's pool."""
-    found = stack.container(service).top(ps_args="-eo pid,ppid,args")["Processes"]
-    pool = {pid for pid, _, command in found if "ForkPoolWorker" in command}
-    return [int(pid) for pid, parent, _ in found if parent in pool]
+    """The processes in which tasks run, by the title that Airflow gives them."""
+    found = stack.container(service).top(ps_args="-eo pid,args")["Processes"]
+    return [int(pid) for pid, title in found if title.startswith("airflow worker -- ")]
 
 
 def test_two_nights_at_once_are_one_after_the_other(stack: Stack, tmp_path: Path) -> None:
