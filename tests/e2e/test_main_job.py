@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import json
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -18,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from playwright.sync_api import expect
 
-from browsers import CHROMIUM, NARROW, WIDE, Visit, logged_in
+from browsers import CHROMIUM, LOOPBACK_ONLY, NARROW, QUIET, WIDE, Visit, logged_in
 from checkouts import Checkout, make_checkout
 from support import small_file
 
@@ -136,17 +135,16 @@ def test_the_comparison_links_to_the_run(checkout: Checkout, first_run: subproce
 
 
 @pytest.mark.browser
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no chromium on the PATH")
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on the PATH")
 def test_the_links_open_the_right_pages(checkout: Checkout, first_run: subprocess.CompletedProcess[str]) -> None:
     """In a browser: MLflow shows the decision first, in the mode with metrics; Airflow shows the night after the login."""
     from playwright.sync_api import sync_playwright
 
-    quiet = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync", "--disable-background-networking"]
     comparison = re.findall(r"Comparison in MLflow: (\S+)", first_run.stdout)[-1]
     night = re.findall(r"DAG run: (\S+)", first_run.stdout)[-1]
     user, password = re.findall(r"user (\S+), password (\S+)", first_run.stdout)[0]
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=quiet)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*QUIET, *LOOPBACK_ONLY])
         page = browser.new_page()
         page.goto(comparison)
         page.get_by_text("Version 2 beats champion 1").first.wait_for()

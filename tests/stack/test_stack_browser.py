@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -18,14 +17,12 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from browsers import CHROMIUM, LOOPBACK_ONLY, QUIET
 from churn.main_job import RETRAINING
 from stack.conftest import Person
 from stacks import Stack
 from support import ROOT
 
-# Chromium's own business with its maker is off, no proxy is asked, and no name but loopback's is found.
-QUIET = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync", "--disable-background-networking"]
-LOOPBACK_ONLY = ["--no-proxy-server", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
 NOTE = "Asked for in the form by otto"
 TASKS = 7
 NIGHT_MS, PAGE_MS = 600_000, 60_000
@@ -35,7 +32,7 @@ pytestmark = [
     pytest.mark.engine,
     pytest.mark.browser,
     pytest.mark.timeout(1800),
-    pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no chromium on the PATH"),
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on the PATH"),
 ]
 
 
@@ -85,7 +82,7 @@ Open = Callable[[str, Person | None], AbstractContextManager[Visit]]
 def chromium() -> Iterator[Browser]:
     expect.set_options(timeout=PAGE_MS)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=QUIET + LOOPBACK_ONLY)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET + LOOPBACK_ONLY)
         yield browser
         browser.close()
 
