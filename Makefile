@@ -12,6 +12,8 @@ PYTHON ?= $(or $(shell for p in python3 python3.13 python3.12 python3.11; do $$p
 UV := $(shell command -v uv || echo .uv/bin/uv)
 CHURN := .venv/bin/churn
 DAYS ?= 180
+# Of the tests: more than there are cores, since a third of the time they wait for servers.
+JOBS ?= 3
 COMPILE := $(UV) pip compile --universal --generate-hashes --no-emit-index-url --no-annotate --python-version 3.11 --quiet --custom-compile-command "make lock"
 
 # Bytecode makes every import in every task three times as fast; some machines switch it off.
@@ -24,7 +26,7 @@ run: .venv/run ## Set up, start the services, run the next nights (DATA=file.csv
 	@$(CHURN) embedded run $(if $(DATA),--data "$(DATA)") $(if $(NIGHTS),--nights $(NIGHTS))
 
 test: .venv/dev ## Run every test.
-	@.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@.venv/bin/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-stack: .venv/dev ## Attack the stack: faults, scale, browser; half an hour, with a container engine.
 	@.venv/bin/python -m pytest -m stack tests/stack $(ARGS)
