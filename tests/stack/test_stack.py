@@ -62,12 +62,18 @@ def test_anonymous_sees_nothing_and_a_viewer_changes_nothing(
 ) -> None:
     """Viewer reads; only Op triggers; anonymous gets 401, on our own pages too."""
     pages = ["/api/v2/dags", f"/api/v2/dags/{RETRAINING}/dagRuns", f"/churn-review/docs/{'0' * 64}/index.html"]
+    pages += ["/churn-review/", f"/churn-review/night?name={night}", "/churn-review/data?format=json"]
     for page in pages:
         assert httpx.get(stack.airflow_url + page, timeout=30).status_code == httpx.codes.UNAUTHORIZED, page
     viewer = stack.airflow(people["Viewer"].name, people["Viewer"].password)
     assert viewer.run_state(RETRAINING, night) == "success"
     with pytest.raises(AirflowUnreachable, match="403"):
         viewer.trigger(RETRAINING, "by-a-viewer", {})
+    operator = stack.airflow(people["Op"].name, people["Op"].password)
+    for person, may in ((viewer, False), (operator, True)):
+        review = person._call("GET", "/churn-review/?format=json")
+        assert "Version 1 is in production" in review["headline"]
+        assert bool(review["actions"]) == may
     with pytest.raises(AirflowUnreachable, match="403"):
         viewer.trigger("churn_rollback", "by-a-viewer", {"reason": "no right to"})
 
