@@ -14,7 +14,7 @@ from churn.foundation.ledger import Ledger, open_ledger, read_ledger
 from churn.foundation.records import Batch, Drift, ImageRecord, Promotion
 from churn.review import pictures
 from churn.review.data import load_batch, load_data, make_data, make_heat
-from churn.review.images import load_images, make_images
+from churn.review.images import load_images
 from churn.review.nights import Comparing, load_night
 from churn.review.overview import Overview, OverviewFacts, Tile, expected_night, load_overview, make_overview
 from churn.review.pages import (
@@ -324,15 +324,12 @@ def test_nothing_of_a_customer_is_shown(ledger: Ledger) -> None:
 
 
 def test_an_image_is_shown_with_its_times_in_production(ledger: Ledger) -> None:
-    """Digest, size, seconds, rows asked; from and to; a version in production without an image is listed as such."""
+    """Digest, size, seconds, rows asked; from and to."""
     view = load_images(ledger, SETTINGS)
     by_version = {one.version: one for one in view.lines}
     assert by_version[36].in_production[0].until is None
     assert len(by_version[16].in_production) == 2
     assert (by_version[36].probes, by_version[36].size, by_version[36].build_seconds) == (500, 710_000_000, 0.6)
-    missing = make_images([image(version=2)], [change(3)], SETTINGS)
-    assert [(one.version, one.answer) for one in missing.lines] == [(3, "no state yet"), (2, "published")]
-    assert "no state yet" in missing.headline
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,7 @@ class Place:
 
 @dataclass(frozen=True)
 class BatchView:
-    """The page of a batch. `first` and `last` are the first and the newest snapshot that hold it, None where none does."""
+    """The page of a batch. `first` and `last` are the first and the last snapshot that hold it, None where none does."""
 
     line: BatchLine
     size: int
@@ -147,15 +147,18 @@ def make_data(
     lines = [
         _line(one, rows[at + 1 : at + 1 + EARLIER], drift.get(one.batch, [])) for at, one in enumerate(rows[:limit])
     ]
-    return Data(_headline(lines, total, first), total, waiting, lines, older, first, make_heat(rows[:HEAT], drift))
+    return Data(
+        _headline(lines, total, first), total, waiting, lines, older, first, make_heat(rows[:HEAT], drift, first)
+    )
 
 
-def make_heat(rows: Sequence[Batch], drift: dict[str, list[Drift]]) -> Heat | None:
+def make_heat(rows: Sequence[Batch], drift: dict[str, list[Drift]], first: bool = True) -> Heat | None:
     """Drift as a grid; None where no batch has been held against a history.
 
     Args:
         rows: batches, newest first.
         drift: of each batch that has it.
+        first: whether the first of them is the newest of all.
     """
     shown = [one for one in reversed(rows) if drift.get(one.batch)]
     if not shown:
@@ -166,7 +169,8 @@ def make_heat(rows: Sequence[Batch], drift: dict[str, list[Drift]]) -> Heat | No
     grid = [[by.get(column) for by in cells] for column in columns]
     beyond = sorted((one for one in drift[newest.batch] if one.drifted), key=lambda one: -one.psi)
     named = ", ".join(f"{one.column} ({one.psi:.2f}, bound {one.bound:.2f})" for one in beyond)
-    whose = "The newest batch" if newest == rows[0] else f"{rows[0].name} was not measured; the newest that was"
+    newest_here = "The newest batch" if first else "The newest of these"
+    whose = newest_here if newest == rows[0] else f"{rows[0].name} was not measured; the newest that was"
     drifted = (
         f"drifted in {len(beyond)} of {len(cells[-1])} columns: {named}"
         if beyond
@@ -193,14 +197,16 @@ def load_batch(ledger: Ledger, settings: Settings, name: str) -> BatchView | Non
         return None
     earlier = ledger.newest_batches(EARLIER, batch.arrival)
     first = ledger.first_snapshot(batch.judged_at) if batch.judged_at else None
-    newest = next(iter(ledger.snapshots(limit=1)), None)
+    withdrawals = ledger.withdrawals_of([name])
+    gone = withdrawals[-1].at if batch.state == "withdrawn" and withdrawals else None
+    last = ledger.last_snapshot(until=gone)
     return make_batch(
         batch,
         earlier,
         ledger.drift(name),
         ledger.sightings_of([name]),
-        ledger.withdrawals_of([name]),
-        [one for one in (first, newest) if one],
+        withdrawals,
+        [one for one in (first, last) if one],
         settings,
     )
 

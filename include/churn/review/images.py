@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from churn.foundation.addresses import version_page
 from churn.foundation.ledger import Ledger
-from churn.foundation.records import ImageRecord, Promotion
-from churn.review.views import GOOD, IMAGE_STATES, LINEAGE, LOOK, UNMONITORED, reigns
+from churn.foundation.records import ImageRecord
+from churn.review.views import GOOD, IMAGE_STATES, LOOK, UNMONITORED
 from churn.settings import Settings
 
 PAGE = 25
@@ -55,47 +55,56 @@ class Images:
 
 def load_images(ledger: Ledger, settings: Settings, before: int | None = None, limit: int = PAGE) -> Images:
     """Read a page of images."""
-    rows = ledger.images_page(settings.model_name, limit + 1, before)
-    return make_images(rows, ledger.promotions(settings.model_name, limit=LINEAGE), settings, before is None, limit)
+    model = settings.model_name
+    rows = ledger.images_page(model, limit + 1, before)
+    now = ledger.in_production(model)
+    current = now.version if now else None
+    image = ledger.image(model, current) if current is not None else None
+    shown = {row.version for row in rows} | ({current} if current is not None else set())
+    return make_images(rows, current, image, ledger.reigns_of(model, sorted(shown)), settings, before is None, limit)
 
 
 def make_images(
-    rows: Sequence[ImageRecord], changes: Sequence[Promotion], settings: Settings, first: bool = True, limit: int = PAGE
+    rows: Sequence[ImageRecord],
+    current: int | None,
+    image: ImageRecord | None,
+    times: Mapping[int, Sequence[tuple[datetime, datetime | None]]],
+    settings: Settings,
+    first: bool = True,
+    limit: int = PAGE,
 ) -> Images:
     """The page of what the ledger says; pure. A version that is in production and has no image is listed as such.
 
     Args:
         rows: images, the newest version first; one more than `limit` says that there is another page.
-        changes: of production, newest first.
+        current: the version in production.
+        image: its image, which may be on another page.
+        times: of each version on the page when it was in production.
         settings: where the registry is.
         first: whether this is the newest page.
         limit: images on the page.
     """
-    times: dict[int, list[Time]] = {}
-    for one in reigns(changes):
-        if one.version is not None:
-            times.setdefault(one.version, []).append(Time(one.since, one.until))
-    current = changes[0].version if changes else None
-    lines = [_line(row, times.get(row.version, []), settings) for row in rows[:limit]]
-    if first and current is not None and all(row.version != current for row in rows):
-        lines.insert(0, _missing(current, times[current], settings))
-    return Images(
-        _headline(lines, current, first), lines, rows[limit - 1].version if len(rows) > limit else None, first
-    )
+    lines = [_line(row, _times(times, row.version), settings) for row in rows[:limit]]
+    mine = None
+    if current is not None:
+        mine = _line(image, [], settings) if image else _missing(current, _times(times, current), settings)
+        if first and image is None:
+            lines.insert(0, mine)
+    older = rows[limit - 1].version if len(rows) > limit else None
+    return Images(_headline(mine) if first else "Earlier images.", lines, older, first)
 
 
-def _headline(lines: Sequence[ImageLine], current: int | None, first: bool) -> str:
-    if not first:
-        return "Earlier images."
-    if current is None:
-        return "Nothing is in production, so no image is needed."
-    line = next((one for one in lines if one.version == current), None)
+def _times(times: Mapping[int, Sequence[tuple[datetime, datetime | None]]], version: int) -> list[Time]:
+    return [Time(since, until) for since, until in times.get(version, ())]
+
+
+def _headline(line: ImageLine | None) -> str:
     if line is None:
-        return f"Version {current} is in production; its image is on a later page."
+        return "Nothing is in production, so no image is needed."
     said = "is the model" if line.state == GOOD else line.answer
     asked = f" {line.probes:,} rows were asked." if line.probes else ""
     difference = f" The largest difference is {line.max_difference:.1g}." if line.max_difference is not None else ""
-    return f"The image of version {current}: {said}.{asked}{difference}"
+    return f"The image of version {line.version}: {said}.{asked}{difference}"
 
 
 def _line(row: ImageRecord, times: list[Time], settings: Settings) -> ImageLine:

@@ -16,7 +16,6 @@ from churn.foundation.records import (
     Promotion,
     Sighting,
     Snapshot,
-    VersionFlag,
     VersionRecord,
     Withdrawal,
 )
@@ -30,7 +29,6 @@ from churn.foundation.schema import (
     promotions,
     sightings,
     snapshots,
-    version_flags,
     versions,
     withdrawals,
 )
@@ -99,6 +97,11 @@ class ReviewRows(LedgerDatabase):
         query = sa.select(snapshots).where(snapshots.c.made_at >= since).order_by(snapshots.c.made_at).limit(1)
         return self._one(Snapshot, query)
 
+    def last_snapshot(self, until: datetime | None = None) -> Snapshot | None:
+        """The newest snapshot, or the newest that was made until a time."""
+        query = sa.select(snapshots).order_by(snapshots.c.made_at.desc()).limit(1)
+        return self._one(Snapshot, query.where(snapshots.c.made_at <= until) if until else query)
+
     def snapshots_named(self, chosen: Sequence[str]) -> dict[str, Snapshot]:
         """These snapshots, by their hash."""
         found = self._all(Snapshot, sa.select(snapshots).where(snapshots.c.snapshot.in_(chosen)))
@@ -119,10 +122,22 @@ class ReviewRows(LedgerDatabase):
         query = sa.select(images).where(images.c.model == model).order_by(images.c.version.desc()).limit(limit)
         return self._all(ImageRecord, query.where(images.c.version < before) if before is not None else query)
 
-    def flags_of(self, model: str, chosen: Sequence[int]) -> list[VersionFlag]:
-        """Which of these versions were trained on a batch that has been withdrawn since."""
-        query = sa.select(version_flags).where(version_flags.c.model == model, version_flags.c.version.in_(chosen))
-        return self._all(VersionFlag, query.order_by(version_flags.c.version, version_flags.c.flagged_at))
+    def reigns_of(self, model: str, chosen: Sequence[int]) -> dict[int, list[tuple[datetime, datetime | None]]]:
+        """When these versions were in production, the newest time first: from its change to the next one, None if it lasts."""
+        after = promotions.alias()
+        query = (
+            sa.select(promotions.c.version, promotions.c.promoted_at, after.c.promoted_at)
+            .outerjoin(
+                after, sa.and_(after.c.model == promotions.c.model, after.c.sequence == promotions.c.sequence + 1)
+            )
+            .where(promotions.c.model == model, promotions.c.version.in_(chosen))
+            .order_by(promotions.c.sequence.desc())
+        )
+        found: dict[int, list[tuple[datetime, datetime | None]]] = {}
+        with self._transaction() as connection:
+            for version, since, until in connection.execute(query):
+                found.setdefault(version, []).append((since, until))
+        return found
 
     def looks_by_position(self, model: str, epoch: int, until: datetime) -> dict[int, int]:
         """How many looks were taken at a champion until a time, by their position within their calendar night."""

@@ -1,0 +1,106 @@
+"""The review's lists at their edges: what is on another page, what only one of two nights has, what is over."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from churn.decision.words import ABSENT
+from churn.foundation.ledger import Ledger, read_ledger
+from churn.foundation.records import Batch, ImageRecord, Snapshot, Withdrawal
+from churn.review.data import load_batch, load_data, make_heat
+from churn.review.images import load_images, make_images
+from churn.review.nights import Comparing, load_night
+from churn.review.pages import AppLinks, Site, render_comparing
+from reviewed import NOW, SETTINGS, batch_hash, fill_ledger, night_name
+
+SITE = Site(AppLinks("/churn-review/"), NOW, "?format=json", "/churn-review/")
+
+
+@pytest.fixture(scope="module")
+def ledger(tmp_path_factory: pytest.TempPathFactory) -> Ledger:
+    url = f"sqlite:///{tmp_path_factory.mktemp('lists')}/ledger.db"
+    fill_ledger(url, 40)
+    return read_ledger(url)
+
+
+@pytest.mark.parametrize("measured_side", ["left", "right"])
+def test_a_night_that_was_measured_is_compared_with_one_that_was_not(ledger: Ledger, measured_side: str) -> None:
+    """The metrics that only one of them has are shown, on either side."""
+    measured = load_night(ledger, SETTINGS, night_name(ledger))
+    assert measured is not None
+    held = replace(measured, night="held", metrics=[], code="POLICY_INVALID")
+    both = (measured, held) if measured_side == "left" else (held, measured)
+    html = render_comparing(Comparing(*both), SITE)
+    for metric in measured.metrics:
+        assert html.count(f'<th scope="row">{metric.name}</th>') == 1
+    assert f"<td>{ABSENT}</td>" in html
+
+
+def test_an_image_in_production_may_be_on_a_later_page(ledger: Ledger) -> None:
+    """After a rollback the newest versions are not the one that matters: the headline has it, and nothing is called missing."""
+    old = ImageRecord("churn", 2, "published", "churn:2", "sha256:a", 500, 0.0, "detail", NOW)
+    newer = [replace(old, version=version) for version in range(30, 4, -1)]
+    times = {2: [(NOW, None)]}
+    view = make_images(newer, 2, old, times, SETTINGS)
+    assert view.headline.startswith("The image of version 2: is the model. 500 rows were asked.")
+    assert [one.version for one in view.lines] == list(range(30, 5, -1))
+    missing = make_images(newer, 2, None, times, SETTINGS)
+    assert (missing.lines[0].version, missing.lines[0].answer) == (2, "no state yet")
+    assert missing.lines[0].in_production[0].until is None
+
+
+def test_times_in_production_go_back_to_the_beginning(tmp_path: Path) -> None:
+    """However many changes there were since: an old version's own are read."""
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    ledger = fill_ledger(url, 1100)  # 220 changes
+    oldest = load_images(ledger, SETTINGS, before=3).lines[-1]
+    assert oldest.version == 1
+    assert oldest.in_production[-1].since.date() == (NOW - timedelta(days=1099)).date()
+    assert oldest.in_production[-1].until is not None
+
+
+def test_only_the_first_page_of_data_speaks_of_the_newest_batch(ledger: Ledger) -> None:
+    older = load_data(ledger, before=30)
+    assert older.heat is not None
+    assert "newest batch" not in older.heat.verdict
+    assert older.heat.verdict.startswith("The newest of these, night-29.csv, has")
+    assert load_data(ledger).heat is not None
+    assert make_heat([], {}) is None
+
+
+def test_a_withdrawn_batch_was_last_in_the_snapshot_before(ledger: Ledger) -> None:
+    """Not in the first one only, and not in the newest."""
+    before = load_batch(ledger, SETTINGS, batch_hash(10))
+    assert before is not None
+    assert before.first is not None
+    gone = before.first.made_at + timedelta(days=5, hours=1)
+    withdrawn = _Withdrawn(ledger, gone)
+    after = load_batch(withdrawn, SETTINGS, batch_hash(10))  # type: ignore[arg-type]
+    assert after is not None
+    assert after.last is not None
+    assert before.first.made_at + timedelta(days=4) < after.last.made_at <= gone
+
+
+class _Withdrawn:
+    """A ledger in which one batch has been withdrawn since."""
+
+    def __init__(self, ledger: Ledger, at: object) -> None:
+        self._ledger, self._at = ledger, at
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._ledger, name)
+
+    def batch(self, name: str) -> Batch | None:
+        found = self._ledger.batch(name)
+        return replace(found, state="withdrawn") if found else None
+
+    def withdrawals_of(self, chosen: list[str]) -> list[Withdrawal]:
+        return [Withdrawal(chosen[0], 1, "withdrawn", "A wrong file", self._at)]  # type: ignore[arg-type]
+
+    def last_snapshot(self, until: object = None) -> Snapshot | None:
+        assert until == self._at
+        return self._ledger.last_snapshot(until)  # type: ignore[arg-type]
