@@ -79,6 +79,15 @@ def refuse(request: Request, error: Any) -> Response:
     return explain(request, HTTPException(400, f"The address is not as it should be: {words}."))
 
 
+@app.exception_handler(Exception)
+def confess(request: Request, error: Exception) -> Response:  # noqa: ARG001 -- the server logs it
+    """A fault of our own, said as a page too."""
+    return explain(
+        request,
+        HTTPException(500, "A fault in this page: the log of Airflow's API server has it. Nothing was changed."),
+    )
+
+
 def _login(request: Request) -> str:
     """Airflow's login, which leads back to this page within Airflow's own."""
     root = request.scope.get("root_path", "").removesuffix(PREFIX)

@@ -8,7 +8,7 @@ import re
 from fastapi import APIRouter, HTTPException
 from fastapi.responses import Response
 
-from churn_review.pages import guard
+from churn_review.pages import guard, load_settings
 from churn_wiring import open_filesystem
 
 router = APIRouter()
@@ -16,6 +16,8 @@ OURS = "script-src 'none'; form-action 'none'; frame-ancestors 'self'; base-uri 
 """Our own page, and whatever is no page: no script runs."""
 THEIRS = "sandbox allow-scripts allow-popups; frame-ancestors 'self'; base-uri 'none'"
 """Great Expectations' pages fold and sort by script. It runs as nobody's: without Airflow's cookie, whatever lies in the data root."""
+SECONDS = 1.8
+"""So long a page is waited for."""
 _BATCH = re.compile(r"[0-9a-f]{64}")
 
 
@@ -24,22 +26,30 @@ def data_docs(batch: str, page: str) -> Response:
     """One file of a batch's Data Docs."""
     from churn.foundation.storage import Storage, StorageError
     from churn.foundation.zones import DOCS
-    from churn.settings import Settings
+    from churn.review.reach import begin
 
     if not _BATCH.fullmatch(batch) or ".." in page.split("/"):
         raise HTTPException(404, "There is no such batch.")
-    settings = Settings.load()
-    storage = Storage.open(settings.data_root, open_filesystem(settings))
+    settings = load_settings()
     name = f"{DOCS}/{batch}/{page or 'index.html'}"
-    try:
+
+    def read() -> bytes | None:
+        storage = Storage.open(settings.data_root, open_filesystem(settings))
         if not storage.exists(name):
-            raise HTTPException(
-                404, "There are no Data Docs of this batch: its file could not be read as the contract says."
-            )
+            return None
         with storage.reading(name) as stream:
-            content = stream.read()
+            return stream.read()
+
+    try:
+        content = begin(read).result(SECONDS)
+    except TimeoutError as error:
+        raise HTTPException(503, "The data root does not answer: try again when it does. Nothing is lost.") from error
     except StorageError as error:
         raise HTTPException(503, str(error)) from error
+    if content is None:
+        raise HTTPException(
+            404, "There are no Data Docs of this batch: its file could not be read as the contract says."
+        )
     media_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
     theirs = media_type == "text/html" and page not in ("", "index.html")
     return Response(content, media_type=media_type, headers={"Content-Security-Policy": THEIRS if theirs else OURS})

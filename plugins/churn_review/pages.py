@@ -181,7 +181,7 @@ def _read(call: Callable[[Ledger, Settings], Any]) -> Any:
     """What a call reads from the ledger; away, it is said as 503 with what holds all the same."""
     from churn.review import reach
 
-    settings = _settings()
+    settings = load_settings()
     try:
         return reach.read(_ledger(settings.ledger_url), lambda ledger: call(ledger, settings))
     except reach.LedgerAway as away:
@@ -195,10 +195,13 @@ def _answer(
     format: Format,  # noqa: A002
     may_act: bool = False,
 ) -> Response:
+    from churn.review.views import plain
+
+    settings = load_settings()
+    away = _reach(settings).away()
     if format == "json":
-        return JSONResponse(json.loads(json.dumps(asdict(view), default=_plain)))
-    settings = _settings()
-    site = replace(_site(request), may_act=may_act, airflow=settings.airflow_ui, away=_reach(settings).away())
+        return JSONResponse(json.loads(json.dumps(asdict(view) | {"away": away}, default=plain)))
+    site = replace(_site(request), may_act=may_act, airflow=settings.airflow_ui, away=away)
     return HTMLResponse(render(view, site))
 
 
@@ -225,7 +228,8 @@ def _may_trigger(user: BaseUser) -> bool:
     )
 
 
-def _settings() -> Settings:
+def load_settings() -> Settings:
+    """The settings; one that is wrong is said by its name."""
     from churn.settings import Settings, SettingsError
 
     try:
@@ -251,7 +255,3 @@ def _reach(settings: Settings) -> Reach:
 
     key = (settings.mlflow_tracking_uri, settings.data_root)
     return _reaches.setdefault(key, Reach(settings, open_filesystem))
-
-
-def _plain(value: object) -> str:
-    return value.isoformat() if isinstance(value, datetime) else str(value)

@@ -262,7 +262,9 @@ def test_mlflow_and_storage_away_are_said_and_the_rest_holds(
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "none")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "none")
-    from churn.foundation import storage  # noqa: F401 -- its libraries load once, before the clock runs
+    started = time.monotonic()
+    while "The data root" not in ask("images").text:  # its libraries are loaded beside the first pages after a start
+        assert time.monotonic() - started < 30
 
     for page in ALL:
         began = time.monotonic()
@@ -272,6 +274,21 @@ def test_mlflow_and_storage_away_are_said_and_the_rest_holds(
         assert "MLflow (http://127.0.0.1" in answer.text
         assert "The data root (s3://nowhere/at-all) does not answer" in answer.text
     assert "is in production since" in ask("").text
+    assert len(ask("?format=json").json()["away"]) == 2
+
+
+def test_a_fault_of_our_own_is_a_page_too(client: TestClient, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With words instead of a bare error; what it was is in the server's log."""
+
+    def failing(*_: object) -> str:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("churn.review.pages.render_images", failing)
+    monkeypatch.setattr(client._transport, "raise_server_exceptions", False)
+    answer = ask("images")
+    assert answer.status_code == 500
+    assert "<h1>This page cannot be shown.</h1>" in answer.text
+    assert "ZeroDivisionError" not in answer.text
 
 
 def test_the_review_is_in_the_navigation(client: TestClient, ask: Ask) -> None:

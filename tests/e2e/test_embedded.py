@@ -16,6 +16,7 @@ import pytest
 from churn import embedded
 from churn.embedded import EmbeddedError, Place
 from churn.settings import Settings
+from support import free_port
 
 TOY = """
 from airflow.sdk import dag, task
@@ -46,7 +47,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 @pytest.fixture(scope="module")
 def settings() -> Settings:
-    return Settings(airflow_port=_free_port(), mlflow_port=_free_port())
+    return Settings(airflow_port=free_port(), mlflow_port=free_port())
 
 
 @pytest.fixture
@@ -56,12 +57,6 @@ def running(settings: Settings, place: Place) -> list[str]:
     embedded.start(settings, said.append, place)
     embedded.wait_for_dags(settings, {"toy"}, place=place)
     return said
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _pids(place: Place) -> dict[str, int | None]:

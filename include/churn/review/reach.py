@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from threading import Lock, Thread
+from importlib import import_module
+from threading import BoundedSemaphore, Lock, Thread
 from typing import Any, TypeVar
 
 import httpx
@@ -18,6 +19,11 @@ from churn.settings import Settings, masked
 T = TypeVar("T")
 LEDGER_SECONDS, PROBE_SECONDS, FRESH_SECONDS = 1.2, 0.7, 10.0
 """Both waits together end before a person has counted to two."""
+_asking = BoundedSemaphore(8)
+"""Who waits for a ledger that hangs, in this process: nobody more begins to."""
+
+
+_SILENT = f"The ledger has not answered within {LEDGER_SECONDS:g} s. Check that its database is up, then load this page again."
 
 
 class LedgerAway(LedgerError):  # noqa: N818 -- it says what is the matter
@@ -51,15 +57,18 @@ def read(ledger: Ledger, call: Callable[[Ledger], T]) -> T:
     """
 
     def ask() -> T:
-        require_schema(ledger)
-        return call(ledger)
+        try:
+            require_schema(ledger)
+            return call(ledger)
+        finally:
+            _asking.release()
 
+    if not _asking.acquire(timeout=LEDGER_SECONDS / 4):
+        raise LedgerAway(_SILENT)
     try:
         return begin(ask).result(LEDGER_SECONDS)
     except TimeoutError as error:
-        raise LedgerAway(
-            f"The ledger has not answered within {LEDGER_SECONDS:g} s. Check that its database is up, then load this page again."
-        ) from error
+        raise LedgerAway(_SILENT) from error
     except LedgerAway:
         raise
     except LedgerError as error:
@@ -89,44 +98,53 @@ def require_schema(ledger: Ledger) -> None:
 
 @dataclass
 class Reach:
-    """Whether MLflow and the data root answer; asked at most every `FRESH_SECONDS`, both at once.
+    """Whether MLflow and the data root answer; asked at most every `FRESH_SECONDS`, both at once, and never again while one hangs.
 
-    `open_filesystem` gives the data root's filesystem with its credentials.
+    `open_filesystem` gives the data root's filesystem with its credentials. Its libraries take longer to load than it may take to
+    answer: they are loaded beside the first pages, which ask MLflow alone.
     """
 
     settings: Settings
     open_filesystem: Callable[[Settings], Any]
     _asked: float = -FRESH_SECONDS
     _away: tuple[str, ...] = ()
+    _hanging: dict[str, Future[None]] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
+
+    def __post_init__(self) -> None:
+        self._storage = begin(lambda: import_module("churn.foundation.storage").Storage)
 
     def away(self) -> tuple[str, ...]:
         """A sentence for each that does not answer: which, what follows, and what holds."""
         with self._lock:
             if time.monotonic() - self._asked >= FRESH_SECONDS:
                 self._away = self._ask()
-                self._asked = time.monotonic()
+                self._asked = time.monotonic() if self._storage.done() else -FRESH_SECONDS
             return self._away
 
     def _ask(self) -> tuple[str, ...]:
-        from churn.foundation import storage  # its libraries take longer to load than it may take to answer
-
         began = time.monotonic()
-        asked = {
+        calls = {
             f"MLflow ({self.settings.mlflow_ui}) does not answer: its pages cannot be opened, and no night can train. "
-            "What this page says is the ledger's, and holds.": begin(self._ask_mlflow),
-            f"The data root ({masked(self.settings.data_root)}) does not answer: Data Docs cannot be opened, and no night can run. "
-            "What this page says is the ledger's, and holds.": begin(lambda: self._ask_storage(storage.Storage)),
+            "What this page says is the ledger's, and holds.": self._ask_mlflow,
         }
-        return tuple(words for words, answer in asked.items() if not _answered(answer, began))
+        if self._storage.done():
+            calls |= {
+                f"The data root ({masked(self.settings.data_root)}) does not answer: Data Docs cannot be opened, and no night can run. "
+                "What this page says is the ledger's, and holds.": self._ask_storage,
+            }
+        asked = {words: self._hanging.get(words) or begin(call) for words, call in calls.items()}
+        away = tuple(words for words, answer in asked.items() if not _answered(answer, began))
+        self._hanging = {words: answer for words, answer in asked.items() if not answer.done()}
+        return away
 
     def _ask_mlflow(self) -> None:
         uri = self.settings.mlflow_tracking_uri
         if uri.startswith(("http://", "https://")):
             httpx.get(f"{uri.rstrip('/')}/health", timeout=PROBE_SECONDS).raise_for_status()
 
-    def _ask_storage(self, storage: Any) -> None:
-        root = storage.open(self.settings.data_root, self.open_filesystem(self.settings))
+    def _ask_storage(self) -> None:
+        root = self._storage.result().open(self.settings.data_root, self.open_filesystem(self.settings))
         if root.local:
             root.fs.info(root.root)
             return

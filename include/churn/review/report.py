@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from churn.foundation.ledger import Ledger
 from churn.review import pages
@@ -16,6 +16,7 @@ from churn.review.night_list import load_nights
 from churn.review.nights import load_night
 from churn.review.overview import load_overview
 from churn.review.pages import FolderLinks, Site, batch_file, night_file
+from churn.review.views import plain
 from churn.settings import Settings
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def write_report(folder: Path, ledger: Ledger, settings: Settings, now: datetime
     def write(name: str, view: DataclassInstance, html: str) -> None:
         found.append(folder / f"{name}.html")
         found[-1].write_text(html, encoding="utf-8")
-        (folder / f"{name}.json").write_text(json.dumps(asdict(view), default=_plain, indent=1), encoding="utf-8")
+        (folder / f"{name}.json").write_text(json.dumps(asdict(view), default=plain, indent=1), encoding="utf-8")
 
     def here(name: str) -> Site:
         return replace(site, json=f"{name}.json")
@@ -65,7 +66,3 @@ def write_report(folder: Path, ledger: Ledger, settings: Settings, now: datetime
             write(name, batch, pages.render_batch(batch, here(name)))
     (folder / "style.css").write_text(pages.STYLE.read_text())
     return found
-
-
-def _plain(value: Any) -> str:
-    return value.isoformat() if isinstance(value, datetime) else str(value)

@@ -105,3 +105,8 @@ def span_words(span: timedelta) -> str:
 def counted(count: int, noun: str) -> str:
     """A number with its noun."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def plain(value: object) -> str:
+    """What JSON has no form for: a time as ISO 8601."""
+    return value.isoformat() if isinstance(value, datetime) else str(value)

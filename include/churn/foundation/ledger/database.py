@@ -110,7 +110,8 @@ def _reading_engine(url: sa.URL) -> sa.Engine:
             connect_args={"connect_timeout": 2, "tcp_user_timeout": 2000, "options": options},
         )
     file = Path(url.database or "").absolute().as_uri()
-    engine = sa.create_engine(sa.URL.create("sqlite", database=file, query={"mode": "ro", "uri": "true"}))
+    readable = sa.URL.create("sqlite", database=file, query={"mode": "ro", "uri": "true"})
+    engine = sa.create_engine(readable, pool_timeout=1)
     sa.event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA busy_timeout=1000"))
     return engine
 
