@@ -183,6 +183,13 @@ def test_the_review_is_read_in_both_themes_and_on_a_telephone(
                     assert visit.barriers() == [], f"{page} in {theme} at {size}"
             visit.open_review()
             assert visit.frame.locator("html").get_attribute("data-theme") == theme
+        # On paper nothing can be unfolded: it is.
+        visit.open_alone(f"night?name={nights[1]}")
+        folded = visit.page.locator("details table").all()
+        assert len(folded) > 3
+        assert not any(one.is_visible() for one in folded)
+        visit.page.emulate_media(media="print")
+        assert all(one.is_visible() for one in folded)
         assert visit.errors == []
         assert visit.strangers() == []
 
