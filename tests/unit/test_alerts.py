@@ -13,6 +13,7 @@ from churn.alerts import events, silence
 from churn.alerts.events import find_events, task_failed
 from churn.alerts.outbox import notice
 from churn.alerts.silence import find_silence, silent_since
+from churn.decision.codes import ORDINARY_HOLDS
 from churn.errors import ChurnError
 from churn.foundation.ledger import Ledger
 from churn.foundation.records import BatchVerdict, DecisionRecord, ImageRecord, Promotion, Snapshot
@@ -69,7 +70,7 @@ def test_every_code_of_the_policy_is_of_one_kind() -> None:
     source = "".join((ROOT / "include/churn/decision").joinpath(name).read_text() for name in _POLICY)
     codes = set(re.findall(r'"([A-Z]+(?:_[A-Z]+)*)"', source)) - {"SUPERIOR", "NO_CHAMPION", "FRESH_NONINFERIOR"}
     assert codes - {"FORCED", "WARNING"} == GUARDRAILS | ORDINARY
-    assert events.ORDINARY_HOLDS == ORDINARY
+    assert ORDINARY_HOLDS == ORDINARY
 
 
 _POLICY = ("policy.py", "rules.py", "rules_between.py", "contest.py", "comparison.py", "evidence.py")

@@ -107,7 +107,7 @@ def test_what_was_not_looked_at_is_not_good(ledger: Ledger) -> None:
 
 def test_a_missing_night_is_told_from_a_healthy_one(ledger: Ledger) -> None:
     """By the schedule; a night that is still in the making is not missing; without a schedule none is."""
-    rows = tuple(ledger.night_rows("churn", 3))
+    rows = tuple(replace(one, verdict="hold", code="INFERIOR") for one in ledger.night_rows("churn", 3))
     facts = replace(NOTHING, nights=rows)
     assert tile(make_overview(facts, NIGHTLY, NOW), "Last night").state == "good"
     assert tile(make_overview(facts, NIGHTLY, NOW + timedelta(hours=22)), "Last night").state == "good"
@@ -338,7 +338,7 @@ def test_an_image_is_shown_with_its_times_in_production(ledger: Ledger) -> None:
         (False, None, False, ("good", "promoted (SUPERIOR)")),
         (True, None, False, ("look", "waits for a person")),
         (True, "rejected", False, ("good", "not promoted, rejected")),
-        (True, "approved", False, ("good", "promoted (SUPERIOR)")),
+        (True, "approved", False, ("good", "promoted (SUPERIOR), approved")),
         (True, None, True, ("good", "promote (SUPERIOR), dry run")),
     ],
 )
@@ -347,7 +347,11 @@ def test_a_verdict_is_no_promotion(
 ) -> None:
     """What waits, was rejected or was only tried is not said to be promoted."""
     row = next(one for one in ledger.night_rows("churn", 9) if one.verdict == "promote")
-    facts = replace(NOTHING, nights=(replace(row, asked=asked, answer=answer, dry_run=dry_run),))
+    made = change(row.challenger, night=row.night)
+    carried_out = (made,) if said[1].startswith("promoted") else ()
+    facts = replace(
+        NOTHING, nights=(replace(row, asked=asked, answer=answer, dry_run=dry_run),), promotions=carried_out
+    )
     found = tile(make_overview(facts, SETTINGS.model_copy(update={"schedule": None}), NOW), "Last night")
     assert (found.state, found.answer) == said
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from churn.decision.codes import ORDINARY_HOLDS
 from churn.errors import ChurnError
 from churn.foundation.addresses import comparison_page, docs_page, run_page, version_page
 from churn.foundation.ledger import Ledger
@@ -17,8 +18,6 @@ PROMOTION, HOLD, BATCH, IMAGE = "promotion", "hold", "batch_rejected", "image_fa
 TASK, CHAMPION, SILENCE, TEST = "task_failed", "champion_below_floor", "silence", "test"
 KINDS = (PROMOTION, HOLD, BATCH, IMAGE, TASK, CHAMPION, SILENCE)
 
-ORDINARY_HOLDS = frozenset({"IDENTICAL_SCORES", "FROZEN", "TOO_FRESH", "RETRY_WAIT", "INFERIOR"})
-"""The holds of an ordinary night. Every other code means that something is wrong and is told, a new one too."""
 UNTOLD_CHANGES = frozenset({"take_back"})
 """A promotion that is taken back is told by the image that made it so."""
 FAILED_IMAGES = frozenset({"mismatch", "faulty", "failed"})

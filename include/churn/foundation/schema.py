@@ -14,6 +14,7 @@ from sqlalchemy import (
     DateTime,
     Float,
     ForeignKey,
+    Index,
     Integer,
     MetaData,
     Table,
@@ -65,7 +66,7 @@ batches = Table(
     Column("accepted_rows", Integer),
     Column("quarantined_rows", Integer),
     Column("reason", Text, doc="why it was rejected"),
-    Column("judged_at", Moment),
+    Column("judged_at", Moment, index=True),
     Column("unlabelled_rows", Integer, doc="of the quarantined: rows that only wait for their label"),
     Column("events", Integer, doc="accepted rows with target 1"),
     Column("rules", JSON, doc="rules that rows broke: name, rows, first lines; the most frequent first"),
@@ -164,6 +165,7 @@ decisions = Table(
         doc="points of ROC and calibration; null: nothing was measured, or it is older",
     ),
     CheckConstraint("verdict IN ('promote', 'hold')", name="verdict"),
+    Index(None, "model", "decided_at"),
 )
 
 versions = Table(
@@ -268,4 +270,5 @@ alerts = Table(
     Column("sent_at", Moment, doc="every channel that wants it has it; null: it waits"),
     Column("sent_to", JSON, nullable=False, doc="the channels that have it"),
     Column("claimed_at", Moment, doc="somebody has been sending it since"),
+    Index(None, "kind", "noticed_at"),
 )

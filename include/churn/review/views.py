@@ -28,6 +28,20 @@ KIND_WORDS = {
     "take_back": "brought back, since the version before was taken back",
     "adopted": "adopted from MLflow",
 }
+OF_A_NIGHT = frozenset({"promotion", "forced"})
+"""The kinds of changes that a night of churn_retraining makes; the others bear the id of another run, or a name of their own."""
+PROMOTED, WAITS, REFUSED, HELD, DRY, UNDONE, LAPSED = (
+    "promoted",
+    "waits",
+    "refused",
+    "held",
+    "dry run",
+    "not carried out",
+    "lapsed",
+)
+"""What became of a verdict. A verdict is no promotion yet: that is what the ledger's changes of production say."""
+NOT_CARRIED_OUT = "No promotion followed: production is not what was compared with any more, or the run was ended before. Its run in Airflow says which."
+TAKEN_AWAY = {"rollback": "rolled back", "take_back": "taken back"}
 _DAY, _HOUR, _MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
 
 
@@ -91,6 +105,38 @@ def reigns(rows: Sequence[Promotion]) -> list[Reign]:
         )
         for row, end in zip(rows, ends, strict=False)
     ]
+
+
+def fate_of(verdict: str, asked: bool, answer: str | None, dry_run: bool, promoted: bool, waits: bool) -> str:
+    """What became of a verdict: one of the words above.
+
+    Args:
+        verdict: promote or hold; a person may approve a hold too.
+        asked: whether a person had to agree.
+        answer: what they said.
+        dry_run: nothing was to be changed.
+        promoted: the ledger has a promotion of this night.
+        waits: a person may still answer.
+    """
+    if promoted:
+        return PROMOTED
+    if dry_run:
+        return DRY
+    if answer == "approved" or (verdict == "promote" and not asked):
+        return UNDONE
+    if verdict == "hold":
+        return HELD
+    if answer:
+        return REFUSED
+    return WAITS if waits else LAPSED
+
+
+def taken_away(change: Promotion, after: Promotion | None) -> str:
+    """That a version is in production no more since it was taken back or rolled back; empty if it was not."""
+    if after is None or after.kind not in TAKEN_AWAY or after.previous != change.version:
+        return ""
+    by = f" by {after.actor}" if after.actor else ""
+    return f"Version {change.version} was {TAKEN_AWAY[after.kind]} on {after.promoted_at:%Y-%m-%d %H:%M} UTC{by}: {after.reason}"
 
 
 def span_words(span: timedelta) -> str:

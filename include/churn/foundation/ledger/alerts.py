@@ -10,8 +10,15 @@ from churn.foundation.ledger.database import LedgerDatabase
 from churn.foundation.records import Alert
 from churn.foundation.schema import alerts
 
+FAILURE = "task_failed"
+"""The kind of an alert of a task; its key goes on with DAG, run and task."""
 CLAIM = timedelta(minutes=10)
 """Who has not finished sending by then has died at it, and another may send."""
+
+
+def failed_run(alert: Alert) -> str:
+    """The run whose task has failed. The id of a run may hold anything, that of a DAG or a task no colon."""
+    return alert.key.split(":", 2)[2].rpartition(":")[0]
 
 
 class AlertRows(LedgerDatabase):
@@ -28,6 +35,16 @@ class AlertRows(LedgerDatabase):
         """Alerts that were noticed since a time, the latest first."""
         query = sa.select(alerts).order_by(alerts.c.noticed_at.desc(), alerts.c.key).limit(limit)
         return self._all(Alert, query.where(alerts.c.noticed_at >= since) if since else query)
+
+    def failures(self, dag: str, run: str | None = None, since: datetime | None = None) -> list[Alert]:
+        """Tasks of a DAG, or of one of its runs, that have failed at their last try; the latest first."""
+        query = sa.select(alerts).where(
+            alerts.c.kind == FAILURE, alerts.c.key.startswith(f"{FAILURE}:{dag}:{run or ''}", autoescape=True)
+        )
+        if since:
+            query = query.where(alerts.c.noticed_at >= since)
+        found = self._all(Alert, query.order_by(alerts.c.noticed_at.desc()))
+        return [one for one in found if run is None or failed_run(one) == run]
 
     def has_alert(self, beginning: str) -> bool:
         """Whether an event is known whose key begins so."""

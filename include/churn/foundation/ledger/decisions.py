@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
-from datetime import datetime
+from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
@@ -48,9 +48,11 @@ class DecisionRows(LedgerDatabase):
         """What that night decided."""
         return self._one(DecisionRecord, sa.select(decisions).where(decisions.c.night == night))
 
-    def last_decision(self) -> DecisionRecord | None:
-        """The latest decision that was more than a dry run, and that judged something."""
+    def last_decision(self, model: str | None = None) -> DecisionRecord | None:
+        """The latest decision, of all or on a model, that was more than a dry run and that judged something."""
         query = sa.select(decisions).where(~decisions.c.dry_run, decisions.c.code != UNJUDGED)
+        if model is not None:
+            query = query.where(decisions.c.model == model)
         return self._one(DecisionRecord, query.order_by(decisions.c.decided_at.desc()).limit(1))
 
     def decisions(self, limit: int | None = 20, champion: int | None = None) -> list[DecisionRecord]:
@@ -131,11 +133,20 @@ class DecisionRows(LedgerDatabase):
 
     def open_decisions(self, model: str) -> list[DecisionRecord]:
         """Decisions that still wait for a person: asked for approval, not answered, and no later one made."""
+        judged = (decisions.c.model == model, ~decisions.c.dry_run, decisions.c.code != UNJUDGED)
+        newest = sa.select(decisions.c.decided_at).where(*judged).order_by(decisions.c.decided_at.desc()).limit(1)
+        with self._transaction() as connection:
+            last = connection.scalar(newest) or datetime.min.replace(tzinfo=UTC)
         query = (
             sa.select(decisions)
             .outerjoin(approvals, approvals.c.night == decisions.c.night)
-            .where(decisions.c.model == model, decisions.c.approval, ~decisions.c.dry_run, approvals.c.night.is_(None))
+            .where(
+                decisions.c.model == model,
+                decisions.c.decided_at >= last,
+                decisions.c.approval,
+                ~decisions.c.dry_run,
+                approvals.c.night.is_(None),
+            )
             .order_by(decisions.c.decided_at.desc())
         )
-        last = self.last_decision()
-        return [one for one in self._all(DecisionRecord, query) if last is None or one.decided_at >= last.decided_at]
+        return self._all(DecisionRecord, query)

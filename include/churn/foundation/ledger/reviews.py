@@ -72,6 +72,11 @@ class ReviewRows(LedgerDatabase):
         query = sa.select(batches).order_by(batches.c.arrival.desc()).limit(limit)
         return self._all(Batch, query.where(batches.c.arrival < before) if before is not None else query)
 
+    def last_judged(self) -> Batch | None:
+        """The batch that was judged last: of the newest night that judged any."""
+        query = sa.select(batches).where(batches.c.judged_at.is_not(None)).order_by(batches.c.judged_at.desc())
+        return self._one(Batch, query.limit(1))
+
     def drifts_of(self, chosen: Sequence[str]) -> dict[str, list[Drift]]:
         """How far the columns of these batches have drifted, by batch; nothing of one that had no history to be held against."""
         names = [column.name for column in drifts.c if column.name != "batch"]
@@ -116,6 +121,11 @@ class ReviewRows(LedgerDatabase):
         """What a night has changed in production, in order."""
         query = sa.select(promotions).where(promotions.c.model == model, promotions.c.night == night)
         return self._all(Promotion, query.order_by(promotions.c.sequence))
+
+    def promotion_after(self, change: Promotion) -> Promotion | None:
+        """The change of production that followed one."""
+        query = sa.select(promotions).where(promotions.c.model == change.model, promotions.c.sequence > change.sequence)
+        return self._one(Promotion, query.order_by(promotions.c.sequence).limit(1))
 
     def images_page(self, model: str, limit: int, before: int | None = None) -> list[ImageRecord]:
         """Images by version, the newest first; `before` pages on from the last one's version."""

@@ -1,6 +1,7 @@
-"""What the review page shows: curves of a decision, parameters of a version; and the way to the snapshots of a time.
+"""What the review page shows: curves of a decision, parameters of a version; and the ways to a page's rows.
 
-Without the index on `made_at` a look for the first snapshot after a batch reads the list of batches of every snapshot.
+Without the index on `made_at` a look for the first snapshot after a batch reads the list of batches of every snapshot; without the
+others the newest night, its batches and the failures of a DAG are found by reading a table from end to end.
 """
 
 import sqlalchemy as sa
@@ -16,3 +17,6 @@ def upgrade() -> None:
     with op.batch_alter_table("versions") as versions:
         versions.add_column(sa.Column("parameters", sa.JSON(), nullable=True))
     op.create_index(op.f("ix_snapshots_made_at"), "snapshots", ["made_at"], unique=False)
+    op.create_index(op.f("ix_decisions_model_decided_at"), "decisions", ["model", "decided_at"], unique=False)
+    op.create_index(op.f("ix_batches_judged_at"), "batches", ["judged_at"], unique=False)
+    op.create_index(op.f("ix_alerts_kind_noticed_at"), "alerts", ["kind", "noticed_at"], unique=False)
