@@ -413,7 +413,9 @@ def test_no_page_reads_a_table_from_end_to_end(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "ledger.db") as connection:
         for statement, parameters in asked:
             plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)]
-            scans = [one for one in plan if one.startswith("SCAN") and "INDEX" not in one and "CONSTANT" not in one]
+            scans = [one for one in plan if one.startswith("SCAN") and "CONSTANT" not in one]
+            if " LIMIT " in statement:  # in the order of an index, and ended early
+                scans = [one for one in scans if "INDEX" not in one]
             assert scans == [], statement
             if " LIMIT " in statement:
                 assert [one for one in plan if "TEMP B-TREE" in one] == [], statement
