@@ -137,7 +137,7 @@ def fill_ledger(url: str, nights: int, text: str = "", until: datetime = NOW) ->
                     "version": version,
                     "previous": champion,
                     "kind": kind,
-                    "night": night,
+                    "night": _name_of_change(kind, night, len(rows["promotions"])),
                     "reason": f"Because {text}",
                     "promoted_at": at + timedelta(minutes=5),
                     "mirrored_at": at,
@@ -152,6 +152,16 @@ def fill_ledger(url: str, nights: int, text: str = "", until: datetime = NOW) ->
             for begin_at in range(0, len(rows[table.name]), 500):
                 connection.execute(table.insert(), rows[table.name][begin_at : begin_at + 500])
     return ledger
+
+
+def _name_of_change(kind: str, night: str, sequence: int) -> str:
+    """What the ledger calls the night of a change: only a promotion is of a night."""
+    names = {
+        "rollback": f"manual__{night}",
+        "take_back": f"take_back__promotion-{sequence}",
+        "adopted": f"adopted__{night}",
+    }
+    return names.get(kind, night)
 
 
 def _add_intake(rows: dict[str, list[dict[str, Any]]], number: int, night: str, at: datetime, text: str) -> None:

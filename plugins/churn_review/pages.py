@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from churn.foundation.ledger import Ledger
     from churn.review.pages import Site
     from churn.review.reach import Reach
+    from churn.review.views import Link
     from churn.settings import Settings
 
 GUARDED_BY = "churn_retraining"
@@ -71,29 +72,50 @@ def overview(request: Request, user: GetUserDep, format: Format = "html") -> Res
     from churn.review.overview import load_overview
     from churn.review.pages import render_overview
 
-    may = _may_trigger(user)
     view = _read(lambda ledger, settings: load_overview(ledger, settings, datetime.now(UTC)))
-    shown = view if may else replace(view, actions=[], pending=[replace(one, url="") for one in view.pending])
-    return _answer(request, shown, render_overview, format, may)
+    actions = [one for one in view.actions if _may_trigger(user, one.dag)]
+    may_answer = _may_trigger(user, GUARDED_BY)
+    pending = view.pending if may_answer else [replace(one, url="") for one in view.pending]
+    shown = replace(view, actions=actions, pending=pending)
+    return _answer(request, shown, render_overview, format, may_answer or bool(actions))
 
 
 @router.get("/nights", dependencies=guard)
-def nights(request: Request, before: datetime | None = None, format: Format = "html") -> Response:  # noqa: A002
-    """The nights, newest first; `before` pages on."""
+def nights(
+    request: Request,
+    before: datetime | None = None,
+    left: Annotated[str | None, Query(max_length=_LONGEST)] = None,
+    format: Format = "html",  # noqa: A002
+) -> Response:
+    """The nights, newest first; `before` pages on, `left` is one that another is to be chosen for."""
     from churn.review.night_list import load_nights
     from churn.review.pages import render_nights
 
     since = before.replace(tzinfo=UTC) if before and before.tzinfo is None else before
-    return _answer(request, _read(lambda ledger, settings: load_nights(ledger, settings, since)), render_nights, format)
+    view = _read(lambda ledger, settings: load_nights(ledger, settings, since, left=left))
+    return _answer(request, view, render_nights, format)
 
 
 @router.get("/night", dependencies=guard)
 def night(request: Request, name: Name, user: GetUserDep, format: Format = "html") -> Response:  # noqa: A002
     """One night, by its name, which is the id of its run in Airflow."""
-    from churn.review.pages import render_night
+    from churn.foundation.addresses import RETRAINING, run_page
+    from churn.review.nights import Night, load_night
+    from churn.review.pages import render_night, render_undecided
+    from churn.review.undecided import load_undecided
+    from churn.review.views import Link
 
-    may = _may_trigger(user)
-    (view,) = _nights(name)
+    view = None
+    if "\x00" not in name:
+        view = _read(lambda *at: load_night(*at, name) or load_undecided(*at, name))
+    if view is None:
+        if wants_json(request):
+            raise HTTPException(404, _unknown(name))
+        run = Link("Its run in Airflow", run_page(_settings(), RETRAINING, name))
+        return answer_message(request, 404, "This page cannot be shown.", [_unknown(name)], elsewhere=[run])
+    if not isinstance(view, Night):
+        return _answer(request, view, render_undecided, format)
+    may = _may_trigger(user, GUARDED_BY)
     return _answer(request, view if may else replace(view, approval_url=None), render_night, format, may)
 
 
@@ -152,12 +174,18 @@ def path_of(request: Request) -> str:
 
 
 def answer_message(
-    request: Request, status: int, title: str, sentences: Sequence[str], login: str | None = None
+    request: Request,
+    status: int,
+    title: str,
+    sentences: Sequence[str],
+    login: str | None = None,
+    elsewhere: Sequence[Link] = (),
 ) -> Response:
     """A page that says why there is nothing else."""
     from churn.review.pages import render_message
 
-    return HTMLResponse(render_message(title, sentences, _site(request), login), status)
+    site = replace(_site(request), airflow=_settings().airflow_ui) if elsewhere else _site(request)
+    return HTMLResponse(render_message(title, sentences, site, login, elsewhere), status)
 
 
 def _nights(*names: str) -> list[Any]:
@@ -169,12 +197,15 @@ def _nights(*names: str) -> list[Any]:
     found = _read(load)
     for name, one in zip(names, found, strict=True):
         if one is None:
-            raise HTTPException(
-                404,
-                f"No decision is known of night {name[:200]}. It may still run, or have had nothing to decide, or have failed: "
-                "its run in Airflow says which.",
-            )
+            raise HTTPException(404, _unknown(name))
     return list(found)
+
+
+def _unknown(name: str) -> str:
+    return (
+        f"No decision is known of night {name[:200]}. It may still run, or have had nothing to decide, or have failed: "
+        "its run in Airflow says which."
+    )
 
 
 def _read(call: Callable[[Ledger, Settings], Any]) -> Any:
@@ -221,8 +252,9 @@ def _site(request: Request) -> Site:
     )
 
 
-def _may_trigger(user: BaseUser) -> bool:
-    details = DagDetails(id=GUARDED_BY, team_name=DagModel.get_team_name(GUARDED_BY))
+def _may_trigger(user: BaseUser, dag: str) -> bool:
+    """Whether a person may run this DAG; each action is of one, and asks for the right to that."""
+    details = DagDetails(id=dag, team_name=DagModel.get_team_name(dag))
     return get_auth_manager().is_authorized_dag(
         method="POST", access_entity=DagAccessEntity.RUN, details=details, user=user
     )

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from starlette.testclient import TestClient
 
 from churn.foundation.ledger import open_ledger
+from churn.foundation.records import BatchVerdict
 from churn.foundation.schema import HEAD
 from reviewed import NOW, batch_hash, fill_ledger
 from support import free_port
@@ -117,6 +118,38 @@ def test_only_who_may_trigger_sees_how(ask: Ask, role: str) -> None:
     if forms:
         assert forms == [{}, {"version": found["actions"][1]["values"]["version"]}]
         assert [action["dag"] for action in found["actions"]] == ["churn_retraining", "churn_rollback"]
+
+
+@pytest.mark.parametrize("dag", ["churn_retraining", "churn_rollback"])
+def test_an_action_asks_for_the_right_to_its_own_dag(ask: Ask, monkeypatch: pytest.MonkeyPatch, dag: str) -> None:
+    """Who may run only one of the two DAGs is shown how for that one."""
+    from airflow.api_fastapi.app import get_auth_manager
+
+    manager = get_auth_manager()
+    allowed = manager.is_authorized_dag
+
+    def only_one(**asked: Any) -> bool:
+        return bool(allowed(**asked)) and (asked["method"] == "GET" or asked["details"].id == dag)
+
+    monkeypatch.setattr(manager, "is_authorized_dag", only_one)
+    assert [action["dag"] for action in ask("?format=json", "ADMIN").json()["actions"]] == [dag]
+    assert ask("", "ADMIN").text.count("data-form=") == 1
+
+
+def test_a_night_without_a_decision_is_shown_or_its_run_is(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Of a night that only rejected there is a page, as JSON too; of one that nobody knows there is the link to its run."""
+    ledger = open_ledger(f"sqlite:///{tmp_path}/rejected.db")
+    monkeypatch.setenv("CHURN_LEDGER_URL", f"sqlite:///{tmp_path}/rejected.db")
+    ledger.add_batch(batch_hash(1), "a.csv", 1, NOW)
+    ledger.judge_batch(batch_hash(1), "night 1", BatchVerdict("rejected", 9, 0, 9, reason="Faulty."))
+    assert "the file of this night is rejected" in ask("night?name=night%201").text
+    assert ask("night?name=night%201&format=json").json()["batches"][0]["state"] == "rejected"
+    unknown = ask("night?name=night%202")
+    assert unknown.status_code == 404
+    assert 'href="/dags/churn_retraining/runs/night%202" class="within"' in unknown.text
+    assert ask("night?name=night%202&format=json").json()["detail"].startswith("No decision is known of night night 2")
 
 
 def test_a_browser_is_told_to_trust_nothing(ask: Ask) -> None:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import sqlite3
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from urllib.parse import quote, unquote
 
 import pytest
+import sqlalchemy as sa
+from test_card import Page
 
-from churn.foundation.ledger import Ledger, open_ledger
-from churn.foundation.records import Alert, Batch, BatchVerdict, NightRow, Promotion
+from churn.foundation.ledger import Ledger, open_ledger, read_ledger
+from churn.foundation.records import Alert, Approval, Batch, BatchVerdict, DecisionRecord, NightRow, Promotion
+from churn.review.night_list import load_nights
+from churn.review.nights import Night, load_night
 from churn.review.overview import OverviewFacts, Tile, load_overview, make_overview
+from churn.review.pages import AppLinks, Site, render_night, render_nights, render_overview, render_undecided
+from churn.review.undecided import load_undecided
 from churn.settings import Settings
 from reviewed import NOW, SETTINGS, fill_ledger
 
@@ -253,3 +261,161 @@ def test_another_model_of_the_same_ledger_is_nobody_here(ledger: Ledger) -> None
     ledger.add_decision(replace(last, night="later", decided_at=NOW + timedelta(hours=2)))
     assert ledger.open_decisions("churn") == []
     assert ledger.open_decisions("none") == []
+
+
+# --- A night: what was done, and what was not
+
+
+SITE = Site(AppLinks("/churn-review/"), NOW, "?format=json", "/churn-review/", live=True, may_act=True)
+
+
+def night(ledger: Ledger, name: str = "n 1") -> Night:
+    found = load_night(ledger, SETTINGS, name)
+    assert found is not None
+    return found
+
+
+def decided(ledger: Ledger, **changes: object) -> DecisionRecord:
+    """A decision later than all others, with the name n 1."""
+    last = ledger.last_decision("churn")
+    assert last is not None
+    record = replace(last, night="n 1", challenger=9, champion=last.champion, decided_at=NOW, verdict="promote")
+    return ledger.add_decision(replace(record, code="SUPERIOR", **changes))
+
+
+def test_a_promotion_that_did_not_happen_is_no_replacement(ledger: Ledger) -> None:
+    """Until the ledger has it; then it is said, and that it was taken back by what follows."""
+    record = decided(ledger)
+    assert night(ledger).headline == "Not carried out: version 9 did not replace champion 6."
+    assert "No promotion followed" in night(ledger).outcome
+    made = ledger.promote(replace(MADE, version=9, promoted_at=NOW), record.champion)
+    assert night(ledger).headline == "Promote: version 9 replaces champion 6."
+    assert night(ledger).outcome == "Version 9 was promoted 2026-06-01 09:00 UTC."
+    back = replace(
+        MADE,
+        version=6,
+        kind="rollback",
+        night="b",
+        reason="Not it.",
+        actor="otto",
+        promoted_at=NOW + timedelta(hours=1),
+    )
+    ledger.promote(back, made.version)
+    assert night(ledger).outcome.endswith("Version 9 was rolled back on 2026-06-01 10:00 UTC by otto: Not it.")
+
+
+def test_a_hold_that_a_person_approved_is_promoted(ledger: Ledger) -> None:
+    """The verdict stays a hold; what became of it is what the ledger has."""
+    record = decided(ledger)
+    ledger.add_decision(replace(record, night="held", verdict="hold", code="BATCH_DISPUTED"))
+    assert night(ledger, "held").headline == "Hold: champion 6 stays, version 9 does not replace it."
+    ledger.answer(Approval("held", "approved", "vera", "The batch is right.", NOW))
+    assert night(ledger, "held").headline == "Not carried out: version 9 did not replace champion 6."
+    ledger.promote(replace(MADE, version=9, night="held", actor="vera"), record.champion)
+    found = night(ledger, "held")
+    assert found.headline == "Promoted on approval: version 9 replaces champion 6."
+    assert found.outcome.startswith("Version 9 was promoted by vera")
+
+
+def test_what_waits_was_refused_or_only_tried_is_said_so(ledger: Ledger) -> None:
+    """None of them replaces anything."""
+    record = decided(ledger, approval=True)
+    assert night(ledger).headline == "Waits for a person: version 9 is to replace champion 6."
+    ledger.add_decision(replace(record, night="dry", dry_run=True))
+    assert night(ledger, "dry").headline == "Promote, dry run: version 9 would replace champion 6."
+    ledger.add_decision(replace(record, night="later", decided_at=NOW + timedelta(days=1)))
+    assert night(ledger).headline == "Not promoted, not answered: version 9 did not replace champion 6."
+    ledger.answer(Approval("n 1", "rejected", "vera", "No.", NOW))
+    assert night(ledger).headline == "Not promoted, rejected: version 9 did not replace champion 6."
+    assert night(ledger).outcome == "It was rejected by vera: No."
+
+
+def test_a_night_without_a_decision_has_a_page(tmp_path: Path) -> None:
+    """Of what it took in and what failed, with the way to its run; of what nobody knows there is none."""
+    ledger = open_ledger(f"sqlite:///{tmp_path}/ledger.db")
+    ledger.add_batch("a" * 64, "a.csv", 1, NOW)
+    ledger.judge_batch("a" * 64, "n 1", BatchVerdict("rejected", 9, 0, 9, reason="Faulty."))
+    ledger.add_alert(failure("n 2", NOW))
+    ledger.add_alert(failure("n 3", NOW, "churn_rollback"))
+    rejected, failed = (load_undecided(ledger, SETTINGS, name) for name in ("n 1", "n 2"))
+    assert rejected is not None
+    assert failed is not None
+    assert rejected.headline == "Nothing is decided: the file of this night is rejected."
+    assert failed.headline == "Nothing is decided: a task failed."
+    assert load_undecided(ledger, SETTINGS, "n 3") is None
+    page = Page(render_undecided(rejected, SITE))
+    assert not page.open
+    assert f"/churn-review/batch?hash={'a' * 64}" in {one.get("href") for one in page.all("a")}
+    page = Page(render_undecided(failed, SITE))
+    assert "Task train of churn_retraining failed" in page.text
+    assert "https://airflow.example/dags/churn_retraining/runs/n%202" in {one.get("href") for one in page.all("a")}
+
+
+def test_only_a_change_of_a_night_leads_to_one(tmp_path: Path) -> None:
+    """A rollback, a take-back and an adoption bear the id of another run or a name: there is no such night."""
+    ledger = fill_ledger(f"sqlite:///{tmp_path}/ledger.db", 40)
+    view = load_overview(ledger, SETTINGS, NOW)
+    assert {one.kind for one in view.reigns if not one.of_a_night} == {"rollback", "take_back", "adopted"}
+    hrefs = [str(one.get("href")) for one in Page(render_overview(view, SITE)).all("a")]
+    names = [unquote(one.split("name=")[1]) for one in hrefs if "night?name=" in one]
+    assert [name for name in names if ledger.decision(name) is None] == []
+    assert {one.night for one in view.reigns if one.of_a_night} <= set(names)
+    rolled = make_overview(replace(NOTHING, promotions=(replace(MADE, kind="rollback", night="r"),)), SETTINGS, NOW)
+    assert "night" not in rolled.detail
+
+
+def test_any_night_can_be_compared_with_any_other(tmp_path: Path) -> None:
+    """A night leads to the list, whose rows lead to the comparison with it; further pages keep the choice."""
+    ledger = fill_ledger(f"sqlite:///{tmp_path}/ledger.db", 30)
+    name = ledger.night_rows("churn", 1)[0].night
+
+    def links_of(html: str) -> set[str]:
+        return {str(one.get("href")) for one in Page(html).all("a")}
+
+    left = quote(name, safe="")
+    assert f"/churn-review/nights?left={left}" in links_of(render_night(night(ledger, name), SITE))
+    first = load_nights(ledger, SETTINGS, left=name)
+    assert first.older is not None
+    second = load_nights(ledger, SETTINGS, datetime.fromisoformat(first.older), left=name)
+    for view in (first, second):
+        html = render_nights(view, SITE)
+        wanted = {f"/churn-review/compare?left={left}&right={quote(one.night, safe='')}" for one in view.lines}
+        assert {one for one in links_of(html) if "compare" in one} == {
+            one for one in wanted if not one.endswith(f"right={left}")
+        }
+        assert "<form" not in html
+    older = f"/churn-review/nights?before={first.older.replace('+', '%2B')}&left={left}"
+    assert older in links_of(render_nights(first, SITE))
+    assert f"/churn-review/nights?left={left}" in links_of(render_nights(second, SITE))
+    assert "left=" not in render_nights(load_nights(ledger, SETTINGS), SITE)
+
+
+def test_no_page_reads_a_table_from_end_to_end(tmp_path: Path) -> None:
+    """Every query of overview, nights and night goes by an index, and what is cut at so many rows is not sorted first."""
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    fill_ledger(url, 20)
+    ledger, asked = read_ledger(url), []
+
+    def note(_c: object, _k: object, statement: str, parameters: object, *_: object) -> None:
+        asked.append((statement, parameters))
+
+    name = ledger.night_rows("churn", 1)[0].night
+    sa.event.listen(sa.Engine, "before_cursor_execute", note)
+    try:
+        load_overview(ledger, SETTINGS, NOW)
+        load_nights(ledger, SETTINGS)
+        load_nights(ledger, SETTINGS, NOW)
+        load_night(ledger, SETTINGS, name)
+        load_undecided(ledger, SETTINGS, name)
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", note)
+    assert len(asked) > 20
+    with sqlite3.connect(tmp_path / "ledger.db") as connection:
+        for statement, parameters in asked:
+            plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)]
+            scans = [one for one in plan if one.startswith("SCAN") and "CONSTANT" not in one]
+            if " LIMIT " in statement:  # in the order of an index, and ended early
+                scans = [one for one in scans if "INDEX" not in one]
+            assert scans == [], statement
+            if " LIMIT " in statement:
+                assert [one for one in plan if "TEMP B-TREE" in one] == [], statement

@@ -34,20 +34,23 @@ class NightLine:
 
 @dataclass(frozen=True)
 class NightList:
-    """A page of nights, newest first; `older` is where the next page begins, None at the end."""
+    """A page of nights, newest first; `older` is where the next page begins, None at the end; `left` is to be compared with one of them."""
 
     total: int
     lines: list[NightLine]
     older: str | None
     first: bool
+    left: str | None = None
 
 
-def load_nights(ledger: Ledger, settings: Settings, before: datetime | None = None, limit: int = PAGE) -> NightList:
-    """Read a page of nights."""
+def load_nights(
+    ledger: Ledger, settings: Settings, before: datetime | None = None, limit: int = PAGE, left: str | None = None
+) -> NightList:
+    """Read a page of nights; `left` is one that another is to be chosen for."""
     rows = ledger.night_rows(settings.model_name, limit + 1, before)
     lines = [_line(row) for row in rows[:limit]]
     older = lines[-1].decided_at.isoformat() if len(rows) > limit else None
-    return NightList(ledger.count_nights(settings.model_name), lines, older, before is None)
+    return NightList(ledger.count_nights(settings.model_name), lines, older, before is None, left)
 
 
 def _line(row: NightRow) -> NightLine:

@@ -21,7 +21,23 @@ from churn.foundation.records import (
     VersionRecord,
 )
 from churn.review.changes import Change, find_changes
-from churn.review.views import KIND_WORDS, Interval, Link, interval
+from churn.review.views import (
+    DRY,
+    HELD,
+    KIND_WORDS,
+    LAPSED,
+    NOT_CARRIED_OUT,
+    OF_A_NIGHT,
+    PROMOTED,
+    REFUSED,
+    UNDONE,
+    WAITS,
+    Interval,
+    Link,
+    fate_of,
+    interval,
+    taken_away,
+)
 from churn.settings import Settings
 
 
@@ -131,7 +147,11 @@ class Comparing:
 
 @dataclass(frozen=True)
 class NightFacts:
-    """What the ledger says of a night; `champion_night` is the decision that made the champion."""
+    """What the ledger says of a night.
+
+    `champion_night` is the decision that made the champion; `made` is what the night has changed in production, `after` the
+    change that followed.
+    """
 
     record: DecisionRecord
     batches: Sequence[Batch]
@@ -142,6 +162,7 @@ class NightFacts:
     looks: dict[int, int]
     answer: Approval | None
     open: bool
+    after: Promotion | None = None
 
 
 def load_night(ledger: Ledger, settings: Settings, name: str) -> Night | None:
@@ -154,18 +175,20 @@ def load_night(ledger: Ledger, settings: Settings, name: str) -> Night | None:
     versions = ledger.versions_numbered(model, chosen)
     theirs = versions.get(record.champion or 0)
     epoch = ledger.in_production(model, record.decided_at)
+    made = ledger.promotions_of(model, name)
     facts = NightFacts(
         record=record,
         batches=ledger.batches(night=name),
         versions=versions,
         snapshots=ledger.snapshots_named([record.snapshot, *([theirs.snapshot] if theirs else [])]),
         champion_night=ledger.decision(theirs.night) if theirs else None,
-        made=ledger.promotions_of(model, name),
+        made=made,
         looks=ledger.looks_by_position(model, epoch.sequence, record.decided_at + timedelta(minutes=1))
         if epoch
         else {},
         answer=ledger.approval(name),
         open=any(one.night == name for one in ledger.open_decisions(model)) if record.approval else False,
+        after=ledger.promotion_after(made[-1]) if made else None,
     )
     return make_night(facts, settings)
 
@@ -182,7 +205,7 @@ def make_night(facts: NightFacts, settings: Settings) -> Night:
         model=record.model,
         verdict=record.verdict,
         code=record.code,
-        headline=_headline(record),
+        headline=_headline(facts),
         sentence=record.sentence,
         outcome=_outcome(facts),
         decided_at=record.decided_at,
@@ -202,7 +225,7 @@ def make_night(facts: NightFacts, settings: Settings) -> Night:
         changes=changes,
         curves=record.curves,
         budget=_budget(facts.looks, policy) if record.champion is not None else None,
-        batches=[_batch(one, settings) for one in facts.batches],
+        batches=[batch_line(one, settings) for one in facts.batches],
         approval_url=approval_page(settings, record.night) if facts.open else None,
         answer=facts.answer,
         gaps=_gaps(record, metrics, unknown),
@@ -218,31 +241,55 @@ def _policy(record: DecisionRecord) -> Policy | None:
         return None
 
 
-def _headline(record: DecisionRecord) -> str:
-    if record.verdict == "promote":
-        instead = f"replaces champion {record.champion}" if record.champion is not None else "is the first champion"
-        return f"Promote: version {record.challenger} {instead}."
-    if record.champion is None:
-        return f"Hold: version {record.challenger} does not go into production."
-    return f"Hold: champion {record.champion} stays, version {record.challenger} does not replace it."
+def _made(facts: NightFacts) -> Promotion | None:
+    return next((one for one in facts.made if one.kind in OF_A_NIGHT), None)
+
+
+def _fate(facts: NightFacts) -> str:
+    record, answer = facts.record, facts.answer.answer if facts.answer else None
+    return fate_of(record.verdict, record.approval, answer, record.dry_run, _made(facts) is not None, facts.open)
+
+
+def _headline(facts: NightFacts) -> str:
+    """What became of the night; the verdict alone is no promotion."""
+    record, fate = facts.record, _fate(facts)
+    challenger, there = f"version {record.challenger}", record.champion is not None
+    replaced = f"did not replace champion {record.champion}" if there else "did not go into production"
+    to = f"replace champion {record.champion}" if there else "be the first champion"
+    if fate == PROMOTED:
+        how = "Promote" if record.verdict == "promote" else "Promoted on approval"
+        return f"{how}: {challenger} {f'replaces champion {record.champion}' if there else 'is the first champion'}."
+    if fate == HELD or (fate == DRY and record.verdict == "hold"):
+        stays = f"champion {record.champion} stays, {challenger} does not replace it"
+        return f"Hold: {stays if there else f'{challenger} does not go into production'}."
+    return {
+        DRY: f"Promote, dry run: {challenger} would {to}.",
+        WAITS: f"Waits for a person: {challenger} is to {to}.",
+        UNDONE: f"Not carried out: {challenger} {replaced}.",
+        REFUSED: f"Not promoted, {facts.answer.answer if facts.answer else ''}: {challenger} {replaced}.",
+        LAPSED: f"Not promoted, not answered: {challenger} {replaced}.",
+    }[fate]
 
 
 def _outcome(facts: NightFacts) -> str:
-    """What became of the verdict."""
-    record, answer = facts.record, facts.answer
-    if record.dry_run:
+    """What became of the verdict, and of the version since."""
+    answer, made, fate = facts.answer, _made(facts), _fate(facts)
+    said = []
+    if fate == DRY:
         return "A dry run: nothing was changed."
-    if facts.made:
-        by = f" by {facts.made[0].actor}" if facts.made[0].actor else ""
-        return " ".join(
-            f"Version {one.version} was {KIND_WORDS.get(one.kind, one.kind)}{by} {one.promoted_at:%Y-%m-%d %H:%M} UTC."
-            for one in facts.made
-        )
-    if facts.open:
-        return "It waits for a person."
-    if answer:
-        return f"It was {answer.answer} by {answer.by}: {answer.reason}"
-    return ""
+    if made:
+        by = f" by {made.actor}" if made.actor else ""
+        said.append(f"Version {made.version} was {KIND_WORDS[made.kind]}{by} {made.promoted_at:%Y-%m-%d %H:%M} UTC.")
+        said.append(taken_away(made, facts.after))
+    elif fate == WAITS:
+        said.append("It waits for a person.")
+    elif answer:
+        said.append(f"It was {answer.answer} by {answer.by}: {answer.reason}")
+    elif fate == LAPSED:
+        said.append("Nobody answered, and a later night has decided.")
+    if fate == UNDONE:
+        said.append(NOT_CARRIED_OUT)
+    return " ".join(one for one in said if one)
 
 
 def _rules(rules: Sequence[dict[str, Any]], code: str | None) -> list[RuleLine]:
@@ -329,7 +376,8 @@ def _budget(looks: dict[int, int], policy: Policy | None) -> Budget | None:
     return Budget(spent, rule.error_budget, rule.nights, sum(looks.values()))
 
 
-def _batch(batch: Batch, settings: Settings) -> BatchLine:
+def batch_line(batch: Batch, settings: Settings) -> BatchLine:
+    """A batch as a night shows it."""
     return BatchLine(
         batch.batch,
         batch.name,

@@ -8,6 +8,7 @@ from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -21,7 +22,8 @@ from churn.review.images import Images
 from churn.review.night_list import NightList
 from churn.review.nights import Comparing, Night
 from churn.review.overview import Overview
-from churn.review.views import KIND_WORDS, counted, span_words
+from churn.review.undecided import Undecided
+from churn.review.views import KIND_WORDS, Link, counted, span_words
 
 TEMPLATES = Path(__file__).parent / "templates"
 STYLE = TEMPLATES / "style.css"
@@ -37,6 +39,12 @@ class Links(Protocol):
 
     def night(self, name: str) -> str | None:
         """A night."""
+
+    def comparing(self, left: str, before: object = None) -> str | None:
+        """The nights, to choose one of that a night is to be compared with; `before` pages on."""
+
+    def comparison(self, left: str, right: str) -> str | None:
+        """Two nights."""
 
     def batch(self, name: str) -> str | None:
         """A batch."""
@@ -56,6 +64,15 @@ class AppLinks:
     def night(self, name: str) -> str:
         """A night."""
         return self.base + night_path(name)
+
+    def comparing(self, left: str, before: object = None) -> str:
+        """The nights, to choose one of that a night is to be compared with."""
+        at = self.page("nights", before)
+        return f"{at}{'&' if '?' in at else '?'}left={quote(left, safe='')}"
+
+    def comparison(self, left: str, right: str) -> str:
+        """Two nights."""
+        return f"{self.base}compare?left={quote(left, safe='')}&right={quote(right, safe='')}"
 
     def batch(self, name: str) -> str:
         """A batch."""
@@ -78,6 +95,14 @@ class FolderLinks:
     def night(self, name: str) -> str | None:
         """A night's file; its name is of the hash, since that of a night may be anything."""
         return f"{night_file(name)}.html" if name in self.nights else None
+
+    def comparing(self, left: str, before: object = None) -> str | None:  # noqa: ARG002 -- a folder compares nothing
+        """Not there."""
+        return None
+
+    def comparison(self, left: str, right: str) -> str | None:  # noqa: ARG002
+        """Not there."""
+        return None
 
     def batch(self, name: str) -> str | None:
         """A batch's file."""
@@ -144,6 +169,11 @@ def render_night(view: Night, site: Site) -> str:
     return _render("night.html", f"Night {view.night[:80]}", view, site, drawn=_draw_night(view))
 
 
+def render_undecided(view: Undecided, site: Site) -> str:
+    """A night without a decision."""
+    return _render("undecided.html", f"Night {view.night[:80]}", view, site)
+
+
 def render_comparing(view: Comparing, site: Site) -> str:
     """Two nights."""
     return _render("compare.html", "Two nights", view, site)
@@ -165,9 +195,11 @@ def render_images(view: Images, site: Site) -> str:
     return _render("images.html", "Images", view, site)
 
 
-def render_message(title: str, sentences: Iterable[str], site: Site, login: str | None = None) -> str:
+def render_message(
+    title: str, sentences: Iterable[str], site: Site, login: str | None = None, elsewhere: Iterable[Link] = ()
+) -> str:
     """A page that says why there is nothing else; `login` is where a person says who they are."""
-    return _render("message.html", title, list(sentences), site, login=login)
+    return _render("message.html", title, list(sentences), site, login=login, elsewhere=list(elsewhere))
 
 
 def _draw_night(view: Night) -> dict[str, Any]:

@@ -64,7 +64,10 @@ class Link:
 
 @dataclass(frozen=True)
 class Reign:
-    """A version's time in production (None: nothing was); `until` is None for the present one."""
+    """A version's time in production (None: nothing was); `until` is None for the present one.
+
+    `night` is one only if `of_a_night`: else the id of another run, or a name.
+    """
 
     sequence: int
     version: int | None
@@ -76,6 +79,7 @@ class Reign:
     actor: str
     night: str
     reason: str
+    of_a_night: bool
 
 
 def interval(estimate: Mapping[str, Any] | None) -> Interval | None:
@@ -102,6 +106,7 @@ def reigns(rows: Sequence[Promotion]) -> list[Reign]:
             row.actor,
             row.night,
             row.reason,
+            row.kind in OF_A_NIGHT,
         )
         for row, end in zip(rows, ends, strict=False)
     ]
