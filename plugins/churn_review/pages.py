@@ -111,7 +111,7 @@ def night(request: Request, name: Name, user: GetUserDep, format: Format = "html
     if view is None:
         if wants_json(request):
             raise HTTPException(404, _unknown(name))
-        run = Link("Its run in Airflow", run_page(_settings(), RETRAINING, name))
+        run = Link("Its run in Airflow", run_page(load_settings(), RETRAINING, name))
         return answer_message(request, 404, "This page cannot be shown.", [_unknown(name)], elsewhere=[run])
     if not isinstance(view, Night):
         return _answer(request, view, render_undecided, format)
@@ -184,7 +184,7 @@ def answer_message(
     """A page that says why there is nothing else."""
     from churn.review.pages import render_message
 
-    site = replace(_site(request), airflow=_settings().airflow_ui) if elsewhere else _site(request)
+    site = replace(_site(request), airflow=load_settings().airflow_ui) if elsewhere else _site(request)
     return HTMLResponse(render_message(title, sentences, site, login, elsewhere), status)
 
 

@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 
 from churn.decision.words import ABSENT
+from churn.foundation import schema
 from churn.foundation.ledger import Ledger, read_ledger
 from churn.foundation.records import Batch, ImageRecord, Snapshot, Withdrawal
+from churn.review.changes import find_changes
 from churn.review.data import load_batch, load_data, make_heat
 from churn.review.images import load_images, make_images
 from churn.review.nights import Comparing, load_night
-from churn.review.pages import AppLinks, Site, render_comparing
+from churn.review.pages import AppLinks, Site, render_comparing, render_night
 from reviewed import NOW, SETTINGS, batch_hash, fill_ledger, night_name
 
 SITE = Site(AppLinks("/churn-review/"), NOW, "?format=json", "/churn-review/")
@@ -38,6 +40,36 @@ def test_a_night_that_was_measured_is_compared_with_one_that_was_not(ledger: Led
     for metric in measured.metrics:
         assert html.count(f'<th scope="row">{metric.name}</th>') == 1
     assert f"<td>{ABSENT}</td>" in html
+
+
+def test_what_was_not_recorded_is_not_called_the_same(ledger: Ledger) -> None:
+    """Parameters, snapshots or the champion's night are missing: no difference is known, and that is said."""
+    record = ledger.decision(night_name(ledger))
+    assert record is not None
+    assert record.champion is not None
+    versions = ledger.versions_numbered(record.model, [record.challenger, record.champion])
+    assert find_changes(record, {}, {}, None) == ([], True)
+    assert find_changes(record, versions, {}, record)[1]
+    found = load_night(ledger, SETTINGS, record.night)
+    assert found is not None
+    html = render_night(replace(found, changes=[], unrecorded=True), SITE)
+    assert "not everything was recorded" in html
+    assert "the same parameters" not in html
+    assert "Nothing: the same parameters" in render_night(replace(found, changes=[], unrecorded=False), SITE)
+
+
+def test_the_error_budget_is_of_its_own_nights(tmp_path: Path) -> None:
+    """A champion of 200 nights has not spent twice what a policy allows for 90: older looks are another budget's."""
+    ledger = fill_ledger(f"sqlite:///{tmp_path}/ledger.db", 2)
+    looks = []
+    for day in range(200):
+        at = NOW - timedelta(days=day)
+        look = {"model": "churn", "look": f"look {day}", "epoch": 1, "calendar_night": f"{at:%Y-%m-%d}", "position": 0}
+        looks.append(look | {"night": "night", "taken_at": at})
+    with ledger._transaction() as connection:
+        connection.execute(schema.looks.delete())
+        connection.execute(schema.looks.insert(), looks)
+    assert ledger.looks_by_position("churn", 1, NOW - timedelta(days=90), NOW + timedelta(minutes=1)) == {0: 91}
 
 
 def test_an_image_in_production_may_be_on_a_later_page(ledger: Ledger) -> None:

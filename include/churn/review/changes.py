@@ -36,13 +36,11 @@ def find_changes(
     if record.champion is None:
         return [], False
     mine, theirs = versions.get(record.challenger), versions.get(record.champion)
+    found = _data_changes(record, versions, snapshots) + _code_changes(record, champion_night)
     if mine is None or theirs is None or mine.parameters is None or theirs.parameters is None:
-        return _data_changes(record, versions, snapshots) + _code_changes(record, champion_night), True
-    return [
-        *_parameter_changes(mine.parameters, theirs.parameters),
-        *_data_changes(record, versions, snapshots),
-        *_code_changes(record, champion_night),
-    ], False
+        return found, True
+    found = _parameter_changes(mine.parameters, theirs.parameters) + found
+    return found, champion_night is None or not {record.snapshot, theirs.snapshot} <= snapshots.keys()
 
 
 def _parameter_changes(mine: dict[str, str], theirs: dict[str, str]) -> list[Change]:

@@ -80,7 +80,7 @@ class SliceLine:
 
 @dataclass(frozen=True)
 class Budget:
-    """What the looks at this champion have spent of the chance to promote an equal model; `nights` is what `total` is for."""
+    """What the looks at this champion in the last `nights` nights have spent of the chance to promote an equal model, `total`."""
 
     spent: float
     total: float
@@ -127,6 +127,7 @@ class Night:
     slices: list[SliceLine]
     harm: float | None
     changes: list[Change]
+    unrecorded: bool
     curves: dict[str, Any] | None
     budget: Budget | None
     batches: list[BatchLine]
@@ -176,6 +177,7 @@ def load_night(ledger: Ledger, settings: Settings, name: str) -> Night | None:
     theirs = versions.get(record.champion or 0)
     epoch = ledger.in_production(model, record.decided_at)
     made = ledger.promotions_of(model, name)
+    policy, end = _policy(record), record.decided_at + timedelta(minutes=1)
     facts = NightFacts(
         record=record,
         batches=ledger.batches(night=name),
@@ -183,8 +185,8 @@ def load_night(ledger: Ledger, settings: Settings, name: str) -> Night | None:
         snapshots=ledger.snapshots_named([record.snapshot, *([theirs.snapshot] if theirs else [])]),
         champion_night=ledger.decision(theirs.night) if theirs else None,
         made=made,
-        looks=ledger.looks_by_position(model, epoch.sequence, record.decided_at + timedelta(minutes=1))
-        if epoch
+        looks=ledger.looks_by_position(model, epoch.sequence, end - timedelta(days=policy.superiority.nights), end)
+        if epoch and policy
         else {},
         answer=ledger.approval(name),
         open=any(one.night == name for one in ledger.open_decisions(model)) if record.approval else False,
@@ -223,6 +225,7 @@ def make_night(facts: NightFacts, settings: Settings) -> Night:
         slices=_slices(stored),
         harm=-policy.slices.harm if policy else None,
         changes=changes,
+        unrecorded=unknown,
         curves=record.curves,
         budget=_budget(facts.looks, policy) if record.champion is not None else None,
         batches=[batch_line(one, settings) for one in facts.batches],
@@ -399,7 +402,7 @@ def _gaps(record: DecisionRecord, metrics: Sequence[MetricLine], unknown: bool) 
     if metrics and record.champion is None:
         found.append("There was no champion to compare with: there are no differences and no groups of customers.")
     if unknown:
-        found.append("The parameters of one of the versions were not recorded: MLflow has them.")
+        found.append("What the two versions were made of was not recorded in full: MLflow has it.")
     return found
 
 

@@ -149,11 +149,11 @@ class ReviewRows(LedgerDatabase):
                 found.setdefault(version, []).append((since, until))
         return found
 
-    def looks_by_position(self, model: str, epoch: int, until: datetime) -> dict[int, int]:
-        """How many looks were taken at a champion until a time, by their position within their calendar night."""
+    def looks_by_position(self, model: str, epoch: int, since: datetime, until: datetime) -> dict[int, int]:
+        """How many looks were taken at a champion between two times, by their position within their calendar night."""
         query = (
             sa.select(looks.c.position, sa.func.count())
-            .where(looks.c.model == model, looks.c.epoch == epoch, looks.c.taken_at <= until)
+            .where(looks.c.model == model, looks.c.epoch == epoch, looks.c.taken_at.between(since, until))
             .group_by(looks.c.position)
         )
         with self._transaction() as connection:
