@@ -92,6 +92,10 @@ def nights(
     from churn.review.pages import render_nights
 
     since = before.replace(tzinfo=UTC) if before and before.tzinfo is None else before
+    try:
+        since = since and since.astimezone(UTC)
+    except OverflowError as error:
+        raise HTTPException(400, "The address is not as it should be: before: no night has such a time.") from error
     view = _read(lambda ledger, settings: load_nights(ledger, settings, since, left=left))
     return _answer(request, view, render_nights, format)
 

@@ -192,7 +192,17 @@ def test_what_is_not_there_is_said(ask: Ask, page: str) -> None:
     assert "cannot be shown" in answer.text
 
 
-@pytest.mark.parametrize("page", ["batch?hash=x", "nights?before=yesterday", "data?before=-1", "night", "?format=xml"])
+@pytest.mark.parametrize(
+    "page",
+    [
+        "batch?hash=x",
+        "nights?before=yesterday",
+        "nights?before=0001-01-01T00:00:00%2B14:00",
+        "data?before=-1",
+        "night",
+        "?format=xml",
+    ],
+)
 def test_what_makes_no_sense_is_refused(ask: Ask, page: str) -> None:
     """400 as a page that names the part of the address."""
     answer = ask(page)
