@@ -233,9 +233,8 @@ def test_every_link_of_the_review_leads_somewhere(
         visit.page.reload()
         visit.frame.locator(".verdict").wait_for()
         # The newest night may have been made up for, and have no file of its own.
-        visit.open_review(
-            f"night?name={quote(re.findall(r'/runs/(night-2__[^ ]+)', first_run.stdout)[0].strip(), safe='')}"
-        )
+        second = re.findall(r"/runs/(night-2__\S+)", first_run.stdout)[0]
+        visit.open_review(f"night?name={quote(second, safe='')}")
         for title in ("Comparison in MLflow", "Data Docs of"):
             with visit.page.context.expect_page() as opened:
                 visit.frame.get_by_role("link", name=title).first.click()
