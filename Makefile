@@ -3,7 +3,7 @@
 # The environment is .venv, made from the locks by uv: the one on the PATH, or one fetched into .uv.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-stack status maintain stop clean lint format lock up down logs user land serve upkeep backup restore bench bench-intake bench-decision bench-image bench-stack bench-review statistics sample screenshots
+.PHONY: help run test test-crashes test-stack status maintain stop clean lint format lock up down logs user land serve upkeep backup restore bench bench-intake bench-decision bench-image bench-stack bench-review statistics sample screenshots
 SHELL := /bin/bash
 
 # The first that runs and is of a version that the locks know; a name on the PATH may be a shim that does not run.
@@ -30,6 +30,9 @@ test: .venv/dev ## Run every test.
 
 test-stack: .venv/dev ## Attack the stack: faults, scale, browser; half an hour, with a container engine.
 	@.venv/bin/python -m pytest -m stack tests/stack $(ARGS)
+
+test-crashes: .venv/dev ## Kill after each effect; `make test` takes every third, another third each day.
+	@TEST_EVERY=1 .venv/bin/python -m pytest -k killed_after tests/integration $(ARGS)
 
 status: .venv/run ## What is in production, and what runs.
 	@$(CHURN) status

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -220,6 +221,12 @@ def forked(work: Callable[[], object]) -> int:
 def ended(pid: int) -> int:
     """Wait for a fork: 0, 1, or the signal that ended it, negative."""
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def sampled(effects: int) -> range:
+    """Of so many effects, from 1, those after which a process is killed: every third, another third each day; all with TEST_EVERY=1."""
+    every = int(os.environ.get("TEST_EVERY", "3"))
+    return range(1 + datetime.now(UTC).toordinal() % every, effects + 1, every)
 
 
 def run_script(name: str, *arguments: object) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from churn.foundation.storage import Storage
 from churn.intake.acceptance import accept_batch
 from churn.intake.arrival import collect_arrivals
 from churn.intake.table_rules import IntakeLimits
-from support import ended, forked, small_file
+from support import ended, forked, sampled, small_file
 
 LIMITS = IntakeLimits(max_rejected_share=0.05, memory_limit="300MB")
 TIMES = ("arrived_at", "seen_at", "judged_at", "at")
@@ -100,7 +100,7 @@ def main(folder: Path) -> None:
     counts = folder / "effects"
     assert ended(forked(lambda: counts.write_text(str(take_in(calm))) and None)) == 0
     found: dict[str, Any] = {"calm": state(calm), "killed": []}
-    for effect in range(1, int(counts.read_text()) + 1):
+    for effect in sampled(int(counts.read_text())):
         root = folder / f"killed-{effect}"
         land(root)
         killed = ended(forked(lambda root=root, effect=effect: take_in(root, effect) and None))  # type: ignore[misc]
