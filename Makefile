@@ -31,7 +31,7 @@ test: .venv/dev ## Run every test.
 test-stack: .venv/dev ## Attack the stack: faults, scale, browser; half an hour, with a container engine.
 	@.venv/bin/python -m pytest -m stack tests/stack $(ARGS)
 
-test-crashes: .venv/dev ## Kill after each effect; `make test` takes every third, another third each day.
+test-crashes: .venv/dev ## Kill after each effect; `make test` takes every fourth, others each day.
 	@TEST_EVERY=1 .venv/bin/python -m pytest -k killed_after tests/integration $(ARGS)
 
 status: .venv/run ## What is in production, and what runs.

@@ -36,7 +36,7 @@ def test_killed_after_any_write_the_next_run_comes_to_the_same(tmp_path: Path) -
     rows = found["calm"]["rows"]
     assert (len(rows["batches"]), len(rows["sightings"])) == (2, 3)
     assert len(found["calm"]["files"]) == 5  # two originals, one of accepted rows, two of quarantined ones
-    assert len(found["killed"]) >= 3
+    assert len(found["killed"]) >= 2
     for run in found["killed"]:
         assert (run["killed"], run["again"]) == (-9, 0)
         assert run["state"] == found["calm"]

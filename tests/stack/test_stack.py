@@ -128,6 +128,7 @@ def test_each_key_lists_only_its_own_buckets_and_a_wrong_one_none(stack: Stack) 
         assert found == allowed[owner], owner
 
 
+@pytest.mark.stack
 def test_no_secret_is_in_logs_xcom_templates_tags_or_the_image(stack: Stack, night: str, tmp_path: Path) -> None:
     """Every secret of .env is looked for in whatever a person, or a stranger with the image, could read."""
     secrets = {name: value for name, value in stack.env.items() if _is_secret(name)}
