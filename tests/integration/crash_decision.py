@@ -93,7 +93,8 @@ def main(folder: Path, mlflow_url: str, source: Path, challenger: Challenger) ->
     """Print, as JSON, what an undisturbed night leaves, and what each killed and repeated one leaves."""
     original = make_bench(source, mlflow_url)
 
-    def bench(name: str) -> Workbench:
+    def bench(run: str) -> Workbench:
+        name = f"decided-{run}"  # a model's too: another script may share the server
         (folder / name).mkdir()
         return clone_bench(original, folder / name)
 

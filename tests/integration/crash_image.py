@@ -81,7 +81,8 @@ def main(folder: Path, mlflow_url: str, source: Path, address: str) -> None:
     """Print, as JSON, what an undisturbed run leaves, and what each killed and repeated one leaves."""
     original, registry = make_bench(source, mlflow_url), Registry(address)
 
-    def bench(name: str) -> Workbench:
+    def bench(run: str) -> Workbench:
+        name = f"shipped-{run}"  # a model's too: another script may share the server
         (folder / name).mkdir()
         return with_engine(clone_bench(original, folder / name), image_registry=address)
 
