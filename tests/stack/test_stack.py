@@ -151,6 +151,7 @@ def test_no_secret_is_in_logs_xcom_templates_tags_or_the_image(stack: Stack, nig
         assert found == [], f"{place}: {found}"
 
 
+@pytest.mark.stack
 def test_a_scanner_finds_no_secret_in_the_image(stack: Stack, tmp_path: Path) -> None:
     """detect-secrets, over every file that is not of the base or of a package, and over what made the layers."""
     history = subprocess.check_output(["docker", "history", "--no-trunc", stack.image], text=True)
