@@ -25,7 +25,7 @@ help: ## List the targets.
 run: .venv/run ## Set up, start the services, run the next nights (DATA=file.csv NIGHTS=3 for your own file).
 	@$(CHURN) embedded run $(if $(DATA),--data "$(DATA)") $(if $(NIGHTS),--nights $(NIGHTS))
 
-test: .venv/dev ## Run every test.
+test: .venv/dev ## Run the tests; the long ones are test-stack and test-crashes.
 	@.venv/bin/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-stack: .venv/dev ## Attack the stack: faults, scale, browser; half an hour, with a container engine.

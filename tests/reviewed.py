@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,17 @@ from churn.decision.policy import decide
 from churn.decision.slices import Slicing
 from churn.foundation import schema
 from churn.foundation.digests import text_digest
-from churn.foundation.ledger import Ledger, open_ledger
+from churn.foundation.ledger import Ledger, open_ledger, read_ledger
+from churn.review.pages import AppLinks, Site
+from churn.review.tiles import OverviewFacts
 from churn.settings import Settings
 from contests import POLICY, TEXT
 
 NOW = datetime(2026, 6, 1, 9, tzinfo=UTC)
 SETTINGS = Settings(airflow_ui_url="https://airflow.example", mlflow_ui_url="https://mlflow.example")
+NIGHTLY = SETTINGS.model_copy(update={"schedule": "0 2 * * *", "timezone": "UTC"})
+NOTHING = OverviewFacts((), (), None, (), (), 0, (), None, None, (), ())
+SITE = Site(AppLinks("/churn-review/"), NOW, "?format=json", "/churn-review/", live=True, may_act=True)
 HOSTILE = (
     "<script>alert(1)</script>\" onload='x' <b> \x00 \u202egnp.exe 🧨👩‍👩‍👧 مرحبا https://evil.example/ javascript:alert(2) "
     + "A" * 10_000
@@ -105,6 +111,13 @@ def measured(better: bool, champion: bool = True) -> Measured:
 
 def batch_hash(number: int) -> str:
     return f"{number:064x}"
+
+
+def forty_nights(folder: Path) -> Ledger:
+    """Forty nights, to be read: promotions of every kind, rejected batches, drift, images of every state."""
+    url = f"sqlite:///{folder}/ledger.db"
+    fill_ledger(url, 40)
+    return read_ledger(url)
 
 
 def fill_ledger(url: str, nights: int, text: str = "", until: datetime = NOW) -> Ledger:

@@ -37,9 +37,14 @@ def first_run(checkout: Checkout) -> subprocess.CompletedProcess[str]:
     return checkout.churn("embedded", "run")
 
 
-def log_in(checkout: Checkout, first_run: subprocess.CompletedProcess[str]) -> dict[str, str]:
-    """With the user and password that the summary names."""
+def named_user(first_run: subprocess.CompletedProcess[str]) -> tuple[str, str]:
+    """The user and the password that the summary names."""
     user, password = re.findall(r"user (\S+), password (\S+)", first_run.stdout)[0]
+    return user, password
+
+
+def log_in(checkout: Checkout, first_run: subprocess.CompletedProcess[str]) -> dict[str, str]:
+    user, password = named_user(first_run)
     answer = httpx.post(f"{checkout.airflow}/auth/token", json={"username": user, "password": password})
     return {"Authorization": f"Bearer {answer.json()['access_token']}"}
 
@@ -142,7 +147,7 @@ def test_the_links_open_the_right_pages(checkout: Checkout, first_run: subproces
 
     comparison = re.findall(r"Comparison in MLflow: (\S+)", first_run.stdout)[-1]
     night = re.findall(r"DAG run: (\S+)", first_run.stdout)[-1]
-    user, password = re.findall(r"user (\S+), password (\S+)", first_run.stdout)[0]
+    user, password = named_user(first_run)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*QUIET, *LOOPBACK_ONLY])
         page = browser.new_page()
@@ -166,7 +171,7 @@ def test_the_review_is_read_in_both_themes_and_on_a_telephone(
     checkout: Checkout, first_run: subprocess.CompletedProcess[str]
 ) -> None:
     """Every page within Airflow and by itself: whole, not wider than the window, in Airflow's theme, and without barriers."""
-    user, password = re.findall(r"user (\S+), password (\S+)", first_run.stdout)[0]
+    user, password = named_user(first_run)
     batch = json.loads(checkout.churn("batches", "--json").stdout)[0]["batch"]
     nights = [quote(name, safe="") for name in re.findall(r"/runs/(night-\d__\S+)", first_run.stdout)[:2]]
     pages = ["", "nights", *(f"night?name={name}" for name in nights), "data", f"batch?hash={batch}", "images"]
@@ -199,7 +204,7 @@ def test_every_link_of_the_review_leads_somewhere(
     checkout: Checkout, first_run: subprocess.CompletedProcess[str]
 ) -> None:
     """Pages, JSON, Data Docs, DAG runs and MLflow: from the first page on, each address that a page names answers."""
-    user, password = re.findall(r"user (\S+), password (\S+)", first_run.stdout)[0]
+    user, password = named_user(first_run)
     with logged_in(checkout.airflow, user, password) as visit:
         seen, waiting = set[str](), [f"{checkout.airflow}/churn-review/"]
         while waiting:
@@ -260,7 +265,7 @@ def test_a_night_is_asked_for_and_approved_from_the_review(
     checkout: Checkout, first_run: subprocess.CompletedProcess[str]
 ) -> None:
     """The form opens, the night waits for a person, the review leads to the question, and then says what has changed; the way back is filled in."""
-    user, password = re.findall(r"user (\S+), password (\S+)", first_run.stdout)[0]
+    user, password = named_user(first_run)
     with logged_in(checkout.airflow, user, password) as visit:
         before = visit.frame.locator("h1").inner_text()
         visit.frame.get_by_role("link", name="Trigger a night").click()

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from churn.alerts import events, silence
+from churn.alerts import events
 from churn.alerts.events import find_events, task_failed
 from churn.alerts.outbox import notice
 from churn.alerts.silence import find_silence, silent_since
 from churn.decision.codes import ORDINARY_HOLDS
 from churn.errors import ChurnError
+from churn.foundation import schedule
 from churn.foundation.ledger import Ledger
 from churn.foundation.records import BatchVerdict, DecisionRecord, ImageRecord, Promotion, Snapshot
 from churn.settings import Settings
@@ -190,7 +191,7 @@ def test_a_subject_is_one_short_plain_line(ledger: Ledger) -> None:
 
 def test_silence_is_told_once_until_something_is_heard(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before the first file nothing is expected; then nothing accepted, or nothing decided, for N nights is silence."""
-    monkeypatch.setattr(silence, "UNFINISHED", timedelta(0))
+    monkeypatch.setattr(schedule, "UNFINISHED", timedelta(0))
     later = NOW + timedelta(days=4)
     assert find_silence(ledger, SETTINGS, later) is None
     judge(ledger, "a")

@@ -10,33 +10,26 @@ from pathlib import Path
 import pytest
 from test_card import Page
 
-from churn.foundation.ledger import Ledger, open_ledger, read_ledger
+from churn.foundation.ledger import Ledger, open_ledger
 from churn.foundation.records import Batch, Drift, ImageRecord, Promotion
+from churn.foundation.schedule import due_nights
 from churn.review import pictures
 from churn.review.data import load_batch, load_data, make_data, make_heat
 from churn.review.images import load_images
 from churn.review.nights import Comparing, load_night
-from churn.review.overview import Overview, OverviewFacts, Tile, expected_night, load_overview, make_overview
+from churn.review.overview import Overview, load_overview, make_overview
 from churn.review.pages import (
-    AppLinks,
-    Site,
     render_comparing,
     render_night,
 )
+from churn.review.tiles import Tile
 from churn.settings import Settings
-from reviewed import NOW, SETTINGS, batch_hash, fill_ledger, night_name
-
-SITE = Site(AppLinks("/churn-review/"), NOW, "?format=json", "/churn-review/", live=True, may_act=True)
-NOTHING = OverviewFacts((), (), None, (), (), 0, (), None, None, (), ())
-NIGHTLY = SETTINGS.model_copy(update={"schedule": "0 2 * * *", "timezone": "UTC"})
+from reviewed import NIGHTLY, NOTHING, NOW, SETTINGS, SITE, batch_hash, forty_nights, night_name
 
 
 @pytest.fixture(scope="module")
 def ledger(tmp_path_factory: pytest.TempPathFactory) -> Ledger:
-    """Forty nights: promotions of every kind, rejected batches, drift, images of every state."""
-    url = f"sqlite:///{tmp_path_factory.mktemp('review')}/ledger.db"
-    fill_ledger(url, 40)
-    return read_ledger(url)
+    return forty_nights(tmp_path_factory.mktemp("review"))
 
 
 def change(version: int | None = 3, days: int = 4, **changes: object) -> Promotion:
@@ -115,7 +108,7 @@ def test_a_missing_night_is_told_from_a_healthy_one(ledger: Ledger) -> None:
     assert (late.state, late.answer) == ("look", "no verdict")
     assert "2026-06-02 02:00" in late.detail
     unplanned = SETTINGS.model_copy(update={"schedule": None})
-    assert expected_night(unplanned, NOW) is None
+    assert list(due_nights(unplanned, NOW)) == []
     assert tile(make_overview(facts, unplanned, NOW + timedelta(days=9)), "Last night").state == "good"
 
 
@@ -359,7 +352,7 @@ def test_a_verdict_is_no_promotion(
 def test_a_time_zone_is_minded() -> None:
     """The schedule's, not the ledger's."""
     zurich = Settings(schedule="0 2 * * *", timezone="Europe/Zurich")
-    assert expected_night(zurich, datetime(2026, 6, 1, 12, tzinfo=UTC)) == datetime(2026, 6, 1, 0, tzinfo=UTC)
+    assert next(due_nights(zurich, datetime(2026, 6, 1, 12, tzinfo=UTC))) == datetime(2026, 6, 1, 0, tzinfo=UTC)
 
 
 def test_a_night_whose_batch_was_rejected_is_no_healthy_one(ledger: Ledger) -> None:

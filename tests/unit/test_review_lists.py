@@ -10,23 +10,19 @@ import pytest
 
 from churn.decision.words import ABSENT
 from churn.foundation import schema
-from churn.foundation.ledger import Ledger, read_ledger
+from churn.foundation.ledger import Ledger
 from churn.foundation.records import Batch, ImageRecord, Snapshot, Withdrawal
 from churn.review.changes import find_changes
 from churn.review.data import load_batch, load_data, make_heat
 from churn.review.images import load_images, make_images
 from churn.review.nights import Comparing, load_night
-from churn.review.pages import AppLinks, Site, render_comparing, render_night
-from reviewed import NOW, SETTINGS, batch_hash, fill_ledger, night_name
-
-SITE = Site(AppLinks("/churn-review/"), NOW, "?format=json", "/churn-review/")
+from churn.review.pages import render_comparing, render_night
+from reviewed import NOW, SETTINGS, SITE, batch_hash, fill_ledger, forty_nights, night_name
 
 
 @pytest.fixture(scope="module")
 def ledger(tmp_path_factory: pytest.TempPathFactory) -> Ledger:
-    url = f"sqlite:///{tmp_path_factory.mktemp('lists')}/ledger.db"
-    fill_ledger(url, 40)
-    return read_ledger(url)
+    return forty_nights(tmp_path_factory.mktemp("review"))
 
 
 @pytest.mark.parametrize("measured_side", ["left", "right"])
@@ -78,8 +74,10 @@ def test_an_image_in_production_may_be_on_a_later_page(ledger: Ledger) -> None:
     newer = [replace(old, version=version) for version in range(30, 4, -1)]
     times = {2: [(NOW, None)]}
     view = make_images(newer, 2, old, times, SETTINGS)
-    assert view.headline.startswith("The image of version 2: is the model. 500 rows were asked.")
+    assert view.headline.startswith("The image of version 2 is the model. 500 rows were asked.")
     assert [one.version for one in view.lines] == list(range(30, 5, -1))
+    unbuilt = make_images([], 2, replace(old, state="not_built"), times, SETTINGS)
+    assert unbuilt.headline.startswith("The image of version 2: verified, not built.")
     missing = make_images(newer, 2, None, times, SETTINGS)
     assert (missing.lines[0].version, missing.lines[0].answer) == (2, "no state yet")
     assert missing.lines[0].in_production[0].until is None

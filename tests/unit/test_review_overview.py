@@ -16,15 +16,14 @@ from churn.foundation.ledger import Ledger, open_ledger, read_ledger
 from churn.foundation.records import Alert, Approval, Batch, BatchVerdict, DecisionRecord, NightRow, Promotion
 from churn.review.night_list import load_nights
 from churn.review.nights import Night, load_night
-from churn.review.overview import OverviewFacts, Tile, load_overview, make_overview
-from churn.review.pages import AppLinks, Site, render_night, render_nights, render_overview, render_undecided
+from churn.review.overview import load_overview, make_overview
+from churn.review.pages import render_night, render_nights, render_overview, render_undecided
+from churn.review.tiles import OverviewFacts, Tile
 from churn.review.undecided import load_undecided
 from churn.settings import Settings
-from reviewed import NOW, SETTINGS, fill_ledger
+from reviewed import NIGHTLY, NOTHING, NOW, SETTINGS, SITE, fill_ledger
 
-NOTHING = OverviewFacts((), (), None, (), (), 0, (), None, None, (), ())
 UNPLANNED = SETTINGS.model_copy(update={"schedule": None})
-NIGHTLY = SETTINGS.model_copy(update={"schedule": "0 2 * * *", "timezone": "UTC"})
 LATELY = NOW - timedelta(hours=7)
 ROW = NightRow("n 1", 5, 4, "hold", "INFERIOR", "A sentence.", False, LATELY, None, False, None, 3000, {}, {})
 MADE = Promotion("churn", 2, 5, 4, "promotion", "n 1", "Better.", LATELY + timedelta(minutes=1), code="SUPERIOR")
@@ -264,9 +263,6 @@ def test_another_model_of_the_same_ledger_is_nobody_here(ledger: Ledger) -> None
 
 
 # --- A night: what was done, and what was not
-
-
-SITE = Site(AppLinks("/churn-review/"), NOW, "?format=json", "/churn-review/", live=True, may_act=True)
 
 
 def night(ledger: Ledger, name: str = "n 1") -> Night:

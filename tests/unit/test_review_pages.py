@@ -19,10 +19,8 @@ from churn.review.data import Data, load_batch, load_data, make_data
 from churn.review.images import load_images
 from churn.review.night_list import load_nights
 from churn.review.nights import Comparing, load_night
-from churn.review.overview import OverviewFacts, load_overview
+from churn.review.overview import load_overview
 from churn.review.pages import (
-    AppLinks,
-    Site,
     render_batch,
     render_comparing,
     render_data,
@@ -33,20 +31,13 @@ from churn.review.pages import (
     render_overview,
 )
 from churn.review.report import write_report
-from reviewed import HOSTILE, NOW, SETTINGS, batch_hash, fill_ledger, night_name
+from reviewed import HOSTILE, NOW, SETTINGS, SITE, batch_hash, fill_ledger, forty_nights, night_name
 from support import ROOT
-
-SITE = Site(AppLinks("/churn-review/"), NOW, "?format=json", "/churn-review/", live=True, may_act=True)
-NOTHING = OverviewFacts((), (), None, (), (), 0, (), None, None, (), ())
-NIGHTLY = SETTINGS.model_copy(update={"schedule": "0 2 * * *", "timezone": "UTC"})
 
 
 @pytest.fixture(scope="module")
 def ledger(tmp_path_factory: pytest.TempPathFactory) -> Ledger:
-    """Forty nights: promotions of every kind, rejected batches, drift, images of every state."""
-    url = f"sqlite:///{tmp_path_factory.mktemp('review')}/ledger.db"
-    fill_ledger(url, 40)
-    return read_ledger(url)
+    return forty_nights(tmp_path_factory.mktemp("review"))
 
 
 def every_page(ledger: Ledger) -> dict[str, str]:

@@ -5,13 +5,14 @@ No text holds customer data: the ledger's own sentences are free of it, and of a
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from churn.decision.codes import ORDINARY_HOLDS
 from churn.errors import ChurnError
 from churn.foundation.addresses import comparison_page, docs_page, run_page, version_page
 from churn.foundation.ledger import Ledger
 from churn.foundation.records import Alert, Batch, DecisionRecord, ImageRecord, Promotion
+from churn.foundation.schedule import NEWS
 from churn.settings import Settings
 
 PROMOTION, HOLD, BATCH, IMAGE = "promotion", "hold", "batch_rejected", "image_failed"
@@ -21,8 +22,6 @@ KINDS = (PROMOTION, HOLD, BATCH, IMAGE, TASK, CHAMPION, SILENCE)
 UNTOLD_CHANGES = frozenset({"take_back"})
 """A promotion that is taken back is told by the image that made it so."""
 FAILED_IMAGES = frozenset({"mismatch", "faulty", "failed"})
-NEWS = timedelta(days=3)
-"""What is older is no news: it is neither noticed nor sent any more."""
 
 _SUBJECT, _TEXT = 100, 6000  # Amazon SNS takes subjects of 100 ASCII characters
 

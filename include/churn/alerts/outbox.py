@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from churn.alerts.events import NEWS, find_events
+from churn.alerts.events import find_events
 from churn.alerts.silence import find_silence
 from churn.errors import Outage
 from churn.foundation.ledger import Ledger
 from churn.foundation.records import Alert
+from churn.foundation.schedule import NEWS
 from churn.settings import Settings
 
 PATIENCE = 120

@@ -7,18 +7,14 @@ was seen. From then on a night without data, without a verdict or without a run 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from zoneinfo import ZoneInfo
-
-from croniter import croniter  # type: ignore[import-untyped]
+from itertools import islice
 
 from churn.alerts.events import SILENCE, make_alert
 from churn.foundation.addresses import RETRAINING, run_page
 from churn.foundation.ledger import Ledger
 from churn.foundation.records import Alert
+from churn.foundation.schedule import due_nights
 from churn.settings import Settings
-
-UNFINISHED = timedelta(hours=6)
-"""A night that began so recently may still bring something."""
 
 
 def find_silence(ledger: Ledger, settings: Settings, now: datetime) -> Alert | None:
@@ -52,8 +48,4 @@ def silent_since(settings: Settings, now: datetime) -> datetime | None:
         return None
     if settings.schedule is None:
         return now - timedelta(days=settings.silence_nights)
-    ticks = croniter(settings.schedule, (now - UNFINISHED).astimezone(ZoneInfo(settings.timezone)))
-    found = now
-    for _ in range(settings.silence_nights):
-        found = ticks.get_prev(datetime)
-    return found
+    return next(islice(due_nights(settings, now), settings.silence_nights - 1, None))

@@ -77,19 +77,6 @@ class Data:
 
 
 @dataclass(frozen=True)
-class DriftLine:
-    """A column of a batch against the accepted history before it."""
-
-    column: str
-    psi: float
-    bound: float
-    measure: str
-    value: float
-    drifted: bool
-    new_categories: list[str]
-
-
-@dataclass(frozen=True)
 class Place:
     """A snapshot that a batch is part of."""
 
@@ -109,7 +96,7 @@ class BatchView:
     withdrawals: list[Withdrawal]
     first: Place | None
     last: Place | None
-    drift: list[DriftLine]
+    drift: list[Drift]
     reference_rows: int | None
     commands: list[str]
     links: list[Link]
@@ -232,10 +219,7 @@ def make_batch(
         withdrawals=list(withdrawals),
         first=places[0] if places else None,
         last=places[-1] if places else None,
-        drift=[
-            DriftLine(one.column, one.psi, one.bound, one.measure, one.value, one.drifted, one.new_categories)
-            for one in drift
-        ],
+        drift=list(drift),
         reference_rows=drift[0].reference_rows if drift else None,
         commands=[
             *([f"churn quarantine export {beginning} -o rows.csv"] if batch.quarantined_rows else []),

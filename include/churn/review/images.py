@@ -9,7 +9,7 @@ from datetime import datetime
 from churn.foundation.addresses import version_page
 from churn.foundation.ledger import Ledger
 from churn.foundation.records import ImageRecord
-from churn.review.views import GOOD, IMAGE_STATES, LOOK, UNMONITORED
+from churn.review.views import IMAGE_STATES, LOOK, UNMONITORED
 from churn.settings import Settings
 
 PAGE = 25
@@ -101,10 +101,10 @@ def _times(times: Mapping[int, Sequence[tuple[datetime, datetime | None]]], vers
 def _headline(line: ImageLine | None) -> str:
     if line is None:
         return "Nothing is in production, so no image is needed."
-    said = "is the model" if line.state == GOOD else line.answer
+    said = " is the model" if line.answer == "published" else f": {line.answer}"
     asked = f" {line.probes:,} rows were asked." if line.probes else ""
     difference = f" The largest difference is {line.max_difference:.1g}." if line.max_difference is not None else ""
-    return f"The image of version {line.version}: {said}.{asked}{difference}"
+    return f"The image of version {line.version}{said}.{asked}{difference}"
 
 
 def _line(row: ImageRecord, times: list[Time], settings: Settings) -> ImageLine:

@@ -9,7 +9,6 @@ from shlex import quote
 from typing import Any
 
 from churn.decision.policy_file import Policy, PolicyInvalid
-from churn.decision.words import METRIC_NAMES, SMALLER_IS_BETTER
 from churn.foundation.addresses import RETRAINING, approval_page, comparison_page, docs_page, run_page, version_page
 from churn.foundation.ledger import Ledger
 from churn.foundation.records import (
@@ -21,6 +20,18 @@ from churn.foundation.records import (
     VersionRecord,
 )
 from churn.review.changes import Change, find_changes
+from churn.review.measures import (
+    Budget,
+    MetricLine,
+    RuleLine,
+    SliceLine,
+    anchor_lines,
+    budget_of,
+    metric_lines,
+    rule_lines,
+    slice_lines,
+    unseen_words,
+)
 from churn.review.views import (
     DRY,
     HELD,
@@ -32,60 +43,11 @@ from churn.review.views import (
     REFUSED,
     UNDONE,
     WAITS,
-    Interval,
     Link,
     fate_of,
-    interval,
     taken_away,
 )
 from churn.settings import Settings
-
-
-@dataclass(frozen=True)
-class RuleLine:
-    """A rule's result; `decides` says that this is why the challenger is held."""
-
-    name: str
-    passed: bool
-    value: float | None
-    bound: float | None
-    sentence: str
-    decides: bool
-
-
-@dataclass(frozen=True)
-class MetricLine:
-    """A metric of both versions on the same customers; `margin` is the change that "no worse" allows."""
-
-    metric: str
-    name: str
-    smaller_is_better: bool
-    challenger: Interval
-    champion: Interval | None
-    delta: Interval | None
-    margin: float | None
-
-
-@dataclass(frozen=True)
-class SliceLine:
-    """A group of customers; `p` is None where there were too few of them to be tested."""
-
-    column: str
-    name: str
-    rows: int
-    events: int
-    delta: Interval | None
-    p: float | None
-
-
-@dataclass(frozen=True)
-class Budget:
-    """What the looks at this champion in the last `nights` nights have spent of the chance to promote an equal model, `total`."""
-
-    spent: float
-    total: float
-    nights: int
-    looks: int
 
 
 @dataclass(frozen=True)
@@ -200,7 +162,7 @@ def make_night(facts: NightFacts, settings: Settings) -> Night:
     record, stored = facts.record, facts.record.comparison
     policy = _policy(record)
     case = stored.get("case", {})
-    metrics = _metrics(stored.get("evidence", {}), policy)
+    metrics = metric_lines(stored.get("evidence", {}), policy)
     changes, unknown = find_changes(facts.record, facts.versions, facts.snapshots, facts.champion_night)
     return Night(
         night=record.night,
@@ -217,17 +179,17 @@ def make_night(facts: NightFacts, settings: Settings) -> Night:
         challenger=record.challenger,
         champion=record.champion,
         anchor=case.get("anchor"),
-        rules=_rules(record.rules, record.code if record.verdict == "hold" else None),
-        watch=_rules(record.watch, None),
-        unseen=_unseen(stored),
+        rules=rule_lines(record.rules, record.code if record.verdict == "hold" else None),
+        watch=rule_lines(record.watch, None),
+        unseen=unseen_words(stored),
         metrics=metrics,
-        anchor_deltas=_anchor_lines(stored, policy),
-        slices=_slices(stored),
+        anchor_deltas=anchor_lines(stored, policy),
+        slices=slice_lines(stored),
         harm=-policy.slices.harm if policy else None,
         changes=changes,
         unrecorded=unknown,
         curves=record.curves,
-        budget=_budget(facts.looks, policy) if record.champion is not None else None,
+        budget=budget_of(facts.looks, policy) if record.champion is not None else None,
         batches=[batch_line(one, settings) for one in facts.batches],
         approval_url=approval_page(settings, record.night) if facts.open else None,
         answer=facts.answer,
@@ -293,90 +255,6 @@ def _outcome(facts: NightFacts) -> str:
     if fate == UNDONE:
         said.append(NOT_CARRIED_OUT)
     return " ".join(one for one in said if one)
-
-
-def _rules(rules: Sequence[dict[str, Any]], code: str | None) -> list[RuleLine]:
-    lines = [
-        RuleLine(
-            rule["name"],
-            rule["passed"],
-            rule["value"],
-            rule["bound"],
-            rule["sentence"],
-            decides=not rule["passed"] and rule["code"] == code,
-        )
-        for rule in rules
-    ]
-    return sorted(lines, key=lambda line: (line.passed, not line.decides))
-
-
-def _unseen(stored: dict[str, Any]) -> str:
-    evidence, window = stored.get("evidence", {}), stored.get("case", {}).get("window")
-    if not evidence.get("rows"):
-        return ""
-    when = ""
-    if window:
-        since, until = (datetime.fromisoformat(window[end]) for end in ("since", "until"))
-        wider = ", a window widened to have enough" if window["widened"] else ""
-        when = f" that arrived from {since:%Y-%m-%d} to {until:%Y-%m-%d}{wider}"
-    return f"{evidence['rows']:,} unseen customers{when}; {evidence['events']:,} of them left."
-
-
-def _metrics(evidence: dict[str, Any], policy: Policy | None) -> list[MetricLine]:
-    margins = _margins(policy)
-    champion, deltas = evidence.get("champion", {}), evidence.get("deltas", {})
-    return [
-        MetricLine(
-            metric,
-            METRIC_NAMES.get(metric, metric),
-            metric in SMALLER_IS_BETTER,
-            Interval(mine["value"], mine["lower"], mine["upper"]),
-            interval(champion.get(metric)),
-            interval(deltas.get(metric)),
-            margins.get(metric),
-        )
-        for metric, mine in evidence.get("challenger", {}).items()
-    ]
-
-
-def _margins(policy: Policy | None) -> dict[str, float]:
-    if policy is None:
-        return {}
-    return {"roc_auc": -policy.freshness.roc_auc_margin, "brier": policy.freshness.brier_margin}
-
-
-def _anchor_lines(stored: dict[str, Any], policy: Policy | None) -> list[MetricLine]:
-    margins, mine = _margins(policy), stored.get("evidence", {}).get("challenger", {})
-    return [
-        MetricLine(
-            metric,
-            METRIC_NAMES.get(metric, metric),
-            metric in SMALLER_IS_BETTER,
-            Interval(mine[metric]["value"], mine[metric]["lower"], mine[metric]["upper"]),
-            None,
-            interval(delta),
-            margins.get(metric),
-        )
-        for metric, delta in stored.get("anchor_deltas", {}).items()
-        if metric in mine
-    ]
-
-
-def _slices(stored: dict[str, Any]) -> list[SliceLine]:
-    """The worst first, those that are too small to be tested last."""
-    lines = [
-        SliceLine(one["column"], one["name"], one["rows"], one["events"], interval(one["delta"]), one["p"])
-        for one in stored.get("slices", [])
-    ]
-    return sorted(lines, key=lambda one: (one.p is None or one.delta is None, one.delta.value if one.delta else 0.0))
-
-
-def _budget(looks: dict[int, int], policy: Policy | None) -> Budget | None:
-    if policy is None:
-        return None
-    rule = policy.superiority
-    spent = sum(rule.level(position) * count for position, count in looks.items())
-    return Budget(spent, rule.error_budget, rule.nights, sum(looks.values()))
 
 
 def batch_line(batch: Batch, settings: Settings) -> BatchLine:

@@ -11,7 +11,8 @@ from churn.decision.words import CAPTIONS, difference
 from churn.review import charts
 from churn.review.charts import Curve, Mark, Series, Span
 from churn.review.data import BatchLine, Heat
-from churn.review.nights import Budget, MetricLine, Night, SliceLine
+from churn.review.measures import Budget, MetricLine, SliceLine
+from churn.review.nights import Night
 from churn.review.overview import NightPoint
 from churn.review.views import Interval, Reign
 
