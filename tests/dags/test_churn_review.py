@@ -318,6 +318,11 @@ def test_mlflow_and_storage_away_are_said_and_the_rest_holds(
         assert "The data root (s3://nowhere/at-all) does not answer" in answer.text
     assert "is in production since" in ask("").text
     assert len(ask("?format=json").json()["away"]) == 2
+    began = time.monotonic()
+    docs = ask(f"docs/{'0' * 64}/index.html")
+    assert time.monotonic() - began < 2
+    assert docs.status_code == 503
+    assert "This page cannot be shown" in docs.text
 
 
 def test_a_fault_of_our_own_is_a_page_too(client: TestClient, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,7 +90,7 @@ def test_times_in_production_go_back_to_the_beginning(tmp_path: Path) -> None:
     oldest = load_images(ledger, SETTINGS, before=3).lines[-1]
     assert oldest.version == 1
     assert oldest.in_production[-1].since.date() == (NOW - timedelta(days=1099)).date()
-    assert oldest.in_production[-1].until is not None
+    assert oldest.in_production[-1].until == oldest.in_production[-1].since + timedelta(days=5)
 
 
 def test_only_the_first_page_of_data_speaks_of_the_newest_batch(ledger: Ledger) -> None:
