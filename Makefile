@@ -3,7 +3,7 @@
 # The environment is .venv, made from the locks by uv: the one on the PATH, or one fetched into .uv.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-crashes test-stack status maintain stop clean lint format lock up down logs user land serve upkeep backup restore bench bench-intake bench-decision bench-image bench-stack bench-review statistics sample screenshots
+.PHONY: help run test test-crashes test-stack status maintain stop clean lint format lock docs docs-reference bench up down stack logs user land serve upkeep backup restore bench-intake bench-decision bench-image bench-stack bench-review statistics screenshots sample
 SHELL := /bin/bash
 
 # The first that runs and is of a version that the locks know; a name on the PATH may be a shim that does not run.
@@ -54,7 +54,7 @@ lint: .venv/dev ## Check style, types and layers.
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 	.venv/bin/yamllint --strict .
-	.venv/bin/hadolint include/airflow/Dockerfile include/churn/serving/Dockerfile tests/stack/Dockerfile
+	.venv/bin/hadolint include/stack/Dockerfile include/churn/serving/Dockerfile tests/stack/Dockerfile
 
 format: .venv/dev ## Format the code.
 	.venv/bin/ruff format .
@@ -65,58 +65,38 @@ lock: $(UV) ## Make the locks anew from pyproject.toml.
 	$(COMPILE) pyproject.toml --group dev -c requirements.lock -o requirements-dev.lock $(ARGS)
 	$(COMPILE) --group serving -c requirements.lock -o requirements-serving.lock $(ARGS)
 
-bench: .venv/dev ## Measure the night, the DAG files and the start, as ratios.
-	@.venv/bin/python tests/bench.py
+docs: .venv/dev docs-reference ## Build the documentation into var/docs; a broken link or an unlisted page is an error.
+	@.venv/bin/python docs/build.py
 
-bench-intake: .venv/dev ## Measure intake and snapshot against the fastest tool (ROWS="10000 1000000").
-	@.venv/bin/python tests/bench_intake.py $(ROWS)
+docs-reference: .venv/dev ## Write the reference pages and .env.example from the code.
+	@.venv/bin/python docs/reference.py
 
-bench-decision: .venv/dev ## Measure evidence against a bootstrap and scikit-learn, and a night's decision.
-	@.venv/bin/python tests/bench_decision.py
+bench: .venv/dev ## Measure WHAT=nightly-run, intake, decision, image, stack, review or error-rates (ARGS="...").
+	@PYTHONPATH=tests .venv/bin/python benchmarks/$(subst -,_,$(or $(WHAT),nightly-run)).py $(ROWS) $(ARGS)
 
-bench-image: .venv/dev ## Build and measure the serving image beside the one that MLflow builds (ARGS="--only ours").
-	@.venv/bin/python tests/bench_image.py $(ARGS)
+up: ## Start the stack of docker-compose.yaml, or update it to this checkout (WORKERS=3).
+	@include/stack/stack.sh up
 
-up: ## Start the stack of docker-compose.yaml, or bring it to this checkout (WORKERS=3).
-	@include/airflow/stack.sh up
+down: ## Stop the stack; its data is kept.
+	@include/stack/stack.sh down
 
-down: ## End the stack; its data stays.
-	@include/airflow/stack.sh down
+stack: ## On the stack: DO=logs, user, land, serve, upkeep, backup or restore.
+	@include/stack/stack.sh $(DO)
 
-logs: ## Show the stack's logs (SERVICE=worker FOLLOW=1).
-	@include/airflow/stack.sh logs
+# Earlier names, which still work.
+logs user land serve upkeep backup restore:
+	@include/stack/stack.sh $@
 
-user: ## Make a user of the stack's Airflow and MLflow (NAME=vera ROLE=Viewer|Op|Admin).
-	@include/airflow/stack.sh user
+bench-intake bench-decision bench-image bench-stack bench-review:
+	@$(MAKE) --no-print-directory bench WHAT=$(@:bench-%=%)
 
-land: ## Put a file into the stack's landing (FILE=path/to/file.csv).
-	@include/airflow/stack.sh land
+statistics:
+	@$(MAKE) --no-print-directory bench WHAT=error-rates
 
-serve: ## Serve the image of the version in production on port 8081.
-	@include/airflow/stack.sh serve
+screenshots: .venv/dev
+	@PYTHONPATH=tests .venv/bin/python docs/take_screenshots.py
 
-upkeep: ## Empty MLflow's trash and take away the old runs of the stack's Airflow (KEEP_DAYS=180).
-	@include/airflow/stack.sh upkeep
-
-backup: ## Save the stack's databases and buckets (BACKUP=folder).
-	@include/airflow/stack.sh backup
-
-restore: ## Replace the stack's databases and buckets by a backup (BACKUP=folder).
-	@include/airflow/stack.sh restore
-
-bench-stack: .venv/dev ## Measure the stack against the embedded mode: nights, start, memory.
-	@.venv/bin/python tests/bench_stack.py
-
-bench-review: .venv/dev ## Measure the pages of the review over ten years of nights, against an empty route.
-	@.venv/bin/python tests/bench_review.py 2>/dev/null
-
-statistics: .venv/dev ## Measure the error rates of intervals, rules and a year of nights (ARGS="--rounds 10000").
-	@.venv/bin/python tests/measure_statistics.py $(ARGS)
-
-screenshots: .venv/dev ## Take the pictures of the review that the README shows; four minutes, with a Chromium.
-	@.venv/bin/python tests/screenshots.py
-
-sample: .venv/run ## Make the files of data/sample anew.
+sample: .venv/run
 	@$(CHURN) sample
 
 # Two stamps: what `make run` needs, and what tests and checks need on top.

@@ -23,8 +23,8 @@ from typing import Any
 
 from airflow.sdk import Param, dag, get_current_context, task
 
-from churn_review.links import VersionLink
-from churn_wiring import IMAGE_QUEUE, TASK_DEFAULTS, core_step, keep_image_failure, lead_to
+from churn_airflow.review.links import VersionLink
+from churn_airflow.steps import IMAGE_QUEUE, TASK_DEFAULTS, core_step, keep_image_failure, lead_to
 
 
 @dag(
@@ -51,34 +51,34 @@ def churn_image_build() -> None:
 
     @task(execution_timeout=timedelta(minutes=30), queue=IMAGE_QUEUE)
     def build() -> dict[str, Any]:
-        from churn import shipping
-        from churn_metrics import measure_image
+        from churn.pipeline import shipping
+        from churn_airflow.metrics import measure_image
 
-        with core_step() as (bench, _):
+        with core_step() as (workspace, _):
             version = int(get_current_context()["params"]["version"])
-            lead_to(VersionLink(), bench.tracking.version_link(version))
-            built = shipping.build(bench, version)
+            lead_to(VersionLink(), workspace.tracking.version_link(version))
+            built = shipping.build(workspace, version)
             measure_image(built)
             return asdict(built)
 
     @task(execution_timeout=timedelta(minutes=30), queue=IMAGE_QUEUE)
     def verify(built: dict[str, Any]) -> dict[str, Any]:
-        from churn import shipping
+        from churn.pipeline import shipping
         from churn.release.image import BuiltImage
 
-        with core_step() as (bench, _):
-            return asdict(shipping.verify(bench, BuiltImage(**built)))
+        with core_step() as (workspace, _):
+            return asdict(shipping.verify(workspace, BuiltImage(**built)))
 
     @task(execution_timeout=timedelta(minutes=15), queue=IMAGE_QUEUE)
     def publish(built: dict[str, Any], verification: dict[str, Any]) -> str:
-        from churn import shipping
+        from churn.pipeline import shipping
         from churn.release.image import BuiltImage
-        from churn.release.verify import Verification
-        from churn_alerts import tell
+        from churn.release.service_checks import Verification
+        from churn_airflow.alerts import tell
 
-        with core_step() as (bench, _):
-            state = shipping.publish(bench, BuiltImage(**built), Verification(**verification)).state
-            tell(bench, get_current_context())
+        with core_step() as (workspace, _):
+            state = shipping.publish(workspace, BuiltImage(**built), Verification(**verification)).state
+            tell(workspace, get_current_context())
             return state
 
     built = build()

@@ -19,8 +19,8 @@ from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOpe
 from airflow.sdk import dag
 
 from churn.settings import Settings
-from churn_arrivals import LandingSensor, RestOperator
-from churn_wiring import TASK_DEFAULTS, report_failed_run
+from churn_airflow.sensors import LandingSensor, RestOperator
+from churn_airflow.steps import TASK_DEFAULTS, report_failed_run
 
 SETTINGS = Settings.load()
 PAUSE = timedelta(hours=1)

@@ -20,7 +20,7 @@ from datetime import timedelta
 from airflow.sdk import CronTriggerTimetable, Param, dag, get_current_context, task
 
 from churn.settings import Settings
-from churn_wiring import IMAGE_QUEUE, TASK_DEFAULTS, core_step, log_folders, report_failed_run
+from churn_airflow.steps import IMAGE_QUEUE, TASK_DEFAULTS, core_step, log_folders, report_failed_run
 
 SETTINGS = Settings.load()
 
@@ -49,27 +49,29 @@ def churn_maintenance() -> None:
 
     @task(execution_timeout=timedelta(hours=1))
     def clean() -> dict[str, int]:
-        from churn import upkeep
+        from churn.pipeline import maintenance
 
-        with core_step() as (bench, request):
-            plan = upkeep.plan_upkeep(bench)
-            went = plan if request.dry_run else upkeep.clean(plan, bench)
-            return upkeep.counted(went, request.dry_run)
+        with core_step() as (workspace, request):
+            plan = maintenance.plan_upkeep(workspace)
+            went = plan if request.dry_run else maintenance.clean(plan, workspace)
+            return maintenance.counted(went, request.dry_run)
 
     @task(execution_timeout=timedelta(minutes=30), queue=IMAGE_QUEUE)
     def clean_images() -> int:
-        from churn import upkeep
+        from churn.pipeline import maintenance
 
-        with core_step() as (bench, request):
-            return len(upkeep.clean_images(bench, request.dry_run))
+        with core_step() as (workspace, request):
+            return len(maintenance.clean_images(workspace, request.dry_run))
 
     @task(execution_timeout=timedelta(minutes=30))
     def clean_logs() -> dict[str, int]:
-        from churn.upkeep import clean_task_logs
+        from churn.pipeline.maintenance import clean_task_logs
 
         dry_run = bool(get_current_context()["params"]["dry_run"])
-        with core_step() as (bench, _):
-            return {root: clean_task_logs(fs, root, bench.settings.keep_days, dry_run) for fs, root in log_folders()}
+        with core_step() as (workspace, _):
+            return {
+                root: clean_task_logs(fs, root, workspace.settings.keep_days, dry_run) for fs, root in log_folders()
+            }
 
     clean()
     clean_images()

@@ -28,9 +28,9 @@ from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOpe
 from airflow.sdk import CronTriggerTimetable, Param, dag, get_current_context, task
 
 from churn.settings import Settings
-from churn_approval import PromoteOperator
-from churn_review.links import ComparisonLink, DataDocsLink, NightLink, VersionLink
-from churn_wiring import TASK_DEFAULTS, core_step, lead_to, lead_to_night, report_failed_run
+from churn_airflow.approval import PromoteOperator
+from churn_airflow.review.links import ComparisonLink, DataDocsLink, NightLink, VersionLink
+from churn_airflow.steps import TASK_DEFAULTS, core_step, lead_to, lead_to_night, report_failed_run
 
 SETTINGS = Settings.load()
 
@@ -90,60 +90,60 @@ def churn_retraining() -> None:
 
     @task(execution_timeout=timedelta(minutes=30))
     def arrive() -> list[str]:
-        from churn import night
+        from churn.pipeline import steps
 
-        with core_step() as (bench, request):
-            lead_to_night(bench, request)
-            return [batch.batch for batch in night.arrive(bench, request).batches]
+        with core_step() as (workspace, request):
+            lead_to_night(workspace, request)
+            return [batch.batch for batch in steps.arrive(workspace, request).batches]
 
     @task(execution_timeout=timedelta(hours=1), map_index_template="{{ batch_label }}")
     def validate(batch: str) -> dict[str, Any]:
-        from churn import night
-        from churn.deciding import docs_link
-        from churn_metrics import measure_batch
+        from churn.pipeline import steps
+        from churn.pipeline.deciding import docs_link
+        from churn_airflow.metrics import measure_batch
 
         get_current_context()["batch_label"] = batch[:12]
-        with core_step() as (bench, request):
-            lead_to(DataDocsLink(), docs_link(bench, batch))
+        with core_step() as (workspace, request):
+            lead_to(DataDocsLink(), docs_link(workspace, batch))
             try:
-                return night.counts(night.validate(bench, request, batch))
+                return steps.counts(steps.validate(workspace, request, batch))
             finally:
-                measure_batch(bench.ledger, batch)
+                measure_batch(workspace.ledger, batch)
 
     @task(execution_timeout=timedelta(hours=3), trigger_rule="all_done")
     def train() -> dict[str, Any]:
-        from churn import night
+        from churn.pipeline import steps
 
-        with core_step() as (bench, request):
-            challenger = night.train(bench, request)
-            lead_to(VersionLink(), bench.tracking.version_link(challenger.version))
+        with core_step() as (workspace, request):
+            challenger = steps.train(workspace, request)
+            lead_to(VersionLink(), workspace.tracking.version_link(challenger.version))
             return asdict(challenger)
 
     @task(execution_timeout=timedelta(hours=1))
     def compare(challenger: dict[str, Any]) -> dict[str, Any]:
-        from churn import night
         from churn.learning.training import Challenger
-        from churn_metrics import measure_decision
+        from churn.pipeline import steps
+        from churn_airflow.metrics import measure_decision
 
-        with core_step() as (bench, request):
-            lead_to_night(bench, request)
-            decision = night.compare(bench, request, Challenger(**challenger))
-            lead_to(ComparisonLink(), bench.tracking.run_link(decision.run_id))
+        with core_step() as (workspace, request):
+            lead_to_night(workspace, request)
+            decision = steps.compare(workspace, request, Challenger(**challenger))
+            lead_to(ComparisonLink(), workspace.tracking.run_link(decision.run_id))
             measure_decision(decision)
             return {"challenger": decision.challenger, "verdict": decision.verdict, "code": decision.code}
 
     @task(execution_timeout=timedelta(minutes=10), trigger_rule="all_done")
     def close() -> str:
-        from churn import night
-        from churn_alerts import tell
-        from churn_metrics import measure_duration
+        from churn.pipeline import steps
+        from churn_airflow.alerts import tell
+        from churn_airflow.metrics import measure_duration
 
         context = get_current_context()
-        with core_step() as (bench, request):
-            lead_to_night(bench, request)
+        with core_step() as (workspace, request):
+            lead_to_night(workspace, request)
             measure_duration("night", context["dag_run"].start_date)
-            tell(bench, context)
-            return night.close(bench, request)
+            tell(workspace, context)
+            return steps.close(workspace, request)
 
     build_image = TriggerDagRunOperator(
         task_id="build_image",

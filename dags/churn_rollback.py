@@ -22,8 +22,8 @@ from typing import Any
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import Param, dag, get_current_context, task
 
-from churn_review.links import VersionLink
-from churn_wiring import IMAGE_QUEUE, TASK_DEFAULTS, core_step, lead_to, report_failed_run
+from churn_airflow.review.links import VersionLink
+from churn_airflow.steps import IMAGE_QUEUE, TASK_DEFAULTS, core_step, lead_to, report_failed_run
 
 
 @dag(
@@ -61,13 +61,13 @@ def churn_rollback() -> None:
 
     @task(execution_timeout=timedelta(minutes=5), queue=IMAGE_QUEUE)  # it points the tag `production` back
     def roll_back() -> dict[str, Any]:
-        from churn import night
+        from churn.pipeline import steps
 
         params = get_current_context()["params"]
-        with core_step() as (bench, request):
+        with core_step() as (workspace, request):
             by = request.requested_by or "somebody in Airflow"
-            done = night.roll_back(bench, params["version"], params["reason"], by, request.night)
-            lead_to(VersionLink(), bench.tracking.version_link(done.promotion.version))
+            done = steps.roll_back(workspace, params["version"], params["reason"], by, request.night)
+            lead_to(VersionLink(), workspace.tracking.version_link(done.promotion.version))
             return {"version": done.promotion.version, "image": done.image is not None}
 
     @task(execution_timeout=timedelta(minutes=1))

@@ -16,7 +16,7 @@ from datetime import timedelta
 
 from airflow.sdk import CronTriggerTimetable, Param, dag, get_current_context, task
 
-from churn_wiring import TASK_DEFAULTS, core_step
+from churn_airflow.steps import TASK_DEFAULTS, core_step
 
 
 @dag(
@@ -43,13 +43,13 @@ def churn_watch() -> None:
 
     @task(execution_timeout=timedelta(minutes=10))
     def watch() -> int:
-        from churn_alerts import notice_and_send, send_trial
+        from churn_airflow.alerts import notice_and_send, send_trial
 
         context = get_current_context()
-        with core_step() as (bench, _):
+        with core_step() as (workspace, _):
             if context["params"]["test_message"]:
-                send_trial(bench, context)
-            return notice_and_send(bench, context)
+                send_trial(workspace, context)
+            return notice_and_send(workspace, context)
 
     watch()
 

@@ -9,8 +9,8 @@ import pytest
 
 from churn.foundation.ledger import Ledger, open_ledger
 from churn.foundation.storage import Storage
-from churn.workbench import Workbench
-from support import S3, clone_bench, land_night, make_bench, mlflow_server, run_night, s3_server
+from churn.pipeline.workspace import Workspace
+from support.basics import S3, clone_workspace, land_night, make_workspace, mlflow_server, run_night, s3_server
 
 
 @pytest.fixture(scope="session")
@@ -59,36 +59,36 @@ def storage(tmp_path: Path) -> Storage:
 
 
 @pytest.fixture
-def bench(tmp_path: Path, mlflow_url: str) -> Workbench:
+def workspace(tmp_path: Path, mlflow_url: str) -> Workspace:
     """A workbench of its own on SQLite and a folder; the model's name is the test's."""
-    return make_bench(tmp_path, mlflow_url)
+    return make_workspace(tmp_path, mlflow_url)
 
 
 @pytest.fixture(scope="session")
-def first_champion(tmp_path_factory: pytest.TempPathFactory, mlflow_url: str) -> Workbench:
+def first_champion(tmp_path_factory: pytest.TempPathFactory, mlflow_url: str) -> Workspace:
     """A bench with a champion from night 1, and night 2 landed: made once, never changed, to be cloned."""
-    bench = make_bench(tmp_path_factory.mktemp("first_champion"), mlflow_url)
-    land_night(bench, 1)
-    assert run_night(bench, "night 1") == "promote NO_CHAMPION"
-    land_night(bench, 2)
-    return bench
+    workspace = make_workspace(tmp_path_factory.mktemp("first_champion"), mlflow_url)
+    land_night(workspace, 1)
+    assert run_night(workspace, "night 1") == "promote NO_CHAMPION"
+    land_night(workspace, 2)
+    return workspace
 
 
 @pytest.fixture(scope="session")
-def second_champion(tmp_path_factory: pytest.TempPathFactory, mlflow_url: str, first_champion: Workbench) -> Workbench:
+def second_champion(tmp_path_factory: pytest.TempPathFactory, mlflow_url: str, first_champion: Workspace) -> Workspace:
     """A bench whose second champion has beaten the first: made once, never changed, to be cloned."""
-    bench = clone_bench(first_champion, tmp_path_factory.mktemp("second_champion"))
-    assert run_night(bench, "night 2") == "promote SUPERIOR"
-    return bench
+    workspace = clone_workspace(first_champion, tmp_path_factory.mktemp("second_champion"))
+    assert run_night(workspace, "night 2") == "promote SUPERIOR"
+    return workspace
 
 
 @pytest.fixture
-def two_nights(first_champion: Workbench, tmp_path: Path) -> Workbench:
+def two_nights(first_champion: Workspace, tmp_path: Path) -> Workspace:
     """A bench of its own with a champion from night 1, and night 2 landed."""
-    return clone_bench(first_champion, tmp_path)
+    return clone_workspace(first_champion, tmp_path)
 
 
 @pytest.fixture
-def two_champions(second_champion: Workbench, tmp_path: Path) -> Workbench:
+def two_champions(second_champion: Workspace, tmp_path: Path) -> Workspace:
     """A bench of its own whose second champion has beaten the first."""
-    return clone_bench(second_champion, tmp_path)
+    return clone_workspace(second_champion, tmp_path)

@@ -1,7 +1,7 @@
 """The data contract: what a row of churn data is. Everything that knows a column derives from it.
 
-A contract is a value. It is handed to the code that needs it; no module of the core reads
-`BANK_CHURN` by itself (the settings name it, and the wiring hands it on).
+A contract is a value. It is handed to the code that needs it; no module of the core reads a
+particular one (the settings name it, and the pipeline hands it on). `contracts/` has those that ship.
 """
 
 from __future__ import annotations
@@ -283,49 +283,3 @@ class Contract:
             if column.name == name:
                 return column
         raise KeyError(f"Contract {self.name} has no column {name}.")
-
-
-def _integer(name: str, role: Role, minimum: float, maximum: float, description: str) -> Column:
-    return Column(name, Kind.INTEGER, role, minimum, maximum, description=description)
-
-
-def _flag(name: str, role: Role, description: str) -> Column:
-    return _integer(name, role, 0, 1, description)
-
-
-def _number(name: str, minimum: float, maximum: float, description: str) -> Column:
-    return Column(name, Kind.NUMBER, Role.FEATURE, minimum, maximum, description=description)
-
-
-BANK_CHURN = Contract(
-    name="bank_churn",
-    columns=(
-        _integer("RowNumber", Role.POSITION, 0, 2**53, "Position in the file; means nothing."),
-        _integer("CustomerId", Role.KEY, 1, 2**53, "The customer."),
-        Column("Surname", Kind.TEXT, Role.CARRIED, permanent=True, description="Never a feature: it identifies."),
-        _integer("CreditScore", Role.FEATURE, 300, 850, "Credit score, points."),
-        Column(
-            "Geography",
-            Kind.TEXT,
-            Role.FEATURE,
-            categories=("France", "Germany", "Spain"),
-            description="Country of the account.",
-        ),
-        Column("Gender", Kind.TEXT, Role.FEATURE, categories=("Female", "Male"), permanent=True),
-        _integer("Age", Role.FEATURE, 18, 100, "Age in years."),
-        Column("Tenure", Kind.INTEGER, Role.FEATURE, 0, 20, at_most="Age", description="Years as a customer."),
-        _number("Balance", 0, 1e7, "Balance of the account, euro."),
-        _integer("NumOfProducts", Role.FEATURE, 1, 4, "Products that the customer has."),
-        _flag("HasCrCard", Role.FEATURE, "1 = has a credit card."),
-        _flag("IsActiveMember", Role.FEATURE, "1 = active."),
-        _number("EstimatedSalary", 0, 1e7, "Estimated yearly salary, euro."),
-        _flag("Exited", Role.TARGET, "1 = the customer left."),
-    ),
-    slices=(
-        SliceBy("Geography"),
-        SliceBy("Gender", parity=True),
-        SliceBy("Age", (30, 45, 60), parity=True),
-        SliceBy("NumOfProducts"),
-        SliceBy("IsActiveMember"),
-    ),
-)

@@ -1,7 +1,7 @@
 """The only reader of the environment.
 
 Precedence: environment, then `.env` in the checkout, then files in `var/secrets` and
-`/run/secrets`, then the defaults here. The defaults are the embedded mode; a stack sets others.
+`/run/secrets`, then the defaults here. The defaults are those of the local mode; the stack sets others.
 """
 
 from __future__ import annotations
@@ -9,14 +9,15 @@ from __future__ import annotations
 import os
 import re
 import sys
+import warnings
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
 from croniter import croniter  # type: ignore[import-untyped]
 from dotenv import dotenv_values
-from pydantic import Field, ImportString, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, ImportString, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy.engine import make_url
 
@@ -27,183 +28,243 @@ HOME = Path(__file__).resolve().parents[2]
 VAR = HOME / "var"
 SECRETS = VAR / "secrets"
 PREFIX = "CHURN_"
-BEFORE_NIGHT = timedelta(minutes=15)
-"""An approval that nobody gave expires so long before the next night."""
-FOLLOW_UP = "default_factory_not_called"  # pydantic's: a default that hangs on a setting that is wrong itself
+BEFORE_NEXT_RUN = timedelta(minutes=15)
+"""How long before the next run an unanswered approval expires."""
+FOLLOW_UP = "default_factory_not_called"  # pydantic's: the default depends on a setting that is itself invalid
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+_RENAMED_CONTRACTS = {"churn.contract:BANK_CHURN": "churn.contracts.bank:BANK_CHURN"}
 
 
 class SettingsError(ChurnError):
     """A setting is missing, unknown, or has a value that is not allowed."""
 
 
+Optional = BeforeValidator(lambda value: None if value == "" else value)
+"""An empty value in the environment means "not set"."""
+OptionalText = Annotated[str | None, Optional]
+OptionalPath = Annotated[Path | None, Optional]
+
+
+def _setting(section: str, description: str, default: Any = ..., **limits: Any) -> Any:
+    """A setting: the section of the reference that lists it, what it means, its default and what is allowed."""
+    if "default_factory" in limits:
+        return Field(description=description, json_schema_extra={"section": section}, **limits)
+    return Field(default, description=description, json_schema_extra={"section": section}, **limits)
+
+
+DATA = "Data and where it is kept"
+SALT = "The secret that assigns customers to buckets"
+TIMES = "When runs start"
+ALERTS = "Alerts"
+RULES = "Intake, training and promotion"
+RETENTION = "What maintenance keeps, besides what production and a rollback need"
+SERVICES = "MLflow and Airflow"
+IMAGES = "The serving image"
+
+
 class Settings(BaseSettings):
-    """Typed, read once, frozen. Relative paths are relative to the checkout."""
+    """Typed, read once, frozen. Relative paths are relative to the checkout.
+
+    The reference of settings and `.env.example` are written from this class: `make docs-reference`.
+    """
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_file=HOME / ".env", extra="ignore", frozen=True, populate_by_name=True
     )
 
-    contract: ImportString[Any] = Field(
-        default="churn.contract:BANK_CHURN", validate_default=True, description="The data contract, as `module:name`."
+    contract: ImportString[Any] = _setting(
+        DATA, "The data contract, as `module:name`.", "churn.contracts.bank:BANK_CHURN", validate_default=True
     )
-    airflow_port: int = Field(default=8080, ge=1, le=65535, description="Port of the embedded Airflow.")
-    mlflow_port: int = Field(default=5005, ge=1, le=65535, description="Port of the embedded MLflow server.")
-    data_root: str = Field(
-        default="data",
+    data_root: str = _setting(
+        DATA,
+        "Folder or URL (`s3://bucket/prefix`) of the landing, accepted and quarantine zones.",
+        "data",
         min_length=1,
-        description="Folder or URL (`s3://bucket/prefix`) of the zones landing, accepted, quarantine.",
     )
-    ledger_url: str = Field(
-        default="sqlite:///var/ledger.db",
-        description="The ledger: `sqlite:///file` or `postgresql+psycopg2://user:<password>@host/database`.",
+    aws_conn_id: OptionalText = _setting(
+        DATA,
+        "Airflow connection with the S3 credentials of the data root. Empty: the standard AWS credential chain.",
+        None,
     )
-    mlflow_tracking_uri: str = Field(
+    ledger_url: str = _setting(
+        DATA,
+        "Database of the ledger: `sqlite:///file` or `postgresql+psycopg2://user:<password>@host/database`.",
+        "sqlite:///var/ledger.db",
+    )
+
+    bucket_salt: SecretStr = _setting(
+        SALT,
+        "Secret key that assigns customers to buckets. A different salt means a different holdout, so never change it. "
+        "In local mode `make run` creates one in `var/secrets`.",
+        min_length=16,
+    )
+
+    schedule: OptionalText = _setting(
+        TIMES, "Cron expression of the nightly run. Empty: runs start only manually.", "0 2 * * *"
+    )
+    timezone: str = _setting(TIMES, "Time zone of the schedule.", "UTC")
+    watch_landing: bool = _setting(
+        TIMES, "Whether a run also starts as soon as a file lands. Needs a data root on S3.", False
+    )
+
+    notifications_file: OptionalPath = _setting(
+        ALERTS,
+        "File that says who is notified of what; see `include/notifications.example.yaml`. "
+        "Empty: alerts are only listed by `churn alerts`.",
+        None,
+    )
+    silence_nights: int = _setting(
+        ALERTS,
+        "Number of nights without an accepted batch or without a decision after which an alert is sent. 0: never.",
+        3,
+        ge=0,
+        le=365,
+    )
+
+    max_rejected_share: float = _setting(
+        RULES, "A batch is rejected when more than this share of its rows is quarantined.", 0.05, ge=0, le=1
+    )
+    max_disputed_share: float = _setting(
+        RULES,
+        "A batch is rejected when more than this share of its known customers have returned after leaving, or have changed a "
+        "permanent attribute.",
+        0.02,
+        ge=0,
+        le=1,
+    )
+    max_size_ratio: float = _setting(
+        RULES, "A batch that is this many times larger than the median of past batches causes a warning.", 3.0, gt=0
+    )
+    drift_limit: float = _setting(
+        RULES, "Population stability index above which a column is reported as drifted.", 0.2, gt=0
+    )
+    settle_seconds: float = _setting(
+        RULES,
+        "A file in the landing folder that changed less than this many seconds ago is checked twice, in case it is still being "
+        "written.",
+        1.0,
+        ge=0,
+        le=600,
+    )
+    min_training_rows: int = _setting(RULES, "Number of training rows below which nothing is trained.", 1000, ge=50)
+    cv_folds: int = _setting(
+        RULES, "Number of folds of the cross-validation that selects the challenger.", 5, ge=2, le=20
+    )
+    seed: int = _setting(RULES, "Random seed of the folds and the models.", 20, ge=0, lt=2**32)
+    duckdb_memory_limit: str = _setting(
+        RULES,
+        "Memory limit of the columnar engine, which spills to disk beyond it.",
+        "1GB",
+        pattern=r"^\d+(\.\d+)?\s?[KMGT]i?B$",
+    )
+    policy_file: Path = _setting(
+        RULES, "The promotion policy, reviewed in git.", Path("include/churn/promotion_policy.yaml")
+    )
+    approval: Literal["never", "disputed", "always"] = _setting(
+        RULES,
+        "When a promotion needs a person's approval: `never`; `disputed`, when new batches contradict the earlier ones; `always`.",
+        "never",
+    )
+    approval_hours: float = _setting(
+        RULES,
+        "How long to wait for an approval, in hours. The wait ends before the next run at the latest, and the challenger is then "
+        "held.",
+        20,
+        gt=0,
+        le=168,
+    )
+    second_person: bool = _setting(
+        RULES,
+        "Whether an approval must come from someone other than the person who started the run. A forced promotion then needs an "
+        "approval too.",
+        False,
+    )
+    hand_made_changes: Literal["refuse", "adopt"] = _setting(
+        RULES,
+        "What happens when someone has changed the production version manually in MLflow: `refuse` stops the run, `adopt` "
+        "accepts that version.",
+        "refuse",
+    )
+
+    keep_versions: int = _setting(
+        RETENTION, "Number of newest versions that are always kept in the MLflow registry.", 50, ge=1
+    )
+    keep_decisions: int = _setting(
+        RETENTION,
+        "Number of newest decisions that can be replayed and keep their runs in MLflow. The promotions that led to the champion "
+        "are always kept.",
+        365,
+        ge=1,
+    )
+    keep_images: int = _setting(
+        RETENTION,
+        "Number of most recent production versions whose images are kept on the machine that builds them.",
+        5,
+        ge=1,
+    )
+    keep_days: int = _setting(RETENTION, "Number of days for which Airflow's task logs are kept.", 180, ge=1)
+
+    # Before the address of MLflow, whose default it is a part of.
+    mlflow_port: int = _setting(SERVICES, "Port of the local MLflow server.", 5005, ge=1, le=65535)
+    mlflow_tracking_uri: str = _setting(
+        SERVICES,
+        "URL of the MLflow server, for tracking and registry. By default the local one.",
         default_factory=lambda known: f"http://127.0.0.1:{known.get('mlflow_port')}",
         min_length=1,
         validation_alias="MLFLOW_TRACKING_URI",
-        description="The MLflow server: tracking and registry; by default the embedded one.",
     )
-    mlflow_ui_url: str | None = Field(
-        default=None, description="Where a person opens MLflow, if that is not the tracking URI."
+    experiment: str = _setting(SERVICES, "MLflow experiment that records the runs.", "churn", min_length=1)
+    model_name: str = _setting(SERVICES, "Name of the registered model.", "churn", pattern=r"^[A-Za-z0-9._-]+$")
+    mlflow_ui_url: OptionalText = _setting(
+        SERVICES, "URL at which people open MLflow, if it differs from the tracking URI.", None
     )
-    airflow_ui_url: str | None = Field(
-        default=None, description="Where a person opens Airflow, if that is not the embedded one."
+    airflow_ui_url: OptionalText = _setting(
+        SERVICES, "URL at which people open Airflow, if it is not the local one.", None
     )
-    aws_conn_id: str | None = Field(
-        default=None,
-        description="Airflow connection that holds the S3 credentials of the data root; none: the standard AWS chain.",
-    )
-    experiment: str = Field(default="churn", min_length=1, description="MLflow experiment of the nights.")
-    model_name: str = Field(default="churn", pattern=r"^[A-Za-z0-9._-]+$", description="Registered model.")
-    policy_file: Path = Field(
-        default=Path("include/churn/promotion_policy.yaml"), description="The rules of promotion, reviewed in git."
-    )
-    approval: Literal["never", "disputed", "always"] = Field(
-        default="never",
-        description="Whether a person must agree before a promotion: `never`; when new batches contradict the rest (`disputed`); `always`.",
-    )
-    approval_hours: float = Field(
-        default=20,
-        gt=0,
-        le=168,
-        description="So long an approval is waited for, but never into the next night; then the challenger is held.",
-    )
-    second_person: bool = Field(
-        default=False,
-        description="Whether a yes counts only from somebody else than the person who asked for the night; a forced promotion then needs one too.",
-    )
-    hand_made_changes: Literal["refuse", "adopt"] = Field(
-        default="refuse",
-        description="What happens to a version that somebody put into production in MLflow: the night stops, or takes it over.",
-    )
-    bucket_salt: SecretStr = Field(
-        min_length=16,
-        description="Secret key that sorts customers into buckets. Another salt is another holdout: never change it.",
-    )
+    airflow_port: int = _setting(SERVICES, "Port of the local Airflow.", 8080, ge=1, le=65535)
 
-    schedule: str | None = Field(
-        default="0 2 * * *", description="Cron expression of the nightly run; empty: only by hand."
+    container_engine: Literal["auto", "required", "none"] = _setting(
+        IMAGES,
+        "`auto`: use this machine's container engine if there is one; its absence is an error once it has built images here or "
+        "`DOCKER_HOST` names it. `required`: its absence is always an error. `none`: never use one.",
+        "auto",
     )
-    timezone: str = Field(default="UTC", description="Time zone of the schedule.")
-    watch_landing: bool = Field(
-        default=False,
-        description="Whether a night begins as soon as a file lands, beside the schedule; needs a data root on S3.",
+    image_repository: str = _setting(
+        IMAGES, "Repository of the serving image. The tag is the version.", "churn", pattern=r"^[a-z0-9][a-z0-9._/:-]*$"
     )
-    notifications_file: Path | None = Field(
-        default=None,
-        description="Who is told of what, as in `include/notifications.example.yaml`; empty: alerts are only listed by `churn alerts`.",
-    )
-    silence_nights: int = Field(
-        default=3,
-        ge=0,
-        le=365,
-        description="After so many nights with nothing accepted, or no decision, silence is alerted; 0: never.",
-    )
-
-    max_rejected_share: float = Field(
-        default=0.05, ge=0, le=1, description="A batch with a larger share of rows set aside is rejected whole."
-    )
-    max_disputed_share: float = Field(
-        default=0.02,
-        ge=0,
-        le=1,
-        description="A batch in which a larger share of known customers has come back or changed identity is rejected whole.",
-    )
-    max_size_ratio: float = Field(
-        default=3.0, gt=0, description="A batch that is larger than so many past batches (their median) is warned of."
-    )
-    drift_limit: float = Field(
-        default=0.2, gt=0, description="Population stability index from which on a column is said to have drifted."
-    )
-    settle_seconds: float = Field(
-        default=1.0,
-        ge=0,
-        le=600,
-        description="A file in a landing folder that changed so recently is looked at twice, in case it is still being written.",
-    )
-    min_training_rows: int = Field(default=1000, ge=50, description="With fewer training rows nothing is trained.")
-    cv_folds: int = Field(
-        default=5, ge=2, le=20, description="Folds of the cross-validation that chooses the challenger."
-    )
-    seed: int = Field(default=20, ge=0, lt=2**32, description="Seed of folds and models.")
-    duckdb_memory_limit: str = Field(
-        default="1GB",
-        pattern=r"^\d+(\.\d+)?\s?[KMGT]i?B$",
-        description="Memory limit of the columnar engine; beyond it, it spills to disk.",
-    )
-
-    keep_versions: int = Field(
-        default=50, ge=1, description="So many of the newest versions stay in the registry, whatever nobody needs."
-    )
-    keep_decisions: int = Field(
-        default=365,
-        ge=1,
-        description="So many of the newest decisions can be replayed, and keep their runs in MLflow; promotions on the way to the champion always.",
-    )
-    keep_images: int = Field(
-        default=5,
-        ge=1,
-        description="Images of so many of the versions that were in production last stay on the machine that builds.",
-    )
-    keep_days: int = Field(default=180, ge=1, description="So many days Airflow's task logs stay.")
-
-    image_repository: str = Field(
-        default="churn",
-        pattern=r"^[a-z0-9][a-z0-9._/:-]*$",
-        description="Repository of the serving image; the tag is the version.",
-    )
-    image_registry: str | None = Field(
-        default=None,
+    image_registry: OptionalText = _setting(
+        IMAGES,
+        "Image registry to push to, for example `registry.example:5000/team`. Empty: images are kept on this machine.",
+        None,
         pattern=r"^[a-z0-9][a-z0-9._/:-]*[a-z0-9]$",
-        description="Registry that images are pushed to, for example `registry.example:5000/team`; empty: they stay on this machine.",
     )
-    registry_login: Literal["engine", "ecr"] = Field(
-        default="engine",
-        description="`engine`: what `docker login` left; `ecr`: a token from Amazon ECR, by the connection of `CHURN_AWS_CONN_ID`.",
+    registry_login: Literal["engine", "ecr"] = _setting(
+        IMAGES,
+        "How to log in to the image registry. `engine`: with the credentials of `docker login`. `ecr`: with a token from Amazon "
+        "ECR, through the connection `CHURN_AWS_CONN_ID`.",
+        "engine",
     )
-    base_image: str = Field(
-        default=f"python:{PYTHON}-slim",
-        description="Base of the serving image; must hold the Python that trained the model.",
+    base_image: str = _setting(
+        IMAGES,
+        "Base image of the serving image. It must contain the Python version that trained the model.",
+        f"python:{PYTHON}-slim",
     )
-    container_engine: Literal["auto", "required", "none"] = Field(
-        default="auto",
-        description="`auto`: this machine's engine if it has one, and an error once it has built images here or `DOCKER_HOST` names it; `required`: an error without one; `none`: never ask for one.",
+    engine_network: OptionalText = _setting(
+        IMAGES,
+        "Container network on which images are reached for verification, when this process itself runs in a container. Empty: a "
+        "port on loopback.",
+        None,
     )
-    engine_network: str | None = Field(
-        default=None,
-        description="Network on which the images to be verified are reached, where this process runs in a container itself; none: by a port of loopback.",
+    build_network: OptionalText = _setting(
+        IMAGES, "Network of the image build, for example `host` when behind a proxy.", None
     )
-    build_network: str | None = Field(
-        default=None, description="Network of the image build, for example `host` behind a proxy."
+    build_ca_bundle: OptionalPath = _setting(
+        IMAGES, "CA bundle that the image build trusts. It is not kept in the image.", None
     )
-    build_ca_bundle: Path | None = Field(
-        default=None, description="CA bundle that the image build trusts; it does not stay in the image."
-    )
-
-    build_pip_conf: Path | None = Field(
-        default=None,
-        description="pip configuration of the image build, for a package index of your own; it does not stay in the image.",
+    build_pip_conf: OptionalPath = _setting(
+        IMAGES, "pip configuration of the image build, for your own package index. It is not kept in the image.", None
     )
 
     @classmethod
@@ -211,7 +272,7 @@ class Settings(BaseSettings):
         """Read the environment.
 
         Raises:
-            SettingsError: names every bad setting, its value and what is allowed.
+            SettingsError: a setting is unknown or invalid; names each, its value and what is allowed.
         """
         known = {environment_name(name) for name in cls.model_fields}
         file = cls.model_config.get("env_file")
@@ -219,7 +280,7 @@ class Settings(BaseSettings):
         unknown = sorted(name for name in given if name.startswith(PREFIX) and name not in known)
         if unknown:
             raise SettingsError(
-                f"Unknown setting {', '.join(unknown)}. `churn settings` lists the settings that exist."
+                f"Unknown setting: {', '.join(unknown)}. `churn settings` lists the settings that exist."
             )
         folders = [folder for folder in (SECRETS, Path("/run/secrets")) if folder.is_dir()]
         try:
@@ -229,29 +290,23 @@ class Settings(BaseSettings):
                 "\n".join(_explain(one) for one in error.errors() if one["type"] != FOLLOW_UP)
             ) from None
 
+    @field_validator("contract", mode="before")
+    @classmethod
+    def _follow_renamed_contract(cls, value: object) -> object:
+        renamed = _RENAMED_CONTRACTS.get(value) if isinstance(value, str) else None
+        if renamed is None:
+            return value
+        warnings.warn(
+            f"CHURN_CONTRACT={value} is now {renamed}; the old name works for one more release.", stacklevel=2
+        )
+        return renamed
+
     @field_validator("contract")
     @classmethod
     def _is_contract(cls, value: object) -> object:
         if not isinstance(value, Contract):
             raise ValueError(f"must name a churn.contract.Contract, not a {type(value).__name__}")  # noqa: TRY004 -- pydantic collects ValueError
         return value
-
-    @field_validator(
-        "schedule",
-        "mlflow_ui_url",
-        "airflow_ui_url",
-        "aws_conn_id",
-        "image_registry",
-        "engine_network",
-        "build_network",
-        "build_ca_bundle",
-        "build_pip_conf",
-        "notifications_file",
-        mode="before",
-    )
-    @classmethod
-    def _empty_is_none(cls, value: object) -> object:
-        return None if value == "" else value
 
     @field_validator("schedule")
     @classmethod
@@ -279,7 +334,7 @@ class Settings(BaseSettings):
     def _watches_s3(cls, value: bool, info: ValidationInfo) -> bool:
         root = str(info.data.get("data_root", "s3://"))
         if value and not root.startswith("s3://"):
-            raise ValueError(f"only a data root on S3 can be watched, and CHURN_DATA_ROOT is {root}")
+            raise ValueError(f"only a data root on S3 can be watched, but CHURN_DATA_ROOT is {root}")
         return value
 
     @field_validator("ledger_url")
@@ -301,23 +356,26 @@ class Settings(BaseSettings):
         return value and HOME / value
 
     def approval_time(self, now: datetime) -> timedelta:
-        """How long an approval that is asked for now is waited for: until shortly before the next night at the latest."""
+        """How long to wait for an approval that is requested now: until shortly before the next run at the latest.
+
+        Args:
+            now: the time of the request, with its time zone.
+        """
         longest = timedelta(hours=self.approval_hours)
         if self.schedule is None:
             return longest
         local = now.astimezone(ZoneInfo(self.timezone))
-        next_night: datetime = croniter(self.schedule, local).get_next(datetime)
-        until_night = next_night - local
-        return max(min(longest, until_night - BEFORE_NIGHT), timedelta(minutes=1))
+        next_run: datetime = croniter(self.schedule, local).get_next(datetime)
+        return max(min(longest, next_run - local - BEFORE_NEXT_RUN), timedelta(minutes=1))
 
     @property
     def mlflow_ui(self) -> str:
-        """Base URL of MLflow for links that people open."""
+        """Base URL of MLflow in links for people."""
         return re.sub(r"//[^/@]*@", "//", self.mlflow_ui_url or self.mlflow_tracking_uri).rstrip("/")
 
     @property
     def airflow_ui(self) -> str:
-        """Base URL of Airflow for links that people open."""
+        """Base URL of Airflow in links for people."""
         return (self.airflow_ui_url or f"http://127.0.0.1:{self.airflow_port}").rstrip("/")
 
 
@@ -328,12 +386,12 @@ def environment_name(field: str) -> str:
 
 
 def masked(value: str) -> str:
-    """A value for people, without the user and password of a URL."""
+    """Hide the user and password of a URL in a value that people will read."""
     return re.sub(r"//[^/@]*@", "//***@", value)
 
 
 def git_commit() -> str | None:
-    """The commit of the checkout that runs, or that the image was built from; None if nobody knows."""
+    """The commit of this checkout, or of the one that the image was built from; None if it is unknown."""
     if built_from := os.environ.get("GIT_COMMIT"):
         return built_from
     try:
@@ -350,11 +408,8 @@ def _explain(error: Any) -> str:
     field = str(error["loc"][0])
     name = environment_name(field) if field in Settings.model_fields else field
     if error["type"] == "missing":
-        cure = (
-            f"set it, or put it into {SECRETS.relative_to(HOME)}/{name.lower()} (`make run` makes one)"
-            if field == "bucket_salt"
-            else "set it"
-        )
-        return f"{name} is missing: {cure}."
+        if field == "bucket_salt":
+            return f"{name} is missing. Set it, or write it to {SECRETS.relative_to(HOME)}/{name.lower()} (`make run` creates one)."
+        return f"{name} is missing. Set it."
     value = "(hidden)" if field == "bucket_salt" else repr(masked(str(error["input"])))
     return f"{name}={value}: {error['msg']}."

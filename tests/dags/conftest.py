@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from support import ROOT, make_bench
+from support.basics import ROOT, make_workspace
 
 AIRFLOW_HOME = tempfile.mkdtemp(prefix="churn-airflow-")
 os.environ |= {
@@ -21,8 +21,8 @@ os.environ |= {
     "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
 }
 
+from churn.pipeline.workspace import Workspace  # noqa: E402
 from churn.settings import Settings  # noqa: E402
-from churn.workbench import Workbench  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -42,15 +42,15 @@ def dag_bag(airflow_database: None) -> object:
 
 
 @pytest.fixture
-def dag_bench(tmp_path: Path, mlflow_url: str, monkeypatch: pytest.MonkeyPatch) -> Workbench:
+def dag_workspace(tmp_path: Path, mlflow_url: str, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     """A bench whose settings stand in the environment, where the tasks read them."""
-    bench = make_bench(tmp_path, mlflow_url)
-    export(bench.settings, monkeypatch)
-    return bench
+    workspace = make_workspace(tmp_path, mlflow_url)
+    export(workspace.settings, monkeypatch)
+    return workspace
 
 
 @pytest.fixture
-def dag_champion(two_nights: Workbench, monkeypatch: pytest.MonkeyPatch) -> Workbench:
+def dag_champion(two_nights: Workspace, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     """A bench with a champion from night 1, and night 2 landed, whose settings stand in the environment."""
     export(two_nights.settings, monkeypatch)
     return two_nights

@@ -16,30 +16,30 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 from airflow.timetables.simple import ContinuousTimetable
 
 from churn.foundation.storage import TEMPORARY
+from churn.pipeline.workspace import Workspace
 from churn.settings import Settings
-from churn.workbench import Workbench
-from churn_arrivals import LandingSensor, RestOperator, any_finished
-from churn_wiring import open_filesystem
+from churn_airflow.sensors import LandingSensor, RestOperator, any_finished
+from churn_airflow.steps import open_filesystem
 from conftest import export
-from support import S3, land_text, make_bench
+from support.basics import S3, land_text, make_workspace
 
 
 @pytest.fixture
-def on_s3(tmp_path: Path, s3: S3, monkeypatch: pytest.MonkeyPatch) -> Workbench:
+def on_s3(tmp_path: Path, s3: S3, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     """A data root on S3, its keys only in an Airflow connection."""
     extra = {"endpoint_url": s3.endpoint, "region_name": "us-east-1"}
     connection = {"conn_type": "aws", "login": s3.key, "password": s3.secret, "extra": extra}
     monkeypatch.setenv("AIRFLOW_CONN_CHURN_DATA", json.dumps(connection))
     root = f"s3://{s3.bucket}/{tmp_path.name}"
-    export(make_bench(tmp_path, "http://127.0.0.1:9").settings, monkeypatch)
+    export(make_workspace(tmp_path, "http://127.0.0.1:9").settings, monkeypatch)
     monkeypatch.setenv("CHURN_DATA_ROOT", root)
     monkeypatch.setenv("CHURN_AWS_CONN_ID", "churn_data")
     settings = Settings.load()
-    return Workbench.open(settings, open_filesystem(settings))
+    return Workspace.open(settings, open_filesystem(settings))
 
 
-def sensor(bench: Workbench) -> LandingSensor:
-    settings = bench.settings
+def sensor(workspace: Workspace) -> LandingSensor:
+    settings = workspace.settings
     return LandingSensor(
         task_id="landed",
         data_root=settings.data_root,
@@ -70,7 +70,7 @@ def deferral(call: Any, *arguments: Any) -> TaskDeferred:
     return deferred.value
 
 
-def test_what_lands_is_seen_without_a_worker(on_s3: Workbench) -> None:
+def test_what_lands_is_seen_without_a_worker(on_s3: Workspace) -> None:
     """Nothing there: deferred. An unfinished file: deferred again. A finished one: seen; there already: seen at once."""
     watch = sensor(on_s3)
     waiting = deferral(watch.execute, {})
@@ -85,7 +85,7 @@ def test_what_lands_is_seen_without_a_worker(on_s3: Workbench) -> None:
     assert sensor(on_s3).execute({}) is None
 
 
-def test_nothing_in_time_is_a_skip_and_an_outage_is_none(on_s3: Workbench) -> None:
+def test_nothing_in_time_is_a_skip_and_an_outage_is_none(on_s3: Workspace) -> None:
     """The day without a file ends pink; a store that is away raises, so that it is retried and said."""
     watch = sensor(on_s3)
     with pytest.raises(AirflowSkipException, match="Nothing landed"):
@@ -104,12 +104,12 @@ def test_unfinished_files_begin_no_night(end: str) -> None:
     assert any_finished("a/landing/", [*files, {"Key": "a/landing/x.csv"}])
 
 
-def test_what_a_night_left_waits_a_while(on_s3: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_night_left_waits_a_while(on_s3: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """With an empty landing the watch begins at once; with files in it after a pause, without a worker."""
-    import churn_wiring
+    from churn_airflow import steps
 
-    monkeypatch.setattr(churn_wiring, "_request", lambda: None)
-    monkeypatch.setattr(churn_wiring, "get_current_context", lambda: {"ti": SimpleNamespace(task_id="rest")})
+    monkeypatch.setattr(steps, "_request", lambda: None)
+    monkeypatch.setattr(steps, "get_current_context", lambda: {"ti": SimpleNamespace(task_id="rest")})
     rest = RestOperator(task_id="rest", shortest=timedelta(seconds=1), longest=timedelta(hours=1))
     assert rest.execute({}) is None
     land_text(on_s3, "x", "left.csv")
@@ -118,7 +118,7 @@ def test_what_a_night_left_waits_a_while(on_s3: Workbench, monkeypatch: pytest.M
     assert rest.execute_complete({}, fired(pause)) is None
     moved = time.time() + 40 * 60
     with monkeypatch.context() as later:
-        later.setattr("churn_arrivals.time.time", lambda: moved)
+        later.setattr("churn_airflow.sensors.time.time", lambda: moved)
         pause = deferral(rest.execute, {})
     left = (pause.trigger.moment - datetime.now(UTC)).total_seconds()
     assert 35 * 60 < left <= 41 * 60  # forty minutes later, it has been there for forty minutes
@@ -141,11 +141,11 @@ def test_one_landing_is_one_night(dag_bag: object) -> None:
     assert dag.schedule is None
 
 
-def test_the_watch_is_on_by_setting(airflow_database: None, on_s3: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_watch_is_on_by_setting(airflow_database: None, on_s3: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """Continuously, one run at a time, on the bucket and the connection of the settings."""
     from airflow.dag_processing.dagbag import DagBag
 
-    from support import ROOT
+    from support.basics import ROOT
 
     monkeypatch.setenv("CHURN_WATCH_LANDING", "true")
     dag = DagBag(str(ROOT / "dags" / "churn_landing.py")).dags["churn_landing"]

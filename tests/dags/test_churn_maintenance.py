@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from churn.foundation.zones import UNFINISHED
-from churn.workbench import Workbench
-from churn_wiring import IMAGE_QUEUE
+from churn.foundation.paths import UNFINISHED
+from churn.pipeline.workspace import Workspace
+from churn_airflow.steps import IMAGE_QUEUE
 from conftest import export
-from support import ROOT, run_night, stages
+from support.basics import ROOT, run_night, stages
 
 
 def run_dag(dag_bag: object, conf: dict) -> object:
@@ -20,13 +20,13 @@ def run_dag(dag_bag: object, conf: dict) -> object:
 
 
 def test_a_dry_run_lists_and_a_run_deletes(
-    dag_bag: object, two_champions: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dag_bag: object, two_champions: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Versions, unfinished files and old logs; without an engine the images are skipped, and the run is a success."""
-    bench = two_champions
+    workspace = two_champions
     for number in (3, 4):
-        run_night(bench, f"night {number}", retrain=True)
-    export(bench.settings, monkeypatch)
+        run_night(workspace, f"night {number}", retrain=True)
+    export(workspace.settings, monkeypatch)
     monkeypatch.setenv("CHURN_KEEP_VERSIONS", "1")
     monkeypatch.setenv("AIRFLOW__LOGGING__BASE_LOG_FOLDER", str(tmp_path / "logs"))
     left = [tmp_path / "logs/dag_id=x/attempt=1.log", tmp_path / "data" / UNFINISHED / "left"]
@@ -41,7 +41,7 @@ def test_a_dry_run_lists_and_a_run_deletes(
         assert found["clean"].xcom_pull(task_ids="clean")["versions"] == 1
         assert found["clean_logs"].xcom_pull(task_ids="clean_logs") == {str(tmp_path / "logs"): 1}
         assert found["clean_images"].state == "skipped"
-        assert set(stages(bench)) == versions
+        assert set(stages(workspace)) == versions
         assert [file.exists() for file in left] == [there, there]
 
 

@@ -10,16 +10,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
-from support import ROOT
+from support.basics import ROOT
 
 MEASURE = """
 import sys
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace as Row
-sys.path[:0] = ["plugins"]
 from airflow.sdk.observability.metrics import stats_utils
 from airflow.sdk.observability.stats import initialize
-import churn_metrics as metrics
+from churn_airflow import metrics
 initialize(factory=stats_utils.get_stats_factory(), export_legacy_names=True)  # as every task's process does
 batches = {
     "judged": Row(state="accepted", arrived_rows=200, accepted_rows=190, quarantined_rows=10),

@@ -7,11 +7,11 @@ from contextlib import contextmanager
 import pytest
 
 from churn.decision.replay import replay
-from churn.night import find_disagreements
+from churn.pipeline.steps import find_disagreements
+from churn.pipeline.workspace import Workspace
 from churn.settings import Settings
-from churn.workbench import Workbench
-from churn_wiring import open_filesystem
-from support import ROOT, S3, land_night, land_text
+from churn_airflow.steps import open_filesystem
+from support.basics import ROOT, S3, land_night, land_text
 
 
 def run_dag(dag_bag: object, name: str, conf: dict | None = None) -> object:
@@ -22,9 +22,9 @@ def run_dag(dag_bag: object, name: str, conf: dict | None = None) -> object:
 def run_night(dag_bag: object, conf: dict | None = None) -> object:
     """A night, and the image that it triggers: under `dag.test` a triggered run stays queued."""
     night = run_dag(dag_bag, "churn_retraining", conf)
-    bench = Workbench.open()
-    decision = bench.ledger.decision(night.run_id)
-    assert decision is None or replay(decision, bench.storage).faults == []
+    workspace = Workspace.open()
+    decision = workspace.ledger.decision(night.run_id)
+    assert decision is None or replay(decision, workspace.storage).faults == []
     promoted = night.get_task_instance("promote").xcom_pull(task_ids="promote")
     if promoted:
         assert run_dag(dag_bag, "churn_image_build", {"version": promoted}).state == "success"
@@ -36,37 +36,37 @@ def states(run: object) -> dict[str, str]:
 
 
 @pytest.fixture
-def after_first_night(dag_bag: object, dag_bench: Workbench) -> Workbench:
-    land_night(dag_bench, 1)
+def after_first_night(dag_bag: object, dag_workspace: Workspace) -> Workspace:
+    land_night(dag_workspace, 1)
     assert run_night(dag_bag).state == "success"
-    return dag_bench
+    return dag_workspace
 
 
 def test_two_nights_end_with_a_compared_promoted_and_verified_model(
-    dag_bag: object, after_first_night: Workbench
+    dag_bag: object, after_first_night: Workspace
 ) -> None:
     """File in; comparison, transition and image's state out; registry, ledger and image agree."""
-    bench = after_first_night
-    land_night(bench, 2)
+    workspace = after_first_night
+    land_night(workspace, 2)
     night = run_night(dag_bag)
     assert night.state == "success"
-    decision = bench.ledger.decision(night.run_id)
+    decision = workspace.ledger.decision(night.run_id)
     assert (decision.verdict, decision.code, decision.champion) == ("promote", "SUPERIOR", 1)
-    assert bench.ledger.in_production(bench.settings.model_name).version == 2
-    image = bench.ledger.image(bench.settings.model_name, 2)
+    assert workspace.ledger.in_production(workspace.settings.model_name).version == 2
+    image = workspace.ledger.image(workspace.settings.model_name, 2)
     assert (image.state, image.probes > 1000, image.max_difference <= 1e-12) == ("not_built", True, True)
     assert "no container engine" in image.detail
-    assert bench.tracking.version(2).tags["churn.image"] == "not_built"
-    assert find_disagreements(bench) == []
+    assert workspace.tracking.version(2).tags["churn.image"] == "not_built"
+    assert find_disagreements(workspace) == []
 
 
-def test_what_crosses_between_tasks_is_ids_and_counts(dag_bag: object, after_first_night: Workbench) -> None:
+def test_what_crosses_between_tasks_is_ids_and_counts(dag_bag: object, after_first_night: Workspace) -> None:
     """No XCom of a night with faults holds a customer's value or a secret."""
     from airflow.models.xcom import XComModel
     from airflow.utils.session import create_session
     from sqlalchemy import select
 
-    from support import SALT
+    from support.basics import SALT
 
     land_night(after_first_night, 2, faults=6)
     run_night(dag_bag)
@@ -77,7 +77,7 @@ def test_what_crosses_between_tasks_is_ids_and_counts(dag_bag: object, after_fir
     assert not [text for text in crossed if SALT in text or "Atlantis" in text or "Keller" in text]
 
 
-def test_nothing_new_is_a_skipped_night(dag_bag: object, after_first_night: Workbench) -> None:
+def test_nothing_new_is_a_skipped_night(dag_bag: object, after_first_night: Workspace) -> None:
     """The run is a success, its tasks are skipped, and nothing is decided."""
     night = run_dag(dag_bag, "churn_retraining")
     assert night.state == "success"
@@ -85,7 +85,7 @@ def test_nothing_new_is_a_skipped_night(dag_bag: object, after_first_night: Work
     assert after_first_night.ledger.decision(night.run_id) is None
 
 
-def test_a_hold_is_a_good_end(dag_bag: object, after_first_night: Workbench) -> None:
+def test_a_hold_is_a_good_end(dag_bag: object, after_first_night: Workspace) -> None:
     """Retrained by hand on the same rows: compared, held, nothing promoted, no image, the run green."""
     night = run_night(dag_bag, {"retrain": True, "note": "just looking"})
     assert night.state == "success"
@@ -100,46 +100,46 @@ def test_a_hold_is_a_good_end(dag_bag: object, after_first_night: Workbench) -> 
     assert (decision.verdict, decision.note) == ("hold", "just looking")
 
 
-def test_a_dry_run_changes_nothing(dag_bag: object, dag_bench: Workbench) -> None:
+def test_a_dry_run_changes_nothing(dag_bag: object, dag_workspace: Workspace) -> None:
     """The form's dry run decides and leaves production alone."""
-    land_night(dag_bench, 1)
+    land_night(dag_workspace, 1)
     night = run_night(dag_bag, {"dry_run": True})
-    assert dag_bench.ledger.decision(night.run_id).verdict == "promote"
+    assert dag_workspace.ledger.decision(night.run_id).verdict == "promote"
     assert states(night)["promote"] == "skipped"
-    assert dag_bench.ledger.promotions(dag_bench.settings.model_name) == []
+    assert dag_workspace.ledger.promotions(dag_workspace.settings.model_name) == []
 
 
-def test_a_rejected_batch_is_red_and_the_others_go_on(dag_bag: object, after_first_night: Workbench) -> None:
+def test_a_rejected_batch_is_red_and_the_others_go_on(dag_bag: object, after_first_night: Workspace) -> None:
     """Validation is not swallowed: the task and the run fail, the good batch has its verdict, the champion stays or wins."""
-    bench = after_first_night
-    land_text(bench, "no,churn\n1,2\n", "bad.csv")
-    land_night(bench, 2)
+    workspace = after_first_night
+    land_text(workspace, "no,churn\n1,2\n", "bad.csv")
+    land_night(workspace, 2)
     night = run_night(dag_bag)
     assert night.state == "failed"
     validated = sorted(task.state for task in night.get_task_instances() if task.task_id == "validate")
     assert validated == ["failed", "success"]
-    assert bench.ledger.decision(night.run_id).verdict == "promote"
+    assert workspace.ledger.decision(night.run_id).verdict == "promote"
 
 
-def test_only_rejected_batches_train_nothing(dag_bag: object, after_first_night: Workbench) -> None:
+def test_only_rejected_batches_train_nothing(dag_bag: object, after_first_night: Workspace) -> None:
     """The run fails, no version is registered, and the champion stays."""
-    bench = after_first_night
-    land_text(bench, "no,churn\n1,2\n", "bad.csv")
+    workspace = after_first_night
+    land_text(workspace, "no,churn\n1,2\n", "bad.csv")
     night = run_dag(dag_bag, "churn_retraining")
     assert night.state == "failed"
     assert states(night)["train"] == "failed"
-    assert bench.ledger.in_production(bench.settings.model_name).version == 1
-    assert len(bench.tracking.client.search_model_versions(f"name = '{bench.settings.model_name}'")) == 1
+    assert workspace.ledger.in_production(workspace.settings.model_name).version == 1
+    assert len(workspace.tracking.client.search_model_versions(f"name = '{workspace.settings.model_name}'")) == 1
 
 
 def test_a_served_model_that_differs_loses_its_promotion(
-    dag_bag: object, after_first_night: Workbench, monkeypatch: pytest.MonkeyPatch
+    dag_bag: object, after_first_night: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The image run fails, production goes back to the predecessor, and the ledger says why."""
     from churn.release import service
 
-    bench = after_first_night
-    land_night(bench, 2)
+    workspace = after_first_night
+    land_night(workspace, 2)
     night = run_dag(dag_bag, "churn_retraining")
     assert states(night)["promote"] == "success"
     honest = service.downloaded
@@ -148,21 +148,21 @@ def test_a_served_model_that_differs_loses_its_promotion(
     image = run_dag(dag_bag, "churn_image_build", {"version": 2})
     assert image.state == "failed"
     assert states(image) == {"build": "success", "verify": "failed", "publish": "upstream_failed"}
-    last = bench.ledger.in_production(bench.settings.model_name)
+    last = workspace.ledger.in_production(workspace.settings.model_name)
     assert (last.version, last.previous, last.kind) == (1, 2, "take_back")
-    assert bench.ledger.image(bench.settings.model_name, 2).state == "mismatch"
-    assert find_disagreements(bench) == []
+    assert workspace.ledger.image(workspace.settings.model_name, 2).state == "mismatch"
+    assert find_disagreements(workspace) == []
 
 
 def test_an_image_that_cannot_be_had_says_why_and_takes_nothing_back(
-    dag_bag: object, after_first_night: Workbench, monkeypatch: pytest.MonkeyPatch
+    dag_bag: object, after_first_night: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The run is red, the reason is in the ledger, in MLflow and in the status; production stays. Later it succeeds."""
-    from churn import shipping
     from churn.errors import ChurnError
+    from churn.pipeline import shipping
 
-    bench, model, version = after_first_night, after_first_night.settings.model_name, 2
-    land_night(bench, 2)
+    workspace, model, version = after_first_night, after_first_night.settings.model_name, 2
+    land_night(workspace, 2)
     assert states(run_dag(dag_bag, "churn_retraining"))["promote"] == "success"
     honest = shipping.build_image
 
@@ -172,60 +172,60 @@ def test_an_image_that_cannot_be_had_says_why_and_takes_nothing_back(
     monkeypatch.setattr(shipping, "build_image", failing)
     image = run_dag(dag_bag, "churn_image_build", {"version": version})
     assert states(image) == {"build": "failed", "verify": "upstream_failed", "publish": "upstream_failed"}
-    assert bench.ledger.in_production(model).version == version
-    tags = bench.tracking.version(version).tags
-    assert (bench.ledger.image(model, version).state, tags["churn.image"]) == ("failed", "failed")
+    assert workspace.ledger.in_production(model).version == version
+    tags = workspace.tracking.version(version).tags
+    assert (workspace.ledger.image(model, version).state, tags["churn.image"]) == ("failed", "failed")
     assert "no such file" in tags["churn.image_detail"]
-    (problem,) = find_disagreements(bench)
+    (problem,) = find_disagreements(workspace)
     assert "is not there yet" in problem
     monkeypatch.setattr(shipping, "build_image", honest)
     assert run_dag(dag_bag, "churn_image_build", {"version": version}).state == "success"
-    assert bench.ledger.image(model, version).state == "not_built"
-    assert find_disagreements(bench) == []
+    assert workspace.ledger.image(model, version).state == "not_built"
+    assert find_disagreements(workspace) == []
 
 
 def test_a_night_with_the_credentials_of_an_airflow_connection(
-    dag_bag: object, dag_bench: Workbench, s3: S3, monkeypatch: pytest.MonkeyPatch
+    dag_bag: object, dag_workspace: Workspace, s3: S3, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The data root on S3, its keys only in a connection: landed, accepted and promoted there."""
     extra = {"endpoint_url": s3.endpoint, "region_name": "us-east-1"}
     connection = {"conn_type": "aws", "login": s3.key, "password": s3.secret, "extra": extra}
     monkeypatch.setenv("AIRFLOW_CONN_CHURN_DATA", json.dumps(connection))
     monkeypatch.setenv("CHURN_AWS_CONN_ID", "churn_data")
-    monkeypatch.setenv("CHURN_DATA_ROOT", f"s3://{s3.bucket}/{dag_bench.settings.model_name}")
+    monkeypatch.setenv("CHURN_DATA_ROOT", f"s3://{s3.bucket}/{dag_workspace.settings.model_name}")
     settings = Settings.load()
-    on_s3 = Workbench.open(settings, open_filesystem(settings))
+    on_s3 = Workspace.open(settings, open_filesystem(settings))
     land_night(on_s3, 1)
     assert run_dag(dag_bag, "churn_retraining").state == "success"
-    (batch,) = dag_bench.ledger.batches()
+    (batch,) = dag_workspace.ledger.batches()
     assert batch.state == "accepted"
     assert on_s3.storage.exists(f"accepted/{batch.batch}.parquet")
-    assert dag_bench.ledger.in_production(settings.model_name).version == 1
+    assert dag_workspace.ledger.in_production(settings.model_name).version == 1
 
 
-def test_who_forced_a_promotion_and_why_is_kept(dag_bag: object, after_first_night: Workbench) -> None:
+def test_who_forced_a_promotion_and_why_is_kept(dag_bag: object, after_first_night: Workspace) -> None:
     """The form's reason promotes what the policy holds, and the history says so."""
-    bench = after_first_night
+    workspace = after_first_night
     night = run_night(dag_bag, {"retrain": True, "force_reason": "a test of the form"})
     assert night.state == "success"
-    row = bench.ledger.in_production(bench.settings.model_name)
+    row = workspace.ledger.in_production(workspace.settings.model_name)
     assert (row.version, row.kind, row.code) == (2, "forced", "FORCED")
     assert "a test of the form" in row.reason
 
 
 def test_a_promotion_waits_for_a_person(
-    dag_bag: object, after_first_night: Workbench, monkeypatch: pytest.MonkeyPatch
+    dag_bag: object, after_first_night: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With approval the task asks, with the sentence and the link before the person, and the answer is acted on."""
     from datetime import UTC, datetime, timedelta
 
-    import churn_approval
     from churn.foundation.records import Approval
+    from churn_airflow import approval
 
-    bench = after_first_night
+    workspace = after_first_night
     asked = []
 
-    def ask(operator: churn_approval.PromoteOperator, context: object) -> object:
+    def ask(operator: approval.PromoteOperator, context: object) -> object:
         asked.append((operator.subject, operator.body, operator.response_timeout))
         event = {
             "chosen_options": ["Approve"],
@@ -236,8 +236,8 @@ def test_a_promotion_waits_for_a_person(
         }
         return operator.execute_complete(context, event)
 
-    monkeypatch.setattr(churn_approval.HITLOperator, "execute", ask)
-    land_night(bench, 2)
+    monkeypatch.setattr(approval.HITLOperator, "execute", ask)
+    land_night(workspace, 2)
     night = run_night(dag_bag, {"approval": True})
     assert night.state == "success"
     ((subject, body, wait),) = asked
@@ -245,32 +245,32 @@ def test_a_promotion_waits_for_a_person(
     assert "beats champion 1" in body
     assert "/runs/" in body
     assert timedelta(minutes=1) <= wait <= timedelta(hours=20)
-    given = bench.ledger.approval(night.run_id)
+    given = workspace.ledger.approval(night.run_id)
     assert isinstance(given, Approval)
     assert (given.answer, given.by, given.reason) == ("approved", "Ann", "looks right")
-    assert bench.ledger.in_production(bench.settings.model_name).actor == "Ann"
+    assert workspace.ledger.in_production(workspace.settings.model_name).actor == "Ann"
 
 
 def test_a_yes_of_ones_own_leaves_the_question_open(
-    dag_bag: object, after_first_night: Workbench, monkeypatch: pytest.MonkeyPatch
+    dag_bag: object, after_first_night: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By Airflow's own interface: who asked for the night agrees, and is asked again; somebody else agrees, and it counts."""
     from dataclasses import replace
 
-    import churn_wiring
+    from churn_airflow import steps
 
-    bench = after_first_night
+    workspace = after_first_night
     monkeypatch.setenv("CHURN_SECOND_PERSON", "true")
-    request = churn_wiring._request
-    monkeypatch.setattr(churn_wiring, "_request", lambda: replace(request(), requested_by="ann"))
-    land_night(bench, 2)
+    request = steps._request
+    monkeypatch.setattr(steps, "_request", lambda: replace(request(), requested_by="ann"))
+    land_night(workspace, 2)
     with answering("ann", "bea") as answered:
         night = run_night(dag_bag, {"approval": True})
     assert answered == {"ann": 200, "bea": 200}
     assert night.state == "success"
-    given = bench.ledger.approval(night.run_id)
+    given = workspace.ledger.approval(night.run_id)
     assert (given.answer, given.by, given.reason) == ("approved", "bea", "by bea")
-    assert bench.ledger.in_production(bench.settings.model_name).actor == "bea"
+    assert workspace.ledger.in_production(workspace.settings.model_name).actor == "bea"
 
 
 @contextmanager
@@ -311,16 +311,16 @@ def answering(*names: str) -> Iterator[dict[str, int]]:
         people.join()
 
 
-def test_the_way_back_is_a_dag(dag_bag: object, after_first_night: Workbench) -> None:
+def test_the_way_back_is_a_dag(dag_bag: object, after_first_night: Workspace) -> None:
     """An earlier version is in production again, nothing is trained or built, and promotion is off."""
-    bench = after_first_night
-    land_night(bench, 2)
+    workspace = after_first_night
+    land_night(workspace, 2)
     assert run_night(dag_bag).state == "success"
     back = run_dag(dag_bag, "churn_rollback", {"reason": "customers complain"})
     assert states(back) == {"roll_back": "success", "lost_image": "skipped", "build_image": "skipped"}
-    row = bench.ledger.in_production(bench.settings.model_name)
+    row = workspace.ledger.in_production(workspace.settings.model_name)
     assert (row.version, row.kind, row.reason) == (1, "rollback", "customers complain")
-    assert bench.ledger.freeze(bench.settings.model_name) == row
-    assert find_disagreements(bench) == []
+    assert workspace.ledger.freeze(workspace.settings.model_name) == row
+    assert find_disagreements(workspace) == []
     nowhere = run_dag(dag_bag, "churn_rollback", {"reason": "further", "version": 7})
     assert states(nowhere)["roll_back"] == "failed"

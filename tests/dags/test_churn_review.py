@@ -19,8 +19,8 @@ from starlette.testclient import TestClient
 from churn.foundation.ledger import open_ledger
 from churn.foundation.records import BatchVerdict
 from churn.foundation.schema import HEAD
-from reviewed import NOW, batch_hash, fill_ledger
-from support import free_port
+from support.basics import free_port
+from support.review_ledger import NOW, batch_hash, fill_ledger
 
 PAGES = ["", "nights", "data", "images"]
 ROLES = ["VIEWER", "USER", "OP", "ADMIN"]

@@ -15,15 +15,15 @@ import pytest
 import yaml
 from sqlalchemy.engine import make_url
 
-from churn import night, shipping
 from churn.alerts.events import task_failed
 from churn.errors import ChurnError
 from churn.foundation.records import ImageRecord
+from churn.pipeline import shipping, steps
+from churn.pipeline.workspace import Workspace
 from churn.settings import Settings
-from churn.workbench import Workbench
-from churn_wiring import keep_image_failure, report_failed_run
-from mailboxes import Mailbox, mail_server, topic_server
-from support import ROOT, land_night, land_text
+from churn_airflow.steps import keep_image_failure, report_failed_run
+from support.basics import ROOT, land_night, land_text
+from support.mailboxes import Mailbox, mail_server, topic_server
 
 SMTP = "airflow.providers.smtp.notifications.smtp.SmtpNotifier"
 SNS = "airflow.providers.amazon.aws.notifications.sns.SnsNotifier"
@@ -74,7 +74,7 @@ def watch(dag_bag: object, **conf: object) -> str:
     return run_dag(dag_bag, "churn_watch", conf).state
 
 
-def test_a_night_tells_what_has_happened_once(dag_bag: object, dag_champion: Workbench, people: People) -> None:
+def test_a_night_tells_what_has_happened_once(dag_bag: object, dag_champion: Workspace, people: People) -> None:
     """Its promotion and its rejected batch are a message each, with link and next step; another run of anything adds none."""
     land_text(dag_champion, "no,churn\n1,2\n", "bad.csv")
     assert run_dag(dag_bag, "churn_retraining").state == "failed"
@@ -97,7 +97,7 @@ def test_a_night_tells_what_has_happened_once(dag_bag: object, dag_champion: Wor
 
 
 def test_what_cannot_be_sent_fails_no_night_and_is_sent_later(
-    dag_bag: object, dag_champion: Workbench, people: People, monkeypatch: pytest.MonkeyPatch
+    dag_bag: object, dag_champion: Workspace, people: People, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The night is green, the watch is red while the mail server is away, and then sends one mail; the topic is told once."""
     port = people.mail.port
@@ -108,7 +108,7 @@ def test_what_cannot_be_sent_fails_no_night_and_is_sent_later(
     assert run_dag(dag_bag, "churn_retraining").state == "success"
     assert (people.mail.mails, len(people.topic)) == ([], 2)
     assert all(alert.sent_at is None for alert in dag_champion.ledger.alerts())
-    monkeypatch.setattr("churn_wiring.TASK_DEFAULTS", {"retries": 0})
+    monkeypatch.setattr("churn_airflow.steps.TASK_DEFAULTS", {"retries": 0})
     assert watch(dag_bag) == "failed"
     connect(monkeypatch, port, address)
     assert watch(dag_bag) == "success"
@@ -117,25 +117,25 @@ def test_what_cannot_be_sent_fails_no_night_and_is_sent_later(
 
 
 def test_a_night_of_rejected_batches_is_told_by_the_batch_alone(
-    dag_bag: object, dag_bench: Workbench, people: People
+    dag_bag: object, dag_workspace: Workspace, people: People
 ) -> None:
     """Red are validate, train and close, and one thing has happened."""
-    land_text(dag_bench, "no,churn\n1,2\n", "bad.csv")
+    land_text(dag_workspace, "no,churn\n1,2\n", "bad.csv")
     assert run_dag(dag_bag, "churn_retraining").state == "failed"
     assert len(people.told) == 1
     assert people.told[0].endswith("(bad.csv) is rejected")
 
 
 def test_a_task_that_fails_at_its_last_try_is_told_once(
-    dag_bag: object, dag_bench: Workbench, people: People, monkeypatch: pytest.MonkeyPatch
+    dag_bag: object, dag_workspace: Workspace, people: People, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The night's closing task is red too, and says nothing that was not said."""
 
     def failing(*_: object) -> None:
         raise ChurnError("The disk is full. Empty it.")
 
-    monkeypatch.setattr(night, "train", failing)
-    land_night(dag_bench, 1)
+    monkeypatch.setattr(steps, "train", failing)
+    land_night(dag_workspace, 1)
     run = run_dag(dag_bag, "churn_retraining")
     assert run.state == "failed"
     assert people.told == ["Task train of churn_retraining failed"]
@@ -144,7 +144,7 @@ def test_a_task_that_fails_at_its_last_try_is_told_once(
 
 
 def test_a_night_without_a_verdict_is_told_even_if_no_task_said_why(
-    dag_bag: object, dag_bench: Workbench, people: People, monkeypatch: pytest.MonkeyPatch
+    dag_bag: object, dag_workspace: Workspace, people: People, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the failed task's own message is missing, the closing task's is sent."""
     from churn.errors import NothingToDo
@@ -152,13 +152,13 @@ def test_a_night_without_a_verdict_is_told_even_if_no_task_said_why(
     def passing(*_: object) -> None:
         raise NothingToDo("It was killed, and its callback with it.")
 
-    monkeypatch.setattr(night, "train", passing)
-    land_night(dag_bench, 1)
+    monkeypatch.setattr(steps, "train", passing)
+    land_night(dag_workspace, 1)
     assert run_dag(dag_bag, "churn_retraining").state == "failed"
     assert people.told == ["Task close of churn_retraining failed"]
 
 
-def test_a_run_that_ends_without_a_word_of_its_tasks_is_told_once(dag_bench: Workbench, people: People) -> None:
+def test_a_run_that_ends_without_a_word_of_its_tasks_is_told_once(dag_workspace: Workspace, people: People) -> None:
     """Killed at the last try, or out of time: the run itself says so, and not where something was said already."""
     for dag, reason in (("churn_rollback", "task_failure"), ("churn_retraining", "timed_out")):
         for _ in range(2):
@@ -167,13 +167,15 @@ def test_a_run_that_ends_without_a_word_of_its_tasks_is_told_once(dag_bench: Wor
     assert "it was killed, or its worker is gone" in people.mail.body(0)
     assert "its time was up" in people.mail.body(1)
     now = datetime.now(UTC)
-    dag_bench.ledger.add_alert(task_failed("churn_rollback", "told", "roll_back", -1, None, dag_bench.settings, now))
+    dag_workspace.ledger.add_alert(
+        task_failed("churn_rollback", "told", "roll_back", -1, None, dag_workspace.settings, now)
+    )
     report_failed_run({"dag": SimpleNamespace(dag_id="churn_rollback"), "run_id": "told", "reason": "task_failure"})
     assert people.told[2:] == ["Task roll_back of churn_rollback failed"]
 
 
 def test_an_image_whose_build_was_killed_is_told_and_keeps_a_better_reason(
-    dag_champion: Workbench, people: People
+    dag_champion: Workspace, people: People
 ) -> None:
     """The run's callback knows no exception: it says so at the image, unless a try before has said more."""
     context = {"dag": SimpleNamespace(dag_id="churn_image_build"), "run_id": "killed", "params": {"version": 1}}
@@ -193,7 +195,7 @@ def test_an_image_whose_build_was_killed_is_told_and_keeps_a_better_reason(
 
 
 def test_an_image_that_cannot_be_had_is_told_once(
-    dag_bag: object, dag_champion: Workbench, people: People, monkeypatch: pytest.MonkeyPatch
+    dag_bag: object, dag_champion: Workspace, people: People, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A cleared run that fails the same way adds nothing; a published image that fails a task is told as the task."""
 
@@ -215,7 +217,7 @@ def test_an_image_that_cannot_be_had_is_told_once(
     assert "Task build of churn_image_build failed" in people.told
 
 
-def test_silence_is_noticed_by_the_watch(dag_bag: object, dag_champion: Workbench, people: People) -> None:
+def test_silence_is_noticed_by_the_watch(dag_bag: object, dag_champion: Workspace, people: People) -> None:
     """Once, however often it looks."""
     long_ago = datetime.now(UTC) - timedelta(days=9)
     with sqlite3.connect(make_url(dag_champion.settings.ledger_url).database or "") as ledger:
@@ -226,21 +228,21 @@ def test_silence_is_noticed_by_the_watch(dag_bag: object, dag_champion: Workbenc
     assert people.told == ["Silence: nothing was accepted for 3 nights"]
 
 
-def test_a_test_message_goes_to_everybody(dag_bag: object, dag_bench: Workbench, people: People) -> None:
+def test_a_test_message_goes_to_everybody(dag_bag: object, dag_workspace: Workspace, people: People) -> None:
     """It is no alert, and a file that names nobody is an error."""
     assert watch(dag_bag, test_message=True) == "success"
     assert people.told == ["Test message"]
-    assert dag_bench.ledger.alerts() == []
+    assert dag_workspace.ledger.alerts() == []
 
 
 def test_a_wrong_file_is_red_and_loses_nothing(
-    dag_bag: object, dag_bench: Workbench, people: People, monkeypatch: pytest.MonkeyPatch
+    dag_bag: object, dag_workspace: Workspace, people: People, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Alerts wait until the file is mended."""
     file = Settings.load().notifications_file
     right = file.read_text()
     file.write_text("- {notifier: airflow.providers.smtp.Nobody, only: [nothing]}")
-    land_text(dag_bench, "no,churn\n1,2\n", "bad.csv")
+    land_text(dag_workspace, "no,churn\n1,2\n", "bad.csv")
     assert run_dag(dag_bag, "churn_retraining").state == "failed"
     assert (watch(dag_bag), people.told) == ("failed", [])
     file.write_text(right)

@@ -13,10 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from churn import embedded
-from churn.embedded import EmbeddedError, Place
+from churn.local import services
+from churn.local.services import LocalError, Place
 from churn.settings import Settings
-from support import free_port
+from support.basics import free_port
 
 TOY = """
 from airflow.sdk import dag, task
@@ -42,7 +42,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     (home / "dags" / "toy.py").write_text(TOY)
     place = Place(home, home / "var")
     yield place
-    embedded.stop(place)
+    services.stop(place)
 
 
 @pytest.fixture(scope="module")
@@ -54,13 +54,13 @@ def settings() -> Settings:
 def running(settings: Settings, place: Place) -> list[str]:
     """What `start` said; whatever an earlier test left, the services are up afterwards."""
     said: list[str] = []
-    embedded.start(settings, said.append, place)
-    embedded.wait_for_dags(settings, {"toy"}, place=place)
+    services.start(settings, said.append, place)
+    services.wait_for_dags(settings, {"toy"}, place=place)
     return said
 
 
 def _pids(place: Place) -> dict[str, int | None]:
-    return {service.name: service.pid for service in embedded.status(place)}
+    return {service.name: service.pid for service in services.status(place)}
 
 
 def _living(mark: str) -> list[int]:
@@ -68,7 +68,7 @@ def _living(mark: str) -> list[int]:
     found = []
     for process in psutil.process_iter():
         try:
-            if process.status() != psutil.STATUS_ZOMBIE and process.environ().get(embedded.MARK) == mark:
+            if process.status() != psutil.STATUS_ZOMBIE and process.environ().get(services.MARK) == mark:
                 found.append(process.pid)
         except (psutil.Error, OSError):  # it has ended meanwhile, or is not ours to look into
             continue
@@ -85,17 +85,17 @@ def test_a_busy_port_is_refused_by_name_and_setting(settings: Settings, tmp_path
     with socket.socket() as other:
         other.bind(("127.0.0.1", settings.airflow_port))
         other.listen()
-        with pytest.raises(EmbeddedError, match=rf"{settings.airflow_port}.*CHURN_AIRFLOW_PORT"):
-            embedded.start(settings, str, place)
-    assert embedded.status(place) == []
+        with pytest.raises(LocalError, match=rf"{settings.airflow_port}.*CHURN_AIRFLOW_PORT"):
+            services.start(settings, str, place)
+    assert services.status(place) == []
 
 
 def test_secrets_are_private_and_never_written_again(tmp_path: Path) -> None:
     """Secrets are the owner's only, and a second call leaves them as they are."""
     place = Place(tmp_path, tmp_path / "var")
-    embedded.ensure_secrets(place)
+    services.ensure_secrets(place)
     first = {path.name: path.read_text() for path in place.secrets.iterdir()}
-    embedded.ensure_secrets(place)
+    services.ensure_secrets(place)
     assert {path.name: path.read_text() for path in place.secrets.iterdir()} == first
     assert len(first["churn_bucket_salt"]) == 64
     assert len(first["airflow_jwt_secret"]) >= 64
@@ -105,11 +105,11 @@ def test_secrets_are_private_and_never_written_again(tmp_path: Path) -> None:
 
 def test_start_ends_healthy_and_runs_a_dag(running: list[str], settings: Settings, place: Place) -> None:
     """After `start` all services are healthy, on loopback only, and a triggered run succeeds."""
-    assert {service.name: service.healthy for service in embedded.status(place)} == dict.fromkeys(_pids(place), True)
+    assert {service.name: service.healthy for service in services.status(place)} == dict.fromkeys(_pids(place), True)
     ours = set(_living(_mark(place)))
     listening = {c.laddr.ip for c in psutil.net_connections("tcp") if c.status == "LISTEN" and c.pid in ours}
     assert listening == {"127.0.0.1"}
-    api = embedded.airflow_api(settings, place)
+    api = services.airflow_api(settings, place)
     api.trigger("toy", "once", {})
     api.trigger("toy", "once", {})
     assert api.follow("toy", "once", lambda tasks: None, 120) == "success"
@@ -119,7 +119,7 @@ def test_start_ends_healthy_and_runs_a_dag(running: list[str], settings: Setting
 def test_running_services_are_reused(running: list[str], settings: Settings, place: Place) -> None:
     """A second `start` says that the services run already, and keeps their processes."""
     before, said = _pids(place), []
-    embedded.start(settings, said.append, place)
+    services.start(settings, said.append, place)
     assert _pids(place) == before
     assert "already running" in said[-1]
 
@@ -130,20 +130,20 @@ def test_a_killed_service_is_told_and_repaired(running: list[str], settings: Set
     assert pid
     os.kill(pid, signal.SIGKILL)
     psutil.Process(pid).wait(10)
-    killed = {service.name: service for service in embedded.status(place)}["scheduler"]
+    killed = {service.name: service for service in services.status(place)}["scheduler"]
     assert (killed.pid, killed.healthy) == (None, False)
     said: list[str] = []
-    embedded.start(settings, said.append, place)
+    services.start(settings, said.append, place)
     assert "scheduler" in said[0]
-    assert all(service.healthy for service in embedded.status(place))
+    assert all(service.healthy for service in services.status(place))
 
 
 def test_a_dag_that_cannot_be_read_is_an_error(running: list[str], settings: Settings, place: Place) -> None:
     """A DAG file that does not import is told with its name and reason, also when its DAG was readable before."""
     broken = place.home / "dags" / "broken.py"
     broken.write_text("from airflow.sdk import dag\nraise ValueError('no such contract')\n")
-    with pytest.raises(EmbeddedError, match=r"broken\.py: ValueError: no such contract"):
-        embedded.wait_for_dags(settings, {"toy", "broken"}, place=place)
+    with pytest.raises(LocalError, match=r"broken\.py: ValueError: no such contract"):
+        services.wait_for_dags(settings, {"toy", "broken"}, place=place)
     broken.unlink()
 
 
@@ -153,7 +153,7 @@ def test_stop_leaves_no_process(running: list[str], place: Place) -> None:
     assert pid
     os.kill(pid, signal.SIGKILL)
     assert len(_living(mark)) > 5
-    assert embedded.stop(place) > 5
+    assert services.stop(place) > 5
     assert _living(mark) == []
-    assert embedded.stop(place) == 0
-    assert embedded.status(place) == []
+    assert services.stop(place) == 0
+    assert services.status(place) == []

@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 import pytest
 from playwright.sync_api import expect
 
-from browsers import CHROMIUM, LOOPBACK_ONLY, NARROW, QUIET, WIDE, Visit, logged_in
-from checkouts import Checkout, make_checkout
-from support import small_file
+from support.basics import small_file
+from support.browsers import CHROMIUM, LOOPBACK_ONLY, NARROW, QUIET, WIDE, Visit, logged_in
+from support.checkouts import Checkout, make_checkout
 
 LOOKED_INTO = (("light", WIDE), ("dark", NARROW))
 """Every colour and every shape of a page is looked into once."""
@@ -93,8 +93,9 @@ def test_a_night_that_died_is_made_up_for(checkout: Checkout, first_run: subproc
     more = checkout.folder / "more.csv"
     more.write_text(small_file(600, first_customer=40_000_000))
     assert checkout.churn("land", str(more)).returncode == 0
-    died = "from churn import night; from churn.workbench import Request, Workbench; b = Workbench.open(); " + (
-        "[night.validate(b, Request('died'), one.batch) for one in night.arrive(b, Request('died')).batches]"
+    died = (
+        "from churn.pipeline import steps; from churn.pipeline.workspace import Request, Workspace; w = Workspace.open(); "
+        + ("[steps.validate(w, Request('died'), batch.batch) for batch in steps.arrive(w, Request('died')).batches]")
     )
     subprocess.run([sys.executable, "-c", died], cwd=checkout.folder, env=checkout.environment, check=True, timeout=120)
     assert "no decision has seen" in checkout.churn("status").stdout

@@ -22,23 +22,23 @@ import sklearn.linear_model  # noqa: F401
 import skops.io  # noqa: F401
 from matplotlib.figure import Figure
 
-import churn.deciding
+import churn.pipeline.deciding
 import churn.release.rollback  # noqa: F401
-from churn import night
 from churn.decision import report
 from churn.decision.replay import replay
 from churn.foundation.ledger import Ledger
 from churn.foundation.storage import Storage
 from churn.learning.training import Challenger
+from churn.pipeline import steps
+from churn.pipeline.workspace import Request, Workspace
 from churn.release.mirror import read_registry
-from churn.workbench import Request, Workbench
-from support import clone_bench, ended, forked, make_bench, sampled
+from support.basics import clone_workspace, ended, forked, make_workspace, sampled
 
 NIGHT = "night 2"
 LEDGER_WRITES = ("add_snapshot", "take_look", "add_decision", "promote", "mark_mirrored")
 
 
-def decide_and_promote(bench: Workbench, challenger: Challenger, kill_after: int | None, log: Path) -> None:
+def decide_and_promote(workspace: Workspace, challenger: Challenger, kill_after: int | None, log: Path) -> None:
     """Compare, decide, promote, mirror; note each effect, and be killed after one of them."""
     done: list[str] = []
 
@@ -66,39 +66,41 @@ def decide_and_promote(bench: Workbench, challenger: Challenger, kill_after: int
     setattr(requests.Session, "request", counted("request", requests.Session.request))  # noqa: B010
     for name in LEDGER_WRITES:
         setattr(Ledger, name, counted(name, getattr(Ledger, name)))
-    night.compare(bench, Request(NIGHT), challenger)
-    night.promote(bench, NIGHT)
+    steps.compare(workspace, Request(NIGHT), challenger)
+    steps.promote(workspace, NIGHT)
 
 
-def state(bench: Workbench) -> dict[str, Any]:
+def state(workspace: Workspace) -> dict[str, Any]:
     """What is left: one decision that replays, one look, one transition, one run with two children."""
-    model = bench.settings.model_name
-    decision = bench.ledger.decision(NIGHT)
-    registry = read_registry(bench.tracking)
-    runs = bench.tracking.client.search_runs([bench.tracking.experiment_id], "")
+    model = workspace.settings.model_name
+    decision = workspace.ledger.decision(NIGHT)
+    registry = read_registry(workspace.tracking)
+    runs = workspace.tracking.client.search_runs([workspace.tracking.experiment_id], "")
     return {
         "decision": decision and [decision.verdict, decision.code],
-        "replays": decision is not None and replay(decision, bench.storage).same,
-        "looks": [look.position for look in bench.ledger.looks(model)],
-        "promotions": [[row.version, row.kind, row.mirrored_at is not None] for row in bench.ledger.promotions(model)],
+        "replays": decision is not None and replay(decision, workspace.storage).same,
+        "looks": [look.position for look in workspace.ledger.looks(model)],
+        "promotions": [
+            [row.version, row.kind, row.mirrored_at is not None] for row in workspace.ledger.promotions(model)
+        ],
         "aliases": registry.aliases,
         "stage": list(registry.in_stage),
         "roles": sorted(run.data.tags["churn.role"] for run in runs),
         "finished": sorted(run.info.status for run in runs),
-        "evidence": len(bench.storage.names("decisions")),
+        "evidence": len(workspace.storage.names("decisions")),
     }
 
 
 def main(folder: Path, mlflow_url: str, source: Path, challenger: Challenger) -> None:
     """Print, as JSON, what an undisturbed night leaves, and what each killed and repeated one leaves."""
-    original = make_bench(source, mlflow_url)
+    original = make_workspace(source, mlflow_url)
 
-    def bench(run: str) -> Workbench:
+    def workspace(run: str) -> Workspace:
         name = f"decided-{run}"  # a model's too: another script may share the server
         (folder / name).mkdir()
-        return clone_bench(original, folder / name)
+        return clone_workspace(original, folder / name)
 
-    calm = bench("calm")
+    calm = workspace("calm")
     log = folder / "effects"
     assert ended(forked(lambda: decide_and_promote(calm, challenger, None, log))) == 0
     effects = log.read_text().splitlines()
@@ -108,7 +110,7 @@ def main(folder: Path, mlflow_url: str, source: Path, challenger: Challenger) ->
             effect > 1 and effects[effect - 2 : effect + 1] == [effects[effect - 1]] * 3
         ):  # of a row of one kind the ends
             continue
-        one = bench(f"killed-{effect}")
+        one = workspace(f"killed-{effect}")
         killed = ended(forked(lambda one=one, effect=effect: decide_and_promote(one, challenger, effect, log)))  # type: ignore[misc]
         again = ended(forked(lambda one=one: decide_and_promote(one, challenger, None, log)))  # type: ignore[misc]
         found["killed"].append({"after": effects[effect - 1], "killed": killed, "again": again, "state": state(one)})

@@ -18,20 +18,20 @@ import mlflow
 import requests
 from docker.models.containers import ContainerCollection
 
-from churn import shipping
 from churn.foundation.ledger import Ledger
-from churn.release import examination
+from churn.pipeline import shipping
+from churn.pipeline.workspace import Workspace
+from churn.release import image_verification
 from churn.release.engine import Engine
-from churn.workbench import Workbench
-from images import VERIFIED, Registry, containers_of, images_of, remove_images, with_engine
-from support import clone_bench, ended, forked, make_bench, sampled
+from support.basics import clone_workspace, ended, forked, make_workspace, sampled
+from support.images import VERIFIED, Registry, containers_of, images_of, remove_images, with_engine
 
 ACTS = {Engine: ("build", "tag", "push"), ContainerCollection: ("run",), Ledger: ("record_image",)}
 SHOWN = {"tag": 3, "push": 2}
 """Where the tag stands among the arguments."""
 
 
-def ship(bench: Workbench, kill_after: int | None, log: Path) -> None:
+def ship(workspace: Workspace, kill_after: int | None, log: Path) -> None:
     """Ship version 2; note each effect, and be killed after one of them."""
     done: list[str] = []
 
@@ -55,16 +55,16 @@ def ship(bench: Workbench, kill_after: int | None, log: Path) -> None:
             setattr(owner, name, counted(name, getattr(owner, name)))
     mlflow.MlflowClient.log_artifact = counted("log_artifact", mlflow.MlflowClient.log_artifact)  # type: ignore[method-assign]
     requests.Session.request = counted("request", requests.Session.request)  # type: ignore[method-assign]
-    examination.verify = lambda *_: VERIFIED  # type: ignore[assignment]
-    shipping.ship(bench, 2)
+    image_verification.verify = lambda *_: VERIFIED  # type: ignore[assignment]
+    shipping.ship(workspace, 2)
 
 
-def state(bench: Workbench, registry: Registry) -> dict[str, Any]:
+def state(workspace: Workspace, registry: Registry) -> dict[str, Any]:
     """What is left: one image, named twice, one digest, one row, no container; in relation, since each run has labels of its own."""
-    model, repository = bench.settings.model_name, bench.settings.image_repository
-    found, record = images_of(bench, 2), bench.ledger.image(model, 2)
-    tags = bench.tracking.version(2).tags
-    current = bench.ledger.in_production(model)
+    model, repository = workspace.settings.model_name, workspace.settings.image_repository
+    found, record = images_of(workspace, 2), workspace.ledger.image(model, 2)
+    tags = workspace.tracking.version(2).tags
+    current = workspace.ledger.in_production(model)
     return {
         "images": len(found),
         "tags": sorted(tag.rpartition(":")[2] for one in found for tag in one.tags),
@@ -72,29 +72,29 @@ def state(bench: Workbench, registry: Registry) -> dict[str, Any]:
         "image is the ledger's": bool(record and [one.id for one in found] == [record.image_id]),
         "digests": record and [registry.digest(repository, tag) == record.digest for tag in ("2", "production")],
         "registry follows": record and [tags.get("churn.image"), tags.get("churn.image_digest") == record.digest],
-        "containers": containers_of(bench),
+        "containers": containers_of(workspace),
         "production": [current.version, current.kind] if current else None,
     }
 
 
 def main(folder: Path, mlflow_url: str, source: Path, address: str) -> None:
     """Print, as JSON, what an undisturbed run leaves, and what each killed and repeated one leaves."""
-    original, registry = make_bench(source, mlflow_url), Registry(address)
+    original, registry = make_workspace(source, mlflow_url), Registry(address)
 
-    def bench(run: str) -> Workbench:
+    def workspace(run: str) -> Workspace:
         name = f"shipped-{run}"  # a model's too: another script may share the server
         (folder / name).mkdir()
-        return with_engine(clone_bench(original, folder / name), image_registry=address)
+        return with_engine(clone_workspace(original, folder / name), image_registry=address)
 
     log = folder / "effects"
-    calm = bench("calm")
+    calm = workspace("calm")
     assert ended(forked(lambda: ship(calm, None, log))) == 0
     effects = log.read_text().splitlines()
     found: dict[str, Any] = {"calm": state(calm, registry), "effects": effects, "killed": []}
     for effect in sampled(len(effects)):
         if effect > 1 and effects[effect - 2] == effects[effect - 1]:
             continue  # of a row of one kind the first
-        one = bench(f"killed-{effect}")
+        one = workspace(f"killed-{effect}")
         try:
             killed = ended(forked(lambda one=one, effect=effect: ship(one, effect, log)))  # type: ignore[misc]
             again = ended(forked(lambda one=one: ship(one, None, log)))  # type: ignore[misc]

@@ -20,16 +20,16 @@ import great_expectations.expectations  # noqa: F401 -- before the forks
 import scipy.stats  # noqa: F401
 import sqlalchemy as sa
 
-from churn.contract import BANK_CHURN
+from churn.contracts.bank import BANK_CHURN
 from churn.errors import ChurnError
-from churn.faults import cell_faults, plant_faults, record_faults
 from churn.foundation.ledger import Ledger, open_ledger
 from churn.foundation.schema import metadata
 from churn.foundation.storage import Storage
 from churn.intake.acceptance import accept_batch
 from churn.intake.arrival import collect_arrivals
 from churn.intake.table_rules import IntakeLimits
-from support import ended, forked, sampled, small_file
+from churn.sample.fault_injection import cell_faults, plant_faults, record_faults
+from support.basics import ended, forked, sampled, small_file
 
 LIMITS = IntakeLimits(max_rejected_share=0.05, memory_limit="300MB")
 TIMES = ("arrived_at", "seen_at", "judged_at", "at")

@@ -13,7 +13,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from churn.contract import BANK_CHURN, Contract
+from churn.contract import Contract
+from churn.contracts.bank import BANK_CHURN
 from churn.errors import ChurnError
 from churn.foundation.ledger import open_ledger
 from churn.foundation.storage import Storage
@@ -21,7 +22,7 @@ from churn.intake.acceptance import accept_batch
 from churn.intake.arrival import collect_arrivals
 from churn.intake.audit import find_losses
 from churn.intake.table_rules import IntakeLimits
-from support import run_script, small_file
+from support.basics import run_script, small_file
 
 NARROW = Contract(
     "narrow", tuple(column for column in BANK_CHURN.columns if column.name in ("CustomerId", "Age", "Exited"))

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from churn import night
-from churn.contract import BANK_CHURN, Column, Contract, Kind, Role
+from churn.contract import Column, Contract, Kind, Role
+from churn.contracts.bank import BANK_CHURN
 from churn.decision import scoring
 from churn.decision.evidence import choose_window
 from churn.decision.policy_file import Enough
@@ -22,25 +22,26 @@ from churn.decision.scoring import Unscorable, opened
 from churn.errors import ChurnError
 from churn.foundation.artifacts import downloaded
 from churn.foundation.examples import example_rows, model_input
+from churn.foundation.paths import snapshot_rows
 from churn.foundation.records import DecisionRecord
-from churn.foundation.zones import snapshot_rows
 from churn.learning.snapshot import BUCKET
 from churn.learning.training import Challenger
-from churn.sample import Night, make_night
+from churn.pipeline import steps
+from churn.pipeline.workspace import Request, Workspace
+from churn.sample.generator import Night, make_night
 from churn.settings import VAR
-from churn.workbench import Request, Workbench
-from support import land_night, land_text, run_night
+from support.basics import land_night, land_text, run_night
 
 
-def decision_of(bench: Workbench, name: str) -> DecisionRecord:
-    found = bench.ledger.decision(name)
+def decision_of(workspace: Workspace, name: str) -> DecisionRecord:
+    found = workspace.ledger.decision(name)
     assert found is not None
     return found
 
 
-def under(bench: Workbench, contract: Contract) -> Workbench:
+def under(workspace: Workspace, contract: Contract) -> Workspace:
     """The same place under another contract."""
-    return Workbench(bench.settings.model_copy(update={"contract": contract}), bench.storage, bench.ledger)
+    return Workspace(workspace.settings.model_copy(update={"contract": contract}), workspace.storage, workspace.ledger)
 
 
 def changed(**columns: Column | None) -> Contract:
@@ -52,151 +53,156 @@ def changed(**columns: Column | None) -> Contract:
     return replace(BANK_CHURN, columns=left, slices=tuple(by for by in BANK_CHURN.slices if by.column in names))
 
 
-def test_a_customer_that_a_training_saw_is_found_in_the_recorded_snapshot(two_nights: Workbench) -> None:
+def test_a_customer_that_a_training_saw_is_found_in_the_recorded_snapshot(two_nights: Workspace) -> None:
     """One customer of the holdout among the rows that the champion was trained on: refused, with the number."""
-    bench = two_nights
-    known = bench.ledger.version(bench.settings.model_name, 1)
+    workspace = two_nights
+    known = workspace.ledger.version(workspace.settings.model_name, 1)
     assert known is not None
-    file = Path(bench.storage.path(snapshot_rows(known.snapshot)))
+    file = Path(workspace.storage.path(snapshot_rows(known.snapshot)))
     rows = pq.read_table(file)
     unseen = rows.filter(pa.array(rows[BUCKET].to_numpy() < 20)).slice(0, 1)
     moved = unseen.set_column(unseen.column_names.index(BUCKET), BUCKET, pa.array([50], pa.int32()))
     pq.write_table(pa.concat_tables([rows, moved]), file)
-    assert run_night(bench, "night 2") == "hold HOLDOUT_CONTAMINATED"
-    assert "version 1 was trained on 1 of the customers" in decision_of(bench, "night 2").sentence.lower()
+    assert run_night(workspace, "night 2") == "hold HOLDOUT_CONTAMINATED"
+    assert "version 1 was trained on 1 of the customers" in decision_of(workspace, "night 2").sentence.lower()
 
 
-def test_what_a_version_was_trained_on_must_be_there(two_nights: Workbench) -> None:
+def test_what_a_version_was_trained_on_must_be_there(two_nights: Workspace) -> None:
     """Without the recorded rows nobody can say what was seen: refused, and the sentence says how to mend it."""
-    bench = two_nights
-    known = bench.ledger.version(bench.settings.model_name, 1)
+    workspace = two_nights
+    known = workspace.ledger.version(workspace.settings.model_name, 1)
     assert known is not None
-    bench.storage.remove(snapshot_rows(known.snapshot))
-    assert run_night(bench, "night 2") == "hold HOLDOUT_CONTAMINATED"
-    assert f"churn snapshot rebuild {known.snapshot[:12]}" in decision_of(bench, "night 2").sentence
+    workspace.storage.remove(snapshot_rows(known.snapshot))
+    assert run_night(workspace, "night 2") == "hold HOLDOUT_CONTAMINATED"
+    assert f"churn snapshot rebuild {known.snapshot[:12]}" in decision_of(workspace, "night 2").sentence
 
 
-def test_neither_itself_nor_a_stranger_is_evidence(two_champions: Workbench) -> None:
+def test_neither_itself_nor_a_stranger_is_evidence(two_champions: Workspace) -> None:
     """A champion compared with itself, and a version that no night has trained."""
-    bench, model = two_champions, two_champions.settings.model_name
-    snapshot = bench.ledger.snapshots()[0].snapshot
-    itself = night.compare(bench, Request("night 3"), Challenger(2, "run", "average", snapshot))
+    workspace, model = two_champions, two_champions.settings.model_name
+    snapshot = workspace.ledger.snapshots()[0].snapshot
+    itself = steps.compare(workspace, Request("night 3"), Challenger(2, "run", "average", snapshot))
     assert (itself.code, "compared with itself" in itself.sentence) == ("INPUT_MISMATCH", True)
-    source = bench.tracking.version(1).source
-    stranger = bench.tracking.client.create_model_version(model, source, model_id=source.removeprefix("models:/"))
-    unknown = night.compare(bench, Request("night 4"), Challenger(int(stranger.version), "run", "average", snapshot))
+    source = workspace.tracking.version(1).source
+    stranger = workspace.tracking.client.create_model_version(model, source, model_id=source.removeprefix("models:/"))
+    unknown = steps.compare(
+        workspace, Request("night 4"), Challenger(int(stranger.version), "run", "average", snapshot)
+    )
     assert (unknown.code, "does not know version" in unknown.sentence) == ("INPUT_MISMATCH", True)
 
 
-def test_a_champion_from_before_hashes_were_kept_still_counts(two_nights: Workbench) -> None:
+def test_a_champion_from_before_hashes_were_kept_still_counts(two_nights: Workspace) -> None:
     """A ledger of an earlier version knows its champion from a decision only: recorded as it is now, and compared."""
-    bench, model = two_nights, two_nights.settings.model_name
-    with bench.ledger._transaction() as connection:
+    workspace, model = two_nights, two_nights.settings.model_name
+    with workspace.ledger._transaction() as connection:
         connection.exec_driver_sql("DELETE FROM versions")
         connection.exec_driver_sql("UPDATE decisions SET digests = '{}'")
-    assert run_night(bench, "night 2") == "promote SUPERIOR"
-    known = bench.ledger.version(model, 1)
+    assert run_night(workspace, "night 2") == "promote SUPERIOR"
+    known = workspace.ledger.version(model, 1)
     assert known is not None
     assert known.night == "night 1"
 
 
-def test_adding_a_feature_does_not_end_promotion(two_nights: Workbench) -> None:
+def test_adding_a_feature_does_not_end_promotion(two_nights: Workspace) -> None:
     """Earlier rows count without it, the champion is scored without it, and a better challenger is promoted."""
     income = Column("Income", Kind.NUMBER, Role.FEATURE, 0, 1e6, nullable=True)
-    bench = under(two_nights, changed(Income=income))
-    for file in bench.storage.landed():
-        bench.storage.remove(f"landing/{file.name}")
-    land_night(bench, 2)
-    assert run_night(bench, "night 2") == "promote SUPERIOR"
-    with downloaded(2, bench.tracking) as files:
+    workspace = under(two_nights, changed(Income=income))
+    for file in workspace.storage.landed():
+        workspace.storage.remove(f"landing/{file.name}")
+    land_night(workspace, 2)
+    assert run_night(workspace, "night 2") == "promote SUPERIOR"
+    with downloaded(2, workspace.tracking) as files:
         assert "Income" in scoring.inputs_of(files)
 
 
-def test_a_feature_that_earlier_rows_cannot_lack_says_what_to_do(two_nights: Workbench) -> None:
+def test_a_feature_that_earlier_rows_cannot_lack_says_what_to_do(two_nights: Workspace) -> None:
     """Not nullable, it would leave every earlier row out: an error that names the cure, not a silent loss."""
-    bench = under(two_nights, changed(Income=Column("Income", Kind.NUMBER, Role.FEATURE, 0, 1e6)))
+    workspace = under(two_nights, changed(Income=Column("Income", Kind.NUMBER, Role.FEATURE, 0, 1e6)))
     with pytest.raises(ChurnError, match="nullable"):
-        night.train(bench, Request("night 2", retrain=True))
+        steps.train(workspace, Request("night 2", retrain=True))
 
 
-def test_a_new_country_does_not_end_promotion(two_nights: Workbench) -> None:
+def test_a_new_country_does_not_end_promotion(two_nights: Workspace) -> None:
     """The champion has never seen it and scores its customers all the same."""
     wider = replace(BANK_CHURN["Geography"], categories=("France", "Germany", "Spain", "Italy"))
-    bench = under(two_nights, changed(Geography=wider))
-    file = bench.storage.landed()[0].name
-    with bench.storage.reading(f"landing/{file}") as stream:
+    workspace = under(two_nights, changed(Geography=wider))
+    file = workspace.storage.landed()[0].name
+    with workspace.storage.reading(f"landing/{file}") as stream:
         lines = stream.read().decode().splitlines(keepends=True)
-    bench.storage.remove(f"landing/{file}")
+    workspace.storage.remove(f"landing/{file}")
     italians = [line.replace("Spain", "Italy") if at % 2 else line for at, line in enumerate(lines)]
-    land_text(bench, "".join(italians), "night-2.csv")
-    assert run_night(bench, "night 2") == "promote SUPERIOR"
-    slices = decision_of(bench, "night 2").comparison["slices"]
+    land_text(workspace, "".join(italians), "night-2.csv")
+    assert run_night(workspace, "night 2") == "promote SUPERIOR"
+    slices = decision_of(workspace, "night 2").comparison["slices"]
     assert {"Italy"} <= {one["name"] for one in slices if one["rows"] > 50}
 
 
-def test_a_champion_scores_with_a_column_that_is_no_feature_any_more(two_nights: Workbench) -> None:
+def test_a_champion_scores_with_a_column_that_is_no_feature_any_more(two_nights: Workspace) -> None:
     """Still in the file, only not shown to new models: the champion gets what it was made for."""
     carried = replace(BANK_CHURN["Tenure"], role=Role.CARRIED)
     assert run_night(under(two_nights, changed(Tenure=carried)), "night 2") == "promote SUPERIOR"
 
 
-def test_a_champion_that_lacks_its_column_waits_for_a_forced_promotion(two_nights: Workbench) -> None:
+def test_a_champion_that_lacks_its_column_waits_for_a_forced_promotion(two_nights: Workspace) -> None:
     """The column is gone from the files: unscorable, held for good, until a person forces; then nights decide again."""
-    bench = under(two_nights, changed(Balance=None))
-    for file in bench.storage.landed():
-        bench.storage.remove(f"landing/{file.name}")
-    land_night(bench, 2)
-    assert run_night(bench, "night 2") == "hold CHAMPION_UNSCORABLE"
-    assert run_night(bench, "night 3", retrain=True, force_reason="the column is gone") == "promote FORCED"
-    row = bench.ledger.in_production(bench.settings.model_name)
+    workspace = under(two_nights, changed(Balance=None))
+    for file in workspace.storage.landed():
+        workspace.storage.remove(f"landing/{file.name}")
+    land_night(workspace, 2)
+    assert run_night(workspace, "night 2") == "hold CHAMPION_UNSCORABLE"
+    assert run_night(workspace, "night 3", retrain=True, force_reason="the column is gone") == "promote FORCED"
+    row = workspace.ledger.in_production(workspace.settings.model_name)
     assert row is not None
     assert (row.version, row.anchor) == (3, 3)
-    assert run_night(bench, "night 4", retrain=True) == "hold IDENTICAL_SCORES"
+    assert run_night(workspace, "night 4", retrain=True) == "hold IDENTICAL_SCORES"
 
 
 def test_a_champion_of_other_library_versions_is_scored_in_its_own_environment(
-    two_champions: Workbench, monkeypatch: pytest.MonkeyPatch
+    two_champions: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Served from the lock that its training kept, it gives the same scores; without a lock it is unscorable."""
-    bench = two_champions
-    rows = model_input(bench.contract, example_rows(bench.contract, 50))
-    with opened(1, bench.ledger, bench.tracking, VAR / "serving") as here:
+    workspace = two_champions
+    rows = model_input(workspace.contract, example_rows(workspace.contract, 50))
+    with opened(1, workspace.ledger, workspace.tracking, VAR / "serving") as here:
         expected = here(rows)
     honest = scoring.installed
     monkeypatch.setattr(scoring, "installed", lambda name: "0.1" if name == "scikit-learn" else honest(name))
-    with opened(1, bench.ledger, bench.tracking, VAR / "serving") as there:
+    with opened(1, workspace.ledger, workspace.tracking, VAR / "serving") as there:
         assert np.abs(there(rows) - expected).max() <= 1e-12
     monkeypatch.setattr(scoring, "kept_lock", lambda *_: None)
-    with pytest.raises(Unscorable, match="kept no lock"), opened(1, bench.ledger, bench.tracking, VAR / "serving"):
+    with (
+        pytest.raises(Unscorable, match="kept no lock"),
+        opened(1, workspace.ledger, workspace.tracking, VAR / "serving"),
+    ):
         pass
 
 
-def test_known_customers_with_turned_labels_are_disputed_and_stay_so(two_champions: Workbench) -> None:
+def test_known_customers_with_turned_labels_are_disputed_and_stay_so(two_champions: Workspace) -> None:
     """Poison past the intake's limits: no champion comes of it, tonight or later, until a person says what is true."""
     settings = two_champions.settings.model_copy(update={"max_disputed_share": 1.0})
-    bench = Workbench(settings, two_champions.storage, two_champions.ledger)
+    workspace = Workspace(settings, two_champions.storage, two_champions.ledger)
     known = [
         make_night(BANK_CHURN, Night(5000, number * 100_000, number, share)) for number, share in ((1, 0.01), (2, 0.6))
     ]
     rows = pd.concat([pd.read_csv(io.StringIO(text)) for text in known]).sample(5000, random_state=1)
-    land_text(bench, rows.assign(Exited=1 - rows["Exited"]).to_csv(index=False), "poison.csv")
-    assert run_night(bench, "night 3") == "hold BATCH_DISPUTED"
-    (poison,) = bench.ledger.batches(night="night 3")
-    assert poison.batch[:12] in decision_of(bench, "night 3").sentence
-    assert run_night(bench, "night 4", retrain=True) == "hold BATCH_DISPUTED"
-    bench.ledger.withdraw(poison.batch, "withdrawn", "labels turned")
-    assert run_night(bench, "night 5", retrain=True) == "hold IDENTICAL_SCORES"
+    land_text(workspace, rows.assign(Exited=1 - rows["Exited"]).to_csv(index=False), "poison.csv")
+    assert run_night(workspace, "night 3") == "hold BATCH_DISPUTED"
+    (poison,) = workspace.ledger.batches(night="night 3")
+    assert poison.batch[:12] in decision_of(workspace, "night 3").sentence
+    assert run_night(workspace, "night 4", retrain=True) == "hold BATCH_DISPUTED"
+    workspace.ledger.withdraw(poison.batch, "withdrawn", "labels turned")
+    assert run_night(workspace, "night 5", retrain=True) == "hold IDENTICAL_SCORES"
 
 
-def test_a_person_may_say_that_a_disputed_batch_is_right(two_champions: Workbench) -> None:
+def test_a_person_may_say_that_a_disputed_batch_is_right(two_champions: Workspace) -> None:
     """The world has changed: approved, the challenger goes into production, with who said so."""
-    bench = two_champions
+    workspace = two_champions
     turned = Night(5000, 900_000, 9, 0.3, turned_round=True)
-    land_text(bench, make_night(BANK_CHURN, turned), "turned.csv")
-    assert run_night(bench, "night 3") == "hold BATCH_DISPUTED"
-    night.answer(bench, "night 3", "approved", "Ann", "a new tariff")
-    assert night.promote(bench, "night 3") == 3
-    row = bench.ledger.in_production(bench.settings.model_name)
+    land_text(workspace, make_night(BANK_CHURN, turned), "turned.csv")
+    assert run_night(workspace, "night 3") == "hold BATCH_DISPUTED"
+    steps.answer(workspace, "night 3", "approved", "Ann", "a new tariff")
+    assert steps.promote(workspace, "night 3") == 3
+    row = workspace.ledger.in_production(workspace.settings.model_name)
     assert row is not None
     assert (row.version, row.actor, row.code) == (3, "Ann", "BATCH_DISPUTED")
 
@@ -217,14 +223,14 @@ def test_the_newest_days_count_and_more_only_where_they_are_not_enough() -> None
     assert (int(used.sum()), window.since) == (1000, datetime(2026, 1, 1, tzinfo=UTC))
 
 
-def test_the_whole_holdout_is_shown_beside_the_newest(two_champions: Workbench) -> None:
+def test_the_whole_holdout_is_shown_beside_the_newest(two_champions: Workspace) -> None:
     """Old customers do not decide: the window is the newest days, and the rest is only shown."""
-    bench = two_champions
+    workspace = two_champions
     old = datetime(2020, 1, 1, tzinfo=UTC)
-    with bench.ledger._transaction() as connection:
+    with workspace.ledger._transaction() as connection:
         connection.exec_driver_sql("UPDATE batches SET arrived_at = ? WHERE name = 'night-1.csv'", (str(old),))
-    land_night(bench, 3)
-    run_night(bench, "night 3")
-    comparison = decision_of(bench, "night 3").comparison
+    land_night(workspace, 3)
+    run_night(workspace, "night 3")
+    comparison = decision_of(workspace, "night 3").comparison
     assert comparison["whole"]["rows"] > comparison["evidence"]["rows"] > 1000
     assert comparison["case"]["window"]["widened"] is False

@@ -18,18 +18,19 @@ import docker
 import httpx
 import pytest
 
-from churn import night, shipping
 from churn.errors import NothingToDo
 from churn.foundation import artifacts
 from churn.foundation.artifacts import ArtifactChanged
-from churn.foundation.serving import ModelMismatch, wait_until_ready
+from churn.foundation.local_server import ModelMismatch, wait_until_ready
+from churn.pipeline import shipping, steps
+from churn.pipeline.workspace import Workspace
 from churn.release.engine import Engine, EngineFailed
-from churn.release.examination import verify_image
 from churn.release.image import BuiltImage, build_image
+from churn.release.image_verification import verify_image
 from churn.release.probes import contract_rows, rows_body
-from churn.release.verify import ImageFault
-from churn.workbench import Workbench
-from images import (
+from churn.release.service_checks import ImageFault
+from support.basics import ROOT, clone_workspace
+from support.images import (
     containers_of,
     derived,
     files_of,
@@ -40,30 +41,29 @@ from images import (
     why_not,
     with_engine,
 )
-from support import ROOT, clone_bench
 
 pytestmark = pytest.mark.engine
 SECRET = "index-password-4711"
 
 
 @pytest.fixture(scope="module")
-def shipped(second_champion: Workbench, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workbench]:
+def shipped(second_champion: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     """A bench whose champion, version 2, has its image; built with a password for the package index."""
     folder = tmp_path_factory.mktemp("image")
-    bench = clone_bench(second_champion, folder)
+    workspace = clone_workspace(second_champion, folder)
     if why_not():
-        yield bench
+        yield workspace
         return
     pip_conf = folder / "pip.conf"
     pip_conf.write_text(f"# {SECRET}\n[global]\ntimeout = 60\n")
-    bench = with_engine(bench, build_pip_conf=pip_conf)
-    shipping.ship(bench, 2)
-    yield bench
-    remove_images(bench)
+    workspace = with_engine(workspace, build_pip_conf=pip_conf)
+    shipping.ship(workspace, 2)
+    yield workspace
+    remove_images(workspace)
 
 
 @needs_engine
-def test_an_image_is_built_verified_and_published(shipped: Workbench) -> None:
+def test_an_image_is_built_verified_and_published(shipped: Workspace) -> None:
     """Its answers are the model's, it is named by its version and as `production`; ledger and MLflow say what it is."""
     name = shipped.image_spec.name
     record = shipped.ledger.image(shipped.settings.model_name, 2)
@@ -81,7 +81,7 @@ def test_an_image_is_built_verified_and_published(shipped: Workbench) -> None:
 
 
 @needs_engine
-def test_the_labels_say_what_the_image_is(shipped: Workbench) -> None:
+def test_the_labels_say_what_the_image_is(shipped: Workspace) -> None:
     """`docker inspect` answers: model, version, run, snapshot, commit, contract, when, on which base."""
     (found,) = images_of(shipped, 2)
     known, version = shipped.ledger.version(shipped.settings.model_name, 2), shipped.tracking.version(2)
@@ -98,7 +98,7 @@ def test_the_labels_say_what_the_image_is(shipped: Workbench) -> None:
 
 
 @needs_engine
-def test_no_layer_has_what_the_model_does_not_need(shipped: Workbench) -> None:
+def test_no_layer_has_what_the_model_does_not_need(shipped: Workspace) -> None:
     """No compiler, package manager, cache, test data or password above the base, in no layer and not in the history."""
     (found,) = images_of(shipped, 2)
     history = json.dumps(found.history())
@@ -113,7 +113,7 @@ def test_no_layer_has_what_the_model_does_not_need(shipped: Workbench) -> None:
 
 
 @needs_engine
-def test_the_bill_of_materials_is_beside_the_image(shipped: Workbench, tmp_path: Path) -> None:
+def test_the_bill_of_materials_is_beside_the_image(shipped: Workspace, tmp_path: Path) -> None:
     """CycloneDX in the run's artifacts: the locked libraries and the distribution's packages, of this image."""
     from cyclonedx.schema import SchemaVersion
     from cyclonedx.validation.json import JsonStrictValidator
@@ -132,7 +132,7 @@ def test_the_bill_of_materials_is_beside_the_image(shipped: Workbench, tmp_path:
 
 
 @needs_engine
-def test_what_is_published_is_not_built_again(shipped: Workbench) -> None:
+def test_what_is_published_is_not_built_again(shipped: Workspace) -> None:
     """A second time says that it is published, and changes nothing."""
     before = shipped.ledger.image(shipped.settings.model_name, 2)
     with pytest.raises(NothingToDo, match=r"published already as .*:2, verified"):
@@ -141,7 +141,7 @@ def test_what_is_published_is_not_built_again(shipped: Workbench) -> None:
 
 
 @needs_engine
-def test_built_anew_the_layers_hold_the_same(shipped: Workbench, tmp_path: Path) -> None:
+def test_built_anew_the_layers_hold_the_same(shipped: Workspace, tmp_path: Path) -> None:
     """Without a cache, on another day: the same files with the same content, owner and mode, bytecode included."""
     engine = docker.from_env()
     (tmp_path / "Dockerfile").write_text(f"FROM {shipped.settings.base_image}\nLABEL built=anew\n")
@@ -155,44 +155,44 @@ def test_built_anew_the_layers_hold_the_same(shipped: Workbench, tmp_path: Path)
         remove_all_with("built=anew")
 
 
-def contents(image_id: str | None, bench: Workbench) -> dict[str, tuple[int, int, str]]:
+def contents(image_id: str | None, workspace: Workspace) -> dict[str, tuple[int, int, str]]:
     """Owner, mode and hash of every file above the base, but for the accounts, which have the day in them."""
     return {
         member.name: (member.uid, member.mode, hashlib.sha256(content).hexdigest())
-        for member, content in files_of(image_id or "", bench.settings.base_image)
+        for member, content in files_of(image_id or "", workspace.settings.base_image)
         if not member.name.startswith("etc/")
     }
 
 
 @needs_engine
-def test_an_image_that_is_not_the_model_takes_its_promotion_back(second_champion: Workbench, tmp_path: Path) -> None:
+def test_an_image_that_is_not_the_model_takes_its_promotion_back(second_champion: Workspace, tmp_path: Path) -> None:
     """The image of version 1, called version 2: back to 1, frozen, no tag; whoever was promoted meanwhile stays."""
-    bench = with_engine(clone_bench(second_champion, tmp_path))
+    workspace = with_engine(clone_workspace(second_champion, tmp_path))
     try:
-        wrong = BuiltImage(2, shipping.build(bench, 1).image_id)
+        wrong = BuiltImage(2, shipping.build(workspace, 1).image_id)
         with pytest.raises(
             ModelMismatch, match=r"differs from the registry's model.*taken back. Version 1 is in production"
         ):
-            shipping.verify(bench, wrong)
-        model = bench.settings.model_name
-        last = bench.ledger.in_production(model)
-        assert (last.version, last.kind, bench.ledger.image(model, 2).state) == (1, "take_back", "mismatch")
-        assert bench.ledger.freeze(model) is not None
-        assert [tag for found in images_of(bench, 1) for tag in found.tags] == []
+            shipping.verify(workspace, wrong)
+        model = workspace.settings.model_name
+        last = workspace.ledger.in_production(model)
+        assert (last.version, last.kind, workspace.ledger.image(model, 2).state) == (1, "take_back", "mismatch")
+        assert workspace.ledger.freeze(model) is not None
+        assert [tag for found in images_of(workspace, 1) for tag in found.tags] == []
         with pytest.raises(ModelMismatch, match="taken back"):
-            shipping.verify(bench, wrong)
-        assert bench.ledger.in_production(model) == last
-        assert containers_of(bench) == []
+            shipping.verify(workspace, wrong)
+        assert workspace.ledger.in_production(model) == last
+        assert containers_of(workspace) == []
     finally:
-        remove_images(bench)
+        remove_images(workspace)
 
 
 @needs_engine
 def test_files_that_changed_in_the_store_are_not_built(
-    second_champion: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    second_champion: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A version whose files have another hash than at registration: its own reason, no image, nothing taken back."""
-    bench = with_engine(clone_bench(second_champion, tmp_path))
+    workspace = with_engine(clone_workspace(second_champion, tmp_path))
     honest = artifacts.mlflow.artifacts.download_artifacts
 
     def tampered(*args: object, **kwargs: object) -> str:
@@ -202,10 +202,10 @@ def test_files_that_changed_in_the_store_are_not_built(
 
     monkeypatch.setattr(artifacts.mlflow.artifacts, "download_artifacts", tampered)
     with pytest.raises(ArtifactChanged, match="not those that were registered"):
-        shipping.ship(bench, 2)
-    assert images_of(bench, 2) == []
-    assert bench.ledger.in_production(bench.settings.model_name).version == 2
-    assert bench.ledger.image(bench.settings.model_name, 2).state == "failed"
+        shipping.ship(workspace, 2)
+    assert images_of(workspace, 2) == []
+    assert workspace.ledger.in_production(workspace.settings.model_name).version == 2
+    assert workspace.ledger.image(workspace.settings.model_name, 2).state == "failed"
 
 
 MEDDLED = {
@@ -257,7 +257,7 @@ MEDDLED = {
 
 @needs_engine
 @pytest.mark.parametrize("what", MEDDLED)
-def test_an_image_that_somebody_meddled_with_is_not_published(shipped: Workbench, what: str) -> None:
+def test_an_image_that_somebody_meddled_with_is_not_published(shipped: Workspace, what: str) -> None:
     """Whatever was changed in it is found, and is called what it is."""
     command, error, words = MEDDLED[what]
     (found,) = images_of(shipped, 2)
@@ -272,7 +272,7 @@ def test_an_image_that_somebody_meddled_with_is_not_published(shipped: Workbench
 @needs_engine
 @pytest.mark.parametrize(("start", "error"), [(["true"], EngineFailed), (["false"], ImageFault)])
 def test_a_container_that_ends_is_not_a_model_that_does_not_load(
-    shipped: Workbench, start: list[str], error: type[Exception]
+    shipped: Workspace, start: list[str], error: type[Exception]
 ) -> None:
     """Told to stop (status 0), or broken otherwise: nothing that is held against the model."""
     (found,) = images_of(shipped, 2)
@@ -285,25 +285,25 @@ def test_a_container_that_ends_is_not_a_model_that_does_not_load(
 
 
 @needs_engine
-def test_a_name_that_means_another_image_is_found_and_put_right(shipped: Workbench) -> None:
+def test_a_name_that_means_another_image_is_found_and_put_right(shipped: Workspace) -> None:
     """Somebody tags a meddled image: the status says so, the commands do not look past it, a build names the right one."""
     record = shipped.ledger.image(shipped.settings.model_name, 2)
     meddled = derived(BuiltImage(2, record.image_id), ["true"])
     engine = docker.from_env()
     try:
         engine.images.get(meddled.image_id).tag(shipped.image_spec.name, "2")
-        (problem,) = night.find_disagreements(shipped)
+        (problem,) = steps.find_disagreements(shipped)
         assert f"is not what {record.tag} means now. `churn image build` mends that" in problem
         with pytest.raises(NothingToDo, match="published already"):
             shipping.build(shipped, 2)
         assert engine.images.get(record.tag).id == record.image_id
-        assert night.find_disagreements(shipped) == []
+        assert steps.find_disagreements(shipped) == []
     finally:
         engine.images.remove(meddled.image_id, force=True)
 
 
 @needs_engine
-def test_verifications_side_by_side_do_not_end_each_other(shipped: Workbench) -> None:
+def test_verifications_side_by_side_do_not_end_each_other(shipped: Workspace) -> None:
     """A second one leaves the container of the first alone; what a process that is gone left behind is removed."""
     engine, name = Engine.find("required"), f"churn-verify-{shipped.settings.model_name}-2"
     (found,) = images_of(shipped, 2)
@@ -320,7 +320,7 @@ def test_verifications_side_by_side_do_not_end_each_other(shipped: Workbench) ->
 
 
 @needs_engine
-def test_a_fault_of_the_image_takes_nothing_back(shipped: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_of_the_image_takes_nothing_back(shipped: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is the model, so the promotion stays; it is not published, and the state says why."""
     before = shipped.ledger.image(shipped.settings.model_name, 2)
     (found,) = images_of(shipped, 2)
@@ -337,7 +337,7 @@ def test_a_fault_of_the_image_takes_nothing_back(shipped: Workbench, monkeypatch
 
 
 @needs_engine
-def test_the_container_is_closed_and_stops_gracefully(shipped: Workbench) -> None:
+def test_the_container_is_closed_and_stops_gracefully(shipped: Workspace) -> None:
     """Not root, read-only, no capability; its health check passes; SIGTERM lets the request in flight be answered."""
     (found,) = images_of(shipped, 2)
     engine = Engine.find("required")
@@ -378,11 +378,11 @@ def test_the_container_is_closed_and_stops_gracefully(shipped: Workbench) -> Non
 
 @needs_engine
 def test_a_base_image_that_cannot_be_had_says_nothing_about_the_model(
-    second_champion: Workbench, tmp_path: Path
+    second_champion: Workspace, tmp_path: Path
 ) -> None:
     """The build fails as an outage, which is retried and takes nothing back."""
-    bench = with_engine(clone_bench(second_champion, tmp_path), base_image="127.0.0.1:9/nowhere:1")
+    workspace = with_engine(clone_workspace(second_champion, tmp_path), base_image="127.0.0.1:9/nowhere:1")
     with pytest.raises(EngineFailed, match="CHURN_BASE_IMAGE"):
-        shipping.ship(bench, 2)
-    model = bench.settings.model_name
-    assert (bench.ledger.in_production(model).version, bench.ledger.image(model, 2).state) == (2, "failed")
+        shipping.ship(workspace, 2)
+    model = workspace.settings.model_name
+    assert (workspace.ledger.in_production(model).version, workspace.ledger.image(model, 2).state) == (2, "failed")

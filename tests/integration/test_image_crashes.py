@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from churn.workbench import Workbench
-from images import needs_engine, needs_registry, registry_server
-from support import run_script
+from churn.pipeline.workspace import Workspace
+from support.basics import run_script
+from support.images import needs_engine, needs_registry, registry_server
 
 
 @pytest.mark.engine
 @needs_engine
 @needs_registry
-def test_killed_after_any_effect_the_next_run_comes_to_the_same(second_champion: Workbench, tmp_path: Path) -> None:
+def test_killed_after_any_effect_the_next_run_comes_to_the_same(second_champion: Workspace, tmp_path: Path) -> None:
     """SIGKILL after build, start, bill of materials, tag, push, ledger and MLflow: the same end as undisturbed."""
     folder, store = tmp_path / "runs", tmp_path / "registry"
     folder.mkdir()

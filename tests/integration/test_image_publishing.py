@@ -16,16 +16,17 @@ import docker
 import pytest
 from typer.testing import CliRunner
 
-from churn import cli, night, shipping
+from churn.cli import main
 from churn.errors import ChurnError
+from churn.pipeline import shipping, steps
+from churn.pipeline.workspace import Workspace
 from churn.release.engine import Engine, EngineFailed, Login
 from churn.release.image import BuiltImage
 from churn.release.image_retention import list_stored, remove_images
 from churn.release.publishing import find_published
-from churn.workbench import Workbench
-from images import VERIFIED, Registry, needs_engine, needs_registry, registry_server, with_engine
-from images import remove_images as remove_all
-from support import free_port
+from support.basics import free_port
+from support.images import VERIFIED, Registry, needs_engine, needs_registry, registry_server, with_engine
+from support.images import remove_images as remove_all
 
 pytestmark = [pytest.mark.engine, needs_engine, needs_registry]
 PASSWORD = "a-token-of-twelve-hours"
@@ -40,14 +41,14 @@ def registry(tmp_path: Path) -> Iterator[Registry]:
 
 
 @pytest.fixture
-def bench(two_champions: Workbench, registry: Registry) -> Iterator[Workbench]:
+def workspace(two_champions: Workspace, registry: Registry) -> Iterator[Workspace]:
     """A bench that pushes to the registry; version 2 is in production, without an image yet."""
     found = with_engine(two_champions, image_registry=registry.address)
     yield found
     remove_all(found)
 
 
-def small_image(bench: Workbench, version: int, megabytes: int = 1, run_id: str | None = None) -> BuiltImage:
+def small_image(workspace: Workspace, version: int, megabytes: int = 1, run_id: str | None = None) -> BuiltImage:
     """An image with the labels of a version and little in it: pushing does not ask what is inside."""
     import io
     import os
@@ -58,64 +59,66 @@ def small_image(bench: Workbench, version: int, megabytes: int = 1, run_id: str 
         entry = tarfile.TarInfo("content")
         entry.size = megabytes * 2**20
         tar.addfile(entry, io.BytesIO(os.urandom(entry.size)))
-    run_id = run_id or bench.tracking.version(version).run_id
-    labels = f"LABEL churn.model.name={bench.settings.model_name} churn.model.version={version} churn.run.id={run_id}"
+    run_id = run_id or workspace.tracking.version(version).run_id
+    labels = (
+        f"LABEL churn.model.name={workspace.settings.model_name} churn.model.version={version} churn.run.id={run_id}"
+    )
     said = docker.from_env().api.import_image_from_data(archive.getvalue(), changes=labels)
     return BuiltImage(version, json.loads(said.splitlines()[-1])["status"], 1.5)
 
 
-def test_published_is_what_the_registry_says(bench: Workbench, registry: Registry) -> None:
+def test_published_is_what_the_registry_says(workspace: Workspace, registry: Registry) -> None:
     """Pushed, its digest read back, kept in the ledger and at the version; `production` is the same digest."""
-    record = shipping.publish(bench, small_image(bench, 2), VERIFIED)
-    repository = bench.settings.image_repository
+    record = shipping.publish(workspace, small_image(workspace, 2), VERIFIED)
+    repository = workspace.settings.image_repository
     assert record.tag == f"{registry.address}/{repository}:2"
     assert record.digest == registry.digest(repository, "2") == registry.digest(repository, "production")
-    assert bench.ledger.image(bench.settings.model_name, 2) == record
-    tags = bench.tracking.version(2).tags
+    assert workspace.ledger.image(workspace.settings.model_name, 2) == record
+    tags = workspace.tracking.version(2).tags
     assert (tags["churn.image_digest"], tags["churn.image_build_seconds"]) == (record.digest, "1.5")
 
 
-def test_what_is_not_in_production_is_not_named_so(bench: Workbench, registry: Registry) -> None:
+def test_what_is_not_in_production_is_not_named_so(workspace: Workspace, registry: Registry) -> None:
     """An earlier version's image by hand is pushed, and `production` does not move to it."""
-    shipping.publish(bench, small_image(bench, 1), VERIFIED)
-    repository = bench.settings.image_repository
+    shipping.publish(workspace, small_image(workspace, 1), VERIFIED)
+    repository = workspace.settings.image_repository
     assert registry.digest(repository, "1")
     assert registry.digest(repository, "production") is None
 
 
 def test_production_moves_after_the_digest_is_read_back_and_kept(
-    bench: Workbench, registry: Registry, monkeypatch: pytest.MonkeyPatch
+    workspace: Workspace, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At the moment when `production` is pushed, the ledger has the digest that the registry answers."""
     seen: list[tuple[str, object]] = []
     honest = Engine.push
 
     def watched(engine: Engine, repository: str, tag: str, login: Login | None) -> str:
-        known = bench.ledger.image(bench.settings.model_name, 2)
-        seen.append((tag, known and known.digest == registry.digest(bench.settings.image_repository, "2")))
+        known = workspace.ledger.image(workspace.settings.model_name, 2)
+        seen.append((tag, known and known.digest == registry.digest(workspace.settings.image_repository, "2")))
         return honest(engine, repository, tag, login)
 
     monkeypatch.setattr(Engine, "push", watched)
-    shipping.publish(bench, small_image(bench, 2), VERIFIED)
+    shipping.publish(workspace, small_image(workspace, 2), VERIFIED)
     assert seen == [("2", None), ("production", True)]
 
 
-def test_a_registry_that_is_away_takes_nothing_back(two_champions: Workbench, tmp_path: Path) -> None:
+def test_a_registry_that_is_away_takes_nothing_back(two_champions: Workspace, tmp_path: Path) -> None:
     """The push is an outage; the promotion stays, and the retry publishes once the registry is there."""
     port = free_port()
-    bench = with_engine(two_champions, image_registry=f"127.0.0.1:{port}")
-    built, model = small_image(bench, 2), bench.settings.model_name
+    workspace = with_engine(two_champions, image_registry=f"127.0.0.1:{port}")
+    built, model = small_image(workspace, 2), workspace.settings.model_name
     try:
         with pytest.raises(EngineFailed, match="push"):
-            shipping.publish(bench, built, VERIFIED)
-        assert bench.ledger.image(model, 2) is None
-        assert bench.ledger.in_production(model).version == 2
-        assert bench.ledger.freeze(model) is None
+            shipping.publish(workspace, built, VERIFIED)
+        assert workspace.ledger.image(model, 2) is None
+        assert workspace.ledger.in_production(model).version == 2
+        assert workspace.ledger.freeze(model) is None
         with registry_server(tmp_path, port) as registry:
-            record = shipping.publish(bench, built, VERIFIED)
-            assert record.digest == registry.digest(bench.settings.image_repository, "production")
+            record = shipping.publish(workspace, built, VERIFIED)
+            assert record.digest == registry.digest(workspace.settings.image_repository, "production")
     finally:
-        remove_all(bench)
+        remove_all(workspace)
 
 
 @contextmanager
@@ -150,105 +153,105 @@ def cutting(port: int, after: int) -> Iterator[int]:
         thread.join(5)
 
 
-def test_a_push_that_dies_half_way_is_repeated(two_champions: Workbench, tmp_path: Path) -> None:
+def test_a_push_that_dies_half_way_is_repeated(two_champions: Workspace, tmp_path: Path) -> None:
     """Cut in the middle of a layer: an outage, nothing recorded; the same push again is whole."""
     (tmp_path / "registry").mkdir()
     with registry_server(tmp_path / "registry") as registry:
         port = int(registry.address.rpartition(":")[2])
         with cutting(port, 3 * 2**20) as broken:
-            bench = with_engine(two_champions, image_registry=f"127.0.0.1:{broken}")
-            built = small_image(bench, 2, megabytes=8)
+            workspace = with_engine(two_champions, image_registry=f"127.0.0.1:{broken}")
+            built = small_image(workspace, 2, megabytes=8)
             with pytest.raises(EngineFailed, match="push"):
-                shipping.publish(bench, built, VERIFIED)
-        assert bench.ledger.image(bench.settings.model_name, 2) is None
-        assert registry.digest(bench.settings.image_repository, "2") is None
+                shipping.publish(workspace, built, VERIFIED)
+        assert workspace.ledger.image(workspace.settings.model_name, 2) is None
+        assert registry.digest(workspace.settings.image_repository, "2") is None
         whole = with_engine(two_champions, image_registry=registry.address)
         record = shipping.publish(whole, built, VERIFIED)
-        assert record.digest == registry.digest(bench.settings.image_repository, "production")
-        remove_all(bench)
+        assert record.digest == registry.digest(workspace.settings.image_repository, "production")
+        remove_all(workspace)
 
 
-def test_what_is_pushed_but_gone_here_comes_back_by_its_digest(bench: Workbench, registry: Registry) -> None:
+def test_what_is_pushed_but_gone_here_comes_back_by_its_digest(workspace: Workspace, registry: Registry) -> None:
     """Pruned on this machine, a rollback finds the image in the registry, and `production` names it again."""
-    first, second = (shipping.publish(bench, small_image(bench, version), VERIFIED) for version in (1, 2))
+    first, second = (shipping.publish(workspace, small_image(workspace, version), VERIFIED) for version in (1, 2))
     docker.from_env().images.remove(first.image_id, force=True)
-    done = night.roll_back(bench, None, "a test", "tester", "rollback 1")
+    done = steps.roll_back(workspace, None, "a test", "tester", "rollback 1")
     assert (done.promotion.version, done.image) == (1, first)
-    assert registry.digest(bench.settings.image_repository, "production") == first.digest != second.digest
+    assert registry.digest(workspace.settings.image_repository, "production") == first.digest != second.digest
 
 
-def test_what_is_gone_everywhere_is_built_again(bench: Workbench) -> None:
+def test_what_is_gone_everywhere_is_built_again(workspace: Workspace) -> None:
     """Removed from the engine and from the registry: it is not taken for published."""
-    record = shipping.publish(bench, small_image(bench, 1), VERIFIED)
+    record = shipping.publish(workspace, small_image(workspace, 1), VERIFIED)
     docker.from_env().images.remove(record.image_id, force=True)
-    shutil.rmtree(Path(bench.settings.data_root).parent / "registry/blobs")
-    assert find_published(1, bench.ledger, bench.settings.model_name, bench.image_spec) is None
+    shutil.rmtree(Path(workspace.settings.data_root).parent / "registry/blobs")
+    assert find_published(1, workspace.ledger, workspace.settings.model_name, workspace.image_spec) is None
 
 
-def test_the_status_says_when_the_image_in_production_is_gone(two_champions: Workbench) -> None:
+def test_the_status_says_when_the_image_in_production_is_gone(two_champions: Workspace) -> None:
     """Removed behind our back: a problem with its cure, not `published`."""
-    bench = with_engine(two_champions)
-    record = shipping.publish(bench, small_image(bench, 2), VERIFIED)
-    assert night.find_disagreements(bench) == []
+    workspace = with_engine(two_champions)
+    record = shipping.publish(workspace, small_image(workspace, 2), VERIFIED)
+    assert steps.find_disagreements(workspace) == []
     docker.from_env().images.remove(record.image_id, force=True)
-    (problem,) = night.find_disagreements(bench)
+    (problem,) = steps.find_disagreements(workspace)
     assert "is gone. `churn image build` mends that" in problem
 
 
-def test_a_base_of_a_registry_is_pinned_by_its_digest(bench: Workbench, registry: Registry) -> None:
+def test_a_base_of_a_registry_is_pinned_by_its_digest(workspace: Workspace, registry: Registry) -> None:
     """What is built on is the digest, whatever its tag will name tomorrow; the label keeps it."""
     engine, name = docker.from_env(), f"{registry.address}/base"
-    built = small_image(bench, 1)
+    built = small_image(workspace, 1)
     engine.images.get(built.image_id).tag(name, "3.11")
     engine.images.push(name, "3.11")
     engine.images.remove(built.image_id, force=True)
     base = Engine.find("required").base(f"{name}:3.11")
     assert base.digest == registry.digest("base", "3.11")
     assert base.pinned == f"{name}@{base.digest}"
-    assert Engine.find("required").base(bench.settings.base_image).pinned.startswith("sha256:")
+    assert Engine.find("required").base(workspace.settings.base_image).pinned.startswith("sha256:")
 
 
-def test_only_images_that_nobody_needs_go(bench: Workbench) -> None:
+def test_only_images_that_nobody_needs_go(workspace: Workspace) -> None:
     """The one in production and the last that were stay; unpublished ones go, and what went is said to be pruned."""
-    first, second = (shipping.publish(bench, small_image(bench, version), VERIFIED) for version in (1, 2))
-    leftover, foreign = small_image(bench, 2), small_image(bench, 1, run_id="anothers")
-    model, engine = bench.settings.model_name, Engine.find("required")
-    stored = list_stored(1, bench.ledger, model, engine)
+    first, second = (shipping.publish(workspace, small_image(workspace, version), VERIFIED) for version in (1, 2))
+    leftover, foreign = small_image(workspace, 2), small_image(workspace, 1, run_id="anothers")
+    model, engine = workspace.settings.model_name, Engine.find("required")
+    stored = list_stored(1, workspace.ledger, model, engine)
     assert {one.image_id: one.reason for one in stored} == {
         first.image_id: None,
         second.image_id: "is tagged production",
         leftover.image_id: None,
         foreign.image_id: "is of another project's run",
     }
-    assert {one.reason for one in list_stored(2, bench.ledger, model, engine)} == {
+    assert {one.reason for one in list_stored(2, workspace.ledger, model, engine)} == {
         "is tagged production",
         "was in production",
         "is of another project's run",
         None,
     }
-    gone = remove_images([one for one in stored if one.reason is None], bench.ledger, model, engine)
+    gone = remove_images([one for one in stored if one.reason is None], workspace.ledger, model, engine)
     assert {one.image_id for one in gone} == {first.image_id, leftover.image_id}
-    assert [bench.ledger.image(model, version).state for version in (1, 2)] == ["pruned", "published"]
-    found = find_published(1, bench.ledger, model, bench.image_spec)
+    assert [workspace.ledger.image(model, version).state for version in (1, 2)] == ["pruned", "published"]
+    found = find_published(1, workspace.ledger, model, workspace.image_spec)
     assert found is not None, "the registry still has it"
 
 
-def test_the_commands(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_commands(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """`churn image` lists what is, says that a version is published, and prunes on demand only."""
-    settings = bench.settings
+    settings = workspace.settings
     for name in ("ledger_url", "data_root", "model_name", "image_registry", "image_repository", "base_image"):
         monkeypatch.setenv(f"CHURN_{name.upper()}", str(getattr(settings, name)))
     monkeypatch.setenv("CHURN_CONTAINER_ENGINE", "required")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", settings.mlflow_tracking_uri)
 
     def churn(*arguments: str) -> str:
-        result = CliRunner().invoke(cli.app, ["image", *arguments])
+        result = CliRunner().invoke(main.app, ["image", *arguments])
         assert result.exit_code == 0, result.output
         return result.stdout
 
     assert "No image has been built" in churn("list")
-    old = shipping.publish(bench, small_image(bench, 1), VERIFIED)
-    new = shipping.publish(bench, small_image(bench, 2), VERIFIED)
+    old = shipping.publish(workspace, small_image(workspace, 1), VERIFIED)
+    new = shipping.publish(workspace, small_image(workspace, 2), VERIFIED)
     listed = json.loads(churn("list", "--json"))
     assert [(one["version"], one["digest"], one["in_production"]) for one in listed] == [
         (2, new.digest, True),
@@ -257,13 +260,13 @@ def test_the_commands(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None
     assert "now, since" in churn("list")
     assert f"published as {new.tag}" in churn("build")
     assert "would go with --yes" in churn("prune", "--keep", "1")
-    assert bench.ledger.image(settings.model_name, 1).state == "published"
+    assert workspace.ledger.image(settings.model_name, 1).state == "published"
     assert "is removed" in churn("prune", "--keep", "1", "--yes")
-    assert bench.ledger.image(settings.model_name, 1).state == "pruned"
-    aside = CliRunner().invoke(cli.app, ["image", "build", "--version", "99"])
+    assert workspace.ledger.image(settings.model_name, 1).state == "pruned"
+    aside = CliRunner().invoke(main.app, ["image", "build", "--version", "99"])
     assert (aside.exit_code, "The ledger knows no version 99" in aside.stderr) == (1, True)
     assert [one["version"] for one in json.loads(churn("list", "--json"))] == [2, 1]
-    missing = CliRunner().invoke(cli.app, ["image", "verify", "--version", "7"])
+    missing = CliRunner().invoke(main.app, ["image", "verify", "--version", "7"])
     assert (missing.exit_code, "churn image build --version 7" in missing.stderr) == (1, True)
 
 
@@ -296,23 +299,25 @@ def ecr() -> Iterator[str]:
 
 
 def test_amazons_registry_is_entered_by_the_providers_connection(
-    two_champions: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    two_champions: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A token of the ECR hook opens a registry that asks for it; without one the push is an outage that says no password."""
-    from churn_wiring import registry_login
+    from churn_airflow.steps import registry_login
 
     with registry_server(tmp_path, htpasswd=HTPASSWD) as registry, ecr() as endpoint:
         connection = {"conn_type": "aws", "login": "key", "password": "secret"}
         connection["extra"] = {"endpoint_url": endpoint, "region_name": "eu-central-1"}  # type: ignore[assignment]
         monkeypatch.setenv("AIRFLOW_CONN_CHURN_ECR", json.dumps(connection))
         changes = {"image_registry": registry.address, "registry_login": "ecr", "aws_conn_id": "churn_ecr"}
-        bench = with_engine(two_champions, **changes)
-        built = small_image(bench, 2)
-        entered = Workbench(bench.settings, bench.storage, bench.ledger, registry_login(bench.settings))
+        workspace = with_engine(two_champions, **changes)
+        built = small_image(workspace, 2)
+        entered = Workspace(workspace.settings, workspace.storage, workspace.ledger, registry_login(workspace.settings))
         try:
             with pytest.raises(ChurnError, match="aws ecr get-login-password"):
-                shipping.publish(bench, built, VERIFIED)
-            wrong = Workbench(bench.settings, bench.storage, bench.ledger, lambda: Login("AWS", "not-the-token"))
+                shipping.publish(workspace, built, VERIFIED)
+            wrong = Workspace(
+                workspace.settings, workspace.storage, workspace.ledger, lambda: Login("AWS", "not-the-token")
+            )
             with pytest.raises(EngineFailed) as refused:
                 shipping.publish(wrong, built, VERIFIED)
             assert "not-the-token" not in str(refused.value) + repr(wrong.registry_login and wrong.registry_login())
@@ -320,4 +325,4 @@ def test_amazons_registry_is_entered_by_the_providers_connection(
             assert record.state == "published"
             assert record.digest is not None
         finally:
-            remove_all(bench)
+            remove_all(workspace)

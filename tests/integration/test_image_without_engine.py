@@ -9,20 +9,20 @@ import numpy as np
 import pytest
 from docker.errors import DockerException
 
-from churn import shipping
 from churn.decision.scoring import opened
-from churn.foundation.serving import ModelMismatch, image_app, mlflow_app, served, serving_python
+from churn.foundation.local_server import ModelMismatch, image_app, mlflow_app, served, serving_python
+from churn.pipeline import shipping
+from churn.pipeline.workspace import Workspace
 from churn.release.engine import EngineFailed
 from churn.release.image import BuiltImage
 from churn.release.probes import contract_rows
 from churn.release.publishing import unpublished
 from churn.release.service import laid_out, served_here
-from churn.release.verify import verify
-from churn.workbench import Workbench
-from images import with_engine
+from churn.release.service_checks import verify
+from support.images import with_engine
 
 
-def test_an_engine_that_is_away_is_an_outage(two_champions: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_that_is_away_is_an_outage(two_champions: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where an engine is required its absence is retried; where it is not, the state is honest."""
     monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:9")
     with pytest.raises(EngineFailed, match="required"):
@@ -42,7 +42,7 @@ def test_an_engine_that_is_away_is_an_outage(two_champions: Workbench, monkeypat
         shipping.build(auto, 2)
 
 
-def test_without_an_engine_the_same_service_is_verified_and_the_state_says_so(two_champions: Workbench) -> None:
+def test_without_an_engine_the_same_service_is_verified_and_the_state_says_so(two_champions: Workspace) -> None:
     """An environment made from the serving lock answers like the registry; never a fake success."""
     record = shipping.ship(two_champions, 2)
     assert (record.state, record.tag, record.image_id) == ("not_built", None, None)
@@ -52,7 +52,7 @@ def test_without_an_engine_the_same_service_is_verified_and_the_state_says_so(tw
     assert record.max_difference <= 1e-12
 
 
-def test_mlflows_own_client_is_answered(two_champions: Workbench) -> None:
+def test_mlflows_own_client_is_answered(two_champions: Workspace) -> None:
     """A client that was written for MLflow's server gets from ours what that one would answer."""
     from mlflow.pyfunc.scoring_server.client import ScoringServerClient
 
@@ -72,7 +72,7 @@ def test_mlflows_own_client_is_answered(two_champions: Workbench) -> None:
     assert np.abs(answers[0] - answers[1]).max() <= 1e-12
 
 
-def test_a_served_model_is_held_against_the_one_that_is_asked_for(two_champions: Workbench) -> None:
+def test_a_served_model_is_held_against_the_one_that_is_asked_for(two_champions: Workspace) -> None:
     """Version 1 served, version 2 expected: a mismatch that says how far apart they are."""
     sources, lock = two_champions.sources, two_champions.image_spec.lock
     with (

@@ -31,8 +31,8 @@ from churn.review.images import load_images
 from churn.review.night_list import load_nights
 from churn.review.nights import load_night
 from churn.review.overview import load_overview
-from reviewed import NOW as REVIEWED
-from reviewed import SETTINGS, batch_hash, fill_ledger, night_name
+from support.review_ledger import NOW as REVIEWED
+from support.review_ledger import SETTINGS, batch_hash, fill_ledger, night_name
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 numbers = count()

@@ -6,40 +6,40 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from churn import night
 from churn.contract import Column, Contract, Kind, Role
 from churn.errors import ChurnError, NothingToDo
 from churn.foundation.examples import example_rows, model_input
 from churn.foundation.ledger import Ledger
+from churn.foundation.paths import accepted, snapshot_rows
 from churn.foundation.tracking import TrackingUnreachable
-from churn.foundation.zones import accepted, snapshot_rows
 from churn.intake.acceptance import BatchRejected
 from churn.learning import training
 from churn.learning.snapshot import Sampling, rebuild_snapshot
 from churn.learning.training import NotEnoughRows
-from churn.release import registry
+from churn.pipeline import steps
+from churn.pipeline.workspace import Request, Workspace
+from churn.release import promotion
 from churn.release.withdrawal import restore_batch, withdraw_batch
-from churn.workbench import Request, Workbench
-from support import land_night, land_text, make_bench, mlflow_server, run_night, small_file, stages
+from support.basics import land_night, land_text, make_workspace, mlflow_server, run_night, small_file, stages
 
 
-def test_two_nights_promote_twice_and_more_of_the_same_is_held(two_nights: Workbench) -> None:
+def test_two_nights_promote_twice_and_more_of_the_same_is_held(two_nights: Workspace) -> None:
     """First champion, then a real gain on the same customers, then a hold; stages and aliases follow."""
-    bench = two_nights
-    assert run_night(bench, "night 2") == "promote SUPERIOR"
-    land_night(bench, 3, rows=500)
-    assert run_night(bench, "night 3").startswith("hold")
-    assert stages(bench) == {1: "Archived", 2: "Production", 3: "None"}
-    aliases = bench.tracking.client.get_registered_model(bench.settings.model_name).aliases
+    workspace = two_nights
+    assert run_night(workspace, "night 2") == "promote SUPERIOR"
+    land_night(workspace, 3, rows=500)
+    assert run_night(workspace, "night 3").startswith("hold")
+    assert stages(workspace) == {1: "Archived", 2: "Production", 3: "None"}
+    aliases = workspace.tracking.client.get_registered_model(workspace.settings.model_name).aliases
     assert aliases == {"champion": "2", "previous": "1", "anchor": "2"}
-    assert [row.version for row in bench.ledger.promotions(bench.settings.model_name)] == [2, 1]
+    assert [row.version for row in workspace.ledger.promotions(workspace.settings.model_name)] == [2, 1]
 
 
-def test_a_reviewer_finds_the_comparison_in_mlflow(two_nights: Workbench) -> None:
+def test_a_reviewer_finds_the_comparison_in_mlflow(two_nights: Workspace) -> None:
     """One run a night with the verdict first, differences with bounds, overlays, two children alike."""
-    bench = two_nights
-    run_night(bench, "night 2", note="please look", link="http://airflow/run")
-    client, decision = bench.tracking.client, bench.ledger.decision("night 2")
+    workspace = two_nights
+    run_night(workspace, "night 2", note="please look", link="http://airflow/run")
+    client, decision = workspace.tracking.client, workspace.ledger.decision("night 2")
     assert decision is not None
     parent = client.get_run(decision.run_id)
     note = parent.data.tags["mlflow.note.content"]
@@ -56,128 +56,129 @@ def test_a_reviewer_finds_the_comparison_in_mlflow(two_nights: Workbench) -> Non
     }
     query = f"tags.`mlflow.parentRunId` = '{decision.run_id}'"
     children = {
-        run.info.run_name: set(run.data.metrics) for run in client.search_runs([bench.tracking.experiment_id], query)
+        run.info.run_name: set(run.data.metrics)
+        for run in client.search_runs([workspace.tracking.experiment_id], query)
     }
     assert set(children) == {"challenger v2", "champion v1"}
     assert children["champion v1"] <= children["challenger v2"]
     assert {"roc_auc", "roc_auc_lower", "brier"} <= children["champion v1"]
 
 
-def test_a_version_says_where_it_came_from(two_nights: Workbench) -> None:
+def test_a_version_says_where_it_came_from(two_nights: Workspace) -> None:
     """Description and tags name night, snapshot, kind and contract; the salt only by its fingerprint."""
-    bench = two_nights
-    run_night(bench, "night 2")
-    version = bench.tracking.version(2)
-    training = bench.tracking.client.get_run(version.run_id)
+    workspace = two_nights
+    run_night(workspace, "night 2")
+    version = workspace.tracking.version(2)
+    training = workspace.tracking.client.get_run(version.run_id)
     assert "night 2" in version.description
     assert "In production since" in version.description
-    assert version.tags["churn.salt_fingerprint"] == bench.sampling.fingerprint
-    assert training.data.tags["churn.contract"] == bench.contract.fingerprint
+    assert version.tags["churn.salt_fingerprint"] == workspace.sampling.fingerprint
+    assert training.data.tags["churn.contract"] == workspace.contract.fingerprint
     assert training.inputs.dataset_inputs[0].dataset.digest == version.tags["churn.snapshot"][:32]
-    assert bench.settings.bucket_salt.get_secret_value() not in str([version, training])
+    assert workspace.settings.bucket_salt.get_secret_value() not in str([version, training])
 
 
-def test_every_step_run_again_changes_nothing(two_nights: Workbench) -> None:
+def test_every_step_run_again_changes_nothing(two_nights: Workspace) -> None:
     """One run, one version, one decision, one promotion, however often the steps are repeated."""
-    bench, request = two_nights, Request("night 2")
-    night.arrive(bench, request)
+    workspace, request = two_nights, Request("night 2")
+    steps.arrive(workspace, request)
     for _ in range(2):
-        for batch in bench.ledger.batches():
-            night.validate(bench, request, batch.batch)
-        challenger = night.train(bench, request)
-        decision = night.compare(bench, request, challenger)
-        assert night.promote(bench, "night 2") == 2
-    assert stages(bench) == {1: "Archived", 2: "Production"}
-    assert bench.ledger.decision("night 2") == decision
-    assert len(bench.ledger.promotions(bench.settings.model_name)) == 2
+        for batch in workspace.ledger.batches():
+            steps.validate(workspace, request, batch.batch)
+        challenger = steps.train(workspace, request)
+        decision = steps.compare(workspace, request, challenger)
+        assert steps.promote(workspace, "night 2") == 2
+    assert stages(workspace) == {1: "Archived", 2: "Production"}
+    assert workspace.ledger.decision("night 2") == decision
+    assert len(workspace.ledger.promotions(workspace.settings.model_name)) == 2
     query = "tags.`churn.night` = 'night 2'"
-    assert len(bench.tracking.client.search_runs([bench.tracking.experiment_id], query)) == 3
+    assert len(workspace.tracking.client.search_runs([workspace.tracking.experiment_id], query)) == 3
 
 
 def test_killed_between_model_and_registration_one_version_comes_out(
-    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The retry finds the same run and registers one version."""
-    land_night(bench, 1)
+    land_night(workspace, 1)
     request = Request("night 1")
-    for batch in night.arrive(bench, request).batches:
-        night.validate(bench, request, batch.batch)
+    for batch in steps.arrive(workspace, request).batches:
+        steps.validate(workspace, request, batch.batch)
     with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
         killed.setattr(training, "_register", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
-        night.train(bench, request)
-    challenger = night.train(bench, request)
-    assert night.train(bench, request) == challenger
-    assert stages(bench) == {1: "None"}
-    runs = bench.tracking.client.search_runs([bench.tracking.experiment_id], "tags.`churn.role` = 'challenger'")
+        steps.train(workspace, request)
+    challenger = steps.train(workspace, request)
+    assert steps.train(workspace, request) == challenger
+    assert stages(workspace) == {1: "None"}
+    runs = workspace.tracking.client.search_runs([workspace.tracking.experiment_id], "tags.`churn.role` = 'challenger'")
     assert [run.info.run_id for run in runs] == [challenger.run_id]
 
 
-def test_training_twice_gives_the_same_model(bench: Workbench) -> None:
+def test_training_twice_gives_the_same_model(workspace: Workspace) -> None:
     """The same snapshot and settings, in another night: equal predictions to the last bit."""
-    land_night(bench, 1)
-    run_night(bench, "night 1")
-    challenger = night.train(bench, Request("night 2", retrain=True))
-    rows = model_input(bench.contract, example_rows(bench.contract, 300))
-    first, second = (bench.tracking.load(version).predict(rows) for version in (1, challenger.version))
+    land_night(workspace, 1)
+    run_night(workspace, "night 1")
+    challenger = steps.train(workspace, Request("night 2", retrain=True))
+    rows = model_input(workspace.contract, example_rows(workspace.contract, 300))
+    first, second = (workspace.tracking.load(version).predict(rows) for version in (1, challenger.version))
     assert challenger.version == 2
     assert np.array_equal(first, second)
 
 
-def test_an_equal_challenger_is_held(bench: Workbench) -> None:
+def test_an_equal_challenger_is_held(workspace: Workspace) -> None:
     """Retrained on the same rows, the challenger is the champion again, and is held."""
-    land_night(bench, 1)
-    run_night(bench, "night 1")
-    assert run_night(bench, "night 2", retrain=True) == "hold HOLDOUT_TOO_SMALL"
-    land_night(bench, 2)
-    run_night(bench, "night 3")
-    assert run_night(bench, "night 4", retrain=True) == "hold IDENTICAL_SCORES"
+    land_night(workspace, 1)
+    run_night(workspace, "night 1")
+    assert run_night(workspace, "night 2", retrain=True) == "hold HOLDOUT_TOO_SMALL"
+    land_night(workspace, 2)
+    run_night(workspace, "night 3")
+    assert run_night(workspace, "night 4", retrain=True) == "hold IDENTICAL_SCORES"
 
 
-def test_nothing_new_is_nothing_to_do(bench: Workbench) -> None:
+def test_nothing_new_is_nothing_to_do(workspace: Workspace) -> None:
     """An empty landing, or a file that was taken in before, trains nothing and says so."""
     with pytest.raises(NothingToDo, match="Nothing new arrived"):
-        run_night(bench, "night 0")
-    land_night(bench, 1)
-    run_night(bench, "night 1")
-    land_night(bench, 1, "same-bytes.csv")
+        run_night(workspace, "night 0")
+    land_night(workspace, 1)
+    run_night(workspace, "night 1")
+    land_night(workspace, 1, "same-bytes.csv")
     with pytest.raises(NothingToDo, match="taken in before"):
-        run_night(bench, "night 2")
+        run_night(workspace, "night 2")
 
 
-def test_the_same_rows_in_another_file_are_trained_on_once(bench: Workbench) -> None:
+def test_the_same_rows_in_another_file_are_trained_on_once(workspace: Workspace) -> None:
     """Other bytes, the same rows: one more night, and then there is nothing new again."""
     text = small_file(rows=5000)
-    land_text(bench, text)
-    run_night(bench, "night 1")
-    land_text(bench, text.replace("\n", "\r\n"))
-    run_night(bench, "night 2")
+    land_text(workspace, text)
+    run_night(workspace, "night 1")
+    land_text(workspace, text.replace("\n", "\r\n"))
+    run_night(workspace, "night 2")
     with pytest.raises(NothingToDo):
-        run_night(bench, "night 3")
+        run_night(workspace, "night 3")
 
 
-def test_a_dry_run_changes_nothing_and_does_not_use_up_the_batch(bench: Workbench) -> None:
+def test_a_dry_run_changes_nothing_and_does_not_use_up_the_batch(workspace: Workspace) -> None:
     """The decision is shown; the next night trains on the same batch and promotes."""
-    land_night(bench, 1)
-    assert run_night(bench, "trial", dry_run=True) == "promote NO_CHAMPION"
-    assert bench.ledger.in_production(bench.settings.model_name) is None
-    assert run_night(bench, "night 1") == "promote NO_CHAMPION"
+    land_night(workspace, 1)
+    assert run_night(workspace, "trial", dry_run=True) == "promote NO_CHAMPION"
+    assert workspace.ledger.in_production(workspace.settings.model_name) is None
+    assert run_night(workspace, "night 1") == "promote NO_CHAMPION"
 
 
-def test_rows_accepted_by_a_night_that_crashed_are_trained_on_by_the_next(bench: Workbench) -> None:
+def test_rows_accepted_by_a_night_that_crashed_are_trained_on_by_the_next(workspace: Workspace) -> None:
     """Nothing that was accepted is forgotten because its night died."""
-    land_night(bench, 1)
+    land_night(workspace, 1)
     request = Request("night 1")
-    for batch in night.arrive(bench, request).batches:
-        night.validate(bench, request, batch.batch)
-    assert run_night(bench, "night 2") == "promote NO_CHAMPION"
+    for batch in steps.arrive(workspace, request).batches:
+        steps.validate(workspace, request, batch.batch)
+    assert run_night(workspace, "night 2") == "promote NO_CHAMPION"
 
 
-def test_a_night_that_ends_without_a_decision_is_shown_as_failed(two_nights: Workbench) -> None:
+def test_a_night_that_ends_without_a_decision_is_shown_as_failed(two_nights: Workspace) -> None:
     """Trained and then killed: its run in MLflow does not stay at running; decided after all, it is finished."""
     request = Request("night 2")
-    for batch in night.arrive(two_nights, request).batches:
-        night.validate(two_nights, request, batch.batch)
-    trained = night.train(two_nights, request)
+    for batch in steps.arrive(two_nights, request).batches:
+        steps.validate(two_nights, request, batch.batch)
+    trained = steps.train(two_nights, request)
 
     def status() -> str:
         run = two_nights.tracking.find_run("night 2", "night")
@@ -186,44 +187,44 @@ def test_a_night_that_ends_without_a_decision_is_shown_as_failed(two_nights: Wor
 
     assert status() == "RUNNING"
     with pytest.raises(ChurnError, match="Night night 2 has no decision"):
-        night.close(two_nights, request)
+        steps.close(two_nights, request)
     assert status() == "FAILED"
-    night.compare(two_nights, request, trained)
-    night.close(two_nights, request)
+    steps.compare(two_nights, request, trained)
+    steps.close(two_nights, request)
     assert status() == "FINISHED"
 
 
-def test_a_rejected_batch_trains_nothing_and_the_others_go_on(bench: Workbench) -> None:
+def test_a_rejected_batch_trains_nothing_and_the_others_go_on(workspace: Workspace) -> None:
     """The bad file is an error at the end; the good one has its verdict."""
-    land_text(bench, "not,a,churn,file\n1,2,3,4\n", "bad.csv")
+    land_text(workspace, "not,a,churn,file\n1,2,3,4\n", "bad.csv")
     with pytest.raises(BatchRejected):
-        night.run_night(bench, Request("night 0"))
-    assert bench.ledger.decisions() == []
-    land_night(bench, 1)
-    land_text(bench, "neither,is,this\n1,2,3\n", "worse.csv")
+        steps.run_night(workspace, Request("night 0"))
+    assert workspace.ledger.decisions() == []
+    land_night(workspace, 1)
+    land_text(workspace, "neither,is,this\n1,2,3\n", "worse.csv")
     with pytest.raises(BatchRejected, match=r"worse\.csv"):
-        night.run_night(bench, Request("night 1"))
-    assert bench.ledger.in_production(bench.settings.model_name).version == 1  # type: ignore[union-attr]
+        steps.run_night(workspace, Request("night 1"))
+    assert workspace.ledger.in_production(workspace.settings.model_name).version == 1  # type: ignore[union-attr]
     with pytest.raises(ChurnError, match=r"worse\.csv"):
-        night.close(bench, Request("night 1"))
+        steps.close(workspace, Request("night 1"))
 
 
-def test_too_few_rows_train_nothing(bench: Workbench) -> None:
+def test_too_few_rows_train_nothing(workspace: Workspace) -> None:
     """Fewer training rows than the minimum is an error with the numbers and the setting."""
-    land_text(bench, small_file(rows=100))
+    land_text(workspace, small_file(rows=100))
     with pytest.raises(NotEnoughRows, match="CHURN_MIN_TRAINING_ROWS"):
-        run_night(bench, "night 1")
+        run_night(workspace, "night 1")
 
 
 def test_mlflow_away_promotes_nothing(tmp_path: Path) -> None:
     """A registry that does not answer is an outage, never "no champion"."""
-    bench = make_bench(tmp_path, "http://127.0.0.1:9")
-    land_night(bench, 1)
+    workspace = make_workspace(tmp_path, "http://127.0.0.1:9")
+    land_night(workspace, 1)
     with pytest.raises(TrackingUnreachable, match="MLFLOW_TRACKING_URI"):
-        run_night(bench, "night 1")
+        run_night(workspace, "night 1")
     with pytest.raises(TrackingUnreachable):
-        registry.find_champion(bench.ledger, bench.tracking)
-    assert bench.ledger.promotions(bench.settings.model_name) == []
+        promotion.find_champion(workspace.ledger, workspace.tracking)
+    assert workspace.ledger.promotions(workspace.settings.model_name) == []
 
 
 def test_a_lost_artifact_promotes_nothing(tmp_path: Path) -> None:
@@ -231,18 +232,18 @@ def test_a_lost_artifact_promotes_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "server"
     folder.mkdir()
     with mlflow_server(folder, f"sqlite:///{folder}/mlflow.db", str(folder / "artifacts")) as url:
-        bench = make_bench(tmp_path, url)
-        land_night(bench, 1)
-        run_night(bench, "night 1")
+        workspace = make_workspace(tmp_path, url)
+        land_night(workspace, 1)
+        run_night(workspace, "night 1")
         for file in (folder / "artifacts").rglob("*.skops"):
             file.unlink()
-        land_night(bench, 2)
-        assert run_night(bench, "night 2") == "hold ARTIFACT_CHANGED"
-        assert "Restore them" in bench.ledger.decision("night 2").sentence  # type: ignore[union-attr]
-        assert bench.ledger.in_production(bench.settings.model_name).version == 1  # type: ignore[union-attr]
+        land_night(workspace, 2)
+        assert run_night(workspace, "night 2") == "hold ARTIFACT_CHANGED"
+        assert "Restore them" in workspace.ledger.decision("night 2").sentence  # type: ignore[union-attr]
+        assert workspace.ledger.in_production(workspace.settings.model_name).version == 1  # type: ignore[union-attr]
 
 
-def test_a_version_of_another_salt_is_no_evidence(two_nights: Workbench) -> None:
+def test_a_version_of_another_salt_is_no_evidence(two_nights: Workspace) -> None:
     """Under another salt the champion may have seen the holdout: held, with the reason."""
     moved = replace(two_nights)
     object.__setattr__(moved, "sampling", Sampling(b"another salt, also long enough", "500MB"))
@@ -250,10 +251,10 @@ def test_a_version_of_another_salt_is_no_evidence(two_nights: Workbench) -> None
     assert "salt_fingerprint" in two_nights.ledger.decision("night 2").sentence  # type: ignore[union-attr]
 
 
-def test_a_bad_policy_promotes_nothing(two_nights: Workbench, tmp_path: Path) -> None:
+def test_a_bad_policy_promotes_nothing(two_nights: Workspace, tmp_path: Path) -> None:
     """A policy file with a wrong key holds the night; once it is mended the next night judges the same batch."""
     (tmp_path / "policy.yaml").write_text("superiority: {error_budget: 0.1}")
-    broken = Workbench(
+    broken = Workspace(
         two_nights.settings.model_copy(update={"policy_file": tmp_path / "policy.yaml"}),
         two_nights.storage,
         two_nights.ledger,
@@ -277,75 +278,79 @@ CREDIT = Contract(
 
 def test_a_whole_night_under_another_contract(tmp_path: Path, mlflow_url: str) -> None:
     """A text key, another target and other, nullable columns: the same code takes it to production."""
-    bench = make_bench(tmp_path, mlflow_url, contract=CREDIT)
-    land_night(bench, 1, rows=4000)
-    assert run_night(bench, "night 1") == "promote NO_CHAMPION"
-    (batch,) = bench.ledger.batches()
+    workspace = make_workspace(tmp_path, mlflow_url, contract=CREDIT)
+    land_night(workspace, 1, rows=4000)
+    assert run_night(workspace, "night 1") == "promote NO_CHAMPION"
+    (batch,) = workspace.ledger.batches()
     assert batch.accepted_rows == 4000
-    assert bench.tracking.version(1).tags["churn.key"] == "account"
+    assert workspace.tracking.version(1).tags["churn.key"] == "account"
 
 
-def test_ledger_rows_outlive_the_process(bench: Workbench, tmp_path: Path) -> None:
+def test_ledger_rows_outlive_the_process(workspace: Workspace, tmp_path: Path) -> None:
     """A second process with the same settings sees the same champion."""
-    land_night(bench, 1)
-    run_night(bench, "night 1")
-    again = Workbench.open(bench.settings)
+    land_night(workspace, 1)
+    run_night(workspace, "night 1")
+    again = Workspace.open(workspace.settings)
     assert isinstance(again.ledger, Ledger)
-    assert registry.find_champion(again.ledger, again.tracking) == 1
+    assert promotion.find_champion(again.ledger, again.tracking) == 1
 
 
 def test_a_withdrawn_batch_leaves_training_and_flags_what_it_trained(
-    two_nights: Workbench,
+    two_nights: Workspace,
 ) -> None:
     """Versions trained on it are flagged in ledger and registry, the champion loudly; the next night trains without it."""
-    bench = two_nights
-    run_night(bench, "night 2")
-    second = bench.ledger.batches()[-1]
-    done = withdraw_batch(second, "a wrong month", bench.ledger, bench.tracking)
+    workspace = two_nights
+    run_night(workspace, "night 2")
+    second = workspace.ledger.batches()[-1]
+    done = withdraw_batch(second, "a wrong month", workspace.ledger, workspace.tracking)
     assert (done.versions, done.champion) == ([2], 2)
-    assert withdraw_batch(second, "a wrong month", bench.ledger, bench.tracking) == done
-    assert bench.tracking.version(2).tags["churn.withdrawn_batches"] == second.batch[:12]
-    assert "churn.withdrawn_batches" not in bench.tracking.version(1).tags
-    (said,) = night.summarise(bench, "night 2").flags
+    assert withdraw_batch(second, "a wrong month", workspace.ledger, workspace.tracking) == done
+    assert workspace.tracking.version(2).tags["churn.withdrawn_batches"] == second.batch[:12]
+    assert "churn.withdrawn_batches" not in workspace.tracking.version(1).tags
+    (said,) = steps.summarise(workspace, "night 2").flags
     assert "a wrong month" in said
-    assert run_night(bench, "night 3").startswith("hold")
-    trained = bench.ledger.snapshot(bench.ledger.decision("night 3").snapshot)  # type: ignore[union-attr]
+    assert run_night(workspace, "night 3").startswith("hold")
+    trained = workspace.ledger.snapshot(workspace.ledger.decision("night 3").snapshot)  # type: ignore[union-attr]
     assert second.batch not in trained.batches  # type: ignore[union-attr]
     with pytest.raises(NothingToDo):
-        run_night(bench, "night 4")
-    restore_batch(second, "it was right", bench.ledger, bench.tracking)
-    assert bench.ledger.flags(bench.settings.model_name) == []
-    assert bench.tracking.version(2).tags["churn.withdrawn_batches"] == ""
-    assert night.summarise(bench, "night 2").flags == []
+        run_night(workspace, "night 4")
+    restore_batch(second, "it was right", workspace.ledger, workspace.tracking)
+    assert workspace.ledger.flags(workspace.settings.model_name) == []
+    assert workspace.tracking.version(2).tags["churn.withdrawn_batches"] == ""
+    assert steps.summarise(workspace, "night 2").flags == []
 
 
-def test_a_snapshot_is_rebuilt_from_the_ledger(two_nights: Workbench) -> None:
+def test_a_snapshot_is_rebuilt_from_the_ledger(two_nights: Workspace) -> None:
     """Its file lost, the same rows come out under the same hash; of a changed accepted file they do not."""
-    bench = two_nights
-    run_night(bench, "night 2")
-    snapshot = bench.ledger.snapshots()[0]
-    bench.storage.remove(snapshot_rows(snapshot.snapshot))
-    rebuild_snapshot(bench.storage, bench.ledger, bench.contract, bench.sampling, snapshot)
-    assert bench.storage.exists(snapshot_rows(snapshot.snapshot))
+    workspace = two_nights
+    run_night(workspace, "night 2")
+    snapshot = workspace.ledger.snapshots()[0]
+    workspace.storage.remove(snapshot_rows(snapshot.snapshot))
+    rebuild_snapshot(workspace.storage, workspace.ledger, workspace.contract, workspace.sampling, snapshot)
+    assert workspace.storage.exists(snapshot_rows(snapshot.snapshot))
     with pytest.raises(ChurnError, match="made under the salt"):
         rebuild_snapshot(
-            bench.storage, bench.ledger, bench.contract, Sampling(b"another salt, also long enough", "1GB"), snapshot
+            workspace.storage,
+            workspace.ledger,
+            workspace.contract,
+            Sampling(b"another salt, also long enough", "1GB"),
+            snapshot,
         )
-    first, second = bench.ledger.batches()
-    bench.storage.put(Path(bench.storage.path(accepted(first.batch))), accepted(second.batch))
+    first, second = workspace.ledger.batches()
+    workspace.storage.put(Path(workspace.storage.path(accepted(first.batch))), accepted(second.batch))
     with pytest.raises(ChurnError, match="comes out as"):
-        rebuild_snapshot(bench.storage, bench.ledger, bench.contract, bench.sampling, snapshot)
+        rebuild_snapshot(workspace.storage, workspace.ledger, workspace.contract, workspace.sampling, snapshot)
 
 
-def test_drift_and_warnings_stand_in_the_comparison(two_nights: Workbench) -> None:
+def test_drift_and_warnings_stand_in_the_comparison(two_nights: Workspace) -> None:
     """The night with a new kind of customer says so: in the note, as metrics, and in a picture."""
-    bench = two_nights
-    run_night(bench, "night 2")
-    decision = bench.ledger.decision("night 2")
-    found = bench.tracking.client.get_run(decision.run_id)  # type: ignore[union-attr]
+    workspace = two_nights
+    run_night(workspace, "night 2")
+    decision = workspace.ledger.decision("night 2")
+    found = workspace.tracking.client.get_run(decision.run_id)  # type: ignore[union-attr]
     assert found.data.metrics["drift_psi_Age"] > 0.5
     assert "Age has drifted" in found.data.tags["mlflow.note.content"]
-    batch = bench.ledger.batches(night="night 2")[0].batch
-    files = {file.path for file in bench.tracking.client.list_artifacts(decision.run_id)}  # type: ignore[union-attr]
+    batch = workspace.ledger.batches(night="night 2")[0].batch
+    files = {file.path for file in workspace.tracking.client.list_artifacts(decision.run_id)}  # type: ignore[union-attr]
     assert f"drift_{batch[:12]}.png" in files
-    assert bench.storage.exists(f"docs/{batch}/drift.png")
+    assert workspace.storage.exists(f"docs/{batch}/drift.png")

@@ -10,24 +10,24 @@ from pathlib import Path
 
 import pytest
 
-from churn import night
 from churn.foundation.ledger import open_ledger
-from churn.workbench import Request, Workbench
-from support import clone_bench, run_script
+from churn.pipeline import steps
+from churn.pipeline.workspace import Request, Workspace
+from support.basics import clone_workspace, run_script
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_of_twenty_promoters_one_wins_and_a_reader_always_finds_a_champion(
-    kind: str, first_champion: Workbench, tmp_path: Path, request: pytest.FixtureRequest
+    kind: str, first_champion: Workspace, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     """One promotion, nineteen typed conflicts; at every moment one champion whose artifacts load."""
-    bench = clone_bench(first_champion, tmp_path)
-    url = bench.settings.ledger_url
+    workspace = clone_workspace(first_champion, tmp_path)
+    url = workspace.settings.ledger_url
     if kind == "postgresql":
         database: Callable[[str], str] = request.getfixturevalue("postgres")
         url = database("promoters")
-        copy_ledger(bench, url)
-    found = run_script("race_promotions.py", tmp_path, bench.settings.mlflow_tracking_uri, url)
+        copy_ledger(workspace, url)
+    found = run_script("race_promotions.py", tmp_path, workspace.settings.mlflow_tracking_uri, url)
     assert Counter(found["ends"]) == {0: 1, 2: 19}
     winner = found["ends"].index(0) + 2
     assert (found["ledger"], found["promotions"], found["stage"]) == (winner, 2, [winner])
@@ -37,33 +37,33 @@ def test_of_twenty_promoters_one_wins_and_a_reader_always_finds_a_champion(
     assert sum(found["seen"].values()) >= 10
 
 
-def copy_ledger(bench: Workbench, url: str) -> None:
+def copy_ledger(workspace: Workspace, url: str) -> None:
     """What the race needs of a ledger, in another database."""
-    model, ledger = bench.settings.model_name, open_ledger(url)
-    for snapshot in bench.ledger.snapshots():
+    model, ledger = workspace.settings.model_name, open_ledger(url)
+    for snapshot in workspace.ledger.snapshots():
         ledger.add_snapshot(snapshot)
-    known = bench.ledger.version(model, 1)
+    known = workspace.ledger.version(model, 1)
     assert known is not None
     ledger.add_version(known)
-    ledger.add_decision(bench.ledger.decisions()[0])
-    first = bench.ledger.promotions(model)[0]
+    ledger.add_decision(workspace.ledger.decisions()[0])
+    first = workspace.ledger.promotions(model)[0]
     ledger.promote(first, None)
     ledger.mark_mirrored(first)
 
 
-def test_killed_after_any_effect_the_next_run_comes_to_the_same(first_champion: Workbench, tmp_path: Path) -> None:
+def test_killed_after_any_effect_the_next_run_comes_to_the_same(first_champion: Workspace, tmp_path: Path) -> None:
     """SIGKILL after each write to data root, ledger and MLflow: one decision, one look, one transition, one review."""
     source = tmp_path / "source"
     source.mkdir()
-    bench = clone_bench(first_champion, source)
+    workspace = clone_workspace(first_champion, source)
     request = Request("night 2")
-    for batch in night.arrive(bench, request).batches:
-        night.validate(bench, request, batch.batch)
-    challenger = night.train(bench, request)
+    for batch in steps.arrive(workspace, request).batches:
+        steps.validate(workspace, request, batch.batch)
+    challenger = steps.train(workspace, request)
     folder = tmp_path / "runs"
     folder.mkdir()
     found = run_script(
-        "crash_decision.py", folder, bench.settings.mlflow_tracking_uri, source, json.dumps(asdict(challenger))
+        "crash_decision.py", folder, workspace.settings.mlflow_tracking_uri, source, json.dumps(asdict(challenger))
     )
     calm = found["calm"]
     assert calm["decision"] == ["promote", "SUPERIOR"]

@@ -13,8 +13,8 @@ import pytest
 
 from churn.foundation.tracking import TrackingUnreachable
 from churn.release.mirror import read_registry
-from churn.release.registry import find_champion
-from support import make_bench
+from churn.release.promotion import find_champion
+from support.basics import make_workspace
 
 
 @contextmanager
@@ -61,17 +61,17 @@ def answering(body: bytes, kind: str = "application/json", status: int = 200, de
 def test_nonsense_is_no_answer(tmp_path: Path, body: bytes, kind: str) -> None:
     """What is no registry's answer is an outage that says so."""
     with answering(body, kind) as url:
-        bench = make_bench(tmp_path, url)
+        workspace = make_workspace(tmp_path, url)
         with pytest.raises(TrackingUnreachable, match="Nothing was promoted"):
-            find_champion(bench.ledger, bench.tracking)
+            find_champion(workspace.ledger, workspace.tracking)
 
 
 def test_another_model_s_answer_is_nonsense(tmp_path: Path) -> None:
     """An empty object names no model: not "there is no champion"."""
     with answering(b"{}") as url:
-        bench = make_bench(tmp_path, url)
+        workspace = make_workspace(tmp_path, url)
         with pytest.raises(TrackingUnreachable, match="no MLflow server"):
-            read_registry(bench.tracking)
+            read_registry(workspace.tracking)
 
 
 def test_too_slow_is_its_own_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,9 +79,9 @@ def test_too_slow_is_its_own_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with answering(b"{}", delay=3) as url:
-        bench = make_bench(tmp_path, url)
+        workspace = make_workspace(tmp_path, url)
         with pytest.raises(TrackingUnreachable, match="too slowly"):
-            find_champion(bench.ledger, bench.tracking)
+            find_champion(workspace.ledger, workspace.tracking)
 
 
 def test_an_error_of_the_server_is_not_no_champion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,5 +89,5 @@ def test_an_error_of_the_server_is_not_no_champion(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     for status in (500, 404):
         with answering(b"gone", "text/plain", status) as url, pytest.raises(TrackingUnreachable):
-            bench = make_bench(tmp_path, url)
-            find_champion(bench.ledger, bench.tracking)
+            workspace = make_workspace(tmp_path, url)
+            find_champion(workspace.ledger, workspace.tracking)

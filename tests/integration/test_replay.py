@@ -13,17 +13,17 @@ import pytest
 
 from churn.decision.replay import replay
 from churn.errors import ChurnError
+from churn.foundation.paths import decision_rows
 from churn.foundation.records import DecisionRecord
-from churn.foundation.zones import decision_rows
-from churn.workbench import Workbench
-from contests import TEXT
-from support import run_night
+from churn.pipeline.workspace import Workspace
+from support.basics import run_night
+from support.evidence_cases import TEXT
 
 Change = Callable[[pa.Table], pa.Table]
 
 
-def last(bench: Workbench) -> DecisionRecord:
-    return bench.ledger.decisions(limit=1)[0]
+def last(workspace: Workspace) -> DecisionRecord:
+    return workspace.ledger.decisions(limit=1)[0]
 
 
 def put(table: pa.Table, column: str, values: Any) -> pa.Table:
@@ -53,15 +53,15 @@ def relabelled(table: pa.Table) -> pa.Table:
     return put(table, "label", labels)
 
 
-def test_every_decision_comes_out_the_same(two_champions: Workbench) -> None:
+def test_every_decision_comes_out_the_same(two_champions: Workspace) -> None:
     """Promoted, held and refused ones: the same verdict, reasons and numbers within 1e-9."""
-    bench = two_champions
-    run_night(bench, "night 3", retrain=True)
-    run_night(bench, "night 4", retrain=True, force_reason="a test", requested_by="Ann")
-    decisions = bench.ledger.decisions()
+    workspace = two_champions
+    run_night(workspace, "night 3", retrain=True)
+    run_night(workspace, "night 4", retrain=True, force_reason="a test", requested_by="Ann")
+    decisions = workspace.ledger.decisions()
     assert [one.code for one in decisions] == ["FORCED", "IDENTICAL_SCORES", "SUPERIOR", "NO_CHAMPION"]
     for record in decisions:
-        again = replay(record, bench.storage)
+        again = replay(record, workspace.storage)
         assert again.faults == []
         assert (again.decision.verdict, again.decision.code) == (record.verdict, record.code)
         assert again.decision.rules_as_dicts() == record.rules
@@ -76,35 +76,35 @@ def test_every_decision_comes_out_the_same(two_champions: Workbench) -> None:
         (relabelled, "LABELS: the labels"),
     ],
 )
-def test_changed_rows_are_named(two_champions: Workbench, change: Change, said: str) -> None:
+def test_changed_rows_are_named(two_champions: Workspace, change: Change, said: str) -> None:
     """Two models swapped, a row missing in one, one score nudged, one label turned: each with its own words."""
-    bench = two_champions
-    record = last(bench)
-    path = bench.storage.path(decision_rows(record.digests["evidence"]))
+    workspace = two_champions
+    record = last(workspace)
+    path = workspace.storage.path(decision_rows(record.digests["evidence"]))
     table = pq.read_table(path)
     pq.write_table(change(table).replace_schema_metadata(table.schema.metadata), path)
-    assert any(fault.startswith(said) for fault in replay(record, bench.storage).faults)
+    assert any(fault.startswith(said) for fault in replay(record, workspace.storage).faults)
 
 
-def test_a_row_less_is_named(two_champions: Workbench) -> None:
+def test_a_row_less_is_named(two_champions: Workspace) -> None:
     """All columns one customer shorter: the customers are not those that decided."""
-    bench = two_champions
-    record = last(bench)
-    path = bench.storage.path(decision_rows(record.digests["evidence"]))
+    workspace = two_champions
+    record = last(workspace)
+    path = workspace.storage.path(decision_rows(record.digests["evidence"]))
     table = pq.read_table(path)
     pq.write_table(table.filter(pc.not_equal(table["customer"], table["customer"][5])), path)
-    assert any(fault.startswith("CUSTOMERS") for fault in replay(record, bench.storage).faults)
+    assert any(fault.startswith("CUSTOMERS") for fault in replay(record, workspace.storage).faults)
 
 
-def test_a_changed_policy_or_case_is_named(two_champions: Workbench) -> None:
+def test_a_changed_policy_or_case_is_named(two_champions: Workspace) -> None:
     """What the ledger says of policy, versions or history is not what decided."""
-    bench = two_champions
-    record = last(bench)
+    workspace = two_champions
+    record = last(workspace)
     policy = record.policy.replace("error_budget: 0.10", "error_budget: 0.50")
-    assert replay(replace(record, policy=policy), bench.storage).faults[0].startswith("POLICY")
+    assert replay(replace(record, policy=policy), workspace.storage).faults[0].startswith("POLICY")
     case = {**record.comparison["case"], "champion": 7}
     moved = replace(record, comparison={**record.comparison, "case": case})
-    assert any(fault.startswith("CASE") for fault in replay(moved, bench.storage).faults)
+    assert any(fault.startswith("CASE") for fault in replay(moved, workspace.storage).faults)
     for change in (
         {"sentence": "fine"},
         {"challenger": 1},
@@ -113,23 +113,23 @@ def test_a_changed_policy_or_case_is_named(two_champions: Workbench) -> None:
         {"rules": [record.rules[0] | {"value": 9.7}, *record.rules[1:]]},
         {"watch": [record.watch[0] | {"passed": False}, *record.watch[1:]]},
     ):
-        assert replay(replace(record, **change), bench.storage).faults[0].startswith("RECORD"), change
+        assert replay(replace(record, **change), workspace.storage).faults[0].startswith("RECORD"), change
     verdict = replace(record, verdict="hold", code="TOO_FRESH")
-    assert any(fault.startswith("VERDICT") for fault in replay(verdict, bench.storage).faults)
+    assert any(fault.startswith("VERDICT") for fault in replay(verdict, workspace.storage).faults)
 
 
-def test_another_policy_is_asked_of_the_same_evidence(two_champions: Workbench) -> None:
+def test_another_policy_is_asked_of_the_same_evidence(two_champions: Workspace) -> None:
     """What it would have said, and no fault of the decision."""
-    bench = two_champions
+    workspace = two_champions
     strict = TEXT.replace("roc_auc: 0.70", "roc_auc: 0.95").replace("error_budget: 0.10", "error_budget: 0.0000000001")
-    again = replay(last(bench), bench.storage, strict)
+    again = replay(last(workspace), workspace.storage, strict)
     assert (again.decision.verdict, again.decision.code, again.faults) == ("hold", "BELOW_FLOOR", [])
 
 
-def test_lost_rows_are_an_error_with_words(two_champions: Workbench) -> None:
+def test_lost_rows_are_an_error_with_words(two_champions: Workspace) -> None:
     """Without its rows a decision cannot be made again, and says so."""
-    bench = two_champions
-    record = last(bench)
-    bench.storage.remove(decision_rows(record.digests["evidence"]))
+    workspace = two_champions
+    record = last(workspace)
+    workspace.storage.remove(decision_rows(record.digests["evidence"]))
     with pytest.raises(ChurnError, match="are gone"):
-        replay(record, bench.storage)
+        replay(record, workspace.storage)

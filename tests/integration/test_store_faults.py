@@ -12,14 +12,14 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from churn.contract import BANK_CHURN
+from churn.contracts.bank import BANK_CHURN
 from churn.foundation.ledger import Ledger
 from churn.foundation.storage import Storage, StorageError
 from churn.intake.acceptance import accept_batch
 from churn.intake.arrival import collect_arrivals
 from churn.intake.audit import find_losses
 from churn.intake.table_rules import IntakeLimits
-from support import S3, small_file
+from support.basics import S3, small_file
 
 LIMITS = IntakeLimits(max_rejected_share=0.05, memory_limit="300MB")
 

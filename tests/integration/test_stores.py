@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 from s3fs import S3FileSystem
 
-from churn import night
 from churn.foundation.storage import Storage, StorageError
 from churn.intake.acceptance import BatchRejected
-from churn.night import find_disagreements
-from churn.workbench import Request, Workbench
-from support import ROOT, S3, land_night, land_text, make_bench, mlflow_server
+from churn.pipeline import steps
+from churn.pipeline.steps import find_disagreements
+from churn.pipeline.workspace import Request, Workspace
+from support.basics import ROOT, S3, land_night, land_text, make_workspace, mlflow_server
 
 
 @pytest.fixture(scope="module")
@@ -34,35 +34,35 @@ def mlflow_on_servers(
 @pytest.fixture
 def on_servers(
     tmp_path: Path, mlflow_on_servers: str, postgres: Callable[[str], str], s3: S3, monkeypatch: pytest.MonkeyPatch
-) -> Workbench:
+) -> Workspace:
     """A bench with nothing on the local disk."""
     for name, value in s3.environment.items():
         monkeypatch.setenv(name, value)
     S3FileSystem.clear_instance_cache()  # one that an earlier test made for a store that is away would be found again
     url = f"s3://{s3.bucket}/{tmp_path.name}"
-    bench = make_bench(tmp_path, mlflow_on_servers, data_root=url, ledger_url=postgres(tmp_path.name))
+    workspace = make_workspace(tmp_path, mlflow_on_servers, data_root=url, ledger_url=postgres(tmp_path.name))
     assert not (tmp_path / "data").exists()
-    return bench
+    return workspace
 
 
-def test_two_nights_on_postgresql_and_s3(on_servers: Workbench, s3: S3) -> None:
+def test_two_nights_on_postgresql_and_s3(on_servers: Workspace, s3: S3) -> None:
     """File in landing on S3; comparison, promotion and the verified model out; a rejected file is kept."""
-    bench = on_servers
-    land_night(bench, 1)
-    assert night.run_night(bench, Request("night 1")).code == "NO_CHAMPION"
-    land_night(bench, 2, faults=5)
-    land_text(bench, "no,churn\n1,2\n", "bad.csv")
+    workspace = on_servers
+    land_night(workspace, 1)
+    assert steps.run_night(workspace, Request("night 1")).code == "NO_CHAMPION"
+    land_night(workspace, 2, faults=5)
+    land_text(workspace, "no,churn\n1,2\n", "bad.csv")
     with pytest.raises(BatchRejected):
-        night.run_night(bench, Request("night 2"))
-    decision = bench.ledger.decision("night 2")
+        steps.run_night(workspace, Request("night 2"))
+    decision = workspace.ledger.decision("night 2")
     assert decision is not None
     assert (decision.verdict, decision.code) == ("promote", "SUPERIOR")
-    assert find_disagreements(bench) == []
-    assert bench.tracking.version(2).current_stage == "Production"
-    batches = {batch.name: batch for batch in bench.ledger.batches()}
+    assert find_disagreements(workspace) == []
+    assert workspace.tracking.version(2).current_stage == "Production"
+    batches = {batch.name: batch for batch in workspace.ledger.batches()}
     assert (batches["night-2.csv"].quarantined_rows, batches["bad.csv"].state) == (5, "rejected")
-    assert bench.storage.landed() == []
-    artifacts = bench.storage.fs.find(f"{s3.bucket}/mlflow")
+    assert workspace.storage.landed() == []
+    artifacts = workspace.storage.fs.find(f"{s3.bucket}/mlflow")
     assert any(path.endswith("model.skops") for path in artifacts)
 
 
@@ -99,19 +99,19 @@ def test_a_store_that_is_away_is_one_clear_error(s3: S3, monkeypatch: pytest.Mon
 
 
 STEPS = {
-    "arrive": "[found.batch for found in night.arrive(bench, request).batches]",
-    "validate": "night.validate(bench, request, given['arrive'][0]).batch",
-    "train": "asdict(night.train(bench, request))",
-    "compare": "night.compare(bench, request, Challenger(**given['train'])).verdict",
-    "promote": "night.promote(bench, request.night)",
-    "build": "asdict(shipping.build(bench, given['promote']))",
-    "verify": "asdict(shipping.verify(bench, BuiltImage(**given['build'])))",
-    "publish": "shipping.publish(bench, BuiltImage(**given['build']), Verification(**given['verify'])).state",
+    "arrive": "[found.batch for found in steps.arrive(workspace, request).batches]",
+    "validate": "steps.validate(workspace, request, given['arrive'][0]).batch",
+    "train": "asdict(steps.train(workspace, request))",
+    "compare": "steps.compare(workspace, request, Challenger(**given['train'])).verdict",
+    "promote": "steps.promote(workspace, request.night)",
+    "build": "asdict(shipping.build(workspace, given['promote']))",
+    "verify": "asdict(shipping.verify(workspace, BuiltImage(**given['build'])))",
+    "publish": "shipping.publish(workspace, BuiltImage(**given['build']), Verification(**given['verify'])).state",
 }
 """The tasks of a night and of its image, each with what it is given by those before it."""
 
 
-def test_no_task_needs_what_another_left_on_a_disk(on_servers: Workbench, tmp_path: Path) -> None:
+def test_no_task_needs_what_another_left_on_a_disk(on_servers: Workspace, tmp_path: Path) -> None:
     """Each task in a process, a checkout and a scratch folder of its own, which are gone before the next one begins."""
     land_night(on_servers, 1)
     settings, given = on_servers.settings, {}
@@ -129,10 +129,10 @@ def test_no_task_needs_what_another_left_on_a_disk(on_servers: Workbench, tmp_pa
         shutil.copy(ROOT / "requirements-serving.lock", disk)
         (disk / "scratch").mkdir()
         code = (
-            "import json, sys; from dataclasses import asdict; from churn import night, shipping; "
+            "import json, sys; from dataclasses import asdict; from churn.pipeline import shipping, steps; "
             "from churn.learning.training import Challenger; from churn.release.image import BuiltImage; "
-            "from churn.release.verify import Verification; from churn.workbench import Request, Workbench; "
-            f"given = json.loads(sys.argv[1]); bench, request = Workbench.open(), Request('night'); print(json.dumps({call}))"
+            "from churn.release.service_checks import Verification; from churn.pipeline.workspace import Request, Workspace; "
+            f"given = json.loads(sys.argv[1]); workspace, request = Workspace.open(), Request('night'); print(json.dumps({call}))"
         )
         ran = subprocess.run(
             [sys.executable, "-c", code, json.dumps(given)],

@@ -15,124 +15,129 @@ import pytest
 from mlflow.entities import ViewType
 from typer.testing import CliRunner
 
-from churn import cli, night
+from churn.cli import main
 from churn.decision.replay import replay
 from churn.errors import ChurnError
+from churn.foundation.paths import decision_rows, snapshot_rows
 from churn.foundation.tracking import TrackingUnreachable
-from churn.foundation.zones import decision_rows, snapshot_rows
 from churn.learning.snapshot import rebuild_snapshot
-from churn.upkeep import clean, clean_task_logs, plan_upkeep
-from churn.workbench import Workbench
-from support import S3, free_port, land_night, make_bench, run_night, stages
+from churn.pipeline import steps
+from churn.pipeline.maintenance import clean, clean_task_logs, plan_upkeep
+from churn.pipeline.workspace import Request, Workspace
+from support.basics import S3, free_port, land_night, make_workspace, run_night, stages
 
 
-def keeping(bench: Workbench, versions: int = 1, decisions: int = 1) -> Workbench:
+def keeping(workspace: Workspace, versions: int = 1, decisions: int = 1) -> Workspace:
     changes = {"keep_versions": versions, "keep_decisions": decisions}
-    return replace(bench, settings=bench.settings.model_copy(update=changes))
+    return replace(workspace, settings=workspace.settings.model_copy(update=changes))
 
 
-def nights_in_mlflow(bench: Workbench) -> set[str]:
-    found = bench.tracking.client.search_runs([bench.tracking.experiment_id], run_view_type=ViewType.ACTIVE_ONLY)
+def nights_in_mlflow(workspace: Workspace) -> set[str]:
+    found = workspace.tracking.client.search_runs(
+        [workspace.tracking.experiment_id], run_view_type=ViewType.ACTIVE_ONLY
+    )
     return {run.data.tags["churn.night"] for run in found}
 
 
 @pytest.fixture
-def long_lived(two_champions: Workbench) -> Workbench:
+def long_lived(two_champions: Workspace) -> Workspace:
     """Two champions, then three nights that were held, each on rows of its own; little is to be kept."""
-    bench = keeping(two_champions)
+    workspace = keeping(two_champions)
     for number in (3, 4, 5):
-        land_night(bench, 3, f"night-{number}.csv", first_customer=number * 1_000_000, seed=number, rows=1500)
-        assert run_night(bench, f"night {number}").startswith("hold")
-    return bench
+        land_night(workspace, 3, f"night-{number}.csv", first_customer=number * 1_000_000, seed=number, rows=1500)
+        assert run_night(workspace, f"night {number}").startswith("hold")
+    return workspace
 
 
-def test_what_somebody_needs_stays_and_the_rest_goes_once(long_lived: Workbench) -> None:
+def test_what_somebody_needs_stays_and_the_rest_goes_once(long_lived: Workspace) -> None:
     """The champion scores, the way back is open, kept decisions are made again, all agree; a second time changes nothing."""
-    bench, ledger = long_lived, long_lived.ledger
-    plan = plan_upkeep(bench)
-    went = clean(plan, bench)
+    workspace, ledger = long_lived, long_lived.ledger
+    plan = plan_upkeep(workspace)
+    went = clean(plan, workspace)
     assert went.versions.expendable == plan.versions.expendable == [4, 3]
-    assert set(stages(bench)) == {1, 2, 5}
+    assert set(stages(workspace)) == {1, 2, 5}
     decisions = {one.night: one for one in ledger.decisions()}
-    assert nights_in_mlflow(bench) & set(decisions) == {"night 5"}  # the first two ran in the benches that were cloned
+    assert nights_in_mlflow(workspace) & set(decisions) == {
+        "night 5"
+    }  # the first two ran in the benches that were cloned
     for name, there in {"night 1": True, "night 2": True, "night 3": False, "night 4": False, "night 5": True}.items():
         decision = decisions[name]
-        assert bench.storage.exists(snapshot_rows(decision.snapshot)) is there
+        assert workspace.storage.exists(snapshot_rows(decision.snapshot)) is there
         if "evidence" in decision.digests:
-            assert bench.storage.exists(decision_rows(decision.digests["evidence"])) is there
+            assert workspace.storage.exists(decision_rows(decision.digests["evidence"])) is there
         if there:
-            assert replay(decision, bench.storage).same
+            assert replay(decision, workspace.storage).same
         else:
             with pytest.raises(ChurnError, match="are gone"):
-                replay(decision, bench.storage)
-    again = plan_upkeep(bench)
+                replay(decision, workspace.storage)
+    again = plan_upkeep(workspace)
     assert (again.versions.expendable, again.runs, again.files) == ([], [], [])
-    assert mlflow.pyfunc.load_model(bench.tracking.model_uri(2))
-    assert [problem for problem in night.find_disagreements(bench) if "image" not in problem] == []
-    assert run_night(bench, "night 6", retrain=True).startswith("hold")
-    assert night.roll_back(bench, None, "customers complain", "Ann", "back").promotion.version == 1
-    assert mlflow.pyfunc.load_model(bench.tracking.model_uri(1))
+    assert mlflow.pyfunc.load_model(workspace.tracking.model_uri(2))
+    assert [problem for problem in steps.find_disagreements(workspace) if "image" not in problem] == []
+    assert run_night(workspace, "night 6", retrain=True).startswith("hold")
+    assert steps.roll_back(workspace, None, "customers complain", "Ann", "back").promotion.version == 1
+    assert mlflow.pyfunc.load_model(workspace.tracking.model_uri(1))
 
 
-def test_a_snapshot_that_went_can_be_made_again(long_lived: Workbench) -> None:
+def test_a_snapshot_that_went_can_be_made_again(long_lived: Workspace) -> None:
     """The ledger's row stays, and from it come the same rows."""
-    bench = long_lived
-    clean(plan_upkeep(bench), bench)
-    gone = bench.ledger.snapshot(bench.ledger.decision("night 3").snapshot)  # type: ignore[union-attr]
+    workspace = long_lived
+    clean(plan_upkeep(workspace), workspace)
+    gone = workspace.ledger.snapshot(workspace.ledger.decision("night 3").snapshot)  # type: ignore[union-attr]
     assert gone is not None
-    assert not bench.storage.exists(snapshot_rows(gone.snapshot))
-    rebuild_snapshot(bench.storage, bench.ledger, bench.contract, bench.sampling, gone)
-    assert bench.storage.exists(snapshot_rows(gone.snapshot))
+    assert not workspace.storage.exists(snapshot_rows(gone.snapshot))
+    rebuild_snapshot(workspace.storage, workspace.ledger, workspace.contract, workspace.sampling, gone)
+    assert workspace.storage.exists(snapshot_rows(gone.snapshot))
 
 
-def test_an_open_question_and_a_night_that_runs_lose_nothing(two_champions: Workbench) -> None:
+def test_an_open_question_and_a_night_that_runs_lose_nothing(two_champions: Workspace) -> None:
     """The decision that waits for a person is kept; so are rows and scores that no decision has yet."""
-    bench = keeping(two_champions)
-    assert run_night(bench, "night 3", retrain=True, approval=True, force_reason="a test") == "promote FORCED"
-    land_night(bench, 3, "night-4.csv")
-    batches = night.arrive(bench, night_request := night.Request("night 4")).batches
+    workspace = keeping(two_champions)
+    assert run_night(workspace, "night 3", retrain=True, approval=True, force_reason="a test") == "promote FORCED"
+    land_night(workspace, 3, "night-4.csv")
+    batches = steps.arrive(workspace, night_request := Request("night 4")).batches
     for batch in batches:
-        night.validate(bench, night_request, batch.batch)
-    challenger = night.train(bench, night_request)
-    with bench.storage.writing(decision_rows("ab" * 32)) as stream:
+        steps.validate(workspace, night_request, batch.batch)
+    challenger = steps.train(workspace, night_request)
+    with workspace.storage.writing(decision_rows("ab" * 32)) as stream:
         stream.write(b"of a night that has not decided yet")
-    clean(plan_upkeep(bench), bench)
-    assert set(stages(bench)) == {1, 2, 3, 4}
-    assert bench.storage.exists(decision_rows("ab" * 32))
-    assert night.compare(bench, night_request, challenger).challenger == 4
-    assert replay(bench.ledger.decision("night 3"), bench.storage).same  # type: ignore[arg-type]
+    clean(plan_upkeep(workspace), workspace)
+    assert set(stages(workspace)) == {1, 2, 3, 4}
+    assert workspace.storage.exists(decision_rows("ab" * 32))
+    assert steps.compare(workspace, night_request, challenger).challenger == 4
+    assert replay(workspace.ledger.decision("night 3"), workspace.storage).same  # type: ignore[arg-type]
 
 
-def test_the_command_lists_and_deletes_when_told(two_champions: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_lists_and_deletes_when_told(two_champions: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """`churn maintain` changes nothing; with --yes the same goes; and what is kept is made again by `churn replay --all`."""
-    bench = two_champions
+    workspace = two_champions
     for number in (3, 4):
-        run_night(bench, f"night {number}", retrain=True)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", bench.settings.mlflow_tracking_uri)
+        run_night(workspace, f"night {number}", retrain=True)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", workspace.settings.mlflow_tracking_uri)
     for name in ("data_root", "ledger_url", "model_name", "experiment"):
-        monkeypatch.setenv(f"CHURN_{name.upper()}", getattr(bench.settings, name))
+        monkeypatch.setenv(f"CHURN_{name.upper()}", getattr(workspace.settings, name))
     monkeypatch.setenv("CHURN_KEEP_VERSIONS", "1")
     monkeypatch.setenv("CHURN_KEEP_DECISIONS", "1")
 
     def churn(*arguments: str) -> Any:
-        ran = CliRunner().invoke(cli.app, [*arguments, "--json"])
+        ran = CliRunner().invoke(main.app, [*arguments, "--json"])
         assert ran.exit_code == 0, ran.output
         return json.loads(ran.stdout)
 
     listed = churn("maintain")
     assert (listed["versions"]["expendable"], listed["deleted"]) == ([3], False)
-    assert set(stages(bench)) == {1, 2, 3, 4}
+    assert set(stages(workspace)) == {1, 2, 3, 4}
     assert churn("maintain", "--yes") == listed | {"deleted": True}
-    assert set(stages(bench)) == {1, 2, 4}
+    assert set(stages(workspace)) == {1, 2, 4}
     replayed = {one["night"]: one["faults"] for one in churn("replay", "--all")}
     assert replayed == {"night 1": [], "night 2": [], "night 4": []}
 
 
 def test_nothing_goes_while_the_registry_is_away(tmp_path: Path) -> None:
     """No plan is made on a guess."""
-    bench = keeping(make_bench(tmp_path, f"http://127.0.0.1:{free_port()}"))
+    workspace = keeping(make_workspace(tmp_path, f"http://127.0.0.1:{free_port()}"))
     with pytest.raises(TrackingUnreachable):
-        plan_upkeep(bench)
+        plan_upkeep(workspace)
 
 
 def test_old_logs_go_and_young_ones_stay(tmp_path: Path, s3: S3) -> None:

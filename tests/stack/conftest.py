@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from stacks import Stack, running_stack, why_no_stack
+from support.stacks import Stack, running_stack, why_no_stack
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from churn.airflow_api import AirflowUnreachable
-from churn.main_job import IMAGE_BUILD, RETRAINING
+from churn.local.airflow_api import AirflowUnreachable
+from churn.local.main_job import IMAGE_BUILD, RETRAINING
 from stack.conftest import Person
-from stacks import Stack
-from support import ROOT
+from support.basics import ROOT
+from support.stacks import Stack
 
 NIGHT = "night-1"
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(1500)]

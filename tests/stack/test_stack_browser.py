@@ -17,11 +17,11 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from browsers import CHROMIUM, LOOPBACK_ONLY, QUIET
-from churn.main_job import RETRAINING
+from churn.local.main_job import RETRAINING
 from stack.conftest import Person
-from stacks import Stack
-from support import ROOT
+from support.basics import ROOT
+from support.browsers import CHROMIUM, LOOPBACK_ONLY, QUIET
+from support.stacks import Stack
 
 NOTE = "Asked for in the form by otto"
 TASKS = 7

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from churn.airflow_api import FINAL
-from churn.main_job import RETRAINING
-from stacks import Stack
+from churn.local.airflow_api import FINAL
+from churn.local.main_job import RETRAINING
+from support.stacks import Stack
 
 pytestmark = [pytest.mark.engine, pytest.mark.stack, pytest.mark.timeout(1200)]
 MAINTENANCE = "churn_maintenance"

@@ -10,10 +10,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from churn.contract import BANK_CHURN
-from churn.main_job import RETRAINING
+from churn.contracts.bank import BANK_CHURN
+from churn.local.main_job import RETRAINING
 from churn.release.probes import contract_rows
-from stacks import Stack
+from support.stacks import Stack
 
 pytestmark = [pytest.mark.engine, pytest.mark.stack, pytest.mark.timeout(1200)]
 NUMBERS = count(900)

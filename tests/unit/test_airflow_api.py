@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from churn import airflow_api
-from churn.airflow_api import AirflowApi, AirflowUnreachable
+from churn.local import airflow_api
+from churn.local.airflow_api import AirflowApi, AirflowUnreachable
 
 Answer = Callable[[httpx.Request], httpx.Response]
 

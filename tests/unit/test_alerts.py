@@ -13,13 +13,13 @@ from churn.alerts import events
 from churn.alerts.events import find_events, task_failed
 from churn.alerts.outbox import notice
 from churn.alerts.silence import find_silence, silent_since
-from churn.decision.codes import ORDINARY_HOLDS
+from churn.decision.reasons import ORDINARY_HOLDS
 from churn.errors import ChurnError
 from churn.foundation import schedule
 from churn.foundation.ledger import Ledger
 from churn.foundation.records import BatchVerdict, DecisionRecord, ImageRecord, Promotion, Snapshot
 from churn.settings import Settings
-from support import ROOT
+from support.basics import ROOT
 
 NOW = datetime.now(UTC)
 SETTINGS = Settings(airflow_ui_url="https://airflow.example", mlflow_ui_url="https://mlflow.example")
@@ -74,7 +74,7 @@ def test_every_code_of_the_policy_is_of_one_kind() -> None:
     assert ORDINARY_HOLDS == ORDINARY
 
 
-_POLICY = ("policy.py", "rules.py", "rules_between.py", "contest.py", "comparison.py", "evidence.py")
+_POLICY = ("policy.py", "rules.py", "comparative_rules.py", "contest.py", "comparison.py", "evidence.py")
 
 
 def test_a_dry_run_is_not_told(ledger: Ledger) -> None:

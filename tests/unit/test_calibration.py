@@ -12,7 +12,7 @@ from churn.decision.calibration import Calibration, calibrate, expected_calibrat
 from churn.decision.comparison import compare
 from churn.decision.inference import rank
 from churn.decision.policy import decide
-from contests import POLICY, make_case, make_evidence
+from support.evidence_cases import POLICY, make_case, make_evidence
 
 
 def draw(rows: int = 2000, seed: int = 0, too_sure: float = 1.0) -> tuple[np.ndarray, np.ndarray]:

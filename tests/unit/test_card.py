@@ -17,7 +17,7 @@ from churn.decision.figures import draw_figures
 from churn.decision.policy import decide
 from churn.decision.policy_file import Policy
 from churn.decision.slices import Slicing
-from support import ROOT
+from support.basics import ROOT
 
 POLICY = Policy.read((ROOT / "include/churn/promotion_policy.yaml").read_text(), "promotion_policy.yaml")
 HOSTILE = "<script>alert(1)</script>\" onload='x' <b> \x00\ud800 \u202egnp.exe 🧨👩‍👩‍👧 مرحبا " + "A" * 10_000

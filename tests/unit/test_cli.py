@@ -13,13 +13,13 @@ import typer
 from typer.core import TyperGroup
 from typer.testing import CliRunner, Result
 
-from churn import cli
-from churn.contract import BANK_CHURN
-from churn.faults import cell_faults, plant_faults
+from churn.cli import main
+from churn.contracts.bank import BANK_CHURN
 from churn.foundation.ledger import open_ledger
 from churn.foundation.records import Promotion
+from churn.sample.fault_injection import cell_faults, plant_faults
 from churn.settings import Settings, environment_name
-from support import ROOT, free_port, small_file
+from support.basics import ROOT, free_port, small_file
 
 Invoke = Callable[..., Result]
 
@@ -31,7 +31,7 @@ def commands(group: TyperGroup, path: str = "churn") -> Iterator[tuple[str, Any]
             yield from commands(command, f"{path} {name}")
 
 
-COMMANDS = dict(commands(typer.main.get_command(cli.app)))
+COMMANDS = dict(commands(typer.main.get_command(main.app)))
 
 
 @pytest.fixture
@@ -40,8 +40,8 @@ def churn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Invoke:
     monkeypatch.setenv("CHURN_LEDGER_URL", f"sqlite:///{tmp_path}/ledger.db")
     monkeypatch.setenv("CHURN_DATA_ROOT", str(tmp_path / "data"))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_port()}")
-    monkeypatch.setattr(cli, "VAR", tmp_path / "var")
-    return lambda *arguments: CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+    monkeypatch.setattr(main, "VAR", tmp_path / "var")
+    return lambda *arguments: CliRunner().invoke(main.app, [str(argument) for argument in arguments])
 
 
 @pytest.fixture

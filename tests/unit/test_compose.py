@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from churn.settings import Settings, environment_name
-from support import ROOT
+from support.basics import ROOT
 
 COMPOSE_1 = shutil.which("docker-compose", path="/usr/bin:/usr/local/bin")
 COMPOSE_2 = Path(compose.__file__).with_name("docker-compose")  # the wheel's wrapper around it forgets the exit status
@@ -31,9 +31,7 @@ THE_STACKS_OWN = {"CHURN_AWS_CONN_ID", "CHURN_ENGINE_NETWORK", "CHURN_MLFLOW_POR
 def env_file(tmp_path: Path) -> Path:
     """The .env that `make up` writes."""
     file = tmp_path / ".env"
-    subprocess.run(
-        [sys.executable, "include/airflow/make_env.py", str(file)], cwd=ROOT, check=True, capture_output=True
-    )
+    subprocess.run([sys.executable, "include/stack/make_env.py", str(file)], cwd=ROOT, check=True, capture_output=True)
     return file
 
 
@@ -74,7 +72,7 @@ def test_without_a_secret_nothing_starts(name: str, env_file: Path) -> None:
 def test_the_file_of_secrets_is_private_and_never_written_over(env_file: Path) -> None:
     """Mode 600; run again nothing changes; what somebody else wrote stays, and only what is missing is added."""
     assert stat.S_IMODE(env_file.stat().st_mode) == 0o600
-    make = [sys.executable, str(ROOT / "include/airflow/make_env.py"), str(env_file)]
+    make = [sys.executable, str(ROOT / "include/stack/make_env.py"), str(env_file)]
     before = env_file.read_text()
     subprocess.run(make, check=True, capture_output=True)
     assert env_file.read_text() == before
@@ -192,7 +190,7 @@ def test_amazons_s3_takes_three_settings(env_file: Path) -> None:
             for key, value in services["worker"]["environment"].items()
             if (value is not None and "AWS" in key + "_") or key == "AIRFLOW_CONN_CHURN_S3"
         }
-        command = ["include/airflow/entrypoint.sh", sys.executable, "-W", "ignore", "-c", code]
+        command = ["include/stack/entrypoint.sh", sys.executable, "-W", "ignore", "-c", code]
         ran = subprocess.run(
             command,
             cwd=ROOT,
@@ -207,14 +205,14 @@ def test_amazons_s3_takes_three_settings(env_file: Path) -> None:
 @pytest.mark.parametrize(
     "command",
     [
-        ["hadolint", "include/airflow/Dockerfile", "include/churn/serving/Dockerfile", "tests/stack/Dockerfile"],
+        ["hadolint", "include/stack/Dockerfile", "include/churn/serving/Dockerfile", "tests/stack/Dockerfile"],
         ["yamllint", "--strict", "docker-compose.yaml", "tests/stack/stand-ins.yaml", "include"],
         [
             "shellcheck",
-            "include/airflow/stack.sh",
-            "include/airflow/entrypoint.sh",
-            "include/airflow/init.sh",
-            "include/airflow/mlflow.sh",
+            "include/stack/stack.sh",
+            "include/stack/entrypoint.sh",
+            "include/stack/init.sh",
+            "include/stack/mlflow.sh",
         ],
     ],
     ids=lambda command: command[0],
@@ -229,7 +227,7 @@ def test_the_linters_find_nothing(command: list[str]) -> None:
 def test_a_scanner_finds_no_secret_in_what_is_committed() -> None:
     """detect-secrets, over every file of the stack."""
     scanner = str(Path(sys.executable).with_name("detect-secrets"))
-    files = [str(path) for path in (ROOT / "include/airflow").iterdir() if path.is_file()]
+    files = [str(path) for path in (ROOT / "include/stack").iterdir() if path.is_file()]
     ran = subprocess.run(
         [scanner, "scan", "docker-compose.yaml", *files],
         cwd=ROOT,

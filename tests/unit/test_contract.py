@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from churn.contract import BANK_CHURN, Column, Contract, Kind, Role
+from churn.contract import Column, Contract, Kind, Role
+from churn.contracts.bank import BANK_CHURN
 from churn.foundation.examples import example_rows, model_input
 from churn.intake.validation import row_expectations
 from churn.learning.training import input_signature
-from churn.sample import Night, make_night
-from support import judge, small_file
+from churn.sample.generator import Night, make_night
+from support.basics import judge, small_file
 
 NIGHT = Night(rows=50, first_customer=1, seed=3)
 

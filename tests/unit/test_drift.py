@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from scipy import stats
 
-from churn.contract import BANK_CHURN
+from churn.contracts.bank import BANK_CHURN
 from churn.foundation.records import Drift
 from churn.intake import drift
 from churn.intake.drift import draw_drift, index_by_chance, stability_index

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from churn.contract import BANK_CHURN
-from churn.faults import Fault, cell_faults, plant_faults, record_faults
-from support import judge, small_file
+from churn.contracts.bank import BANK_CHURN
+from churn.sample.fault_injection import Fault, cell_faults, plant_faults, record_faults
+from support.basics import judge, small_file
 
 FAULTS = [*cell_faults(BANK_CHURN), *record_faults(BANK_CHURN)]
 

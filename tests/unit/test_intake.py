@@ -9,20 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from churn.contract import BANK_CHURN
+from churn.contracts.bank import BANK_CHURN
 from churn.errors import ChurnError, Outage
 from churn.foundation import columnar
 from churn.foundation.columnar import row_rules
 from churn.foundation.ledger import Ledger
+from churn.foundation.paths import accepted, docs_index, original, quarantined
 from churn.foundation.records import Batch
 from churn.foundation.storage import Storage, StorageError
-from churn.foundation.zones import accepted, docs_index, original, quarantined
 from churn.intake import judging, validation
 from churn.intake.acceptance import BatchRejected, accept_batch
 from churn.intake.arrival import collect_arrivals, land_file
 from churn.intake.reading import CsvBatch, split_lines
 from churn.intake.table_rules import IntakeLimits
-from support import small_file
+from support.basics import small_file
 
 LIMITS = IntakeLimits(max_rejected_share=0.05, memory_limit="500MB")
 

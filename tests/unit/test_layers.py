@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from support import ROOT
+from support.basics import ROOT
 
 CORE = [
     ".".join(path.relative_to(ROOT / "include").with_suffix("").parts)
@@ -30,4 +30,4 @@ def test_nobody_imports_upwards() -> None:
         [str(Path(sys.executable).with_name("lint-imports"))], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert found.returncode == 0, found.stdout
-    assert "1 kept, 0 broken" in found.stdout
+    assert "2 kept, 0 broken" in found.stdout

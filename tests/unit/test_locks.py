@@ -19,7 +19,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from support import ROOT
+from support.basics import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 RUN, DEV, SERVING = "requirements.lock", "requirements-dev.lock", "requirements-serving.lock"

@@ -11,7 +11,7 @@ import pytest
 
 from churn.alerts.events import make_alert
 from churn.alerts.notifications import NotificationsInvalid, open_channels, read_notifications
-from support import ROOT
+from support.basics import ROOT
 
 ALERT = make_alert("hold:n", "Version 2 is held", "a < b & c", "look", "https://x.example/?a=1&b=2", datetime.now(UTC))
 told: list[tuple[dict[str, Any], dict[str, Any]]] = []

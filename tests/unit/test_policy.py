@@ -10,7 +10,7 @@ from churn.decision.comparison import Comparison, EvidenceWindow, Force, Leaks, 
 from churn.decision.inference import Estimate
 from churn.decision.policy import UNFORCEABLE, Decision, Verdict, decide
 from churn.decision.policy_file import Policy, PolicyInvalid
-from contests import COUNTRY, NOW, POLICY, TEXT, contest, draw_scores, make_case, make_evidence
+from support.evidence_cases import COUNTRY, NOW, POLICY, TEXT, contest, draw_scores, make_case, make_evidence
 
 EQUAL = {"champion_noise": 0.25, "challenger_noise": 0.25}
 

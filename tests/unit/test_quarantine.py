@@ -9,19 +9,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from churn.contract import BANK_CHURN
+from churn.contracts.bank import BANK_CHURN
 from churn.errors import ChurnError
-from churn.faults import cell_faults, plant_faults, record_faults
 from churn.foundation.ledger import Ledger
+from churn.foundation.paths import accepted, original, quarantined
 from churn.foundation.records import Batch
 from churn.foundation.storage import Storage
-from churn.foundation.zones import accepted, original, quarantined
 from churn.intake.acceptance import BatchRejected, accept_batch
 from churn.intake.arrival import collect_arrivals
 from churn.intake.audit import find_losses
 from churn.intake.quarantine import export_rows, release_rows
 from churn.intake.table_rules import IntakeLimits
-from support import small_file
+from churn.sample.fault_injection import cell_faults, plant_faults, record_faults
+from support.basics import small_file
 
 FAULTS = {fault.name: fault for fault in [*cell_faults(BANK_CHURN), *record_faults(BANK_CHURN)]}
 PLANTED = ["Age: 'n/a'", "Geography: 'Atlantis'", "too few cells"]

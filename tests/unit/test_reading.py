@@ -14,11 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from churn.contract import BANK_CHURN, Column, Contract
+from churn.contract import Column, Contract
+from churn.contracts.bank import BANK_CHURN
 from churn.foundation import columnar
 from churn.intake import reading
 from churn.intake.reading import FileFault, open_file, split_lines
-from support import judge, small_file
+from support.basics import judge, small_file
 
 HEADER = ",".join(BANK_CHURN.names)
 GOOD = "1,15634602,Hargrave,619,France,Female,42,2,0,1,1,1,101348.88,1"

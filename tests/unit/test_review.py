@@ -13,7 +13,7 @@ from test_card import Page
 from churn.foundation.ledger import Ledger, open_ledger
 from churn.foundation.records import Batch, Drift, ImageRecord, Promotion
 from churn.foundation.schedule import due_nights
-from churn.review import pictures
+from churn.review import charts
 from churn.review.data import load_batch, load_data, make_data, make_heat
 from churn.review.images import load_images
 from churn.review.nights import Comparing, load_night
@@ -24,7 +24,7 @@ from churn.review.pages import (
 )
 from churn.review.tiles import Tile
 from churn.settings import Settings
-from reviewed import NIGHTLY, NOTHING, NOW, SETTINGS, SITE, batch_hash, forty_nights, night_name
+from support.review_ledger import NIGHTLY, NOTHING, NOW, SETTINGS, SITE, batch_hash, forty_nights, night_name
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +189,7 @@ def test_differences_stand_against_zero_and_their_margin(ledger: Ledger) -> None
         "brier": 0.002,
         "log_loss": None,
     }
-    svg = pictures.draw_differences("x", "x", [one for one in view.metrics if one.metric == "roc_auc"])
+    svg = charts.draw_differences("x", "x", [one for one in view.metrics if one.metric == "roc_auc"])
     assert svg.count('class="zero"') == svg.count('class="margin"') == 1
 
 
@@ -200,7 +200,7 @@ def test_groups_are_sorted_and_small_ones_said_to_be(ledger: Ledger) -> None:
     tested = [one.delta.value for one in view.slices if one.p is not None and one.delta]
     assert tested == sorted(tested)
     assert [one.p is None for one in view.slices] == [False] * (len(view.slices) - 1) + [True]
-    svg = pictures.draw_slices(view.slices, view.harm)
+    svg = charts.draw_slices(view.slices, view.harm)
     assert svg.count("too few customers") == 1
     assert f"(n = {view.slices[0].rows:,})" in svg
 
@@ -292,7 +292,7 @@ def test_drift_has_one_verdict_and_a_named_reference(ledger: Ledger) -> None:
     assert heat is not None
     assert heat.verdict == "The newest batch, night-40.csv, has drifted in 1 of 1 columns: Age (0.30, bound 0.20)."
     assert heat.values == [[None, 0.3], [0.05, None]]
-    svg = pictures.draw_drift(heat)
+    svg = charts.draw_drift(heat)
     assert [svg.count(f'class="cell {look}"') for look in ("absent", "drifted", "steady", "near")] == [1, 1, 1, 0]
     assert make_heat(rows, {}) is None
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from churn.decision.words import ABSENT
+from churn.decision.formatting import ABSENT
 from churn.foundation import schema
 from churn.foundation.ledger import Ledger
 from churn.foundation.records import Batch, ImageRecord, Snapshot, Withdrawal
@@ -17,7 +17,7 @@ from churn.review.data import load_batch, load_data, make_heat
 from churn.review.images import load_images, make_images
 from churn.review.nights import Comparing, load_night
 from churn.review.pages import render_comparing, render_night
-from reviewed import NOW, SETTINGS, SITE, batch_hash, fill_ledger, forty_nights, night_name
+from support.review_ledger import NOW, SETTINGS, SITE, batch_hash, fill_ledger, forty_nights, night_name
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from churn.review.pages import render_night, render_nights, render_overview, ren
 from churn.review.tiles import OverviewFacts, Tile
 from churn.review.undecided import load_undecided
 from churn.settings import Settings
-from reviewed import NIGHTLY, NOTHING, NOW, SETTINGS, SITE, fill_ledger
+from support.review_ledger import NIGHTLY, NOTHING, NOW, SETTINGS, SITE, fill_ledger
 
 UNPLANNED = SETTINGS.model_copy(update={"schedule": None})
 LATELY = NOW - timedelta(hours=7)

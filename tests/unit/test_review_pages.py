@@ -13,8 +13,7 @@ import sqlalchemy as sa
 from test_card import Page
 
 from churn.foundation.ledger import Ledger, LedgerError, read_ledger
-from churn.review import charts
-from churn.review.charts import Curve, Mark, Series, Span
+from churn.review import svg
 from churn.review.data import Data, load_batch, load_data, make_data
 from churn.review.images import load_images
 from churn.review.night_list import load_nights
@@ -31,8 +30,9 @@ from churn.review.pages import (
     render_overview,
 )
 from churn.review.report import write_report
-from reviewed import HOSTILE, NOW, SETTINGS, SITE, batch_hash, fill_ledger, forty_nights, night_name
-from support import ROOT
+from churn.review.svg import Curve, Mark, Series, Span
+from support.basics import ROOT
+from support.review_ledger import HOSTILE, NOW, SETTINGS, SITE, batch_hash, fill_ledger, forty_nights, night_name
 
 
 @pytest.fixture(scope="module")
@@ -67,37 +67,37 @@ def texts(svg: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "svg",
+    "drawn",
     [
-        charts.draw_intervals(
+        svg.draw_intervals(
             "a",
             "T & <b>",
             "D",
             [Mark("one", "+1", "better", 0.1, 0.05, 0.2, -0.01), Mark("two", "too few", "untested")],
         ),
-        charts.draw_series("a", "T & <b>", "D", [Series("champion", [None, (0.8, 0.7, 0.9)])], ["", "v2"]),
-        charts.draw_curves("a", "T & <b>", "D", [Curve("champion", [(0, 0), (1, 1)], [0.1, 0.1])], ("x", "y")),
-        charts.draw_spans("a", "T & <b>", "D", [Span(0, 1, "v1", "rollback")], ("2026-01-01", "2026-02-01")),
-        charts.draw_heat("a", "T & <b>", "D", ["Age"], [["steady", "drifted"]], ("then", "now")),
-        charts.draw_bars("a", "T & <b>", "D", [("rule", "12", 12, "worse"), ("none", "0", 0, "champion")]),
+        svg.draw_series("a", "T & <b>", "D", [Series("champion", [None, (0.8, 0.7, 0.9)])], ["", "v2"]),
+        svg.draw_curves("a", "T & <b>", "D", [Curve("champion", [(0, 0), (1, 1)], [0.1, 0.1])], ("x", "y")),
+        svg.draw_spans("a", "T & <b>", "D", [Span(0, 1, "v1", "rollback")], ("2026-01-01", "2026-02-01")),
+        svg.draw_heat("a", "T & <b>", "D", ["Age"], [["steady", "drifted"]], ("then", "now")),
+        svg.draw_bars("a", "T & <b>", "D", [("rule", "12", 12, "worse"), ("none", "0", 0, "champion")]),
     ],
 )
-def test_a_chart_is_named_described_small_and_coloured_by_the_page(svg: str) -> None:
+def test_a_chart_is_named_described_small_and_coloured_by_the_page(drawn: str) -> None:
     """An image with title and description; no colour, style or script of its own; some kB at most."""
-    root = ET.fromstring(svg)  # noqa: S314 -- our own
+    root = ET.fromstring(drawn)  # noqa: S314 -- our own
     assert root.get("role") == "img"
     assert (root.findtext("title"), root.findtext("desc")) == ("T & <b>", "D")
     assert root.get("aria-labelledby") == "a-title a-desc"
     names = {name for one in root.iter() for name in one.attrib}
     assert names & {"style", "fill", "stroke", "href", "onload"} == set()
     assert {one.tag for one in root.iter()} <= {"svg", "title", "desc", "text", "line", "circle", "path", "rect"}
-    assert len(svg) < 2500
+    assert len(drawn) < 2500
 
 
 def test_an_interval_lies_where_its_numbers_are() -> None:
     """Left of zero is left of the line; the dot is between its bounds."""
-    svg = charts.draw_intervals("a", "", "", [Mark("one", "", "worse", -0.02, -0.03, -0.01)])
-    root = ET.fromstring(svg)  # noqa: S314 -- our own
+    drawn = svg.draw_intervals("a", "", "", [Mark("one", "", "worse", -0.02, -0.03, -0.01)])
+    root = ET.fromstring(drawn)  # noqa: S314 -- our own
 
     def place(look: str, name: str) -> float:
         (one,) = (one for one in root.iter() if one.get("class") == look)
@@ -110,9 +110,9 @@ def test_an_interval_lies_where_its_numbers_are() -> None:
 
 def test_a_chart_of_one_value_or_none_is_drawn() -> None:
     """Equal values and empty nights divide by nothing."""
-    assert "M" in charts.draw_series("a", "", "", [Series("champion", [(0.8, 0.8, 0.8)])], [""])
-    assert texts(charts.draw_series("a", "", "", [Series("champion", [None])], [""]))
-    assert charts.draw_intervals("a", "", "", [Mark("x", "", "unsure", 0.0, 0.0, 0.0)])
+    assert "M" in svg.draw_series("a", "", "", [Series("champion", [(0.8, 0.8, 0.8)])], [""])
+    assert texts(svg.draw_series("a", "", "", [Series("champion", [None])], [""]))
+    assert svg.draw_intervals("a", "", "", [Mark("x", "", "unsure", 0.0, 0.0, 0.0)])
 
 
 # --- The pages

@@ -1,6 +1,6 @@
 """What the shipped policy makes of the sample's nights, with the models alone: no server, one seed; more by `make statistics`."""
 
-from sampled_nights import decide_nights
+from support.sampled_runs import decide_nights
 
 
 def test_the_nights_of_the_sample_are_decided_as_they_should_be() -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from churn.contract import BANK_CHURN
+from churn.contracts.bank import BANK_CHURN
 from churn.release.probes import PLANTED, bad_requests, contract_rows, rows_body
 from churn.serving import app as service
 from churn.serving.log import SERVER_LOG

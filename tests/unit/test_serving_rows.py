@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from churn.contract import BANK_CHURN, Column, Contract, Kind, Role
+from churn.contract import Column, Contract, Kind, Role
+from churn.contracts.bank import BANK_CHURN
 from churn.serving.rows import BadRow, check_rows, read_cells
-from support import judge
+from support.basics import judge
 
 GOOD = {
     "CreditScore": 619,

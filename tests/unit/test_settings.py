@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from churn.settings import Settings, SettingsError, environment_name
-from support import ROOT, SALT
+from support.basics import ROOT, SALT
 
 
 @pytest.mark.parametrize(

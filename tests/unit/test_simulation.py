@@ -26,7 +26,7 @@ from churn.decision.simulation import (
     true_auc,
 )
 from churn.errors import ChurnError
-from contests import POLICY
+from support.evidence_cases import POLICY
 
 
 def changed(section: str, **values: float) -> Policy:

@@ -7,12 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from churn.contract import BANK_CHURN, Contract, SliceBy
+from churn.contract import Contract, SliceBy
+from churn.contracts.bank import BANK_CHURN
 from churn.decision.comparison import compare
 from churn.decision.inference import paired_delta, rank
 from churn.decision.policy import decide
 from churn.decision.slices import Slice, compare_slices, holm, slice_codes, slicings
-from contests import COUNTRY, POLICY, draw_scores, make_case, make_evidence
+from support.evidence_cases import COUNTRY, POLICY, draw_scores, make_case, make_evidence
 
 
 def sliced_by(*slices: SliceBy) -> Contract:

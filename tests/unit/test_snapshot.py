@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from churn.contract import BANK_CHURN, Column, Kind, Role
+from churn.contract import Column, Kind, Role
+from churn.contracts.bank import BANK_CHURN
 from churn.errors import NothingToDo
 from churn.foundation.ledger import Ledger
 from churn.foundation.storage import Storage
@@ -20,7 +21,7 @@ from churn.intake.arrival import collect_arrivals
 from churn.intake.table_rules import IntakeLimits
 from churn.learning.content import content_hash
 from churn.learning.snapshot import Sampling, Snapshot, holdout_pieces, take_snapshot, training_rows
-from support import small_file
+from support.basics import small_file
 
 SAMPLING = Sampling(b"a salt of sixteen bytes or more", "500MB")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from churn.contract import BANK_CHURN
+from churn.contracts.bank import BANK_CHURN
 from churn.foundation.ledger import Ledger
 from churn.foundation.records import Batch
 from churn.foundation.storage import Storage
@@ -12,8 +12,8 @@ from churn.intake.acceptance import BatchRejected, accept_batch
 from churn.intake.arrival import collect_arrivals
 from churn.intake.table_rules import IntakeLimits
 from churn.learning.snapshot import Sampling, take_snapshot
-from churn.sample import Night, make_night
-from support import small_file
+from churn.sample.generator import Night, make_night
+from support.basics import small_file
 
 LIMITS = IntakeLimits(max_rejected_share=0.05, memory_limit="500MB")
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from churn.decision.codes import ORDINARY_HOLDS
+from churn.decision.reasons import ORDINARY_HOLDS
 from churn.errors import ChurnError
-from churn.foundation.addresses import comparison_page, docs_page, run_page, version_page
 from churn.foundation.ledger import Ledger
+from churn.foundation.links import comparison_page, docs_page, run_page, version_page
 from churn.foundation.records import Alert, Batch, DecisionRecord, ImageRecord, Promotion
 from churn.foundation.schedule import NEWS
 from churn.settings import Settings

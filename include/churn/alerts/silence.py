@@ -10,8 +10,8 @@ from datetime import datetime, timedelta
 from itertools import islice
 
 from churn.alerts.events import SILENCE, make_alert
-from churn.foundation.addresses import RETRAINING, run_page
 from churn.foundation.ledger import Ledger
+from churn.foundation.links import RETRAINING, run_page
 from churn.foundation.records import Alert
 from churn.foundation.schedule import due_nights
 from churn.settings import Settings

@@ -22,9 +22,7 @@ from matplotlib.figure import Figure
 
 from churn.decision.comparison import OPERATING_POINT, Comparison, Evidence
 from churn.decision.figures import CHALLENGER_COLOUR, CHAMPION_COLOUR, GUIDE
-from churn.decision.inference import Estimate
-from churn.decision.slices import Slicing
-from churn.decision.words import (
+from churn.decision.formatting import (
     ABSENT,
     CAPTIONS,
     METRIC_NAMES,
@@ -37,6 +35,8 @@ from churn.decision.words import (
     rule_value,
     share,
 )
+from churn.decision.inference import Estimate
+from churn.decision.slices import Slicing
 
 _REFERENCE = re.compile(r"url\(#([^)]+)\)")
 _INK = {

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from churn.contract import Contract
 from churn.decision.comparison import UNSCORABLE, Evidence, EvidenceWindow, Flags, Leaks, Refusal, invalid
-from churn.decision.contest import ANCHOR, CHALLENGER, CHAMPION, Contest, Sources, find_refusal
+from churn.decision.eligibility import ANCHOR, CHALLENGER, CHAMPION, Contest, Sources, find_refusal
 from churn.decision.inference import Labels, Scores
 from churn.decision.leaks import find_leaks
 from churn.decision.policy_file import Enough, Policy

@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 from churn.decision.comparison import Evidence
 from churn.decision.slices import Slicing
 from churn.foundation.digests import array_digest, json_digest
+from churn.foundation.paths import decision_rows
 from churn.foundation.storage import Storage
-from churn.foundation.zones import decision_rows
 
 SCORES = ("challenger", "champion", "anchor")
 FLAGS = ("used", "current", "undisputed")

@@ -18,10 +18,10 @@ from matplotlib.lines import Line2D
 
 from churn.decision.comparison import Comparison, Evidence
 from churn.decision.curves import in_tenths, sweep, thin
+from churn.decision.formatting import METRIC_NAMES, SMALLER_IS_BETTER
 from churn.decision.inference import Estimate, Labels, Scores
 from churn.decision.policy import Verdict
 from churn.decision.slices import Slice
-from churn.decision.words import METRIC_NAMES, SMALLER_IS_BETTER
 
 CHALLENGER_COLOUR, CHAMPION_COLOUR, GUIDE = "#0072b2", "#d55e00", "#6b6b6b"  # told apart by the colour-blind
 WIDTH = 5.2  # inches; small enough for the letters to stay legible on a telephone

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
+from churn.decision.comparative_rules import DISPUTED
 from churn.decision.comparison import Evidence, Force, History
 from churn.decision.policy import TRIED
-from churn.decision.rules_between import DISPUTED
 from churn.foundation.digests import array_digest, json_digest
 from churn.foundation.ledger import Ledger
 from churn.foundation.records import Look, Promotion, Snapshot

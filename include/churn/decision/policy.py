@@ -11,6 +11,13 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
+from churn.decision.comparative_rules import (
+    dispute_rule,
+    freshness_rules,
+    scores_differ_rule,
+    slice_harm_rule,
+    superiority_rules,
+)
 from churn.decision.comparison import UNSCORABLE, Comparison
 from churn.decision.policy_file import Policy
 from churn.decision.rules import (
@@ -22,13 +29,6 @@ from churn.decision.rules import (
     frozen_rule,
     integrity_rules,
     say_changes,
-)
-from churn.decision.rules_between import (
-    dispute_rule,
-    freshness_rules,
-    scores_differ_rule,
-    slice_harm_rule,
-    superiority_rules,
 )
 
 UNFORCEABLE = frozenset(

@@ -16,9 +16,9 @@ from churn.decision.rules import Rule
 from churn.decision.slices import Slicing
 from churn.errors import ChurnError, Outage
 from churn.foundation.digests import json_digest, text_digest
+from churn.foundation.paths import decision_rows
 from churn.foundation.records import DecisionRecord
 from churn.foundation.storage import Storage
-from churn.foundation.zones import decision_rows
 
 TOLERANCE = 1e-9
 _HASH = re.compile(r"[0-9a-f]{64}")

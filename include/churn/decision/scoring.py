@@ -23,7 +23,7 @@ from churn.decision.inference import Scores
 from churn.errors import ChurnError
 from churn.foundation.artifacts import ArtifactChanged, downloaded, require_registered
 from churn.foundation.ledger import Ledger
-from churn.foundation.serving import ServiceEnded, ServingUnavailable, ask, mlflow_app, served, serving_python
+from churn.foundation.local_server import ServiceEnded, ServingUnavailable, ask, mlflow_app, served, serving_python
 from churn.foundation.tracking import Tracking
 from churn.learning.training import ENVIRONMENT, REQUIREMENTS
 

@@ -22,7 +22,7 @@ from botocore.exceptions import BotoCoreError
 from fsspec.implementations.local import LocalFileSystem
 
 from churn.errors import Outage
-from churn.foundation.zones import LANDING, UNFINISHED
+from churn.foundation.paths import LANDING, UNFINISHED
 
 TEMPORARY = (".part", ".partial", ".tmp", ".temp", ".filepart", ".crdownload", "~")
 """How senders name files that they are still writing."""

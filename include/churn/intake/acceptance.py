@@ -17,9 +17,9 @@ from churn.contract import Contract
 from churn.errors import ChurnError
 from churn.foundation import columnar
 from churn.foundation.ledger import Ledger
+from churn.foundation.paths import DOCS, accepted, docs_index, original, quarantined
 from churn.foundation.records import Batch, BatchVerdict, Drift
 from churn.foundation.storage import Storage
-from churn.foundation.zones import DOCS, accepted, docs_index, original, quarantined
 from churn.intake import quarantine, validation
 from churn.intake.drift import draw_drift, measure_drift
 from churn.intake.history import open_history

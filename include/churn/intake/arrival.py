@@ -17,9 +17,9 @@ from pathlib import Path
 
 from churn.errors import ChurnError
 from churn.foundation.ledger import Ledger
+from churn.foundation.paths import LANDING, original
 from churn.foundation.records import Batch
 from churn.foundation.storage import TEMPORARY, Landed, Storage, StorageError, is_temporary
-from churn.foundation.zones import LANDING, original
 
 log = logging.getLogger(__name__)
 

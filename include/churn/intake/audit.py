@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 from churn.foundation.ledger import Ledger
+from churn.foundation.paths import ACCEPTED, ORIGINALS, QUARANTINE, accepted, original, quarantined
 from churn.foundation.records import Batch
 from churn.foundation.storage import Storage, StorageError
-from churn.foundation.zones import ACCEPTED, ORIGINALS, QUARANTINE, accepted, original, quarantined
 
 
 def find_losses(storage: Storage, ledger: Ledger, hashes: bool = False) -> list[str]:

@@ -14,8 +14,8 @@ import pyarrow as pa
 from churn.contract import Contract
 from churn.foundation import columnar
 from churn.foundation.ledger import Ledger
+from churn.foundation.paths import accepted, snapshot_rows
 from churn.foundation.storage import Storage
-from churn.foundation.zones import accepted, snapshot_rows
 from churn.intake.judging import batch_number
 
 RECENT = 5

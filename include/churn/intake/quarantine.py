@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 from churn.contract import Contract
 from churn.errors import ChurnError
 from churn.foundation.ledger import Ledger
+from churn.foundation.paths import LANDING, original, quarantined
 from churn.foundation.records import Batch
 from churn.foundation.storage import Storage
-from churn.foundation.zones import LANDING, original, quarantined
 from churn.intake.arrival import keep_original
 from churn.intake.reading import FileFault, open_file
 

@@ -19,9 +19,9 @@ from churn.contract import Contract, Role
 from churn.errors import ChurnError, NothingToDo
 from churn.foundation import columnar
 from churn.foundation.ledger import Ledger
+from churn.foundation.paths import accepted, snapshot_rows
 from churn.foundation.records import Batch, Snapshot
 from churn.foundation.storage import Storage
-from churn.foundation.zones import accepted, snapshot_rows
 from churn.intake.judging import batch_number
 from churn.learning.content import content_hash
 

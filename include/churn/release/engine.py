@@ -19,7 +19,7 @@ from docker.errors import APIError, BuildError, DockerException, ImageNotFound, 
 from requests.exceptions import RequestException
 
 from churn.errors import Outage
-from churn.foundation.serving import LOOPBACK, ServiceEnded
+from churn.foundation.local_server import LOOPBACK, ServiceEnded
 
 PORT = "8080/tcp"
 VERIFYING, OWNER = "churn.verifying", "churn.verifying.by"

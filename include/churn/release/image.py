@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from churn.decision.contest import Sources
+from churn.decision.eligibility import Sources
 from churn.errors import ChurnError
 from churn.release.engine import Engine, Login
 from churn.release.service import laid_out, lock_of

@@ -14,7 +14,7 @@ from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from churn.release.verify import ImageFault
+from churn.release.service_checks import ImageFault
 
 LIST_LIBRARIES = """
 import json, platform

@@ -8,7 +8,7 @@ from churn.foundation.ledger import Ledger
 from churn.foundation.records import ImageRecord
 from churn.release.engine import Engine
 from churn.release.image import BuiltImage, ImageSpec
-from churn.release.verify import Verification
+from churn.release.service_checks import Verification
 
 PRODUCTION_TAG = "production"
 

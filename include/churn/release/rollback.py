@@ -13,8 +13,8 @@ from churn.foundation.tracking import Tracking
 from churn.release.image import ImageSpec
 from churn.release.lineage import predecessor
 from churn.release.mirror import mirror, named, read_registry
+from churn.release.promotion import moved_by_hand, way_back
 from churn.release.publishing import has_image, point_production
-from churn.release.registry import moved_by_hand, way_back
 
 log = logging.getLogger(__name__)
 

@@ -13,12 +13,12 @@ import mlflow
 import churn.contract
 import churn.serving
 from churn.contract import Contract
-from churn.decision.contest import Sources
+from churn.decision.eligibility import Sources
 from churn.decision.scoring import kept_lock
 from churn.errors import ChurnError
 from churn.foundation.artifacts import downloaded, require_registered
 from churn.foundation.ledger import Ledger
-from churn.foundation.serving import image_app, served, serving_python
+from churn.foundation.local_server import image_app, served, serving_python
 from churn.foundation.tracking import Tracking
 from churn.learning.training import input_signature
 from churn.serving import CONTRACT_FILE, MODEL_FOLDER

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from churn.foundation.addresses import docs_page
 from churn.foundation.ledger import Ledger
+from churn.foundation.links import docs_page
 from churn.foundation.records import Batch, Drift, Sighting, Snapshot, Withdrawal
-from churn.review.views import Link
+from churn.review.presentation import Link
 from churn.settings import Settings
 
 PAGE, EARLIER, HEAT = 20, 20, 20

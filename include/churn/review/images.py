@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from churn.foundation.addresses import version_page
 from churn.foundation.ledger import Ledger
+from churn.foundation.links import version_page
 from churn.foundation.records import ImageRecord
-from churn.review.views import IMAGE_STATES, LOOK, UNMONITORED
+from churn.review.presentation import IMAGE_STATES, LOOK, UNMONITORED
 from churn.settings import Settings
 
 PAGE = 25

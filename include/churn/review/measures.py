@@ -7,12 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from churn.decision.formatting import METRIC_NAMES, SMALLER_IS_BETTER
 from churn.decision.policy_file import Policy
-from churn.decision.words import METRIC_NAMES, SMALLER_IS_BETTER
-from churn.review.views import (
-    Interval,
-    interval,
-)
+from churn.review.presentation import Interval, interval
 
 
 @dataclass(frozen=True)

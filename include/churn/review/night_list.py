@@ -7,7 +7,7 @@ from datetime import datetime
 
 from churn.foundation.ledger import Ledger
 from churn.foundation.records import NightRow
-from churn.review.views import interval
+from churn.review.presentation import interval
 from churn.settings import Settings
 
 PAGE = 25

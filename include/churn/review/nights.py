@@ -9,8 +9,8 @@ from shlex import quote
 from typing import Any
 
 from churn.decision.policy_file import Policy, PolicyInvalid
-from churn.foundation.addresses import RETRAINING, approval_page, comparison_page, docs_page, run_page, version_page
 from churn.foundation.ledger import Ledger
+from churn.foundation.links import RETRAINING, approval_page, comparison_page, docs_page, run_page, version_page
 from churn.foundation.records import (
     Approval,
     Batch,
@@ -32,7 +32,7 @@ from churn.review.measures import (
     slice_lines,
     unseen_words,
 )
-from churn.review.views import (
+from churn.review.presentation import (
     DRY,
     HELD,
     KIND_WORDS,

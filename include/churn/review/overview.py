@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from churn.foundation.addresses import RETRAINING, ROLLBACK, approval_page, run_page
 from churn.foundation.ledger import Ledger
+from churn.foundation.links import RETRAINING, ROLLBACK, approval_page, run_page
 from churn.foundation.records import (
     Batch,
     ImageRecord,
@@ -16,8 +16,7 @@ from churn.foundation.records import (
 )
 from churn.foundation.schedule import NEWS
 from churn.release.lineage import predecessor
-from churn.review.tiles import OverviewFacts, Tile, make_tiles
-from churn.review.views import (
+from churn.review.presentation import (
     IMAGE_STATES,
     KIND_WORDS,
     LINEAGE,
@@ -29,6 +28,7 @@ from churn.review.views import (
     reigns,
     span_words,
 )
+from churn.review.tiles import OverviewFacts, Tile, make_tiles
 from churn.settings import Settings
 
 NIGHTS, CHANGES = 30, 12

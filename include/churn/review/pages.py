@@ -13,17 +13,17 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from churn.decision import words
-from churn.foundation.addresses import night_path
+from churn.decision import formatting
 from churn.foundation.digests import text_digest
-from churn.review import charts, pictures
+from churn.foundation.links import night_path
+from churn.review import charts, svg
 from churn.review.data import BatchView, Data
 from churn.review.images import Images
 from churn.review.night_list import NightList
 from churn.review.nights import Comparing, Night
 from churn.review.overview import Overview
+from churn.review.presentation import KIND_WORDS, Link, counted, span_words
 from churn.review.undecided import Undecided
-from churn.review.views import KIND_WORDS, Link, counted, span_words
 
 TEMPLATES = Path(__file__).parent / "templates"
 STYLE = TEMPLATES / "style.css"
@@ -141,7 +141,7 @@ class Site:
         """A link elsewhere, if it is one to the web: to this Airflow without its host, by which a person may know it otherwise."""
         if self.live and self.airflow and url.startswith(f"{self.airflow}/"):
             return f"{self.root}{url.removeprefix(self.airflow)}"
-        return url if words.is_web(url) else None
+        return url if formatting.is_web(url) else None
 
     def within(self, url: str) -> bool:
         """Whether a link leads to a page of this Airflow's own."""
@@ -151,8 +151,8 @@ class Site:
 def render_overview(view: Overview, site: Site) -> str:
     """The first page."""
     drawn = {
-        "production": pictures.draw_production(view.reigns, site.read_at) if view.reigns else None,
-        "history": pictures.draw_history(view.nights)
+        "production": charts.draw_production(view.reigns, site.read_at) if view.reigns else None,
+        "history": charts.draw_history(view.nights)
         if any(one.challenger_auc or one.champion_auc for one in view.nights)
         else None,
     }
@@ -181,12 +181,12 @@ def render_comparing(view: Comparing, site: Site) -> str:
 
 def render_data(view: Data, site: Site) -> str:
     """The batches and their drift."""
-    return _render("data.html", "Data", view, site, drift=pictures.draw_drift(view.heat) if view.heat else None)
+    return _render("data.html", "Data", view, site, drift=charts.draw_drift(view.heat) if view.heat else None)
 
 
 def render_batch(view: BatchView, site: Site) -> str:
     """One batch."""
-    drawn = pictures.draw_reasons(view.line) if view.line.reasons else None
+    drawn = charts.draw_reasons(view.line) if view.line.reasons else None
     return _render("batch.html", f"Batch {view.line.batch[:12]}", view, site, reasons=drawn)
 
 
@@ -206,15 +206,13 @@ def _draw_night(view: Night) -> dict[str, Any]:
     larger = [one for one in view.metrics if one.delta and not one.smaller_is_better]
     smaller = [one for one in view.metrics if one.delta and one.smaller_is_better]
     return {
-        "larger": pictures.draw_differences("larger", "ROC AUC and PR AUC: right is better", larger)
-        if larger
-        else None,
-        "smaller": pictures.draw_differences("smaller", "Brier score and log loss: left is better", smaller)
+        "larger": charts.draw_differences("larger", "ROC AUC and PR AUC: right is better", larger) if larger else None,
+        "smaller": charts.draw_differences("smaller", "Brier score and log loss: left is better", smaller)
         if smaller
         else None,
-        "slices": pictures.draw_slices(view.slices, view.harm) if view.slices else None,
-        "budget": pictures.draw_budget(view.budget) if view.budget else None,
-        **pictures.draw_night_curves(view),
+        "slices": charts.draw_slices(view.slices, view.harm) if view.slices else None,
+        "budget": charts.draw_budget(view.budget) if view.budget else None,
+        **charts.draw_night_curves(view),
     }
 
 
@@ -228,36 +226,36 @@ def _environment() -> Environment:
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=words.harmless,
+        finalize=formatting.harmless,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     found.filters |= {
-        "metric": lambda one: words.metric_value(one.value if one else None),
-        "number": words.metric_value,
-        "delta": lambda one, metric: words.difference(one.value if one else None, metric),
-        "difference": words.difference,
-        "interval": lambda one, metric: words.bounds(one.lower, one.upper, metric) if one else words.ABSENT,
-        "share": words.share,
-        "value": words.rule_value,
+        "metric": lambda one: formatting.metric_value(one.value if one else None),
+        "number": formatting.metric_value,
+        "delta": lambda one, metric: formatting.difference(one.value if one else None, metric),
+        "difference": formatting.difference,
+        "interval": lambda one, metric: formatting.bounds(one.lower, one.upper, metric) if one else formatting.ABSENT,
+        "share": formatting.share,
+        "value": formatting.rule_value,
         "p_value": lambda p: f"{p:.3f}" if p >= _LEAST_P else f"< {_LEAST_P}",
-        "count": lambda number: words.ABSENT if number is None else f"{number:,}",
+        "count": lambda number: formatting.ABSENT if number is None else f"{number:,}",
         "counted": counted,
-        "day": lambda moment: words.ABSENT if moment is None else f"{moment:%Y-%m-%d}",
-        "moment": lambda moment: words.ABSENT if moment is None else f"{moment:%Y-%m-%d %H:%M}",
+        "day": lambda moment: formatting.ABSENT if moment is None else f"{moment:%Y-%m-%d}",
+        "moment": lambda moment: formatting.ABSENT if moment is None else f"{moment:%Y-%m-%d %H:%M}",
         "span": span_words,
         "size": _size,
         "tiny": lambda number: f"{number:.1e}" if number else "0",
         "ticks": _ticks,
         "kind": lambda kind: KIND_WORDS.get(kind, kind),
-        "shape": charts.shape_of,
+        "shape": svg.shape_of,
     }
     return found
 
 
 def _ticks(text: str) -> Markup:
     """A sentence, its commands between backticks as code."""
-    parts = words.clean(text).split("`")
+    parts = formatting.clean(text).split("`")
     if len(parts) % 2 == 0:
         return escape("`".join(parts))
     return Markup().join(
@@ -267,6 +265,6 @@ def _ticks(text: str) -> Markup:
 
 def _size(found: int | None) -> str:
     if found is None:
-        return words.ABSENT
+        return formatting.ABSENT
     unit, name = next(((unit, name) for unit, name in _UNITS if found >= unit), (1, "bytes"))
     return f"{found / unit:,.0f}\u00a0{name}"

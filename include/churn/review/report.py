@@ -16,7 +16,7 @@ from churn.review.night_list import load_nights
 from churn.review.nights import load_night
 from churn.review.overview import load_overview
 from churn.review.pages import FolderLinks, Site, batch_file, night_file
-from churn.review.views import plain
+from churn.review.presentation import plain
 from churn.settings import Settings
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from churn.decision.codes import ORDINARY_HOLDS
+from churn.decision.reasons import ORDINARY_HOLDS
 from churn.foundation.ledger.alerts import failed_run
 from churn.foundation.records import (
     Alert,
@@ -19,7 +19,7 @@ from churn.foundation.records import (
     VersionFlag,
 )
 from churn.foundation.schedule import NEWS, UNFINISHED, due_nights
-from churn.review.views import (
+from churn.review.presentation import (
     BAD,
     DRY,
     GOOD,

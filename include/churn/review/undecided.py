@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from churn.foundation.addresses import RETRAINING, run_page
 from churn.foundation.ledger import Ledger
+from churn.foundation.links import RETRAINING, run_page
 from churn.review.nights import BatchLine, batch_line
-from churn.review.views import Link, counted
+from churn.review.presentation import Link, counted
 from churn.settings import Settings
 
 

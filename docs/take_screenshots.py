@@ -1,0 +1,101 @@
+"""Take the pictures of the review that the README shows: a copy of the project goes through the tour, and a real browser looks at it.
+
+Some four minutes. Two nights of the sample that promote, a third that is held, a file that is rejected, and a rollback.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import tempfile
+from pathlib import Path
+from urllib.parse import quote
+
+from PIL import Image
+from rich.console import Console
+
+from support.basics import ROOT
+from support.browsers import NARROW, Visit, logged_in
+from support.checkouts import make_checkout
+
+FOLDER = ROOT / "docs" / "images"
+COLOURS = 64
+WINDOW, TALL = (1180, 800), (1180, 1080)
+
+
+def main() -> int:
+    """Run the tour, take the pictures, end the services."""
+    console = Console()
+    with tempfile.TemporaryDirectory(prefix="churn-tour-") as folder:
+        checkout = make_checkout(Path(folder))
+        sample = (checkout.folder / "data/sample/night-3.csv").read_text()
+        (checkout.folder / "mixed-up.csv").write_text(sample.replace("France", "Atlantis"))
+        user = password = ""
+        try:
+            for words, arguments, look in SCENES:
+                console.print(f"The tour: {words}.")
+                done = checkout.churn(*arguments)
+                if done.returncode and words != "a bad file":
+                    raise SystemExit(f"{' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")
+                found = re.search(r"user (\S+), password (\S+)", done.stdout)
+                user, password = found.groups() if found else (user, password)
+                with logged_in(checkout.airflow, user, password) as visit:
+                    look(visit)
+        finally:
+            checkout.churn("embedded", "stop")
+    for file in sorted(FOLDER.glob("review*.png")):
+        console.print(f"{file.relative_to(ROOT)} ({file.stat().st_size / 1000:.0f} kB)")
+    return 0
+
+
+def _look_at_promotion(visit: Visit) -> None:
+    _take(visit, "review-promoted", _night(visit, 0))
+    visit.choose("dark", NARROW)
+    visit.open_alone(_night(visit, 0))
+    _save(visit, "review-phone")
+
+
+def _look_at_hold(visit: Visit) -> None:
+    _take(visit, "review", "", TALL)
+    _take(visit, "review-held", _night(visit, 0))
+
+
+def _look_at_data(visit: Visit) -> None:
+    _take(visit, "review-data", "data", TALL)
+
+
+def _look_at_rollback(visit: Visit) -> None:
+    _take(visit, "review-rollback", "")
+
+
+def _night(visit: Visit, back: int) -> str:
+    """The page of the newest night, or one so many before it."""
+    lines = visit.page.request.get(f"{visit.airflow}/churn-review/nights?format=json").json()["lines"]
+    return f"night?name={quote(lines[back]['night'], safe='')}"
+
+
+def _take(visit: Visit, name: str, page: str, size: tuple[int, int] = WINDOW) -> None:
+    visit.choose("light", size)
+    visit.open_review(page)
+    _save(visit, name)
+
+
+def _save(visit: Visit, name: str) -> None:
+    """The window as a PNG of few colours."""
+    visit.page.wait_for_load_state("networkidle")
+    file = FOLDER / f"{name}.png"
+    visit.page.screenshot(path=file, animations="disabled")
+    with Image.open(file) as picture:
+        picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(file, optimize=True)
+
+
+SCENES = (
+    ("two nights that promote", ["embedded", "run"], _look_at_promotion),
+    ("a night that is held", ["embedded", "run"], _look_at_hold),
+    ("a bad file", ["embedded", "run", "--data", "mixed-up.csv", "--nights", "1"], _look_at_data),
+    ("a rollback", ["rollback", "--reason", "Complaints from branches in Spain are looked into."], _look_at_rollback),
+)
+"""The scenes of the README: words, the command that makes one, and what is looked at after it."""
+
+if __name__ == "__main__":
+    sys.exit(main())

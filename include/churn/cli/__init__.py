@@ -1,0 +1,1 @@
+"""`churn ...`: the command line."""

@@ -1,0 +1,164 @@
+"""The commands for images: build, verify, list and prune by hand what the image DAG makes."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.table import Column, Table
+
+from churn.cli.terminal import AsJson, console, explained, print_json
+from churn.errors import ChurnError
+from churn.pipeline.workspace import Workspace
+
+image_app = typer.Typer(no_args_is_help=True, help="The serving images: build, verify, list, prune.")
+Version = Annotated[int | None, typer.Option(min=1, help="By default the one in production.")]
+_MB = 1_000_000
+
+
+@image_app.command("build")
+@explained
+def build(version: Version = None) -> None:
+    """Build, verify and publish the image of a version; one that is published already is left as it is."""
+    from churn.pipeline.shipping import ship
+
+    workspace = Workspace.open()
+    record = ship(workspace, _number(workspace, version))
+    console.print(f"Version {record.version}: {record.state}{f' as {record.tag}' if record.tag else ''}", markup=False)
+    console.print(record.detail, markup=False)
+
+
+@image_app.command("verify")
+@explained
+def verify(
+    version: Version = None,
+    url: Annotated[str | None, typer.Option(help="Ask what answers there, instead of the version's image.")] = None,
+) -> None:
+    """Hold a version's image, or a service that runs, against the registry's model; changes nothing in production."""
+    from churn.decision.scoring import opened
+    from churn.release.image import BuiltImage
+    from churn.release.image_verification import find_extremes, verify_image
+    from churn.release.publishing import fetch_image, find_change, has_image
+    from churn.release.service_checks import verify as ask
+
+    workspace = Workspace.open()
+    number = _number(workspace, version)
+    if url and not url.startswith(("http://", "https://")):
+        raise ChurnError(f"--url {url}: an address begins with http:// or https://, for example http://127.0.0.1:8080.")
+    if url:
+        with opened(number, workspace.ledger, workspace.tracking, workspace.sources.environments) as scorer:
+            extremes = find_extremes(number, scorer, workspace.sources)
+            found = ask(url.rstrip("/"), scorer, workspace.contract, extremes)
+    else:
+        known = workspace.ledger.image(workspace.settings.model_name, number)
+        if known is None or not has_image(known, workspace.image_spec):
+            raise ChurnError(f"There is no image of version {number}. `churn image build --version {number}` makes it.")
+        changed = find_change(known, workspace.image_spec)
+        if changed:
+            raise ChurnError(
+                f"The image of version {number} {changed}. `churn image build --version {number}` mends that."
+            )
+        fetch_image(known, workspace.image_spec)
+        found = verify_image(BuiltImage(number, known.image_id), workspace.sources, workspace.image_spec)
+    console.print(f"Version {number}: {found.sentence}.", markup=False)
+
+
+@image_app.command("list")
+@explained
+def list_images(as_json: AsJson = False) -> None:
+    """Every version's image: its state, digest, size, build and verification, and since when it is in production."""
+    workspace = Workspace.open()
+    model = workspace.settings.model_name
+    since = {row.version: row.promoted_at for row in reversed(workspace.ledger.promotions(model)) if row.version}
+    now = workspace.ledger.in_production(model)
+    rows = [
+        {
+            **asdict(one),
+            "in_production": bool(now and now.version == one.version),
+            "promoted_at": since.get(one.version),
+        }
+        for one in workspace.ledger.images(model)
+    ]
+    if as_json:
+        print_json(rows)
+        return
+    if not rows:
+        console.print("No image has been built. A promotion builds one; `churn image build` does it by hand.")
+        return
+    table = Table(
+        "version",
+        "state",
+        Column("tag", overflow="fold"),
+        "digest or id",
+        "MB",
+        "built in s",
+        "answers",
+        "in production",
+        box=None,
+    )
+    for row in rows:
+        since_when = row["promoted_at"].isoformat(sep=" ", timespec="minutes") if row["promoted_at"] else ""
+        table.add_row(
+            str(row["version"]),
+            row["state"],
+            row["tag"] or "",
+            (row["digest"] or row["image_id"] or "")[:19],
+            f"{row['size'] / _MB:.0f}" if row["size"] else "",
+            f"{row['build_seconds']:.1f}" if row["build_seconds"] is not None else "",
+            str(row["probes"]),
+            ("now, since " if row["in_production"] else "last from " if since_when else "") + since_when,
+        )
+    console.print(table)
+
+
+@image_app.command("prune")
+@explained
+def prune(
+    keep: Annotated[int, typer.Option(min=1, help="So many of the versions that were in production last stay.")] = 5,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove; without it, the list is only shown.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove images from this machine that nobody needs: never the one in production, or of the last versions that were."""
+    from churn.release.engine import Engine
+    from churn.release.image_retention import list_stored, remove_images
+
+    workspace = Workspace.open()
+    model = workspace.settings.model_name
+    engine = Engine.find(workspace.settings.container_engine)
+    if engine is None:
+        raise ChurnError("No container engine answers here, so there is no image to prune.")
+    stored = list_stored(keep, workspace.ledger, model, engine)
+    expendable = [image for image in stored if image.reason is None]
+    gone = remove_images(expendable, workspace.ledger, model, engine) if yes else []
+    strays = engine.remove_strays() if yes else []
+    if as_json:
+        print_json(
+            {
+                "images": [asdict(image) for image in stored],
+                "removed": [image.image_id for image in gone],
+                "containers": strays,
+            }
+        )
+        return
+    for image in stored:
+        name = f"Version {image.version}, {image.tags[0] if image.tags else image.image_id[7:19]} ({image.size / _MB:.0f} MB)"
+        if image.reason:
+            what = f"stays: it {image.reason}"
+        elif image in gone:
+            what = "is removed"
+        else:
+            what = "stays: a container uses it" if yes else "would go with --yes"
+        console.print(f"{name} {what}.", markup=False)
+    for name in strays:
+        console.print(f"Container {name}, left by a verification that was killed, is removed.", markup=False)
+    if not stored:
+        console.print("There is no image of this model here.")
+
+
+def _number(workspace: Workspace, version: int | None) -> int:
+    current = workspace.ledger.in_production(workspace.settings.model_name)
+    number = version or (current.version if current else None)
+    if number is None:
+        raise ChurnError("Nothing is in production. Name a version with --version.")
+    return number

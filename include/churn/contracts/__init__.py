@@ -1,0 +1,1 @@
+"""The data contracts that ship with the product."""

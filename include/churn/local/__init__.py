@@ -1,0 +1,1 @@
+"""`make run`: starts, watches and stops the local Airflow and MLflow."""

@@ -1,0 +1,196 @@
+"""What `make run` does: land the next nights, run them through the local Airflow, and say what came out."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from churn.errors import ChurnError
+from churn.foundation.ledger import Ledger
+from churn.intake.arrival import land_file
+from churn.local import services
+from churn.local.airflow_api import AirflowApi, TaskState
+from churn.pipeline.steps import find_disagreements, has_work, summarise
+from churn.pipeline.summary import render_links, render_night
+from churn.pipeline.workspace import Workspace
+from churn.sample.generator import cut_into_nights
+from churn.settings import HOME, VAR, Settings
+
+SAMPLE = HOME / "data" / "sample"
+FIRST_TIME = 2
+NIGHT_TIMEOUT = 3600
+RETRAINING, IMAGE_BUILD = "churn_retraining", "churn_image_build"
+COLOURS = {
+    "success": "green",
+    "failed": "red",
+    "upstream_failed": "red",
+    "skipped": "magenta",
+    "running": "cyan",
+    "up_for_retry": "yellow",
+}
+_UNFIT = re.compile(r"[^A-Za-z0-9_.-]+")  # for the id of a run in Airflow
+MARKS = {"success": "done", "upstream_failed": "not run", "up_for_retry": "failed, will be tried again"}
+
+
+def run_main_job(console: Console, data: Path | None, nights: int) -> bool:
+    """Run the next nights end to end.
+
+    Args:
+        console: where progress and summaries go.
+        data: a file of the user's own, cut into nights; None for the sample.
+        nights: into how many nights to cut it.
+
+    Returns:
+        Whether each night recorded a verdict, and registry, ledger and image agree afterwards.
+
+    Raises:
+        ChurnError: the services do not start, or the file cannot be cut.
+    """
+    services.ensure_secrets()
+    settings = Settings.load()
+    local = {"mlflow_tracking_uri": f"http://{services.HOST}:{settings.mlflow_port}"}  # the services use no other
+    workspace = Workspace.open(settings.model_copy(update=local))
+    files = cut_into_nights(data, nights, VAR / "nights") if data else sorted(SAMPLE.glob("*.csv"))
+    upcoming = _upcoming(console, workspace.ledger, files, data)
+    start_services(console)
+    api = services.airflow_api(workspace.settings)
+    whole = True
+    if has_work(workspace.ledger):
+        console.print("\nAn earlier night ended without a verdict: it is made up for first.")
+        whole &= _run_night(console, workspace, api, None)
+    for file in upcoming:
+        whole &= _run_night(console, workspace, api, file)
+    if not upcoming:
+        whole &= not _say_rejected(console, workspace.ledger, files)
+    problems = find_disagreements(workspace)
+    for problem in problems:
+        console.print(f"Problem: {problem}", style="red", markup=False)
+    _print_places(console, workspace.settings)
+    return whole and not problems
+
+
+def start_services(console: Console) -> None:
+    """Start Airflow and MLflow, or reuse those that run, and wait until the DAGs are parsed."""
+    services.ensure_secrets()
+    settings = Settings.load()
+    services.start(settings, console.print)
+    services.wait_for_dags(settings, (RETRAINING, IMAGE_BUILD))
+
+
+def _upcoming(console: Console, ledger: Ledger, files: list[Path], data: Path | None) -> list[Path]:
+    """The nightly files that have not been taken in yet: of the sample, the first two and then one a call."""
+    waiting = [file for file in files if ledger.batch(_sha256(file)) is None]
+    if not waiting:
+        source = str(data) if data else "the sample"
+        console.print(
+            f"All {len(files)} nights of {source} have been run. `make run DATA=file.csv NIGHTS=3` runs your own; `make clean` begins anew.",
+            soft_wrap=True,
+        )
+    elif data and _has_other(ledger, files):
+        console.print(
+            "The data root holds other nights already: this file adds to them. `make clean` first, to see it alone.",
+            style="yellow",
+        )
+    if data:
+        return waiting
+    return waiting[: FIRST_TIME if len(waiting) == len(files) else 1]
+
+
+def _say_rejected(console: Console, ledger: Ledger, files: list[Path]) -> bool:
+    """Say again why a night of an earlier call has no verdict of its own; whether there is one."""
+    known = [ledger.batch(_sha256(file)) for file in files]
+    reasons = [batch.reason for batch in known if batch and batch.state == "rejected" and batch.reason]
+    for reason in reasons:
+        console.print(f"Problem: {reason}", style="red", markup=False, soft_wrap=True)
+    return bool(reasons)
+
+
+def _has_other(ledger: Ledger, files: list[Path]) -> bool:
+    ours = {_sha256(file) for file in files}
+    return any(batch.batch not in ours for batch in ledger.batches())
+
+
+def _run_night(console: Console, workspace: Workspace, api: AirflowApi, file: Path | None) -> bool:
+    """Land a file if there is one, trigger, follow, summarise; False if no verdict was recorded or a run failed."""
+    name = _UNFIT.sub("-", file.stem) if file else "made-up-for"
+    run = f"{name}__{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}"
+    if file:
+        console.print(f"\nLanded {land_file(workspace.storage, file)}", soft_wrap=True)
+    api.trigger(RETRAINING, run, {})
+    began = time.monotonic()
+    whole = _follow(console, api, RETRAINING, run)
+    decision = workspace.ledger.decision(run)
+    if decision and decision.verdict == "promote" and whole:
+        whole = _follow(console, api, IMAGE_BUILD, f"image-of-version-{decision.challenger}")
+    summary = summarise(workspace, run)
+    console.print(render_night(summary, workspace.contract))
+    links = {**summary.links, "DAG run": f"{workspace.settings.airflow_ui}/dags/{RETRAINING}/runs/{run}"}
+    console.print(render_links(links), markup=False, soft_wrap=True)
+    console.print(f"The night took {time.monotonic() - began:.0f} s.")
+    return whole and decision is not None
+
+
+def _follow(console: Console, api: AirflowApi, dag: str, run: str) -> bool:
+    """Show each task with its state and time while the run goes on; whether it ended well."""
+    last: list[TaskState] = []
+    with Live(console=console, refresh_per_second=4, transient=not console.is_terminal) as live:
+
+        def show(tasks: list[TaskState]) -> None:
+            if not console.is_terminal:
+                _print_changes(console, last, tasks)
+            last[:] = tasks
+            live.update(_task_table(dag, tasks))
+
+        state = api.follow(dag, run, show, NIGHT_TIMEOUT)
+    for task in last:
+        if task.state == "failed":
+            console.print(f"{task.task}: {api.why_failed(dag, run, task)}", style="red", markup=False, soft_wrap=True)
+    return state == "success"
+
+
+def _task_table(dag: str, tasks: list[TaskState]) -> Table:
+    table = Table(dag, "state", box=None, pad_edge=False)
+    table.add_column("seconds", justify="right")
+    for task in tasks:
+        seconds = "" if task.seconds is None else f"{task.seconds:.1f}"
+        colour = COLOURS.get(task.state, "dim")
+        table.add_row(_named(task), f"[{colour}]{MARKS.get(task.state, task.state)}[/]", seconds)
+    return table
+
+
+def _print_changes(console: Console, before: list[TaskState], now: list[TaskState]) -> None:
+    """Where nothing can be redrawn, a line for each task that came to an end, or has to be tried again."""
+    told = {(task.task, task.map_index, task.state, task.try_number) for task in before}
+    for task in now:
+        news = (task.task, task.map_index, task.state, task.try_number) not in told
+        if news and task.state in COLOURS and task.state != "running":
+            seconds = f" after {task.seconds:.1f} s" if task.seconds else ""
+            console.print(f"  {_named(task)}: {MARKS.get(task.state, task.state)}{seconds}", markup=False)
+
+
+def _named(task: TaskState) -> str:
+    return f"{task.task} {task.label}" if task.label else task.task
+
+
+def _print_places(console: Console, settings: Settings) -> None:
+    console.print(
+        f"\nAirflow: {settings.airflow_ui}   user {services.USER}, password {services.airflow_password()}", markup=False
+    )
+    console.print(f"MLflow:  {settings.mlflow_ui}")
+    console.print(
+        "The services stay up for looking around. `make status` says how things stand, `make stop` ends them."
+    )
+
+
+def _sha256(file: Path) -> str:
+    try:
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ChurnError(f"Cannot read {file}: {error.strerror}.") from error

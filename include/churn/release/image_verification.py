@@ -1,0 +1,116 @@
+"""An image examined before it has a name: its answers, its refusals, and what it holds."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pandas as pd
+
+from churn.decision.eligibility import Sources
+from churn.decision.scoring import Scorer, opened
+from churn.foundation.digests import folder_digest
+from churn.foundation.local_server import ModelMismatch, ServiceEnded, wait_until_ready
+from churn.foundation.paths import snapshot_rows
+from churn.foundation.tracking import Tracking
+from churn.learning.snapshot import holdout_pieces
+from churn.release.engine import Engine, Running
+from churn.release.image import BuiltImage, ImageSpec
+from churn.release.inventory import LIST_LIBRARIES, LIST_PACKAGES, read_inventory, require_libraries
+from churn.release.probes import holdout_extremes
+from churn.release.sbom import write_materials
+from churn.release.service import laid_out, lock_of, served_here
+from churn.release.service_checks import ImageFault, Verification, verify
+from churn.serving import DOES_NOT_LOAD, MODEL_FOLDER
+
+ARTIFACTS = "image"
+"""Folder of the run's artifacts with the bill of materials."""
+_READY_TIMEOUT = 120
+_PIECE = 100_000
+_SERVED = "/opt/churn"
+_PYTHON = "/opt/serving/bin/python"
+
+
+def verify_image(built: BuiltImage, sources: Sources, spec: ImageSpec) -> Verification:
+    """Start the image as it would be run, hold its answers against the registry model's, and look at what it holds.
+
+    The bill of materials goes to MLflow. Without an engine the same service runs in an environment made from the same lock.
+
+    Raises:
+        ModelMismatch: it does not load, or answers differently.
+        ImageFault: it does not start, for a reason that is not the model; or it answers like it, and is not what an image has to be.
+        ArtifactChanged, ModelUnloadable, Unscorable: there is nothing to hold it against.
+        EngineFailed: the engine is away.
+        ServingUnavailable: there is no verdict, for a reason that is not the model.
+    """
+    version, tracking = built.version, sources.tracking
+    with (
+        laid_out(version, sources.ledger, sources.contract, tracking) as folder,
+        opened(version, sources.ledger, tracking, sources.environments) as expected,
+        tempfile.TemporaryDirectory(prefix="churn-verify-") as scratch,
+    ):
+        extremes = find_extremes(version, expected, sources)
+        if built.image_id is None:
+            with _end_explained(), served_here(version, sources, spec.lock) as url:
+                return verify(url, expected, sources.contract, extremes)
+        lock = lock_of(version, tracking, Path(scratch), spec.lock)
+        engine = Engine.require(spec.engine)
+        name = f"churn-verify-{tracking.model}-{version}"
+        started = engine.running(built.image_id, name, _READY_TIMEOUT, wait_until_ready, spec.verification_network)
+        with _end_explained(), started as running:
+            verification = verify(running.url, expected, sources.contract, extremes)
+            _look_inside(running, built.image_id, engine, folder, lock, Path(scratch), version, tracking)
+    return verification
+
+
+@contextmanager
+def _end_explained() -> Iterator[None]:
+    """A service that ends by itself: only its own word that the model does not load is held against the model."""
+    try:
+        yield
+    except ServiceEnded as ended:
+        if ended.status == DOES_NOT_LOAD:
+            raise ModelMismatch(str(ended)) from ended
+        raise ImageFault(f"{ended}. It is not published.") from ended
+
+
+def find_extremes(version: int, scorer: Scorer, sources: Sources) -> pd.DataFrame | None:
+    """The extremes of the holdout of the version's snapshot; None if its rows are gone or were judged under another contract.
+
+    Args:
+        version: its number.
+        scorer: of the registry's model.
+        sources: where its snapshot is.
+    """
+    known = sources.ledger.version(sources.tracking.model, version)
+    snapshot = sources.ledger.snapshot(known.snapshot) if known else None
+    if snapshot is None or snapshot.contract_fingerprint != sources.contract.fingerprint:
+        return None
+    if not sources.storage.exists(snapshot_rows(snapshot.snapshot)):
+        return None
+    pieces = holdout_pieces(sources.storage, snapshot, _PIECE)
+    return holdout_extremes(pieces, scorer, sources.contract)
+
+
+def _look_inside(
+    running: Running,
+    image_id: str,
+    engine: Engine,
+    folder: Path,
+    lock: Path,
+    scratch: Path,
+    version: int,
+    tracking: Tracking,
+) -> None:
+    inventory = read_inventory(running.run([_PYTHON, "-c", LIST_LIBRARIES]), running.run(LIST_PACKAGES))
+    require_libraries(inventory, lock, folder / MODEL_FOLDER)
+    if folder_digest(running.copy_out(f"{_SERVED}/{MODEL_FOLDER}", scratch)) != folder_digest(folder / MODEL_FOLDER):
+        raise ImageFault("The files of the model in the image are not those that were registered. Build it again.")
+    name, _, number = running.run(["sh", "-c", '. /etc/os-release && printf "%s %s" "$ID" "$VERSION_ID"']).partition(
+        " "
+    )
+    bill = write_materials(scratch, image_id, engine.labels(image_id), inventory, (name, number))
+    with tracking.explained("keep the image's bill of materials"):
+        tracking.client.log_artifact(str(tracking.version(version).run_id), str(bill), ARTIFACTS)

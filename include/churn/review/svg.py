@@ -1,0 +1,277 @@
+"""Charts as inline SVG: small, without script or style of their own; their colours are the page's, by class.
+
+Places across are percentages or a stretched box, so that a chart is as wide as its page and its letters stay as
+large as the text around them. Every chart has a title and a description, and the page shows its numbers as a table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import floor, log10
+from xml.etree import ElementTree as ET
+
+from markupsafe import Markup
+
+from churn.decision.formatting import clean
+
+WIDE = 1000
+"""The units across of a stretched box."""
+_ROW, _TOP, _AXIS = 46, 6, 24
+_ROUND_STEPS = (1, 2, 2.5, 5, 10)
+_Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A value with its interval, on a line of its own; `margin` is what it may be at worst, `look` how sure it is.
+
+    Looks: better, worse, unsure, untested. A value of None leaves the line empty, but for its words.
+    """
+
+    label: str
+    words: str
+    look: str
+    value: float | None = None
+    lower: float | None = None
+    upper: float | None = None
+    margin: float | None = None
+
+
+@dataclass(frozen=True)
+class Series:
+    """A model over the nights: of each night value, lower and upper, None where there is none; `look` is its class."""
+
+    look: str
+    points: Sequence[tuple[float, float, float] | None]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A line of points, x and y from 0 to 1; `reach` is half an interval up and down at each."""
+
+    look: str
+    points: Sequence[_Point]
+    reach: Sequence[float] = ()
+
+
+@dataclass(frozen=True)
+class Span:
+    """A stretch of time with a name, from 0 to 1 of the whole; `mark` says how it began."""
+
+    begin: float
+    end: float
+    label: str
+    mark: str
+
+
+def draw_intervals(name: str, title: str, description: str, marks: Sequence[Mark]) -> Markup:
+    """Intervals against a line at 0, one below the other; a margin is a dashed tick in its own line."""
+    ends = [end for one in marks for end in (one.lower, one.upper, one.value, one.margin) if end is not None]
+    low, high = _padded(min([0.0, *ends]), max([0.0, *ends]))
+
+    def at(value: float) -> str:
+        return f"{2 + 96 * (value - low) / (high - low):.2f}%"
+
+    bottom = _TOP + _ROW * len(marks)
+    root = _root(name, title, description, bottom + _AXIS)
+    for place, one in enumerate(marks):
+        top = _TOP + _ROW * place
+        _text(root, one.label, "0", top + 14, "label")
+        _text(root, one.words, "100%", top + 14, "words end")
+        line = top + 31
+        _add(root, "line", "zero", x1=at(0), x2=at(0), y1=line - 11, y2=line + 11)
+        if one.margin is not None:
+            _add(root, "line", "margin", x1=at(one.margin), x2=at(one.margin), y1=line - 9, y2=line + 9)
+        if one.lower is not None and one.upper is not None:
+            _add(root, "line", f"reach {one.look}", x1=at(one.lower), x2=at(one.upper), y1=line, y2=line)
+        if one.value is not None:
+            _add(root, "circle", f"dot {one.look}", cx=at(one.value), cy=line, r=5)
+    for tick in _ticks(low, high, 5):
+        _text(root, f"{tick:+g}" if tick else "0", at(tick), bottom + 18, "tick middle")
+    return _written(root)
+
+
+def draw_series(name: str, title: str, description: str, series: Sequence[Series], labels: Sequence[str]) -> Markup:
+    """Values over the nights with their intervals; `labels` has a night's mark above the chart, empty for most."""
+    known = [end for one in series for point in one.points if point for end in point]
+    low, high = _padded(min(known, default=0.0), max(known, default=1.0))
+    top, bottom = 22, 202
+
+    def across(place: int) -> float:
+        return WIDE * (0.07 + 0.92 * (place + 0.5) / len(labels))
+
+    def down(value: float) -> float:
+        return round(bottom - (bottom - top) * (value - low) / (high - low), 1)
+
+    root = _root(name, title, description, bottom + 8)
+    for tick in _ticks(low, high, 4):
+        _add(root, "line", "grid", x1="0", x2="100%", y1=down(tick), y2=down(tick))
+        _text(root, f"{tick:g}", "0", down(tick) - 4, "tick")
+    box = _box(root, bottom)
+    for place in (place for place, label in enumerate(labels) if label):
+        _path(box, "margin", f"M{across(place):.0f} {top}V{bottom}")
+    for one in series:
+        places = [(across(place), point) for place, point in enumerate(one.points) if point]
+        _path(box, f"reach {one.look}", "".join(f"M{x:.0f} {down(p[1])}V{down(p[2])}" for x, p in places))
+        _path(box, f"line {one.look}", "M" + "L".join(f"{x:.0f} {down(p[0])}" for x, p in places))
+        _path(box, f"dots {one.look}", "".join(f"M{x:.0f} {down(p[0])}h0" for x, p in places))
+    for place, label in enumerate(labels):
+        if label:
+            _text(root, label, f"{across(place) / WIDE * 100:.1f}%", 14, "tick middle")
+    return _written(root)
+
+
+def draw_curves(name: str, title: str, description: str, curves: Sequence[Curve], axes: tuple[str, str]) -> Markup:
+    """Lines in a square from 0 to 1 with its diagonal."""
+    side, left = 260, 30
+    root = _root(name, title, description, side + 44, width=side + left + 12)
+
+    def at(point: _Point) -> str:
+        return f"{left + side * point[0]:.1f} {4 + side * (1 - point[1]):.1f}"
+
+    _path(root, "frame", f"M{left} 4V{side + 4}H{left + side}")
+    _path(root, "guide", f"M{at((0, 0))}L{at((1, 1))}")
+    for one in curves:
+        ends = [(x, max(y - r, 0), min(y + r, 1)) for (x, y), r in zip(one.points, one.reach, strict=False)]
+        _path(root, f"reach {one.look}", "".join(f"M{at((x, low))}L{at((x, high))}" for x, low, high in ends))
+        _path(root, f"line {one.look}", "M" + "L".join(at(point) for point in one.points))
+        if one.reach:
+            _path(root, f"dots {one.look}", "".join(f"M{at(point)}h0" for point in one.points))
+    for tick in (0, 0.5, 1):
+        _text(root, f"{tick:g}", str(left + side * tick), side + 20, "tick middle")
+        _text(root, f"{tick:g}", "0", 4 + side * (1 - tick) + 4, "tick")
+    _text(root, axes[0], str(left + side / 2), side + 38, "tick middle")
+    _text(root, axes[1], str(left + 6), 16, "tick")
+    return _written(root)
+
+
+def draw_spans(name: str, title: str, description: str, spans: Sequence[Span], ends: tuple[str, str]) -> Markup:
+    """Stretches of one time, side by side, each with the mark of how it began."""
+    root = _root(name, title, description, 78)
+    box = _box(root, 78)
+    for look in ("even", "odd"):
+        chosen = [one for place, one in enumerate(spans) if (place % 2 == 0) == (look == "even") and one.label]
+        drawn = (f"M{WIDE * one.begin:.1f} 20H{WIDE * one.end:.1f}V52H{WIDE * one.begin:.1f}z" for one in chosen)
+        _path(box, f"span {look}", "".join(drawn))
+    for one in spans:
+        _text(root, _SHAPES.get(one.mark, _SHAPES["promotion"]), f"{100 * one.begin:.2f}%", 14, f"shape {one.mark}")
+        if one.end - one.begin > _ROOM:
+            _text(root, one.label, f"{50 * (one.begin + one.end):.2f}%", 41, "inside middle")
+    _text(root, ends[0], "0", 71, "tick")
+    _text(root, ends[1], "100%", 71, "tick end")
+    return _written(root)
+
+
+def draw_heat(
+    name: str, title: str, description: str, rows: Sequence[str], cells: Sequence[Sequence[str]], ends: tuple[str, str]
+) -> Markup:
+    """A grid of looks: a row for each name, a column for each time. Drift has a dot beside its colour."""
+    height = 22 * len(rows)
+    root = _root(name, title, description, height + 26)
+    for place, row in enumerate(rows):
+        _text(root, row, "0", 22 * place + 15, "label")
+    filled = max(map(len, cells), default=0)
+    columns = max(filled, _FEWEST)
+    box = ET.SubElement(
+        root,
+        "svg",
+        {
+            "x": "34%",
+            "width": "66%",
+            "height": str(height),
+            "viewBox": f"0 0 {columns} {len(rows) or 1}",
+            "preserveAspectRatio": "none",
+        },
+    )
+    places: dict[str, list[_Point]] = {}
+    for down, looks in enumerate(cells):
+        for across, look in enumerate(looks):
+            places.setdefault(look, []).append((across, down))
+    for look, found in sorted(places.items()):
+        _path(box, f"cell {look}", "".join(f"M{x + 0.04:g} {y + 0.05:g}h.92v.9h-.92z" for x, y in found))
+    _path(box, "dots drifted", "".join(f"M{x + 0.5:g} {y + 0.5:g}h0" for x, y in places.get("drifted", ())))
+    _text(root, ends[0], "34%", height + 18, "tick")
+    if ends[1]:
+        _text(root, ends[1], f"{34 + 66 * filled / columns:.1f}%", height + 18, "tick end")
+    return _written(root)
+
+
+def draw_bars(name: str, title: str, description: str, bars: Sequence[tuple[str, str, float, str]]) -> Markup:
+    """Bars one below the other: label, words, length and look of each."""
+    longest = max((length for _, _, length, _ in bars), default=0) or 1
+    root = _root(name, title, description, 38 * len(bars) or 1)
+    for place, (label, words, length, look) in enumerate(bars):
+        _text(root, label, "0", 38 * place + 14, "label")
+        _text(root, words, "100%", 38 * place + 14, "words end")
+        _add(root, "rect", "track", x="0", y=38 * place + 21, width="100%", height=8, rx=4)
+        share = max(100 * length / longest, 0.6) if length else 0
+        _add(root, "rect", f"bar {look}", x="0", y=38 * place + 21, width=f"{share:.2f}%", height=8, rx=4)
+    return _written(root)
+
+
+_SHAPES = {"promotion": "▲", "forced": "⚑", "rollback": "◀", "take_back": "✕", "adopted": "◇"}
+_FEWEST = 12
+"""A heat map is as wide as for so many columns, and no cell wider."""
+_ROOM = 0.08
+"""So much of the whole a span needs to bear its name."""
+
+
+def shape_of(kind: str) -> str:
+    """The mark of a change of production, the same in chart and list."""
+    return _SHAPES.get(kind, "•")
+
+
+def _root(name: str, title: str, description: str, height: float, width: float | None = None) -> ET.Element:
+    root = ET.Element(
+        "svg",
+        {
+            "class": "chart",
+            "role": "img",
+            "aria-labelledby": f"{name}-title {name}-desc",
+            "width": "100%" if width is None else f"{width:g}",
+            "height": f"{height:g}",
+        },
+    )
+    if width is not None:
+        root.set("viewBox", f"0 0 {width:g} {height:g}")
+    for tag, text in (("title", title), ("desc", description)):
+        ET.SubElement(root, tag, {"id": f"{name}-{tag}"}).text = clean(text)
+    return root
+
+
+def _box(root: ET.Element, height: float) -> ET.Element:
+    """A chart's lines and stretches: `WIDE` units across, however wide that is."""
+    attributes = {"width": "100%", "height": f"{height:g}", "viewBox": f"0 0 {WIDE} {height:g}"}
+    return ET.SubElement(root, "svg", {**attributes, "preserveAspectRatio": "none"})
+
+
+def _add(parent: ET.Element, tag: str, look: str, **attributes: float | str) -> None:
+    ET.SubElement(parent, tag, {"class": look, **{name: str(value) for name, value in attributes.items()}})
+
+
+def _path(parent: ET.Element, look: str, way: str) -> None:
+    if len(way) > 1:
+        ET.SubElement(parent, "path", {"class": look, "d": way})
+
+
+def _text(parent: ET.Element, text: str, x: str, y: float, look: str) -> None:
+    ET.SubElement(parent, "text", {"class": look, "x": x, "y": f"{y:g}"}).text = clean(text)
+
+
+def _padded(low: float, high: float) -> tuple[float, float]:
+    room = 0.06 * (high - low) or abs(high) * 0.05 or 0.01
+    return low - room, high + room
+
+
+def _ticks(low: float, high: float, most: int) -> list[float]:
+    """At most so many round numbers between two others."""
+    rough = (high - low) / most
+    unit = 10.0 ** floor(log10(rough))
+    step = next(unit * one for one in _ROUND_STEPS if unit * one >= rough)
+    first = floor(low / step) + 1
+    return [round(step * place, 12) for place in range(first, floor(high / step) + 1)]
+
+
+def _written(root: ET.Element) -> Markup:
+    return Markup(ET.tostring(root, encoding="unicode"))  # noqa: S704 - the serialiser has escaped its texts

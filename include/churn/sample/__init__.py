@@ -1,0 +1,1 @@
+"""The sample generator and the faults that it plants."""

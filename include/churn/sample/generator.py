@@ -1,0 +1,218 @@
+"""Files of the contract's schema from a seeded generator: realistic relations, chosen drift, chosen faults.
+
+The columns that the public bank file has are drawn with its shape (age, products, activity, country
+and gender drive churn); a column that this module does not know is drawn from the contract alone,
+so the generator follows when a contract adds, removes or retypes one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from churn.contract import Column, Contract, Kind, Role
+from churn.errors import ChurnError
+from churn.foundation.examples import example_rows
+from churn.sample.fault_injection import Fault, cell_faults, plant_faults
+
+OLDER = 45
+SURNAMES = (
+    "Keller",
+    "Moreau",
+    "Garcia",
+    "Schmid",
+    "Dubois",
+    "Ruiz",
+    "Brandt",
+    "Laurent",
+    "Vega",
+    "Hofer",
+    "Petit",
+    "Navarro",
+)
+
+Draws = dict[str, np.ndarray[Any, np.dtype[Any]]]
+
+
+@dataclass(frozen=True)
+class Night:
+    """One night's file: how many rows, from which customer number on, and what is special about it.
+
+    `older_share` is the share of customers of 45 and older (about .2 in the public file);
+    `faults` is the number of rows with a planted fault; `turned_round` has those leave who elsewhere stay.
+    """
+
+    rows: int
+    first_customer: int
+    seed: int
+    older_share: float = 0.2
+    faults: int = 0
+    turned_round: bool = False
+
+
+NIGHTS = (
+    Night(rows=5000, first_customer=20_000_001, seed=101, older_share=0.008, faults=9),
+    Night(rows=7000, first_customer=20_100_001, seed=102, older_share=0.5, faults=14),
+    Night(rows=1500, first_customer=20_200_001, seed=103, older_share=0.25, faults=4),
+)
+"""The sample in data/sample: the second night brings a kind of customer that the first hardly had."""
+
+
+def make_night(contract: Contract, night: Night) -> str:
+    """The CSV text of one night; the same night gives the same text."""
+    rng = np.random.default_rng(night.seed)
+    frame = _draw(contract, night, rng)
+    probability = _churn_probability(frame, contract)
+    if night.turned_round:
+        probability = _turned_round(probability)
+    frame[contract.target.name] = (rng.random(night.rows) < probability).astype("int64")
+    text = frame.to_csv(index=False, lineterminator="\n")
+    if night.faults > night.rows:
+        raise ChurnError(f"{night.faults} faults do not fit into {night.rows} rows. Ask for fewer.")
+    rows = sorted(rng.choice(night.rows, night.faults, replace=False))
+    data, _ = plant_faults(text, contract, _chosen_faults(contract, night.faults, rng), rows)
+    return data.decode()
+
+
+def _chosen_faults(contract: Contract, count: int, rng: np.random.Generator) -> list[Fault]:
+    """Faulty cells, every kind before one comes again."""
+    faults = cell_faults(contract)
+    turns = [rng.permutation(len(faults)) for _ in range(-(-count // len(faults)))]
+    return [faults[at] for at in np.concatenate([[], *turns]).astype(int)[:count]]
+
+
+def write_sample(contract: Contract, folder: Path) -> list[Path]:
+    """Write the nights of the sample as files; returns them in order."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    for number, night in enumerate(NIGHTS, start=1):
+        file = folder / f"night-{number}.csv"
+        file.write_text(make_night(contract, night))
+        files.append(file)
+    return files
+
+
+def cut_into_nights(file: Path, nights: int, folder: Path) -> list[Path]:
+    """Cut a CSV file into nightly files of equal size, in its own order, each with the header.
+
+    Raises:
+        ChurnError: the file cannot be read or has fewer rows than nights.
+    """
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise ChurnError(f"Cannot read {file}: {error.strerror}. Give the path of a CSV file.") from error
+    if nights == 1:
+        return [file]
+    header, *rows = data.splitlines(keepends=True) or [b""]
+    if len(rows) < nights:
+        raise ChurnError(f"{file} has {len(rows)} rows: too few for {nights} nights. Ask for fewer.")
+    folder = folder / f"{hashlib.sha256(data).hexdigest()[:12]}-{nights}"
+    folder.mkdir(parents=True, exist_ok=True)
+    bounds = np.linspace(0, len(rows), nights + 1).astype(int)
+    files = []
+    for number, (first, last) in enumerate(pairwise(bounds), start=1):
+        part = folder / f"{file.stem}-night-{number}{file.suffix}"
+        part.write_bytes(header + b"".join(rows[first:last]))
+        files.append(part)
+    return files
+
+
+def _draw(contract: Contract, night: Night, rng: np.random.Generator) -> pd.DataFrame:
+    rows = night.rows
+    older = rng.random(rows) < night.older_share
+    age = np.where(older, OLDER + rng.gamma(2.2, 5.5, rows), 18 + (OLDER - 18) * rng.beta(3.2, 2.2, rows))
+    country = rng.choice(["France", "Germany", "Spain"], rows, p=[0.5, 0.25, 0.25])
+    balance = np.where(
+        rng.random(rows) < np.where(country == "Germany", 0.0, 0.48), 0, rng.normal(119_800, 30_000, rows).clip(0)
+    )
+    known: Draws = {
+        "RowNumber": np.arange(1, rows + 1),
+        "CustomerId": night.first_customer + rng.permutation(rows),
+        "Surname": rng.choice(SURNAMES, rows),
+        "CreditScore": rng.normal(650, 97, rows),
+        "Geography": country,
+        "Gender": rng.choice(["Female", "Male"], rows, p=[0.455, 0.545]),
+        "Age": np.floor(age),
+        "Tenure": rng.integers(0, 11, rows),
+        "Balance": balance.round(2),
+        "NumOfProducts": rng.choice([1, 2, 3, 4], rows, p=[0.51, 0.46, 0.025, 0.005]),
+        "HasCrCard": rng.choice([0, 1], rows, p=[0.295, 0.705]),
+        "IsActiveMember": rng.choice([0, 1], rows, p=[0.485, 0.515]),
+        "EstimatedSalary": rng.uniform(100, 200_000, rows).round(2),
+    }
+    drawn = example_rows(contract, rows, seed=night.seed)
+    for column in contract.columns:
+        if column.name in known and _fits(column, known[column.name]):
+            drawn[column.name] = _within(column, known[column.name])
+        elif column.role is Role.KEY:
+            drawn[column.name] = _keys(column, night)
+    return drawn
+
+
+def _fits(column: Column, values: np.ndarray[Any, np.dtype[Any]]) -> bool:
+    """Whether a column that bears a known name still is what the name says."""
+    text = values.dtype.kind in "UO"
+    return column.numeric != text and (not column.categories or set(values) <= set(column.categories))
+
+
+def _within(column: Column, values: np.ndarray[Any, np.dtype[Any]]) -> Any:
+    if not column.numeric:
+        return values.astype(object)
+    clipped = np.clip(values.astype("float64"), column.minimum, column.maximum)
+    return np.round(clipped).astype("int64") if column.kind is Kind.INTEGER else clipped
+
+
+def _keys(column: Column, night: Night) -> Any:
+    numbers = np.arange(night.first_customer, night.first_customer + night.rows)
+    return numbers if column.numeric else [f"C{number}" for number in numbers]
+
+
+def _churn_probability(frame: pd.DataFrame, contract: Contract) -> Any:
+    """Logistic in effects of the public file's size; unknown features have a fixed small effect each."""
+    effects: dict[str, Callable[[pd.Series], Any]] = {
+        "Age": lambda age: 1.9 * np.tanh((age - 44) / 9) - 0.1 * np.maximum(age - 62, 0),
+        "NumOfProducts": lambda products: products.map({1: 0.45, 2: -1.1, 3: 2.6, 4: 4.0}).fillna(0),
+        "IsActiveMember": lambda active: np.where(active == 1, -0.65, 0.65),
+        "Geography": lambda country: np.where(country == "Germany", 0.9, -0.3),
+        "Gender": lambda gender: np.where(gender == "Female", 0.4, -0.35),
+        "Balance": lambda balance: balance / 1.2e6,
+        "CreditScore": lambda score: (650 - score) / 1400,
+    }
+    logit = np.full(len(frame), -0.75)
+    for column in contract.features:
+        if (
+            column.name in effects
+            and column.name in contract.names
+            and column.numeric == (column.name not in ("Geography", "Gender"))
+        ):
+            logit = logit + np.asarray(effects[column.name](frame[column.name]), dtype="float64")
+        elif column.name not in BANK_NOISE:
+            logit = logit + _unknown_effect(frame[column.name], column)
+    if {"Age", "IsActiveMember"} <= set(contract.feature_names) and contract["Age"].numeric:
+        logit = logit + np.where(frame["Age"] >= OLDER, np.where(frame["IsActiveMember"] == 1, -0.9, 0.9), 0)
+    return 1 / (1 + np.exp(-logit))
+
+
+def _turned_round(probability: Any) -> Any:
+    """The same spread of logits around their mean, with every relation to the features the other way."""
+    logit = np.log(probability / (1 - probability))
+    return 1 / (1 + np.exp(logit - 2 * logit.mean()))
+
+
+BANK_NOISE = frozenset({"Tenure", "HasCrCard", "EstimatedSalary"})
+
+
+def _unknown_effect(values: pd.Series, column: Column) -> Any:
+    """Higher values, and later categories, churn more."""
+    position = values.map({name: rank for rank, name in enumerate(column.categories)}) if column.categories else values
+    numbers = position.astype("float64").fillna(position.astype("float64").median())
+    spread = numbers.std()
+    return np.asarray((numbers - numbers.mean()) / spread if spread else numbers * 0)

@@ -1,0 +1,25 @@
+"""The Airflow UI's side of the pipeline: the review in the navigation, links to it and to MLflow, the Data Docs behind Airflow's login."""
+
+from __future__ import annotations
+
+from churn_airflow.airflow_compat import AirflowPlugin
+from churn_airflow.review.app import PREFIX, app
+from churn_airflow.review.links import ComparisonLink, DataDocsLink, NightLink, VersionLink
+
+
+class ChurnReviewPlugin(AirflowPlugin):
+    """Registers the links and the pages."""
+
+    name = "churn_review"
+    operator_extra_links = [NightLink(), ComparisonLink(), DataDocsLink(), VersionLink()]  # noqa: RUF012 -- Airflow's shape
+    fastapi_apps = [{"app": app, "url_prefix": PREFIX, "name": "churn review"}]  # noqa: RUF012
+    external_views = [  # noqa: RUF012
+        {
+            "name": "Churn",  # what the navigation has room for
+            "href": f"{PREFIX.lstrip('/')}/",
+            "destination": "nav",
+            "url_route": "churn-review",
+            "icon": f"{PREFIX}/icon.svg",
+            "icon_dark_mode": f"{PREFIX}/icon-dark.svg",
+        }
+    ]

@@ -1,0 +1,215 @@
+#!/usr/bin/env bash
+# What `make up`, `down`, `logs`, `backup`, `restore`, `serve`, `land`, `user` and `upkeep` do with docker-compose.yaml.
+# shellcheck disable=SC2329 # functions are called by the name of the command
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+env_file=${ENV_FILE:-.env}
+timeout=${UP_TIMEOUT:-600}
+
+say() { printf '%s\n' "$*"; }
+
+fail() {
+  printf '%s\n' "$*" >&2
+  exit 1
+}
+
+# A setting: the shell's, else the file's, else what is said here.
+setting() {
+  local value=${!1:-}
+  [ -n "$value" ] || value=$(sed -n "s/^$1=//p" "$env_file" 2>/dev/null | tail -n 1)
+  printf '%s' "${value:-$2}"
+}
+
+if [ -z "${COMPOSE:-}" ]; then
+  if docker compose version >/dev/null 2>&1; then COMPOSE="docker compose"; else COMPOSE=docker-compose; fi
+fi
+compose() {
+  # shellcheck disable=SC2086 # COMPOSE may be two words
+  $COMPOSE --env-file "$env_file" "$@"
+}
+
+prepare() {
+  docker version >/dev/null 2>&1 || fail "No container engine answers. Install or start Docker 20.10 or newer; \`make run\` needs none."
+  ${COMPOSE%% *} --help >/dev/null 2>&1 || fail "Compose is missing. Install docker-compose 1.29 or newer."
+  python3 include/stack/make_env.py "$env_file"
+  GIT_COMMIT=$(git rev-parse HEAD 2>/dev/null || true)
+  CHURN_MLFLOW_UI_URL=$(setting CHURN_MLFLOW_UI_URL "http://127.0.0.1:$(setting CHURN_MLFLOW_PORT 5005)")
+  export GIT_COMMIT CHURN_MLFLOW_UI_URL
+}
+
+# Every container of the project: its service, its state, and its health if it has one.
+states() {
+  local ids
+  ids=$(compose ps -q)
+  # shellcheck disable=SC2086 # one id a word
+  [ -z "$ids" ] || docker inspect --format \
+    '{{index .Config.Labels "com.docker.compose.service"}} {{.State.Status}} {{.State.ExitCode}} {{if .State.Health}}{{.State.Health.Status}}{{else}}-{{end}}' $ids | sort
+}
+
+wait_until_well() {
+  local began=$SECONDS now before="" bad waiting
+  while :; do
+    now=$(states)
+    bad=$(awk '$2 == "exited" && $3 != 0 { print $1 }' <<<"$now")
+    [ -z "$bad" ] || fail "These ended with an error: ${bad//$'\n'/ }. \`make logs\` shows why."
+    waiting=$(awk '!($2 == "exited" && $3 == 0) && $4 != "healthy" { print $1 }' <<<"$now")
+    [ -n "$waiting" ] || break
+    if [ "$waiting" != "$before" ]; then say "  waiting for: ${waiting//$'\n'/ }"; fi
+    before=$waiting
+    [ $((SECONDS - began)) -lt "$timeout" ] || fail "Not well after $timeout s: ${waiting//$'\n'/ }. \`make logs\` shows why."
+    sleep 1
+  done
+  say "All services are healthy after $((SECONDS - began)) s."
+}
+
+start() {
+  compose up -d --scale worker="$(setting WORKERS 1)" && return
+  compose logs --no-color --tail=15 init buckets >&2
+  fail "The stack does not start; the last words of its preparation are above."
+}
+
+# Whether a stack runs, and of another image than the one that is here now.
+changed() {
+  local id
+  id=$(compose ps -q scheduler 2>/dev/null)
+  [ -n "$id" ] && [ "$(docker inspect --format '{{.Image}}' "$id")" != "$(docker image inspect --format '{{.Id}}' "$(setting STACK_IMAGE churn-stack)")" ]
+}
+
+up() {
+  prepare
+  say "Building the image; the first time this takes some minutes."
+  compose build --quiet 2>/dev/null || compose build
+  if changed; then
+    say "Another image: whatever writes is stopped before its tables are migrated."
+    compose stop api-server scheduler dag-processor triggerer worker builder mlflow >/dev/null 2>&1
+  fi
+  say "Starting."
+  start
+  wait_until_well
+  say "Airflow: $(setting CHURN_AIRFLOW_UI_URL "http://127.0.0.1:$(setting CHURN_AIRFLOW_PORT 8080)")   user admin, password: AIRFLOW_ADMIN_PASSWORD in $env_file"
+  say "MLflow:  $CHURN_MLFLOW_UI_URL   user admin, password: MLFLOW_ADMIN_PASSWORD in $env_file"
+  say "\`make user NAME=vera ROLE=Viewer\` makes further users (Viewer, Op, Admin); \`make down\` ends the stack and keeps its data."
+}
+
+# Anonymous volumes go with their containers; what counts is in the named ones, which stay.
+down() {
+  compose --profile serving rm --stop --force -v >/dev/null
+  # A verification whose builder was killed keeps the network busy, and nothing after it would be taken down.
+  docker ps --all --quiet --filter label=churn.verifying --filter "network=$(setting VERIFICATION_NETWORK churn-stack-verification)" |
+    xargs --no-run-if-empty docker rm --force >/dev/null
+  compose --profile serving down --remove-orphans
+  say "Ended. The data stays in the volumes; \`make up\` goes on with it."
+}
+
+logs() { compose logs --tail="${TAIL:-200}" ${FOLLOW:+--follow} ${SERVICE:+"$SERVICE"}; }
+
+# A command of PostgreSQL's own, as its superuser, in its container.
+in_postgres() {
+  # shellcheck disable=SC2016 # the container's variable
+  compose exec -T postgres sh -c 'PGPASSWORD=$POSTGRES_PASSWORD PGHOST=127.0.0.1 PGUSER=postgres exec "$@"' sh "$@"
+}
+
+with_buckets() { compose run --rm -T buckets python include/stack/copy_buckets.py "$1"; }
+
+require_own_postgres() {
+  [ "$(setting POSTGRES_HOST postgres)" = postgres ] || fail "The databases are at $(setting POSTGRES_HOST postgres): back up and restore them there."
+}
+
+# Nights stand still meanwhile, so that databases and buckets are of one moment; what a task had begun is tried again afterwards.
+backup() {
+  local folder
+  prepare
+  require_own_postgres
+  folder=${BACKUP:-backups/$(date -u +%Y-%m-%dT%H%M%S)}
+  [ ! -e "$folder" ] || fail "$folder is there already. Name another one: make backup BACKUP=folder"
+  umask 077
+  mkdir -p "$folder.unfinished"
+  say "Letting running tasks end"
+  trap 'start; wait_until_well' EXIT
+  compose stop --timeout 300 scheduler worker builder >/dev/null 2>&1
+  for database in churn mlflow airflow; do
+    say "Saving database $database"
+    in_postgres pg_dump --format=custom "$database" >"$folder.unfinished/$database.dump"
+  done
+  say "Saving the buckets"
+  with_buckets save >"$folder.unfinished/buckets.tar"
+  mv "$folder.unfinished" "$folder"
+  say "Saved to $folder ($(du -sh "$folder" | cut -f 1)). Keep it apart from this machine, and $env_file apart from both: it has the keys."
+}
+
+restore() {
+  local folder=${BACKUP:-}
+  require_own_postgres
+  [ -n "$folder" ] || fail "Which one? make restore BACKUP=backups/... It replaces all that the stack holds now."
+  for file in churn.dump mlflow.dump airflow.dump buckets.tar; do
+    [ -s "$folder/$file" ] || fail "$folder is no whole backup: $file is missing."
+  done
+  prepare
+  say "Stopping whatever writes"
+  compose stop api-server scheduler dag-processor triggerer worker builder mlflow >/dev/null 2>&1 || true
+  compose up -d postgres seaweedfs redis
+  until in_postgres pg_isready --quiet 2>/dev/null; do sleep 1; done
+  for database in churn mlflow airflow; do in_postgres dropdb --if-exists --force "$database"; done
+  compose run --rm -T init python include/stack/databases.py
+  for database in churn mlflow airflow; do
+    say "Restoring database $database"
+    in_postgres pg_restore --exit-on-error --no-owner --role="$database" --dbname="$database" <"$folder/$database.dump"
+  done
+  say "Restoring the buckets"
+  with_buckets load <"$folder/buckets.tar"
+  compose exec -T redis redis-cli flushall >/dev/null # tasks of another time
+  start
+  wait_until_well
+  say "Holding registry and ledger against each other"
+  compose run --rm -T churn reconcile
+  compose run --rm -T churn audit
+}
+
+# What a task may not do, since it reaches no database: the DAG churn_maintenance does the rest.
+upkeep() {
+  prepare
+  compose run --rm -T init airflow db clean --yes --skip-archive --clean-before-timestamp "$(date -u -d "${KEEP_DAYS:-180} days ago" +%Y-%m-%dT00:00:00+00:00)"
+  # shellcheck disable=SC2016 # the container's variables
+  compose exec -T mlflow sh -c 'MLFLOW_TRACKING_URI=http://127.0.0.1:5005 MLFLOW_TRACKING_USERNAME=admin MLFLOW_TRACKING_PASSWORD=$MLFLOW_AUTH_ADMIN_PASSWORD \
+    exec mlflow gc --older-than 30d --backend-store-uri "$MLFLOW_DATABASE" --artifacts-destination "$MLFLOW_ARTIFACTS"'
+}
+
+# The image of the version in production, by its digest where a registry has it, else by its id.
+serve() {
+  prepare
+  # shellcheck disable=SC2016 # Python
+  SERVED_IMAGE=$(compose run --rm -T churn image list --json | python3 -c '
+import json, sys
+found = [image for image in json.load(sys.stdin) if image["in_production"] and image["state"] == "published"]
+if not found: sys.exit("No published image is in production. `churn image list` says more.")
+image = found[0]
+sys.stdout.write(image["tag"].rpartition(":")[0] + "@" + image["digest"] if image["digest"] else image["image_id"])')
+  export SERVED_IMAGE
+  compose --profile serving up -d --no-deps serving
+  say "Serving $SERVED_IMAGE on http://127.0.0.1:$(setting SERVING_PORT 8081)/invocations"
+}
+
+# Put a file of this machine into landing, complete or not at all.
+land() {
+  [ -f "${FILE:-}" ] || fail "Which file? make land FILE=path/to/Churn_Modelling.csv"
+  # shellcheck disable=SC2016,SC2094 # the container's variables, and the container's file
+  compose run --rm -T --entrypoint include/stack/entrypoint.sh churn \
+    sh -c 'cat >"$TMPDIR/$1" && exec churn land "$TMPDIR/$1"' sh "$(basename "$FILE")" <"$FILE"
+}
+
+user() {
+  [ -n "${NAME:-}" ] || fail "Who? make user NAME=vera ROLE=Viewer   (Viewer reads, Op triggers and approves, Admin may all)"
+  compose run --rm -T --no-deps init python include/stack/users.py "$NAME" "${ROLE:-Viewer}"
+}
+
+# Read whole before it runs, so that a `git pull` beneath a long command changes nothing of it.
+main() {
+  case "${1:-}" in
+    up | down | logs | backup | restore | serve | land | user | upkeep) "$1" ;;
+    *) fail "Usage: include/stack/stack.sh up|down|logs|backup|restore|serve|land|user|upkeep" ;;
+  esac
+  exit
+}
+
+main "$@"

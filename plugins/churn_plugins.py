@@ -1,0 +1,8 @@
+"""What Airflow must find in its plugins folder: the review, and the libraries loaded once. The code is `churn_airflow`."""
+
+from __future__ import annotations
+
+from churn_airflow.preload import ChurnPreload
+from churn_airflow.review import ChurnReviewPlugin
+
+__all__ = ["ChurnPreload", "ChurnReviewPlugin"]

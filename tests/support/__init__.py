@@ -1,0 +1,1 @@
+"""What the tests share: servers, small runs, browsers, and prepared ledgers."""

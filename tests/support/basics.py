@@ -1,0 +1,325 @@
+"""What the tests share: servers on loopback that are ended afterwards, small nights, a workbench.
+
+The environment of the person who runs the tests is kept out: no setting of theirs reaches a test.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import secrets
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pyarrow as pa
+import pyarrow.parquet as pq
+from sqlalchemy.engine import make_url
+
+ROOT = Path(__file__).parents[2]
+SALT = "a salt for the tests only"
+CHURN_VARIABLES = [name for name in os.environ if name.startswith("CHURN_")]
+for name in [*CHURN_VARIABLES, "MLFLOW_TRACKING_URI", "AWS_PROFILE"]:
+    os.environ.pop(name, None)
+os.environ["CHURN_BUCKET_SALT"] = SALT
+os.environ["CHURN_CONTAINER_ENGINE"] = "none"
+os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
+os.environ["GX_ANALYTICS_ENABLED"] = "false"
+os.environ["OMP_NUM_THREADS"] = "1"  # small fits beside servers: more threads would only wait for each other
+sys.path[:0] = [str(ROOT / "dags")]
+
+from churn.contract import Contract  # noqa: E402 -- after the environment is set
+from churn.contracts.bank import BANK_CHURN  # noqa: E402
+from churn.decision.replay import replay  # noqa: E402
+from churn.foundation import columnar  # noqa: E402
+from churn.intake.judging import Judged, judge_rows  # noqa: E402
+from churn.intake.reading import open_file  # noqa: E402
+from churn.release.mirror import mirror  # noqa: E402
+from churn.sample.generator import Night, make_night  # noqa: E402
+from churn.settings import Settings  # noqa: E402
+
+Settings.model_config["env_file"] = None
+from churn.errors import NothingToDo  # noqa: E402
+from churn.pipeline import steps  # noqa: E402
+from churn.pipeline.workspace import Request, Workspace  # noqa: E402
+
+
+@dataclass(frozen=True)
+class S3:
+    """A running S3 API with one bucket."""
+
+    endpoint: str
+    bucket: str
+    key: str
+    secret: str
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            "AWS_ACCESS_KEY_ID": self.key,
+            "AWS_SECRET_ACCESS_KEY": self.secret,
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "MLFLOW_S3_ENDPOINT_URL": self.endpoint,
+        }
+
+
+def free_port(below: int = 32_768) -> int:
+    """A port that nobody has, and that the system gives to no client before its server has begun: those are higher."""
+    while True:
+        port = 10_240 + secrets.randbelow(below - 10_240)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+@contextmanager
+def running(
+    command: list[str], ready: Callable[[], bool], log: Path, env: dict[str, str] | None = None
+) -> Iterator[None]:
+    """A server process in a session of its own, waited for, and ended."""
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            command,
+            env=os.environ | (env or {}),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            cwd=log.parent,
+        )
+    try:
+        deadline = time.monotonic() + 90
+        while not ready():
+            assert process.poll() is None, f"{command[0]} ended: {log.read_text()[-2000:]}"
+            assert time.monotonic() < deadline, f"{command[0]} is not ready: {log.read_text()[-2000:]}"
+            time.sleep(0.1)
+        yield
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, 15)
+            try:
+                process.wait(5)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, 9)
+                process.wait(5)
+
+
+def answers(url: str) -> Callable[[], bool]:
+    def ask() -> bool:
+        try:
+            return httpx.get(url, timeout=2).status_code < 500
+        except httpx.TransportError:
+            return False
+
+    return ask
+
+
+@contextmanager
+def mlflow_server(folder: Path, backend: str, artifacts: str, env: dict[str, str] | None = None) -> Iterator[str]:
+    port = free_port()
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--backend-store-uri",
+        backend,
+        "--artifacts-destination",
+        artifacts,
+    ]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    env = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true", **(env or {})}
+    url = f"http://127.0.0.1:{port}"
+    with running(command, answers(f"{url}/health"), folder / "mlflow.log", env):
+        yield url
+
+
+@contextmanager
+def s3_server(folder: Path) -> Iterator[S3]:
+    """A SeaweedFS server that speaks S3, with one bucket; its files are in the folder."""
+    import boto3
+
+    # Each port has a second one, 10,000 higher, for gRPC.
+    ports = {name: free_port(below=22_768) for name in ("master.port", "volume.port", "filer.port", "s3.port")}
+    found = S3(f"http://127.0.0.1:{ports['s3.port']}", "churn", "test-key", "test-secret-key")
+    identity = {
+        "name": "test",
+        "credentials": [{"accessKey": found.key, "secretKey": found.secret}],
+        "actions": ["Admin"],
+    }
+    (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
+    command = [
+        str(Path(sys.executable).with_name("weed")),
+        "server",
+        "-s3",
+        f"-s3.config={folder}/s3.json",
+        f"-dir={folder}",
+        "-ip=127.0.0.1",
+        "-ip.bind=127.0.0.1",
+        "-master.telemetry=false",
+    ]
+    command += [f"-{name}={port}" for name, port in ports.items()] + ["-volume.max=20", "-master.volumeSizeLimitMB=64"]
+    # Further servers on fixed ports, off: test files run side by side, each with a server of its own.
+    command += ["-s3.port.iceberg=0", "-s3.port.lance=0"]
+    client = boto3.client(
+        "s3",
+        endpoint_url=found.endpoint,
+        aws_access_key_id=found.key,
+        aws_secret_access_key=found.secret,
+        region_name="us-east-1",
+    )
+
+    def bucket_made() -> bool:
+        try:
+            client.create_bucket(Bucket=found.bucket)
+        except Exception:  # not ready yet, in any of many ways
+            return False
+        return True
+
+    with running(command, bucket_made, folder / "weed.log"):
+        yield found
+
+
+def make_workspace(folder: Path, mlflow_url: str, **changes: object) -> Workspace:
+    name = folder.name
+    settings = Settings(
+        data_root=str(folder / "data"),
+        ledger_url=f"sqlite:///{folder}/ledger.db",
+        mlflow_tracking_uri=mlflow_url,
+        model_name=name,
+        experiment=name,
+        cv_folds=2,
+        min_training_rows=100,
+    )
+    return Workspace.open(settings.model_copy(update=changes))
+
+
+def forked(work: Callable[[], object]) -> int:
+    """Begin work in a fork of this process; returns its pid. It ends with 0, or with 1 if the work raised."""
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            work()
+            status = 0
+        finally:
+            os._exit(status)
+    return pid
+
+
+def ended(pid: int) -> int:
+    """Wait for a fork: 0, 1, or the signal that ended it, negative."""
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def sampled(effects: int) -> range:
+    """Of so many effects, from 1, those after which a process is killed: every fourth, others each day; all with TEST_EVERY=1."""
+    every = int(os.environ.get("TEST_EVERY", "4"))
+    return range(1 + datetime.now(UTC).toordinal() % every, effects + 1, every)
+
+
+def run_script(name: str, *arguments: object) -> dict[str, Any]:
+    """What a script of the integration tests prints as its last line, read as JSON; it imports and forks by itself."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "tests")}
+    ran = subprocess.run(
+        [sys.executable, str(ROOT / "tests/integration" / name), *map(str, arguments)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=1100,
+    )
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    found: dict[str, Any] = json.loads(ran.stdout.splitlines()[-1])
+    return found
+
+
+def clone_workspace(workspace: Workspace, folder: Path) -> Workspace:
+    """The same data, ledger and versions under a name of their own, in a moment: nothing is trained again."""
+    name = folder.name
+    shutil.copytree(workspace.settings.data_root, folder / "data")
+    with sqlite3.connect(make_url(workspace.settings.ledger_url).database or "") as ledger:
+        ledger.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        ledger.execute("VACUUM INTO ?", (str(folder / "ledger.db"),))
+    copy = make_workspace(folder, workspace.settings.mlflow_tracking_uri)
+    with sqlite3.connect(folder / "ledger.db") as ledger:
+        for table in ("versions", "decisions", "looks", "promotions", "thaws", "images", "version_flags"):
+            ledger.execute(f"UPDATE {table} SET model = ?", (name,))  # noqa: S608 -- our own names
+    client, original = workspace.tracking.client, workspace.settings.model_name
+    client.create_registered_model(name)
+    for version in sorted(client.search_model_versions(f"name = '{original}'"), key=lambda one: int(one.version)):
+        full = client.get_model_version(original, version.version)
+        client.create_model_version(
+            name,
+            full.source,
+            full.run_id,
+            full.tags,
+            description=full.description,
+            model_id=full.source.removeprefix("models:/"),
+        )
+    mirror(copy.ledger, copy.tracking)
+    return copy
+
+
+def land_night(workspace: Workspace, number: int, name: str | None = None, **changes: object) -> None:
+    """Land one of three small nights: the second brings the customers that the first hardly has."""
+    shares = {1: 0.01, 2: 0.6, 3: 0.3}
+    night = Night(rows=5000, first_customer=number * 100_000, seed=number, older_share=shares[number])
+    land_text(workspace, make_night(workspace.contract, replace(night, **changes)), name or f"night-{number}.csv")
+
+
+def land_text(workspace: Workspace, text: str | bytes, name: str = "batch.csv") -> None:
+    with workspace.storage.writing(f"landing/{name}") as stream:
+        stream.write(text if isinstance(text, bytes) else text.encode())
+
+
+def run_night(workspace: Workspace, name: str, **changes: object) -> str:
+    """A night without its image; returns `verdict code`."""
+    request = Request(name, **changes)  # type: ignore[arg-type]
+    for batch in steps.arrive(workspace, request).batches:
+        steps.validate(workspace, request, batch.batch)
+    decision = steps.compare(workspace, request, steps.train(workspace, request))
+    assert replay(decision, workspace.storage).faults == []  # every decision of the tests is made again
+    with suppress(NothingToDo):
+        steps.promote(workspace, name)
+    return f"{decision.verdict} {decision.code}"
+
+
+def stages(workspace: Workspace) -> dict[int, str]:
+    found = workspace.tracking.client.search_model_versions(f"name = '{workspace.settings.model_name}'")
+    return {int(version.version): version.current_stage for version in found}
+
+
+@dataclass(frozen=True)
+class JudgedRows:
+    """What became of the rows of a file: the good ones typed, the others with their line, text and rules."""
+
+    good: pa.Table
+    aside: list[dict[str, Any]]
+    counts: Judged
+
+
+def judge(data: str | bytes, contract: Contract = BANK_CHURN) -> JudgedRows:
+    """Read and judge a file's bytes without anything around it."""
+    file = open_file(io.BytesIO(data if isinstance(data, bytes) else data.encode()))
+    file.check(contract)
+    with columnar.engine("500MB") as connection, tempfile.TemporaryDirectory() as scratch:
+        counts = judge_rows(connection, file, "ab" * 32, contract, Path(scratch))
+        return JudgedRows(pq.read_table(counts.good), pq.read_table(counts.aside).to_pylist(), counts)
+
+
+def small_file(rows: int = 400, **changes: object) -> str:
+    """A clean file of the bank contract."""
+    return make_night(BANK_CHURN, replace(Night(rows=rows, first_customer=1, seed=7), **changes))

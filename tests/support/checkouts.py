@@ -1,0 +1,55 @@
+"""A copy of the project with ports of its own, whose commands and services disturb nobody."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from support.basics import ROOT, free_port
+
+PARTS = ["include", "dags", "plugins", "data/sample", "pyproject.toml", "requirements-serving.lock"]
+KEPT_OUT = ("CHURN_", "AIRFLOW", "MLFLOW")
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A copy of the project with ports of its own, and what its commands see."""
+
+    folder: Path
+    environment: dict[str, str]
+
+    def churn(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "churn.cli.main", *arguments]
+        return subprocess.run(
+            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=500, check=False
+        )
+
+    @property
+    def airflow(self) -> str:
+        return f"http://127.0.0.1:{self.environment['CHURN_AIRFLOW_PORT']}"
+
+
+def make_checkout(folder: Path) -> Checkout:
+    """Copy what the project needs to run into a folder that is there."""
+    for part in PARTS:
+        source, target = ROOT / part, folder / part
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, target)
+    (folder / "var").mkdir()
+    if (ROOT / "var/serving").is_dir():  # the serving environment is made once for all
+        (folder / "var/serving").symlink_to(ROOT / "var/serving")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(KEPT_OUT)}
+    ours = {
+        "PYTHONPATH": str(folder / "include"),
+        "CHURN_AIRFLOW_PORT": str(free_port()),
+        "CHURN_MLFLOW_PORT": str(free_port()),
+        "CHURN_CONTAINER_ENGINE": "none",
+    }
+    return Checkout(folder, kept | ours)

@@ -1,0 +1,327 @@
+"""A ledger with a history for the tests of the review: nights, batches, drift, promotions of every kind, images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from churn.decision.comparison import Case, Evidence, EvidenceWindow, History, compare
+from churn.decision.curves import curves_of
+from churn.decision.policy import decide
+from churn.decision.slices import Slicing
+from churn.foundation import schema
+from churn.foundation.digests import text_digest
+from churn.foundation.ledger import Ledger, open_ledger, read_ledger
+from churn.review.pages import AppLinks, Site
+from churn.review.tiles import OverviewFacts
+from churn.settings import Settings
+from support.evidence_cases import POLICY, TEXT
+
+NOW = datetime(2026, 6, 1, 9, tzinfo=UTC)
+SETTINGS = Settings(airflow_ui_url="https://airflow.example", mlflow_ui_url="https://mlflow.example")
+NIGHTLY = SETTINGS.model_copy(update={"schedule": "0 2 * * *", "timezone": "UTC"})
+NOTHING = OverviewFacts((), (), None, (), (), 0, (), None, None, (), ())
+SITE = Site(AppLinks("/churn-review/"), NOW, "?format=json", "/churn-review/", live=True, may_act=True)
+HOSTILE = (
+    "<script>alert(1)</script>\" onload='x' <b> \x00 \u202egnp.exe 🧨👩‍👩‍👧 مرحبا https://evil.example/ javascript:alert(2) "
+    + "A" * 10_000
+)
+SLICINGS = (
+    Slicing("Geography", ("France", "Germany", "Spain")),
+    Slicing("Gender", ("Female", "Male"), parity=True),
+    Slicing("Age", ("under 30", "30 to under 45", "45 to under 60", "60 and over"), parity=True),
+)
+COLUMNS = (
+    "Age",
+    "Balance",
+    "CreditScore",
+    "EstimatedSalary",
+    "Exited",
+    "Gender",
+    "Geography",
+    "HasCrCard",
+    "IsActiveMember",
+)
+RULES = ("Age.range", "Balance.type", "Geography.category", "record.duplicate", "unlabelled")
+KINDS = ("promotion", "promotion", "rollback", "forced", "promotion", "take_back", "adopted")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A comparison that was really made, with its decision and its curves, as the ledger keeps them."""
+
+    comparison: dict[str, Any]
+    rules: list[dict[str, Any]]
+    watch: list[dict[str, Any]]
+    verdict: str
+    code: str
+    sentence: str
+    curves: dict[str, Any] | None
+
+
+@cache
+def measured(better: bool, champion: bool = True) -> Measured:
+    """A challenger that beats its champion, or does not; or one without a champion."""
+    rng = np.random.default_rng(7)
+    rows = 3000
+    signal = 1.6 * rng.normal(size=rows) - 1.5
+
+    def scores(noise: float) -> np.ndarray:
+        return 1 / (1 + np.exp(-(signal + noise * rng.normal(size=rows))))
+
+    fine, coarse = scores(0.1), scores(0.6)
+    mine, theirs = (fine, coarse) if better else (coarse, fine)
+    everyone = np.ones(rows, dtype=bool)
+    evidence = Evidence(
+        customers=np.arange(rows, dtype=np.uint64),
+        labels=(rng.random(rows) < 1 / (1 + np.exp(-signal))).astype(np.int64),
+        batches=np.ones(rows, np.int64),
+        codes={
+            "Geography": rng.choice(3, rows, p=[0.5, 0.25, 0.25]).astype(np.int8),
+            "Gender": rng.choice(2, rows).astype(np.int8),
+            "Age": rng.choice(4, rows, p=[0.3, 0.4, 0.29, 0.01]).astype(np.int8),
+        },
+        used=everyone,
+        current=everyone,
+        undisputed=everyone,
+        challenger=mine,
+        champion=theirs if champion else None,
+        anchor=theirs if champion else None,
+    )
+    window = EvidenceWindow(NOW - timedelta(days=180), NOW, 180, widened=False)
+    versions = (11, 9) if champion else (None, None)
+    case = Case(12, *versions, "5e" * 32, History(NOW, 40.0 if champion else None), window)
+    comparison = compare(case, evidence, SLICINGS, 50)
+    decision = decide(comparison, POLICY)
+    return Measured(
+        comparison.as_dict(),
+        decision.rules_as_dicts(),
+        decision.watch_as_dicts(),
+        decision.verdict.value,
+        decision.code,
+        decision.sentence,
+        curves_of(comparison, evidence),
+    )
+
+
+def batch_hash(number: int) -> str:
+    return f"{number:064x}"
+
+
+def forty_nights(folder: Path) -> Ledger:
+    """Forty nights, to be read: promotions of every kind, rejected batches, drift, images of every state."""
+    url = f"sqlite:///{folder}/ledger.db"
+    fill_ledger(url, 40)
+    return read_ledger(url)
+
+
+def fill_ledger(url: str, nights: int, text: str = "", until: datetime = NOW) -> Ledger:
+    """So many nights, a day apart, the last at 02:00 of the day of `until`; every fifth promotes.
+
+    Args:
+        url: of an empty ledger.
+        nights: how many.
+        text: stands in every name, reason and note, beside what belongs there.
+        until: when it is read.
+    """
+    ledger = open_ledger(url)
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in schema.metadata.tables}
+    champion, begin = None, until.replace(hour=2, minute=0, second=0, microsecond=0) - timedelta(days=nights - 1)
+    previous: int | None = None
+    for number in range(1, nights + 1):
+        at = begin + timedelta(days=number - 1)
+        promotes = number % 5 == 1
+        found = measured(promotes, champion=champion is not None)
+        night = f"scheduled__{at.isoformat()}{text}"
+        _add_intake(rows, number, night, at, text)
+        _add_decision(rows, number, night, at, text, champion, promotes, found)
+        if promotes:
+            kind = KINDS[len(rows["promotions"]) % len(KINDS)] if champion else "promotion"
+            version = previous if kind in ("rollback", "take_back") else number
+            rows["promotions"].append(
+                {
+                    "model": "churn",
+                    "sequence": len(rows["promotions"]) + 1,
+                    "version": version,
+                    "previous": champion,
+                    "kind": kind,
+                    "night": _name_of_change(kind, night, len(rows["promotions"])),
+                    "reason": f"Because {text}",
+                    "promoted_at": at + timedelta(minutes=5),
+                    "mirrored_at": at,
+                    "anchor": version,
+                    "actor": f"vera {text}",
+                    "code": found.code,
+                }
+            )
+            previous, champion = champion, version
+    with ledger._transaction() as connection:
+        for table in schema.metadata.sorted_tables:
+            for begin_at in range(0, len(rows[table.name]), 500):
+                connection.execute(table.insert(), rows[table.name][begin_at : begin_at + 500])
+    return ledger
+
+
+def _name_of_change(kind: str, night: str, sequence: int) -> str:
+    """What the ledger calls the night of a change: only a promotion is of a night."""
+    names = {
+        "rollback": f"manual__{night}",
+        "take_back": f"take_back__promotion-{sequence}",
+        "adopted": f"adopted__{night}",
+    }
+    return names.get(kind, night)
+
+
+def _add_intake(rows: dict[str, list[dict[str, Any]]], number: int, night: str, at: datetime, text: str) -> None:
+    rejected = number % 9 == 4
+    aside = 5000 if rejected else 12 + number % 7
+    broken = RULES[: 2 + number % 3] + ((f"Surname.{text or 'range'}",) if number % 8 == 0 else ())
+    rows["batches"].append(
+        {
+            "batch": batch_hash(number),
+            "arrival": number,
+            "name": f"night-{number}{text}.csv",
+            "size": 400_000,
+            "arrived_at": at,
+            "state": "rejected" if rejected else "accepted",
+            "night": night,
+            "arrived_rows": 5000,
+            "accepted_rows": 5000 - aside,
+            "quarantined_rows": aside,
+            "reason": f"Too many rows are faulty. {text}" if rejected else None,
+            "judged_at": at + timedelta(minutes=1),
+            "unlabelled_rows": 1,
+            "events": 1000,
+            "rules": [[rule, 1 + place + number % 4, [2, 3]] for place, rule in enumerate(broken)],
+            "warnings": [f"Age has drifted. {text}"] if number % 6 == 0 else [],
+            "origin": None,
+            "accepted_sha256": "a" * 64,
+        }
+    )
+    rows["sightings"].append(
+        {"batch": batch_hash(number), "name": f"night-{number}{text}.csv", "arrived_at": at, "seen_at": at}
+    )
+    if number > 1:
+        rows["drifts"] += [
+            {
+                "batch": batch_hash(number),
+                "column": column,
+                "psi": 0.01 * ((number * (place + 3)) % 25),
+                "bound": 0.2,
+                "measure": "cramers_v" if column in ("Gender", "Geography") else "kolmogorov_smirnov",
+                "value": 0.05,
+                "drifted": (number * (place + 3)) % 25 > 20,
+                "new_categories": [],
+                "reference_rows": min(50_000, 5000 * (number - 1)),
+            }
+            for place, column in enumerate(COLUMNS)
+        ]
+
+
+def _add_decision(
+    rows: dict[str, list[dict[str, Any]]],
+    number: int,
+    night: str,
+    at: datetime,
+    text: str,
+    champion: int | None,
+    promotes: bool,
+    found: Measured,
+) -> None:
+    snapshot = text_digest(f"snapshot {number}")
+    comparison = {
+        **found.comparison,
+        "case": {**found.comparison["case"], "challenger": number, "champion": champion, "anchor": champion},
+    }
+    rows["snapshots"].append(
+        {
+            "snapshot": snapshot,
+            "rows": 4000 * number,
+            "training_rows": 3000 * number,
+            "holdout_rows": 800 * number,
+            "batches": [batch_hash(one) for one in range(max(1, number - 300), number + 1)],
+            "salt_fingerprint": "salt",
+            "contract_fingerprint": "contract",
+            "made_at": at + timedelta(minutes=2),
+        }
+    )
+    rows["versions"].append(
+        {
+            "model": "churn",
+            "version": number,
+            "night": night,
+            "run_id": f"{number:032x}",
+            "snapshot": snapshot,
+            "artifacts": "a" * 64,
+            "registered_at": at + timedelta(minutes=3),
+            "parameters": {
+                "kind": f"smooth {text}" if number % 2 else "boosted",
+                "seed": "20",
+                "features": "Age, Balance",
+            },
+        }
+    )
+    rows["decisions"].append(
+        {
+            "night": night,
+            "model": "churn",
+            "challenger": number,
+            "champion": champion,
+            "snapshot": snapshot,
+            "verdict": found.verdict,
+            "code": found.code,
+            "sentence": f"{found.sentence} {text}",
+            "rules": [{**rule, "sentence": f"{rule['sentence']} {text[:200]}"} for rule in found.rules],
+            "comparison": comparison,
+            "policy": TEXT,
+            "dry_run": False,
+            "note": text or None,
+            "run_id": f"{number:032x}",
+            "decided_at": at + timedelta(minutes=4),
+            "watch": found.watch,
+            "digests": {},
+            "code_version": f"0.1.0+{number // 3:08x}",
+            "approval": False,
+            "requested_by": f"vera {text}" if number % 4 == 0 else None,
+            "curves": found.curves,
+        }
+    )
+    if champion is not None:
+        rows["looks"].append(
+            {
+                "model": "churn",
+                "look": f"{number:064x}",
+                "epoch": len(rows["promotions"]),
+                "calendar_night": at.date().isoformat(),
+                "position": 0,
+                "night": night,
+                "taken_at": at + timedelta(minutes=4),
+            }
+        )
+    if promotes:
+        rows["images"].append(
+            {
+                "model": "churn",
+                "version": number,
+                "state": ("published", "not_built", "mismatch", "faulty", "failed", "pruned")[(number // 5) % 6],
+                "tag": f"churn:{number}",
+                "image_id": f"sha256:{number:064x}",
+                "probes": 500,
+                "max_difference": 0.0,
+                "detail": f"What is to be said. {text}",
+                "recorded_at": at + timedelta(minutes=6),
+                "digest": f"sha256:{number:064x}",
+                "size": 710_000_000,
+                "build_seconds": 0.6,
+            }
+        )
+
+
+def night_name(ledger: Ledger, back: int = 0) -> str:
+    """The newest night, or one so many before it."""
+    return ledger.night_rows("churn", back + 1)[back].night
