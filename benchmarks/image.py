@@ -191,7 +191,7 @@ def build_ours(workspace: Workspace, version: int, base: str) -> str:
         lock=ROOT / "requirements-serving.lock",
         git_commit=None,
     )
-    return str(build_image(version, workspace.sources, spec).image_id)
+    return str(build_image(version, workspace, spec).image_id)
 
 
 def build_stock(workspace: Workspace, version: int, base: str) -> str:

@@ -36,6 +36,7 @@ from churn.foundation import columnar
 from churn.foundation.ledger import open_ledger
 from churn.foundation.paths import accepted, quarantined
 from churn.foundation.records import Batch, BatchVerdict
+from churn.foundation.sampling import Sampling
 from churn.foundation.storage import Storage
 from churn.intake import validation
 from churn.intake.acceptance import accept_batch
@@ -43,7 +44,7 @@ from churn.intake.arrival import collect_arrivals, keep_original
 from churn.intake.judging import batch_number, judge_rows
 from churn.intake.reading import open_file
 from churn.intake.table_rules import IntakeLimits
-from churn.learning.snapshot import Sampling, take_snapshot
+from churn.learning.snapshot import take_snapshot
 from churn.sample.fault_injection import cell_faults, plant_faults, record_faults
 from churn.sample.generator import Night, make_night
 from support.basics import s3_server

@@ -147,7 +147,7 @@ def test_built_anew_the_layers_hold_the_same(shipped: Workspace, tmp_path: Path)
     (tmp_path / "Dockerfile").write_text(f"FROM {shipped.settings.base_image}\nLABEL built=anew\n")
     base, _ = engine.images.build(path=str(tmp_path), rm=True)
     spec = replace(shipped.image_spec, base_image=base.id)
-    again = build_image(2, shipped.sources, spec)
+    again = build_image(2, shipped, spec)
     try:
         (found,) = [one for one in images_of(shipped, 2) if one.tags]
         assert contents(again.image_id, shipped) == contents(found.id, shipped)
@@ -264,7 +264,7 @@ def test_an_image_that_somebody_meddled_with_is_not_published(shipped: Workspace
     meddled = derived(BuiltImage(2, found.id), command)
     try:
         with pytest.raises(error, match=words):
-            verify_image(meddled, shipped.sources, shipped.image_spec)
+            verify_image(meddled, shipped, shipped.image_spec)
     finally:
         docker.from_env().images.remove(meddled.image_id, force=True)
 
@@ -279,7 +279,7 @@ def test_a_container_that_ends_is_not_a_model_that_does_not_load(
     other = derived(BuiltImage(2, found.id), ["true"], start)
     try:
         with pytest.raises(error):
-            verify_image(other, shipped.sources, shipped.image_spec)
+            verify_image(other, shipped, shipped.image_spec)
     finally:
         docker.from_env().images.remove(other.image_id, force=True)
 

@@ -56,7 +56,7 @@ def test_mlflows_own_client_is_answered(two_champions: Workspace) -> None:
     """A client that was written for MLflow's server gets from ours what that one would answer."""
     from mlflow.pyfunc.scoring_server.client import ScoringServerClient
 
-    sources, rows = two_champions.sources, contract_rows(two_champions.contract)
+    sources, rows = two_champions, contract_rows(two_champions.contract)
     python = serving_python(two_champions.image_spec.lock, sources.environments)
     answers = []
     with laid_out(2, sources.ledger, sources.contract, sources.tracking) as folder:
@@ -74,7 +74,7 @@ def test_mlflows_own_client_is_answered(two_champions: Workspace) -> None:
 
 def test_a_served_model_is_held_against_the_one_that_is_asked_for(two_champions: Workspace) -> None:
     """Version 1 served, version 2 expected: a mismatch that says how far apart they are."""
-    sources, lock = two_champions.sources, two_champions.image_spec.lock
+    sources, lock = two_champions, two_champions.image_spec.lock
     with (
         served_here(1, sources, lock) as url,
         opened(2, sources.ledger, sources.tracking, sources.environments) as other,

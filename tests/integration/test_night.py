@@ -11,10 +11,11 @@ from churn.errors import ChurnError, NothingToDo
 from churn.foundation.examples import example_rows, model_input
 from churn.foundation.ledger import Ledger
 from churn.foundation.paths import accepted, snapshot_rows
+from churn.foundation.sampling import Sampling
 from churn.foundation.tracking import TrackingUnreachable
 from churn.intake.acceptance import BatchRejected
 from churn.learning import training
-from churn.learning.snapshot import Sampling, rebuild_snapshot
+from churn.learning.snapshot import rebuild_snapshot
 from churn.learning.training import NotEnoughRows
 from churn.pipeline import steps
 from churn.pipeline.workspace import Request, Workspace
@@ -223,7 +224,7 @@ def test_mlflow_away_promotes_nothing(tmp_path: Path) -> None:
     with pytest.raises(TrackingUnreachable, match="MLFLOW_TRACKING_URI"):
         run_night(workspace, "night 1")
     with pytest.raises(TrackingUnreachable):
-        promotion.find_champion(workspace.ledger, workspace.tracking)
+        promotion.settle_champion(workspace.ledger, workspace.tracking)
     assert workspace.ledger.promotions(workspace.settings.model_name) == []
 
 
@@ -292,7 +293,7 @@ def test_ledger_rows_outlive_the_process(workspace: Workspace, tmp_path: Path) -
     run_night(workspace, "night 1")
     again = Workspace.open(workspace.settings)
     assert isinstance(again.ledger, Ledger)
-    assert promotion.find_champion(again.ledger, again.tracking) == 1
+    assert promotion.settle_champion(again.ledger, again.tracking) == 1
 
 
 def test_a_withdrawn_batch_leaves_training_and_flags_what_it_trained(

@@ -44,7 +44,7 @@ def test_a_crash_between_commit_and_mirror_is_mended(two_nights: Workspace, monk
         killed.setattr(promotion, "mirror", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
         run_night(workspace, "night 2")
     assert read_registry(workspace.tracking).champion == 1
-    assert promotion.find_champion(workspace.ledger, workspace.tracking) == 2
+    assert promotion.settle_champion(workspace.ledger, workspace.tracking) == 2
     assert stages(workspace) == {1: "Archived", 2: "Production"}
 
 
@@ -96,7 +96,7 @@ def test_a_promotion_is_taken_back_to_its_predecessor(two_nights: Workspace) -> 
     run_night(workspace, "night 2")
     model = workspace.settings.model_name
     promotion.take_back(2, "answers differ", workspace.ledger, workspace.tracking)
-    assert promotion.find_champion(workspace.ledger, workspace.tracking) == 1
+    assert promotion.settle_champion(workspace.ledger, workspace.tracking) == 1
     assert stages(workspace) == {1: "Production", 2: "Archived"}
     promotion.take_back(2, "answers differ", workspace.ledger, workspace.tracking)
     assert [row.kind for row in workspace.ledger.promotions(model)] == ["take_back", "promotion", "promotion"]
@@ -110,7 +110,7 @@ def test_a_version_that_was_taken_back_never_comes_back(two_nights: Workspace) -
     last = promotion.take_back(1, "so does this", workspace.ledger, workspace.tracking)
     assert last is not None
     assert (last.version, last.previous) == (None, 1)
-    assert promotion.find_champion(workspace.ledger, workspace.tracking) is None
+    assert promotion.settle_champion(workspace.ledger, workspace.tracking) is None
     assert workspace.tracking.client.get_registered_model(workspace.settings.model_name).aliases == {}
 
 
@@ -119,7 +119,7 @@ def test_a_first_champion_that_is_taken_back_leaves_none(workspace: Workspace) -
     land_night(workspace, 1)
     run_night(workspace, "night 1")
     promotion.take_back(1, "answers differ", workspace.ledger, workspace.tracking)
-    assert promotion.find_champion(workspace.ledger, workspace.tracking) is None
+    assert promotion.settle_champion(workspace.ledger, workspace.tracking) is None
     assert stages(workspace) == {1: "Archived"}
 
 
@@ -128,7 +128,7 @@ def test_a_stage_that_was_moved_by_hand_is_found(two_champions: Workspace) -> No
     workspace, client = two_champions, two_champions.tracking.client
     client.transition_model_version_stage(workspace.settings.model_name, "1", "Production")
     with pytest.raises(ChampionDisagreement, match="version 1, version 2"):
-        promotion.find_champion(workspace.ledger, workspace.tracking)
+        promotion.settle_champion(workspace.ledger, workspace.tracking)
     said = steps.reconcile(workspace)
     assert "version 1, version 2" in said[0]
     assert stages(workspace) == {1: "Archived", 2: "Production"}
@@ -142,7 +142,7 @@ def test_no_alias_is_overwritten_in_silence(two_champions: Workspace, alias: str
     before = aliases(workspace)
     client.set_registered_model_alias(model, alias, "2" if before[alias] == 1 else "1")
     with pytest.raises(ChampionDisagreement, match=f"alias {alias}"):
-        promotion.find_champion(workspace.ledger, workspace.tracking)
+        promotion.settle_champion(workspace.ledger, workspace.tracking)
     assert f"alias {alias}" in steps.reconcile(workspace)[0]
     assert aliases(workspace) == before
 
@@ -160,10 +160,10 @@ def test_a_hand_made_change_is_adopted_where_the_setting_says_so(two_champions: 
     """The version that somebody moved becomes the ledger's, by compare-and-set, with who and why; the anchor stays."""
     workspace = two_champions
     workspace.tracking.client.set_registered_model_alias(workspace.settings.model_name, "champion", "1")
-    assert promotion.find_champion(workspace.ledger, workspace.tracking, adopt=True) == 1
+    assert promotion.settle_champion(workspace.ledger, workspace.tracking, adopt=True) == 1
     row = workspace.ledger.in_production(workspace.settings.model_name)
     assert row is not None
-    assert (row.version, row.previous, row.kind, row.actor, row.anchor) == (1, 2, "adopted", "somebody in MLflow", 2)
+    assert (row.version, row.previous, row.kind, row.actor, row.anchor) == (1, 2, "adopted", "someone in MLflow", 2)
     assert stages(workspace) == {1: "Production", 2: "Archived"}
     assert aliases(workspace)["champion"] == 1
 
@@ -175,10 +175,10 @@ def test_what_no_night_has_trained_is_never_adopted(two_champions: Workspace) ->
     stranger = client.create_model_version(model, source, model_id=source.removeprefix("models:/"))
     client.set_registered_model_alias(model, "champion", str(stranger.version))
     with pytest.raises(ChampionDisagreement, match="cannot be adopted"):
-        promotion.find_champion(workspace.ledger, workspace.tracking, adopt=True)
+        promotion.settle_champion(workspace.ledger, workspace.tracking, adopt=True)
     client.delete_registered_model_alias(model, "champion")
     with pytest.raises(ChampionDisagreement, match="no version"):
-        promotion.find_champion(workspace.ledger, workspace.tracking, adopt=True)
+        promotion.settle_champion(workspace.ledger, workspace.tracking, adopt=True)
     assert workspace.ledger.in_production(model).version == 2  # type: ignore[union-attr]
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from churn.foundation.tracking import TrackingUnreachable
 from churn.release.mirror import read_registry
-from churn.release.promotion import find_champion
+from churn.release.promotion import settle_champion
 from support.basics import make_workspace
 
 
@@ -63,7 +63,7 @@ def test_nonsense_is_no_answer(tmp_path: Path, body: bytes, kind: str) -> None:
     with answering(body, kind) as url:
         workspace = make_workspace(tmp_path, url)
         with pytest.raises(TrackingUnreachable, match="Nothing was promoted"):
-            find_champion(workspace.ledger, workspace.tracking)
+            settle_champion(workspace.ledger, workspace.tracking)
 
 
 def test_another_model_s_answer_is_nonsense(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_too_slow_is_its_own_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with answering(b"{}", delay=3) as url:
         workspace = make_workspace(tmp_path, url)
         with pytest.raises(TrackingUnreachable, match="too slowly"):
-            find_champion(workspace.ledger, workspace.tracking)
+            settle_champion(workspace.ledger, workspace.tracking)
 
 
 def test_an_error_of_the_server_is_not_no_champion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,4 +90,4 @@ def test_an_error_of_the_server_is_not_no_champion(tmp_path: Path, monkeypatch: 
     for status in (500, 404):
         with answering(b"gone", "text/plain", status) as url, pytest.raises(TrackingUnreachable):
             workspace = make_workspace(tmp_path, url)
-            find_champion(workspace.ledger, workspace.tracking)
+            settle_champion(workspace.ledger, workspace.tracking)

@@ -126,10 +126,10 @@ def test_another_policy_is_asked_of_the_same_evidence(two_champions: Workspace) 
     assert (again.decision.verdict, again.decision.code, again.faults) == ("hold", "BELOW_FLOOR", [])
 
 
-def test_lost_rows_are_an_error_with_words(two_champions: Workspace) -> None:
-    """Without its rows a decision cannot be made again, and says so."""
+def test_missing_rows_are_one_clear_error(two_champions: Workspace) -> None:
+    """Without its rows a decision cannot be replayed."""
     workspace = two_champions
     record = last(workspace)
     workspace.storage.remove(decision_rows(record.digests["evidence"]))
-    with pytest.raises(ChurnError, match="are gone"):
+    with pytest.raises(ChurnError, match="are missing"):
         replay(record, workspace.storage)

@@ -15,12 +15,13 @@ from churn.contract import Column, Kind, Role
 from churn.contracts.bank import BANK_CHURN
 from churn.errors import NothingToDo
 from churn.foundation.ledger import Ledger
+from churn.foundation.sampling import Sampling
 from churn.foundation.storage import Storage
 from churn.intake.acceptance import accept_batch
 from churn.intake.arrival import collect_arrivals
 from churn.intake.table_rules import IntakeLimits
 from churn.learning.content import content_hash
-from churn.learning.snapshot import Sampling, Snapshot, holdout_pieces, take_snapshot, training_rows
+from churn.learning.snapshot import Snapshot, holdout_pieces, take_snapshot, training_rows
 from support.basics import small_file
 
 SAMPLING = Sampling(b"a salt of sixteen bytes or more", "500MB")

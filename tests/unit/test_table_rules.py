@@ -7,11 +7,12 @@ import pytest
 from churn.contracts.bank import BANK_CHURN
 from churn.foundation.ledger import Ledger
 from churn.foundation.records import Batch
+from churn.foundation.sampling import Sampling
 from churn.foundation.storage import Storage
 from churn.intake.acceptance import BatchRejected, accept_batch
 from churn.intake.arrival import collect_arrivals
 from churn.intake.table_rules import IntakeLimits
-from churn.learning.snapshot import Sampling, take_snapshot
+from churn.learning.snapshot import take_snapshot
 from churn.sample.generator import Night, make_night
 from support.basics import small_file
 

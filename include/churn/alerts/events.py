@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from churn.decision.reasons import ORDINARY_HOLDS
+from churn.decision.reasons import Reason
 from churn.errors import ChurnError
 from churn.foundation.ledger import Ledger
 from churn.foundation.links import comparison_page, docs_page, run_page, version_page
@@ -62,7 +62,7 @@ def held(decision: DecisionRecord, settings: Settings, now: datetime) -> Alert:
         f"{HOLD}:{decision.model}:{decision.night}",
         f"Version {decision.challenger} of {decision.model} is held: {decision.code}",
         f"{decision.sentence} Night {decision.night}; nothing was promoted.",
-        _AFTER_HOLD.get(decision.code, _AFTER_ANY_HOLD).format(night=decision.night),
+        Reason.implied_by(decision.code).next_step(decision.night),
         comparison_page(settings, decision.run_id),
         now,
     )
@@ -168,7 +168,7 @@ def make_alert(key: str, subject: str, said: str, next_step: str, link: str, now
 
 
 def _guardrail_failed(decision: DecisionRecord) -> bool:
-    return decision.verdict == "hold" and not decision.dry_run and decision.code not in ORDINARY_HOLDS
+    return decision.verdict == "hold" and not decision.dry_run and not Reason.implied_by(decision.code).routine
 
 
 def _news_of_champion(decision: DecisionRecord, ledger: Ledger) -> bool:
@@ -182,16 +182,6 @@ def _failing(decision: DecisionRecord) -> set[str]:
     return {rule["name"] for rule in decision.watch if not rule["passed"]}
 
 
-_AFTER_ANY_HOLD = (
-    "Open the comparison: the rule that fails is named first. Mend the data or the features, then trigger churn_retraining "
-    "with *Retrain although nothing arrived*."
-)
-_AFTER_HOLD = {
-    "POLICY_INVALID": "Mend the policy file until `churn policy check` passes; the next night decides again.",
-    "BATCH_DISPUTED": 'Say which it is: `churn approve "{night}" --reason ...` if the batch is right, `churn batches withdraw HASH --reason ...` if not.',
-    "CHAMPION_UNSCORABLE": "Trigger churn_retraining with *Force the promotion, because*, or make the champion's environment available again.",
-    "HOLDOUT_TOO_SMALL": "More customers are needed before anything can be decided: see that the nightly files arrive whole.",
-}
 _AFTER_IMAGE = {
     "mismatch": "Its promotion is taken back if it was in production, and automatic promotion is then off: find out why they differ, "
     "then `churn unfreeze --reason ...`.",

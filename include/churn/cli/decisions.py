@@ -1,4 +1,4 @@
-"""The commands for decisions: make one again, check a policy, see what a policy would do in a year."""
+"""The commands for decisions: replay them, check a policy, simulate what a policy would do in a year."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from statistics import mean
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.progress import track
@@ -19,19 +19,20 @@ from churn.pipeline.workspace import Workspace
 from churn.settings import VAR, Settings
 
 if TYPE_CHECKING:
+    from churn.decision.replay import Replay
     from churn.decision.simulation import SimulatedYear
     from churn.foundation.records import DecisionRecord
 
-policy_app = typer.Typer(no_args_is_help=True, help="The rules of promotion.")
-PolicyFile = Annotated[Path | None, typer.Option("--policy", help="Another policy file; by default the one in force.")]
+policy_app = typer.Typer(no_args_is_help=True, help="The promotion policy.")
+PolicyFile = Annotated[Path | None, typer.Option("--policy", help="Another policy file. By default the one in force.")]
 
 
 @policy_app.command("check")
 @explained
 def check_policy(
-    file: Annotated[Path | None, typer.Argument(help="By default the one that the settings name.")] = None,
+    file: Annotated[Path | None, typer.Argument(help="By default the file that the settings name.")] = None,
 ) -> None:
-    """Check a promotion policy, and print what it says."""
+    """Check a promotion policy and print it."""
     from churn.decision.policy_file import Policy, load_policy_text
 
     path = file or Settings.load().policy_file
@@ -40,71 +41,77 @@ def check_policy(
 
 @explained
 def replay(
-    night: Annotated[str | None, typer.Argument(help="The decision: the name of its night.")] = None,
-    every: Annotated[bool, typer.Option("--all", help="Every decision whose rows are kept.")] = False,
+    night: Annotated[str | None, typer.Argument(help="The run whose decision to replay.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Replay every decision whose rows are kept.")] = False,
     policy: PolicyFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make decisions again from what was kept: the same verdict, reasons and numbers; exit 1 if not.
+    """Replay decisions from what was kept, and exit with 1 if a verdict, reason or number differs.
 
-    With --policy: what another policy would have said of the same evidence.
+    With --policy: show what another policy would have decided on the same evidence.
     """
+    from churn.decision import replay as replays
     from churn.decision.policy_file import Policy, load_policy_text
-    from churn.decision.replay import replay as make_again
 
     workspace = Workspace.open()
     if every == bool(night):
-        raise ChurnError("Name one night, or give --all. `churn status` names the last one.")
+        raise ChurnError("Name one run, or use --all. `churn status` shows the last run.")
     text = load_policy_text(policy) if policy else None
     if text and policy:
         Policy.read(text, policy.name)
-    known = _kept(workspace) if every else filter(None, [workspace.ledger.decision(night or "")])
-    records = [one for one in known if "case" in one.digests]
+    decisions = _kept(workspace) if every else filter(None, [workspace.ledger.decision(night or "")])
+    records = [decision for decision in decisions if "case" in decision.digests]
     if not records:
-        raise ChurnError(
-            f"There is no decision of night {night} that can be replayed." if night else "There is no decision yet."
-        )
+        raise ChurnError(f"Run {night} has no decision that can be replayed." if night else "There is no decision yet.")
     began = time.monotonic()
-    found, lost = [], []
+    replayed, unreplayable = [], []
     for record in records:
         try:
-            found.append(make_again(record, workspace.storage, text))
+            replayed.append(replays.replay(record, workspace.storage, text))
         except Outage:
             raise
         except ChurnError as error:
-            lost.append(str(error))
+            unreplayable.append(str(error))
     if as_json:
         print_json(
-            [{"night": one.record.night, **asdict(one.decision), "faults": one.faults} for one in found]
-            + [{"faults": [said]} for said in lost]
+            [
+                {
+                    "night": result.record.night,
+                    **asdict(result.decision),
+                    "faults": result.faults,
+                    "today": {"verdict": result.today.verdict, "code": result.today.code},
+                }
+                for result in replayed
+            ]
+            + [{"faults": [message]} for message in unreplayable]
         )
     else:
-        for one in found:
-            _print_replay(one, bool(text))
-        for said in lost:
-            console.print(said, style="red", markup=False)
-        changed = sum(not one.same for one in found) + len(lost)
-        verdict = f"{changed} not as they were" if changed else "all as they were"
-        console.print(f"{len(records)} decisions in {time.monotonic() - began:.1f} s: {verdict}.")
-    if lost or any(not one.same for one in found):
+        for result in replayed:
+            _print_replay(result, bool(text))
+        for message in unreplayable:
+            console.print(message, style="red", markup=False)
+        differing = sum(not result.same for result in replayed) + len(unreplayable)
+        summary = f"{differing} with another result" if differing else "all with the same result"
+        console.print(f"{len(records)} decisions replayed in {time.monotonic() - began:.1f} s, {summary}.")
+    if unreplayable or any(not result.same for result in replayed):
         raise typer.Exit(1)
 
 
 @explained
 def simulate(
     policy: PolicyFile = None,
-    years: Annotated[int, typer.Option(min=1, max=1000, help="Simulated years of each scenario.")] = 5,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same years.")] = 1,
-    picture: Annotated[Path, typer.Option(help="Where the picture goes.")] = VAR / "simulation.png",
+    years: Annotated[int, typer.Option(min=1, max=1000, help="Number of simulated years per scenario.")] = 5,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")] = 1,
+    picture: Annotated[Path, typer.Option(help="Where to write the picture.")] = VAR / "simulation.png",
     as_json: AsJson = False,
 ) -> None:
-    """What a policy would do in a year: with no true change, with slow decay, and with a real improvement."""
+    """Simulate what a policy would do in a year: with no true change, with slow decay, and with a real improvement."""
     from churn.decision.policy_file import Policy, load_policy_text
     from churn.decision.simulation import SCENARIOS, draw_years, simulate_year
 
     path = policy or Settings.load().policy_file
     rules = Policy.read(load_policy_text(path), path.name)
-    found = {
+    results = {
         name: [
             simulate_year(rules, name, seed + year)
             for year in track(range(years), f"{name:6}", console=console, transient=True, disable=as_json)
@@ -112,16 +119,16 @@ def simulate(
         for name in SCENARIOS
     }
     picture.parent.mkdir(parents=True, exist_ok=True)
-    draw_years(found).savefig(picture, dpi=110)
+    draw_years(results).savefig(picture, dpi=110)
     if as_json:
-        print_json({name: [asdict(year) for year in done] for name, done in found.items()})
+        print_json({name: [asdict(year) for year in done] for name, done in results.items()})
         return
-    console.print(_years_table(found))
+    console.print(_years_table(results))
     console.print(f"Picture: {picture}", soft_wrap=True)
 
 
 def _kept(workspace: Workspace) -> list[DecisionRecord]:
-    """The decisions whose rows the maintenance keeps."""
+    """The decisions whose rows maintenance keeps."""
     from churn.pipeline.maintenance import needed_decisions
 
     settings = workspace.settings
@@ -129,28 +136,35 @@ def _kept(workspace: Workspace) -> list[DecisionRecord]:
     return needed_decisions(decisions, workspace.ledger, settings.model_name, settings.keep_decisions)
 
 
-def _print_replay(found: Any, other_policy: bool) -> None:
-    then = f"{found.record.verdict} ({found.record.code})"
-    now = f"{found.decision.verdict.value} ({found.decision.code})"
+def _print_replay(replayed: Replay, other_policy: bool) -> None:
+    record, decision, today = replayed.record, replayed.decision, replayed.today
+    decided = f"{record.verdict} ({record.code})"
     if other_policy:
-        console.print(f"{found.record.night}: {now}; decided was {then}. {found.decision.sentence}", markup=False)
+        console.print(
+            f"{record.night}: {decision.verdict} ({decision.code}); the decision was {decided}. {decision.sentence}",
+            markup=False,
+        )
     else:
-        state = "the same again" if found.same else "NOT AS IT WAS"
-        console.print(f"{found.record.night}: {then}, {state}.", markup=False)
-    for fault in found.faults:
+        state = "the same result" if replayed.same else "NOT THE SAME"
+        console.print(f"{record.night}: {decided}, {state}.", markup=False)
+    for fault in replayed.faults:
         console.print(f"  {fault}", style="red", markup=False)
+    if (today.verdict, today.code) != (decision.verdict, decision.code):
+        console.print(
+            f"  The rules of today would decide: {today.verdict} ({today.code}). {today.sentence}", markup=False
+        )
 
 
-def _years_table(found: dict[str, list[SimulatedYear]]) -> Table:
+def _years_table(results: dict[str, list[SimulatedYear]]) -> Table:
     table = Table("scenario", "years", box=None)
     for title in (
         "promotions a year",
-        "of them superior",
-        "ROC AUC of production, end - start",
-        "held for, most often",
+        "by superiority",
+        "change of true ROC AUC in production",
+        "most frequent reasons to hold",
     ):
         table.add_column(title, justify="right")
-    for name, done in found.items():
+    for name, done in results.items():
         promotions = [sum(year.promotions.values()) for year in done]
         superior = [year.promotions.get("SUPERIOR", 0) for year in done]
         held = sum((Counter(year.reasons) - Counter(year.promotions) for year in done), Counter())

@@ -47,8 +47,8 @@ def verify(
     if url and not url.startswith(("http://", "https://")):
         raise ChurnError(f"--url {url}: an address begins with http:// or https://, for example http://127.0.0.1:8080.")
     if url:
-        with opened(number, workspace.ledger, workspace.tracking, workspace.sources.environments) as scorer:
-            extremes = find_extremes(number, scorer, workspace.sources)
+        with opened(number, workspace.ledger, workspace.tracking, workspace.environments) as scorer:
+            extremes = find_extremes(number, scorer, workspace)
             found = ask(url.rstrip("/"), scorer, workspace.contract, extremes)
     else:
         known = workspace.ledger.image(workspace.settings.model_name, number)
@@ -60,7 +60,7 @@ def verify(
                 f"The image of version {number} {changed}. `churn image build --version {number}` mends that."
             )
         fetch_image(known, workspace.image_spec)
-        found = verify_image(BuiltImage(number, known.image_id), workspace.sources, workspace.image_spec)
+        found = verify_image(BuiltImage(number, known.image_id), workspace, workspace.image_spec)
     console.print(f"Version {number}: {found.sentence}.", markup=False)
 
 

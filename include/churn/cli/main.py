@@ -212,7 +212,7 @@ def serve(
     number = version or (promotion.version if promotion else None)
     if number is None:
         raise ChurnError("Nothing is in production. Run a night first, or name a version with --version.")
-    with served_here(number, workspace.sources, workspace.image_spec.lock, port) as url:
+    with served_here(number, workspace, workspace.image_spec.lock, port) as url:
         console.print(f"Version {number} answers at {url}/ping and {url}/invocations. Ctrl-C ends it.")
         try:
             signal.pause()

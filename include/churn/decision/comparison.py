@@ -16,20 +16,19 @@ from pydantic import TypeAdapter
 
 from churn.decision.calibration import Calibration, calibrate, expected_calibration_error
 from churn.decision.inference import METRICS, Estimate, Labels, Ranked, Scores, estimate, measure, rank
+from churn.decision.reasons import Reason
 from churn.decision.slices import Codes, Slice, Slicing, compare_slices
 
 Flags = NDArray[np.bool_]
-UNSCORABLE = "CHAMPION_UNSCORABLE"
-"""The one refusal that leaves something to measure: the challenger by itself."""
 TOP_SHARE = 0.1
 OPERATING_POINT = 0.5
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why there is no evidence: the code of a rule, and a sentence."""
+    """Why there is no evidence. Only `CHAMPION_UNSCORABLE` leaves something to measure: the challenger alone."""
 
-    code: str
+    code: Reason
     sentence: str
 
 
@@ -186,7 +185,7 @@ def compare(case: Case, evidence: Evidence | None, sliced: tuple[Slicing, ...], 
     y = evidence.labels[evidence.used]
     events, share = int(y.sum()), float(y.mean()) if len(y) else 0.0
     unmeasured = Comparison(case, Figures(len(y), events, {}, {}, {}), share * (1 - share), 0.0)
-    if (case.refusal and case.refusal.code != UNSCORABLE) or not _both_classes(y):
+    if (case.refusal and case.refusal.code is not Reason.CHAMPION_UNSCORABLE) or not _both_classes(y):
         return unmeasured
     of_all = {
         role: rank(scores)
@@ -228,7 +227,7 @@ def invalid(version: int, scores: Scores, rows: int) -> Refusal | None:
         what = "gives every customer the same score"
     else:
         return None
-    return Refusal("SCORES_INVALID", f"version {version} {what}.")
+    return Refusal(Reason.SCORES_INVALID, f"version {version} {what}.")
 
 
 def _figures_of(evidence: Evidence, ranked: dict[str, Ranked], chosen: Flags) -> Figures | None:

@@ -8,33 +8,18 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from pathlib import Path
 
-from churn.contract import Contract
 from churn.decision.comparison import Refusal
+from churn.decision.reasons import Reason
 from churn.errors import ChurnError, Outage
-from churn.foundation.ledger import Ledger
+from churn.foundation.clients import Clients
 from churn.foundation.records import Snapshot
-from churn.foundation.storage import Storage
-from churn.foundation.tracking import Tracking
-from churn.learning.snapshot import Sampling, count_contaminated
+from churn.learning.snapshot import count_contaminated
 from churn.learning.training import evidence_tags, remember_version
 
 log = logging.getLogger(__name__)
 
 CHALLENGER, CHAMPION, ANCHOR = "challenger", "champion", "anchor"
-
-
-@dataclass(frozen=True)
-class Sources:
-    """Where versions, and what they are held against, come from; `environments` is the folder of environments that old versions are served from."""
-
-    storage: Storage
-    ledger: Ledger
-    contract: Contract
-    tracking: Tracking
-    sampling: Sampling
-    environments: Path
 
 
 @dataclass(frozen=True)
@@ -55,7 +40,7 @@ class Contest:
         return {role: version for role, version in roles.items() if version is not None}
 
 
-def find_refusal(role: str, contest: Contest, sources: Sources) -> Refusal | None:
+def find_refusal(role: str, contest: Contest, clients: Clients) -> Refusal | None:
     """Why the version in a role is no evidence on these customers, None if it is; asked before anything is scored.
 
     Raises:
@@ -63,70 +48,70 @@ def find_refusal(role: str, contest: Contest, sources: Sources) -> Refusal | Non
     """
     version = contest.versions[role]
     if role == CHAMPION and version == contest.challenger:
-        return Refusal("INPUT_MISMATCH", f"version {version} would be compared with itself.")
+        return Refusal(Reason.INPUT_MISMATCH, f"version {version} would be compared with itself.")
     return (
-        _unknown(version, sources)
-        or _mismatch(version, contest.snapshot, sources)
-        or _contaminated(version, contest.snapshot, sources)
+        _unknown(version, clients)
+        or _mismatch(version, contest.snapshot, clients)
+        or _contaminated(version, contest.snapshot, clients)
     )
 
 
-def _unknown(version: int, sources: Sources) -> Refusal | None:
-    if sources.ledger.version(sources.tracking.model, version) or _recorded_late(version, sources):
+def _unknown(version: int, clients: Clients) -> Refusal | None:
+    if clients.ledger.version(clients.tracking.model, version) or _recorded_late(version, clients):
         return None
     return Refusal(
-        "INPUT_MISMATCH",
+        Reason.INPUT_MISMATCH,
         f"the ledger does not know version {version}: nobody can say what it was trained on. Only versions that a night trained are evidence.",
     )
 
 
-def _recorded_late(version: int, sources: Sources) -> bool:
+def _recorded_late(version: int, clients: Clients) -> bool:
     """Keep the hash of a version that a night trained before hashes were kept: of its files as they are now."""
-    earlier = (one for one in sources.ledger.decisions(limit=None) if one.challenger == version and not one.digests)
+    earlier = (one for one in clients.ledger.decisions(limit=None) if one.challenger == version and not one.digests)
     trained = next(earlier, None)
-    snapshot = sources.ledger.snapshot(trained.snapshot) if trained else None
+    snapshot = clients.ledger.snapshot(trained.snapshot) if trained else None
     if trained is None or snapshot is None:
         return False
     log.warning("Version %d was registered before hashes were kept: its files count as they are now.", version)
-    with sources.tracking.explained(f"find version {version}"):
-        run_id = str(sources.tracking.version(version).run_id)
-    remember_version(version, run_id, trained.night, snapshot, sources.ledger, sources.tracking)
+    with clients.tracking.explained(f"find version {version}"):
+        run_id = str(clients.tracking.version(version).run_id)
+    remember_version(version, run_id, trained.night, snapshot, clients.ledger, clients.tracking)
     return True
 
 
-def _mismatch(version: int, snapshot: Snapshot, sources: Sources) -> Refusal | None:
+def _mismatch(version: int, snapshot: Snapshot, clients: Clients) -> Refusal | None:
     """A version trained under another key, target or salt may have seen the holdout: it is no evidence."""
-    with sources.tracking.explained(f"read the tags of version {version}"):
-        tags = sources.tracking.version(version).tags
-    ours = evidence_tags(sources.contract, snapshot.salt_fingerprint)
+    with clients.tracking.explained(f"read the tags of version {version}"):
+        tags = clients.tracking.version(version).tags
+    ours = evidence_tags(clients.contract, snapshot.salt_fingerprint)
     differing = [name.removeprefix("churn.") for name, value in ours.items() if tags.get(name) != value]
     if not differing:
         return None
     return Refusal(
-        "INPUT_MISMATCH",
+        Reason.INPUT_MISMATCH,
         f"version {version} was trained under another {', '.join(differing)}: it may have seen these customers, "
         "or predicts something else. Restore the setting, or take the version out of production.",
     )
 
 
-def _contaminated(version: int, snapshot: Snapshot, sources: Sources) -> Refusal | None:
-    known = sources.ledger.version(sources.tracking.model, version)
-    trained = sources.ledger.snapshot(known.snapshot) if known else None
+def _contaminated(version: int, snapshot: Snapshot, clients: Clients) -> Refusal | None:
+    known = clients.ledger.version(clients.tracking.model, version)
+    trained = clients.ledger.snapshot(known.snapshot) if known else None
     if trained is None:
-        return Refusal("HOLDOUT_CONTAMINATED", f"the ledger does not know what version {version} was trained on.")
+        return Refusal(Reason.HOLDOUT_CONTAMINATED, f"the ledger does not know what version {version} was trained on.")
     try:
-        seen = count_contaminated(sources.storage, trained, snapshot, sources.contract, sources.sampling.memory_limit)
+        seen = count_contaminated(clients.storage, trained, snapshot, clients.contract, clients.sampling.memory_limit)
     except Outage:
         raise
     except ChurnError:
         return Refusal(
-            "HOLDOUT_CONTAMINATED",
+            Reason.HOLDOUT_CONTAMINATED,
             f"the rows that version {version} was trained on are gone or damaged, so that nobody can say whether it saw the holdout: "
             f"`churn snapshot rebuild {trained.snapshot[:12]}` makes them again.",
         )
     if not seen:
         return None
     return Refusal(
-        "HOLDOUT_CONTAMINATED",
+        Reason.HOLDOUT_CONTAMINATED,
         f"version {version} was trained on {seen} of the customers that it would be judged by (snapshot {trained.snapshot[:12]}).",
     )

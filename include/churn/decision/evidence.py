@@ -15,14 +15,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from churn.contract import Contract
-from churn.decision.comparison import UNSCORABLE, Evidence, EvidenceWindow, Flags, Leaks, Refusal, invalid
-from churn.decision.eligibility import ANCHOR, CHALLENGER, CHAMPION, Contest, Sources, find_refusal
+from churn.decision.comparison import Evidence, EvidenceWindow, Flags, Leaks, Refusal, invalid
+from churn.decision.eligibility import ANCHOR, CHALLENGER, CHAMPION, Contest, find_refusal
 from churn.decision.inference import Labels, Scores
 from churn.decision.leaks import find_leaks
-from churn.decision.policy_file import Enough, Policy
+from churn.decision.policy_file import Enough, Policy, Window
+from churn.decision.reasons import Reason
 from churn.decision.scoring import ModelUnloadable, Unscorable, opened
 from churn.decision.slices import Codes, slice_codes
 from churn.errors import ChurnError
+from churn.foundation.clients import Clients
 from churn.foundation.records import Snapshot
 from churn.intake.judging import batch_number
 from churn.learning.snapshot import holdout_pieces, take_snapshot
@@ -73,32 +75,32 @@ class _Rows:
         )
 
 
-def gather_evidence(contest: Contest, policy: Policy, sources: Sources) -> Gathered:
+def gather_evidence(contest: Contest, policy: Policy, clients: Clients) -> Gathered:
     """Score the unseen customers of a snapshot, or say why that would be no evidence.
 
     Raises:
         ModelUnloadable: the files of a version are missing, or the challenger does not load.
         TrackingUnreachable: MLflow is away.
     """
-    refusals = {role: find_refusal(role, contest, sources) for role in contest.versions}
+    refusals = {role: find_refusal(role, contest, clients) for role in contest.versions}
     refusal = refusals[CHALLENGER] or refusals.get(CHAMPION)
     if refusal:
         return Gathered(refusal=refusal)
-    now = _read_rows(sources, contest.snapshot)
+    now = _read_rows(clients, contest.snapshot)
     enough = policy.enough(contest.champion is None)
     window, used = choose_window(now.arrived, now.labels, enough, policy.evidence.window_days)
     retold = now.customers[now.suspect(contest.suspects)] if contest.champion else now.customers[:0]
-    earlier, before = _earlier_rows(contest, now, retold, sources)
+    earlier, before = _earlier_rows(contest, now, retold, clients)
     undisputed = _undisputed(contest, now, earlier, policy)
-    leaks = find_leaks(_sample(sources, contest.snapshot, used), sources.contract)
+    leaks = find_leaks(_sample(clients, contest.snapshot, used), clients.contract)
 
     def pieces() -> Iterator[pd.DataFrame]:
-        yield from holdout_pieces(sources.storage, contest.snapshot, _PIECE)
+        yield from holdout_pieces(clients.storage, contest.snapshot, _PIECE)
         if before:
-            yield from _retold_pieces(sources, before, retold)
+            yield from _retold_pieces(clients, before, retold)
 
     rows = now.and_then(earlier)
-    scores, failed = _score(contest, sources, refusals, pieces, len(rows.labels))
+    scores, failed = _score(contest, clients, refusals, pieces, len(rows.labels))
     if CHALLENGER not in scores:
         return Gathered(window=window, refusal=failed[CHALLENGER])
     not_now = np.zeros(len(earlier.labels), bool)
@@ -119,7 +121,7 @@ def gather_evidence(contest: Contest, policy: Policy, sources: Sources) -> Gathe
 
 
 def choose_window(
-    arrived: NDArray[np.int64], labels: Labels, enough: Enough, days: float
+    arrived: NDArray[np.int64], labels: Labels, enough: Enough | Window, days: float
 ) -> tuple[EvidenceWindow, Flags]:
     """The newest customers: those of the last days before the newest row, or of more where these are not enough.
 
@@ -149,17 +151,17 @@ def choose_window(
     return window, used
 
 
-def _read_rows(sources: Sources, snapshot: Snapshot) -> _Rows:
+def _read_rows(clients: Clients, snapshot: Snapshot) -> _Rows:
     """The unseen customers of a snapshot."""
-    pieces = [_row_facts(piece, sources.contract) for piece in holdout_pieces(sources.storage, snapshot, _PIECE)]
-    columns = ["_customer", "_label", "_batch", "_arrived", *(by.column for by in sources.contract.slices)]
+    pieces = [_row_facts(piece, clients.contract) for piece in holdout_pieces(clients.storage, snapshot, _PIECE)]
+    columns = ["_customer", "_label", "_batch", "_arrived", *(by.column for by in clients.contract.slices)]
     facts = pd.concat(pieces) if pieces else pd.DataFrame({name: [] for name in columns})
     return _Rows(
         facts["_customer"].to_numpy(np.uint64),
         facts["_label"].to_numpy(np.int64),
         facts["_batch"].to_numpy(np.int64),
         facts["_arrived"].to_numpy(np.int64),
-        {by.column: facts[by.column].to_numpy(np.int8) for by in sources.contract.slices},
+        {by.column: facts[by.column].to_numpy(np.int8) for by in clients.contract.slices},
     )
 
 
@@ -178,21 +180,21 @@ def _row_facts(piece: pd.DataFrame, contract: Contract) -> pd.DataFrame:
 
 
 def _earlier_rows(
-    contest: Contest, now: _Rows, retold: NDArray[np.uint64], sources: Sources
+    contest: Contest, now: _Rows, retold: NDArray[np.uint64], clients: Clients
 ) -> tuple[_Rows, Snapshot | None]:
     """What was known, before the suspect batches, of the customers that they tell anew; and the snapshot that says so."""
     nothing = now.some(np.zeros(len(now.labels), bool))
     if not len(retold) or set(contest.snapshot.batches) <= set(contest.suspects):
         return nothing, None
     before = take_snapshot(
-        sources.storage, sources.ledger, sources.contract, sources.sampling, without=contest.suspects
+        clients.storage, clients.ledger, clients.contract, clients.sampling, without=contest.suspects
     )
-    rows = _read_rows(sources, before)
+    rows = _read_rows(clients, before)
     return rows.some(np.isin(rows.customers, retold)), before
 
 
-def _retold_pieces(sources: Sources, before: Snapshot, retold: NDArray[np.uint64]) -> Iterator[pd.DataFrame]:
-    for piece in holdout_pieces(sources.storage, before, _PIECE):
+def _retold_pieces(clients: Clients, before: Snapshot, retold: NDArray[np.uint64]) -> Iterator[pd.DataFrame]:
+    for piece in holdout_pieces(clients.storage, before, _PIECE):
         chosen = piece[piece["_customer"].isin(retold)]
         if len(chosen):
             yield chosen
@@ -208,12 +210,12 @@ def _undisputed(contest: Contest, now: _Rows, earlier: _Rows, policy: Policy) ->
     return undisputed
 
 
-def _sample(sources: Sources, snapshot: Snapshot, used: Flags) -> pd.DataFrame:
+def _sample(clients: Clients, snapshot: Snapshot, used: Flags) -> pd.DataFrame:
     """Some of the used rows, evenly spread: enough to see a feature that tells the answer."""
     every = max(1, int(used.sum()) // 100_000)
     chosen = used & (np.cumsum(used) % every == 0)
     parts, at = [], 0
-    for piece in holdout_pieces(sources.storage, snapshot, _PIECE):
+    for piece in holdout_pieces(clients.storage, snapshot, _PIECE):
         parts.append(piece[chosen[at : at + len(piece)]])
         at += len(piece)
     return pd.concat(parts) if parts else pd.DataFrame()
@@ -221,7 +223,7 @@ def _sample(sources: Sources, snapshot: Snapshot, used: Flags) -> pd.DataFrame:
 
 def _score(
     contest: Contest,
-    sources: Sources,
+    clients: Clients,
     refusals: dict[str, Refusal | None],
     pieces: Callable[[], Iterator[pd.DataFrame]],
     rows: int,
@@ -233,7 +235,7 @@ def _score(
         if role in failed:
             continue
         try:
-            with opened(version, sources.ledger, sources.tracking, sources.environments) as scorer:
+            with opened(version, clients.ledger, clients.tracking, clients.environments) as scorer:
                 parts = [scorer(piece) for piece in pieces()]
         except Unscorable as error:
             failed[role] = error.refusal
@@ -242,7 +244,7 @@ def _score(
         except Exception as error:  # a model can fail on rows in any way; the reason is kept, and the policy holds
             log.exception("Version %s cannot score the unseen customers.", version)
             why = f"version {version} cannot score today's customers ({type(error).__name__}): it was made for another contract."
-            failed[role] = Refusal(UNSCORABLE, why)
+            failed[role] = Refusal(Reason.CHAMPION_UNSCORABLE, why)
         else:
             scores[role] = np.concatenate(parts) if parts else np.zeros(0)
             refusal = invalid(version, scores[role], rows)
@@ -250,7 +252,7 @@ def _score(
                 failed[role] = refusal
                 del scores[role]
     mine = failed.get(CHALLENGER)
-    if mine and mine.code == UNSCORABLE:
+    if mine and mine.code is Reason.CHAMPION_UNSCORABLE:
         raise ModelUnloadable(f"The challenger is of no use: {mine.sentence} Nothing was promoted. See its training.")
     return scores, failed
 

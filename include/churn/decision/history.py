@@ -5,9 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
-from churn.decision.comparative_rules import DISPUTED
 from churn.decision.comparison import Evidence, Force, History
-from churn.decision.policy import TRIED
+from churn.decision.reasons import Reason
 from churn.foundation.digests import array_digest, json_digest
 from churn.foundation.ledger import Ledger
 from churn.foundation.records import Look, Promotion, Snapshot
@@ -38,7 +37,9 @@ def read_history(
     tries = [
         one.decided_at
         for one in ledger.decisions(limit=None, champion=promotion.version)
-        if one.code in TRIED and not one.dry_run and one.decided_at >= promotion.promoted_at
+        if Reason.implied_by(one.code).tested_noninferiority
+        and not one.dry_run
+        and one.decided_at >= promotion.promoted_at
     ]
     return History(
         decided_at,
@@ -62,7 +63,8 @@ def suspect_batches(ledger: Ledger, snapshot: Snapshot, champion: int | None) ->
     disputed = {
         batch
         for one in ledger.decisions(limit=None, champion=champion)
-        if not one.dry_run and any(rule.get("code") == DISPUTED and not rule["passed"] for rule in one.rules)
+        if not one.dry_run
+        and any(rule.get("code") == Reason.BATCH_DISPUTED and not rule["passed"] for rule in one.rules)
         for batch in one.comparison["case"]["suspects"]
     }
     return [batch for batch in snapshot.batches if batch not in known or batch in disputed]

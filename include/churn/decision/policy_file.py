@@ -1,4 +1,4 @@
-"""promotion_policy.yaml: read strictly, so that a typing error is never a rule that is missing."""
+"""promotion_policy.yaml, read strictly: a misspelt key is an error and never a rule that is silently missing."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, Valid
 from churn.errors import ChurnError
 
 
-class PolicyInvalid(ChurnError):  # noqa: N818 -- it says what is the matter
+class PolicyInvalid(ChurnError):  # noqa: N818 -- names the state
     """The policy file cannot be used."""
 
 
 def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
     if not bounds[0] < 1 < bounds[1]:
-        raise ValueError("must be a bound below 1 and a bound above 1")
+        raise ValueError("must be a lower bound below 1 and an upper bound above 1")
     return bounds
 
 
@@ -29,89 +29,123 @@ AroundOne = Annotated[tuple[float, float], Strict(False), AfterValidator(_ordere
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 class Enough(_Section):
-    """How many customers a comparison needs."""
+    """How many unseen customers the first champion needs."""
 
     min_rows: Count
+    """Number of customers."""
     min_each_class: Count
+    """Number of customers that left, and number that stayed."""
 
 
-class Window(Enough):
-    """Which unseen customers count."""
+class Window(_Section):
+    """Which unseen customers count as evidence."""
 
     window_days: Annotated[float, Field(gt=0, le=36_500)]
+    """Length of the window in days, back from the newest customer. It is widened if it holds too few."""
+    min_rows: Count
+    """Number of customers."""
+    min_each_class: Count
+    """Number of customers that left, and number that stayed."""
 
 
 class Floor(_Section):
-    """What any version in production must show."""
+    """What a version must show for itself: the first champion, one that replaces an old champion, and the champion (an alert)."""
 
     roc_auc: Auc
+    """Lower bound of the 95 % interval of ROC AUC."""
     brier_margin: Annotated[float, Field(ge=0, lt=1)]
+    """How much better the Brier score must be than that of always predicting the base rate."""
 
 
 class CalibrationBounds(_Section):
-    """How wrong probabilities may be."""
+    """How wrong probabilities may be. A version is held when the interval lies entirely outside the range."""
 
     level: Share
+    """Level of the intervals."""
     slope: AroundOne
+    """Range of the calibration slope."""
     observed_expected: AroundOne
+    """Range of observed divided by expected churn."""
 
 
 class Sanity(_Section):
-    """What is too uniform or too good to be true."""
+    """What is degenerate, or too good to be true."""
 
     max_same_score: Share
+    """Largest share of customers that may have the same score."""
     max_feature_auc: Auc
+    """Largest ROC AUC of any single feature; more is treated as a leak."""
     max_model_auc: Auc
+    """Largest ROC AUC of the model; more is treated as a leak."""
 
 
 class SliceHarm(_Section):
-    """How much worse a group of customers may be served."""
+    """How much worse a slice of the customers may be served."""
 
     min_each_class: Count
+    """Number of customers of each class that a slice needs to be tested. Smaller slices are listed as untestable."""
     level: Share
+    """Level of the p-values, adjusted by Holm's method."""
     harm: Annotated[float, Field(ge=0, lt=1)]
+    """Loss of ROC AUC, by the estimate."""
 
 
 class Dispute(_Section):
-    """When new batches contradict the rest."""
+    """When new batches contradict the earlier ones: better with them in the evidence, worse without."""
 
     min_each_class: Count
+    """Number of customers of each class that are needed without the new batches."""
     level: Share
+    """One-sided level. At .05, a new kind of customer was disputed for 3 of 50 salts."""
 
 
 class Superiority(_Section):
-    """How sure a promotion must be."""
+    """How sure a promotion must be: a one-sided test of the paired difference of the Brier score."""
 
     error_budget: Share
+    """Chance of promoting a version that is no better, over the number of nights below."""
     nights: Annotated[int, Field(ge=1, le=36_500)]
+    """Number of nights that share the error budget. Each calendar night may spend an equal part of it."""
     first_look: Share
+    """Share of a night's part that the first test spends. Each further test spends the same share of what is left."""
 
     def level(self, looks_before: int) -> float:
-        """One-sided level of a look; however many there are, those of one calendar night spend no more than budget / nights.
+        """One-sided level of a test. All tests of one calendar night together spend at most error_budget / nights.
 
         Args:
-            looks_before: earlier looks of the same calendar night and champion.
+            looks_before: number of earlier tests on the same calendar night against the same champion.
         """
-        rest: float = (1 - self.first_look) ** looks_before
-        return self.error_budget / self.nights * self.first_look * rest
+        unspent: float = (1 - self.first_look) ** looks_before
+        return self.error_budget / self.nights * self.first_look * unspent
 
 
 class Freshness(_Section):
-    """When no worse is enough."""
+    """When non-inferiority is enough, because the champion is old."""
 
     champion_days: Days
+    """Days that the champion must have been in production."""
     retry_days: Days
+    """Days between two tests of non-inferiority."""
     level: Share
+    """One-sided level of the tests."""
     roc_auc_margin: Annotated[float, Field(gt=0, lt=1)]
+    """Loss of ROC AUC that still counts as non-inferior, against the champion and against the baseline version."""
     brier_margin: Annotated[float, Field(gt=0, lt=1)]
+    """Increase of the Brier score that still counts as non-inferior."""
 
 
 class Policy(_Section):
-    """The whole of promotion_policy.yaml."""
+    """The whole of promotion_policy.yaml.
+
+    A section or key that is added from now on needs a default, so that the policies of earlier decisions stay readable; a test
+    names those that have none.
+    """
 
     evidence: Window
     first_champion: Enough
@@ -129,34 +163,34 @@ class Policy(_Section):
 
         Args:
             text: YAML.
-            name: what to call it in errors.
+            name: the name of the file in errors.
 
         Raises:
-            PolicyInvalid: names every key that is unknown, missing or out of its range.
+            PolicyInvalid: names every key that is unknown, missing or out of range.
         """
         try:
-            said = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 -- a safe loader, stricter
+            content = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 -- a safe loader, stricter
         except (yaml.YAMLError, ValueError, TypeError, IndexError, RecursionError) as error:
             first = (str(error).splitlines() or [type(error).__name__])[0]
-            raise PolicyInvalid(f"{name} is not YAML: {first}. Nothing is promoted until it is.") from error
+            raise PolicyInvalid(f"{name} is not valid YAML: {first}. Nothing is promoted until it is fixed.") from error
         try:
-            return cls.model_validate(said)
+            return cls.model_validate(content)
         except ValidationError as error:
             faults = "; ".join(
-                f"{'.'.join(map(str, one['loc'])) or 'the file'}: {one['msg']}" for one in error.errors()
+                f"{'.'.join(map(str, fault['loc'])) or 'the file'}: {fault['msg']}" for fault in error.errors()
             )
-            raise PolicyInvalid(f"{name}: {faults}. Nothing is promoted until it is mended.") from None
+            raise PolicyInvalid(f"{name}: {faults}. Nothing is promoted until it is fixed.") from None
 
-    def enough(self, first: bool) -> Enough:
-        """How many customers the comparison needs, or the first champion."""
+    def enough(self, first: bool) -> Enough | Window:
+        """How many customers are needed: by the first champion, or by a comparison."""
         return self.first_champion if first else self.evidence
 
 
 def load_policy_text(path: Path) -> str:
-    """The policy file's text, which is stored with every decision.
+    """Read the text of the policy file, which is stored with every decision.
 
     Raises:
-        PolicyInvalid: there is no such file.
+        PolicyInvalid: the file cannot be read.
     """
     try:
         return path.read_text()
@@ -166,12 +200,12 @@ def load_policy_text(path: Path) -> str:
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """Of two values for one key, YAML's usual readers take the last in silence; here that is an error."""
+    """Refuses a key that appears twice; YAML's usual readers silently keep the last value."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[object, object]:
-        """A mapping whose keys stand once."""
+        """Read a mapping whose keys are unique."""
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        twice = {str(key) for key in keys if keys.count(key) > 1}
-        if twice:
-            raise yaml.YAMLError(f"{', '.join(sorted(twice))} stands twice")
+        repeated = {str(key) for key in keys if keys.count(key) > 1}
+        if repeated:
+            raise yaml.YAMLError(f"{', '.join(sorted(repeated))} appears twice")
         return super().construct_mapping(node, deep)

@@ -1,43 +1,53 @@
-"""What a rule says, and the rules that any model must keep by itself."""
+"""The result of a rule, and the rules that a model must meet on its own."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from churn.decision.calibration import Calibration
 from churn.decision.comparison import Comparison, Refusal
 from churn.decision.inference import Estimate
 from churn.decision.policy_file import Policy
+from churn.decision.reasons import Reason
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule's result. `bound` is what `value` was held against; both None where there was nothing to measure.
+    """The result of one rule. `bound` is the limit for `value`; both are None where there was nothing to measure.
 
-    `code` is the reason that the rule gives when it decides.
+    `code` is the reason of the decision if this rule decides.
     """
 
     name: str
-    code: str
+    code: Reason
     passed: bool
     value: float | None
     bound: float | None
     sentence: str
 
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return asdict(self) | {"code": self.code.value}
+
 
 def integrity_rules(refusal: Refusal | None) -> list[Rule]:
-    """Target, key and salt agree, no training saw a row, the files are the registered ones, the scores are scores."""
+    """Check that the evidence can be trusted.
+
+    Target, key and salt agree, no version was trained on these customers, the model files are the registered ones, and the
+    scores are probabilities.
+    """
     if refusal is None:
-        sentence = "Target, key and salt agree, no training saw a row, both models are the registered ones."
-        return [Rule("integrity", "INPUT_MISMATCH", True, None, None, sentence)]
+        sentence = "Target, key and salt agree, neither model was trained on these customers, and both models are the registered ones."
+        return [Rule("integrity", Reason.INPUT_MISMATCH, True, None, None, sentence)]
     return [Rule("integrity", refusal.code, False, None, None, as_sentence(refusal.sentence))]
 
 
 def enough_and_sane_rules(comparison: Comparison, policy: Policy) -> list[Rule]:
-    """There are enough customers, and nothing about the challenger is too uniform or too good to be true."""
+    """Check that there are enough customers, and that the challenger is neither degenerate nor too good to be true."""
     case, evidence = comparison.case, comparison.evidence
     enough = policy.enough(case.champion is None)
-    fewest = min(evidence.events, evidence.rows - evidence.events)
+    rarer_class = min(evidence.events, evidence.rows - evidence.events)
     rules = []
     if case.refusal:
         rules.append(
@@ -46,64 +56,64 @@ def enough_and_sane_rules(comparison: Comparison, policy: Policy) -> list[Rule]:
     rules += [
         Rule(
             "holdout_rows",
-            "HOLDOUT_TOO_SMALL",
+            Reason.HOLDOUT_TOO_SMALL,
             evidence.rows >= enough.min_rows,
             evidence.rows,
             enough.min_rows,
-            f"There are {evidence.rows} unseen customers to compare on; {enough.min_rows} are needed.",
+            f"There are {evidence.rows:,} unseen customers to compare on; at least {enough.min_rows:,} are required.",
         ),
         Rule(
             "holdout_classes",
-            "HOLDOUT_TOO_SMALL",
-            fewest >= enough.min_each_class,
-            fewest,
+            Reason.HOLDOUT_TOO_SMALL,
+            rarer_class >= enough.min_each_class,
+            rarer_class,
             enough.min_each_class,
-            f"The rarer class has {fewest} unseen customers; {enough.min_each_class} are needed.",
+            f"The rarer class has {rarer_class:,} unseen customers; at least {enough.min_each_class:,} are required.",
         ),
     ]
     if evidence.challenger:
-        rules += _sane(comparison, policy)
+        rules += _sanity_rules(comparison, policy)
     return rules
 
 
-def _sane(comparison: Comparison, policy: Policy) -> list[Rule]:
+def _sanity_rules(comparison: Comparison, policy: Policy) -> list[Rule]:
     limits, leaks = policy.sanity, comparison.case.leaks
     auc, share = comparison.evidence.challenger["roc_auc"].value, comparison.same_score_share
-    alone = (
-        f"{leaks.feature} alone has ROC AUC {leaks.feature_auc:.4f}; above {limits.max_feature_auc:.2f} it would know the answer."
+    best_feature = (
+        f"{leaks.feature} alone has a ROC AUC of {leaks.feature_auc:.4f}; above {limits.max_feature_auc:.2f} it is treated as a leak."
         if leaks.feature_auc is not None
         else "No single feature could be measured."
     )
     return [
         Rule(
             "scores_spread",
-            "DEGENERATE",
+            Reason.DEGENERATE,
             share <= limits.max_same_score,
             share,
             limits.max_same_score,
-            f"One and the same score goes to {share:.1%} of the customers; at most {limits.max_same_score:.0%} may share one.",
+            f"The most frequent score is shared by {share:.1%} of the customers; the limit is {limits.max_same_score:.0%}.",
         ),
         Rule(
             "no_identifiers",
-            "LEAK_SUSPECTED",
+            Reason.LEAK_SUSPECTED,
             not leaks.identifiers,
             len(leaks.identifiers),
             0,
-            f"The model learns from {', '.join(leaks.identifiers)}, which identifies customers: take it out of the features."
+            f"The model learns from {', '.join(leaks.identifiers)}, which identifies customers. Remove it from the features."
             if leaks.identifiers
             else "No feature identifies a customer.",
         ),
         Rule(
             "no_telling_feature",
-            "LEAK_SUSPECTED",
+            Reason.LEAK_SUSPECTED,
             (leaks.feature_auc or 0) <= limits.max_feature_auc,
             leaks.feature_auc,
             limits.max_feature_auc,
-            alone,
+            best_feature,
         ),
         Rule(
             "not_too_good",
-            "LEAK_SUSPECTED",
+            Reason.LEAK_SUSPECTED,
             auc <= limits.max_model_auc,
             auc,
             limits.max_model_auc,
@@ -113,81 +123,98 @@ def _sane(comparison: Comparison, policy: Policy) -> list[Rule]:
 
 
 def floor_rules(whose: str, metrics: dict[str, Estimate], base_rate_brier: float, policy: Policy) -> list[Rule]:
-    """A model ranks, and predicts better than the base rate; `whose` begins the sentences."""
+    """Check that a model ranks well enough and predicts better than the base rate.
+
+    Args:
+        whose: the beginning of the sentences, such as "The champion's".
+        metrics: the model's metrics, by name.
+        base_rate_brier: the Brier score of always predicting the base rate.
+        policy: has the limits.
+    """
     auc, brier = metrics["roc_auc"], metrics["brier"]
     gain, floor = base_rate_brier - brier.value, policy.floor
     return [
         Rule(
             "roc_auc_floor",
-            "BELOW_FLOOR",
+            Reason.BELOW_FLOOR,
             auc.lower >= floor.roc_auc,
             auc.lower,
             floor.roc_auc,
-            f"{whose} ROC AUC is {auc.value:.4f}, at least {auc.lower:.4f} with 97.5 % confidence; the floor is {floor.roc_auc:.2f}.",
+            f"{whose} ROC AUC is {auc.value:.4f}, and at least {auc.lower:.4f} with 97.5 % confidence; the floor is {floor.roc_auc:.2f}.",
         ),
         Rule(
             "better_than_base_rate",
-            "BELOW_FLOOR",
+            Reason.BELOW_FLOOR,
             gain > floor.brier_margin,
             gain,
             floor.brier_margin,
-            f"{whose} Brier score {brier.value:.4f} is {gain:+.4f} better than always predicting the base rate; "
-            f"more than {floor.brier_margin:.4f} is needed.",
+            f"{whose} Brier score of {brier.value:.4f} is {abs(gain):.4f} {'better' if gain >= 0 else 'worse'} than always predicting "
+            f"the base rate; it must be more than {floor.brier_margin:.4f} better.",
         ),
     ]
 
 
-def calibration_rules(whose: str, found: Calibration | None, policy: Policy) -> list[Rule]:
-    """A model's probabilities are about right; `whose` begins the sentences."""
+def calibration_rules(whose: str, calibration: Calibration | None, policy: Policy) -> list[Rule]:
+    """Check that a model's probabilities are about right.
+
+    Args:
+        whose: the beginning of the sentences, such as "The champion's".
+        calibration: None if it could not be measured, which fails.
+        policy: has the limits.
+    """
     limits = policy.calibration
-    if found is None:
+    if calibration is None:
         sentence = f"{whose} calibration cannot be measured on these customers."
-        return [Rule("calibration_slope", "CALIBRATION", False, None, None, sentence)]
+        return [Rule("calibration_slope", Reason.CALIBRATION, False, None, None, sentence)]
     return [
-        _within("calibration_slope", f"{whose} calibration slope", found.slope, limits.slope, limits.level),
-        _within(
+        _overlap_rule("calibration_slope", f"{whose} calibration slope", calibration.slope, limits.slope, limits.level),
+        _overlap_rule(
             "observed_expected",
             f"{whose} ratio of observed to expected churn",
-            found.observed_expected,
+            calibration.observed_expected,
             limits.observed_expected,
             limits.level,
         ),
     ]
 
 
-def _within(name: str, what: str, found: Estimate, bounds: tuple[float, float], level: float) -> Rule:
-    low, high = found.interval(level)
+def _overlap_rule(name: str, what: str, estimate: Estimate, bounds: tuple[float, float], level: float) -> Rule:
+    """Fail where the interval of an estimate lies entirely outside the bounds."""
+    low, high = estimate.interval(level)
     passed = high >= bounds[0] and low <= bounds[1]
-    near = bounds[0] if found.value < 1 else bounds[1]
+    nearer_bound = bounds[0] if estimate.value < 1 else bounds[1]
     sentence = (
-        f"{what} is {found.value:.3f} ({level:.0%} interval {low:.3f} to {high:.3f}), "
-        f"{'not wholly' if passed else 'wholly'} outside {bounds[0]:g} to {bounds[1]:g}."
+        f"{what} is {estimate.value:.3f} ({level:.0%} interval {low:.3f} to {high:.3f}), "
+        f"{'which overlaps' if passed else 'entirely outside'} the range {bounds[0]:g} to {bounds[1]:g}."
     )
-    return Rule(name, "CALIBRATION", passed, found.value, near, sentence)
+    return Rule(name, Reason.CALIBRATION, passed, estimate.value, nearer_bound, sentence)
 
 
 def frozen_rule(comparison: Comparison) -> Rule:
-    """Nobody has turned automatic promotion off."""
+    """Check that automatic promotion is on."""
     why = comparison.case.history.frozen
     sentence = (
         f"Automatic promotion is off: {as_sentence_end(why)} `churn unfreeze --reason ...` turns it on again."
         if why
         else "Automatic promotion is on."
     )
-    return Rule("not_frozen", "FROZEN", why is None, None, None, sentence)
+    return Rule("not_frozen", Reason.FROZEN, why is None, None, None, sentence)
 
 
-def say_changes(deltas: dict[str, Estimate]) -> str:
-    """The two differences that decide, with their intervals."""
+def describe_deltas(deltas: dict[str, Estimate]) -> str:
+    """Describe the two differences that decide, with their 95 % intervals."""
     auc, brier = deltas["roc_auc"], deltas["brier"]
-    return f"ROC AUC {auc.value:+.4f} ({auc.lower:+.4f} to {auc.upper:+.4f}), Brier {brier.value:+.5f} ({brier.lower:+.5f} to {brier.upper:+.5f})."
+    return (
+        f"ROC AUC {auc.value:+.4f} ({auc.lower:+.4f} to {auc.upper:+.4f}), "
+        f"Brier score {brier.value:+.5f} ({brier.lower:+.5f} to {brier.upper:+.5f})."
+    )
 
 
 def as_sentence_end(text: str) -> str:
-    """A person's words, as a sentence among others."""
+    """A person's words with a full stop, so that another sentence may follow."""
     return text if text.rstrip().endswith((".", "!", "?")) else f"{text.rstrip()}."
 
 
 def as_sentence(text: str) -> str:
-    """Words that begin in the middle of one, as a sentence."""
+    """A text that begins in lower case, as a sentence."""
     return text[:1].upper() + text[1:]

@@ -18,8 +18,9 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from churn.decision.comparison import UNSCORABLE, Refusal
+from churn.decision.comparison import Refusal
 from churn.decision.inference import Scores
+from churn.decision.reasons import Reason
 from churn.errors import ChurnError
 from churn.foundation.artifacts import ArtifactChanged, downloaded, require_registered
 from churn.foundation.ledger import Ledger
@@ -99,7 +100,7 @@ def _require_registered(version: int, folder: Path, ledger: Ledger, tracking: Tr
         require_registered(version, folder, ledger, tracking.model)
     except ArtifactChanged as changed:
         said = str(changed)
-        raise Unscorable(Refusal("ARTIFACT_CHANGED", said[0].lower() + said[1:])) from changed
+        raise Unscorable(Refusal(Reason.ARTIFACT_CHANGED, said[0].lower() + said[1:])) from changed
 
 
 def _loaded(version: int, folder: Path) -> Scorer:
@@ -183,7 +184,7 @@ def _installed(name: str) -> str | None:
 
 
 def _unscorable(version: int, why: str) -> Refusal:
-    return Refusal(UNSCORABLE, f"version {version} cannot score today's customers: {why}.")
+    return Refusal(Reason.CHAMPION_UNSCORABLE, f"version {version} cannot score today's customers: {why}.")
 
 
 def _first_line(error: Exception) -> str:

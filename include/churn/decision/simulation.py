@@ -26,8 +26,9 @@ from scipy.special import expit, ndtr
 from churn.decision.comparison import Case, Evidence, History, compare
 from churn.decision.figures import CHALLENGER_COLOUR, CHAMPION_COLOUR, GUIDE, WIDTH
 from churn.decision.inference import Labels, Scores
-from churn.decision.policy import TRIED, Verdict, decide
+from churn.decision.policy import Verdict, decide
 from churn.decision.policy_file import Policy
+from churn.decision.reasons import Reason
 from churn.errors import ChurnError
 
 YEAR = 365
@@ -96,9 +97,9 @@ class _Production:
     since: int = 0
     tried: int | None = None
 
-    def promote(self, winner: _Version, code: str, night: int) -> _Production:
+    def promote(self, winner: _Version, code: Reason, night: int) -> _Production:
         """The winner is the anchor too, unless it won by being no worse."""
-        return _Production(winner, winner if code == "SUPERIOR" else self.anchor, night)
+        return _Production(winner, winner if code.wins else self.anchor, night)
 
 
 def simulate(
@@ -137,11 +138,11 @@ def simulate_year(policy: Policy, scenario: str, seed: int, nights: int = YEAR) 
         newest = slice(CUSTOMERS_A_NIGHT * night, CUSTOMERS_A_NIGHT * night + window)
         evidence = _gather(everybody, newest, challenger, production)
         decision = decide(compare(_case(challenger, production, night), evidence, (), 0), policy)
-        reasons[decision.code] += 1
+        reasons[decision.code.value] += 1
         if decision.verdict is Verdict.PROMOTE:
-            promoted.setdefault(decision.code, []).append(night)
+            promoted.setdefault(decision.code.value, []).append(night)
             production = production.promote(challenger, decision.code, night)
-        elif decision.code in TRIED:
+        elif decision.code.tested_noninferiority:
             production = replace(production, tried=night)
         true_auc.append(production.champion.auc)
     return SimulatedYear(scenario, seed, true_auc, true_auc[-1] - START_AUC, promoted, dict(reasons.most_common()))
@@ -220,13 +221,13 @@ def draw_years(results: dict[str, list[SimulatedYear]]) -> Figure:
     return figure
 
 
-_MARKS = {"SUPERIOR": (CHALLENGER_COLOUR, "o"), "FRESH_NONINFERIOR": (CHAMPION_COLOUR, "D")}
+_MARKS = {Reason.SUPERIOR.value: (CHALLENGER_COLOUR, "o"), Reason.FRESH_NONINFERIOR.value: (CHAMPION_COLOUR, "D")}
 
 
 def _words(years: list[SimulatedYear]) -> str:
     if not years:
         return "no year"
-    superior = np.mean([year.promotions.get("SUPERIOR", 0) for year in years])
+    superior = np.mean([year.promotions.get(Reason.SUPERIOR, 0) for year in years])
     every = np.mean([sum(year.promotions.values()) for year in years])
     gained = np.mean([year.gained for year in years])
     return f"{every:.1f} promotions a year, {superior:.1f} of them superior; {gained:+.4f}"

@@ -157,7 +157,8 @@ class DecisionRecord:
 
     `digests` are the hashes of what a replay reads, by name; `watch` is how the champion itself does; `approval` is
     whether a person must agree before the transition; `requested_by` is who asked for the night, if a person did; `curves` are points for
-    whoever draws ROC and calibration, see `decision.curves`.
+    whoever draws ROC and calibration, see `decision.curves`; `rules_version` is the version of the rules that decided,
+    None before versions were stored.
     """
 
     night: str
@@ -181,6 +182,7 @@ class DecisionRecord:
     approval: bool = False
     requested_by: str | None = None
     curves: dict[str, Any] | None = None
+    rules_version: int | None = None
 
 
 @dataclass(frozen=True)

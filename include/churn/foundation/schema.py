@@ -23,7 +23,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-HEAD = "0006"
+HEAD = "0007"
 """The migration that these tables are at."""
 
 
@@ -164,6 +164,7 @@ decisions = Table(
         JSON(none_as_null=True),
         doc="points of ROC and calibration; null: nothing was measured, or it is older",
     ),
+    Column("rules_version", Integer, doc="version of the rules that decided; null: before versions were stored"),
     CheckConstraint("verdict IN ('promote', 'hold')", name="verdict"),
     Index(None, "model", "decided_at"),
 )

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,6 +18,7 @@ from churn.foundation import columnar
 from churn.foundation.ledger import Ledger
 from churn.foundation.paths import accepted, snapshot_rows
 from churn.foundation.records import Batch, Snapshot
+from churn.foundation.sampling import Sampling
 from churn.foundation.storage import Storage
 from churn.intake.judging import batch_number
 from churn.learning.content import content_hash
@@ -29,19 +27,6 @@ HOLDOUT = range(20)
 RESERVE = range(20, 25)
 TRAINING = range(25, 100)
 BUCKET = "_bucket"
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """What sorts customers into buckets: the secret salt, and the memory that the sorting may use."""
-
-    salt: bytes
-    memory_limit: str
-
-    @property
-    def fingerprint(self) -> str:
-        """Tells two salts apart without telling either; 16 hex digits."""
-        return hmac.new(self.salt, b"churn bucket salt", hashlib.sha256).hexdigest()[:16]
 
 
 def take_snapshot(

@@ -9,16 +9,17 @@ from datetime import UTC, datetime
 from importlib.metadata import version as installed
 
 from churn.decision import evidence_file
-from churn.decision.comparative_rules import DISPUTED
 from churn.decision.comparison import Case, Comparison, Evidence, Force, History, compare
 from churn.decision.curves import curves_of
 from churn.decision.eligibility import Contest
 from churn.decision.evidence import gather_evidence
 from churn.decision.history import read_history, suspect_batches, take_look
-from churn.decision.policy import FORCED, Decision, Verdict, decide, hold_invalid_policy, tests_superiority
+from churn.decision.policy import Decision, Verdict, decide, hold_invalid_policy, tests_superiority
 from churn.decision.policy_file import Policy, PolicyInvalid, load_policy_text
+from churn.decision.reasons import Reason
 from churn.decision.replay import record_digest
 from churn.decision.report import Review, log_comparison
+from churn.decision.rule_forms import RULES_VERSION
 from churn.decision.slices import slicings
 from churn.errors import ChurnError
 from churn.foundation.digests import json_digest, text_digest
@@ -26,7 +27,7 @@ from churn.foundation.links import docs_page, night_page
 from churn.foundation.records import Batch, DecisionRecord, Promotion, Snapshot
 from churn.learning.training import Challenger
 from churn.pipeline.workspace import Request, Workspace
-from churn.release.promotion import find_champion
+from churn.release.promotion import settle_champion
 from churn.settings import git_commit
 
 log = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ def decide_night(workspace: Workspace, request: Request, challenger: Challenger)
     known = workspace.ledger.decision(request.night)
     if known:
         return known
-    find_champion(workspace.ledger, workspace.tracking, adopt=workspace.settings.hand_made_changes == "adopt")
+    settle_champion(workspace.ledger, workspace.tracking, adopt=workspace.settings.hand_made_changes == "adopt")
     promotion = workspace.ledger.in_production(workspace.settings.model_name)
     snapshot = workspace.ledger.snapshot(challenger.snapshot)
     if snapshot is None:
@@ -60,7 +61,7 @@ def decide_night(workspace: Workspace, request: Request, challenger: Challenger)
     return _remember(workspace, request, decision, comparison, evidence, policy, text)
 
 
-def ask_for_approval(decision: Decision, request: Request, when: str, second_person: bool = False) -> bool:
+def requires_approval(decision: Decision, request: Request, when: str, second_person: bool = False) -> bool:
     """Whether a person must agree before this decision is acted on.
 
     Args:
@@ -69,8 +70,8 @@ def ask_for_approval(decision: Decision, request: Request, when: str, second_per
         when: the setting: never, disputed or always.
         second_person: whether nobody promotes alone; to force is to promote.
     """
-    disputed = decision.code == DISPUTED
-    forced = second_person and decision.code == FORCED
+    disputed = decision.code is Reason.BATCH_DISPUTED
+    forced = second_person and decision.code is Reason.FORCED
     wanted = request.approval or when == "always" or (disputed and when == "disputed") or forced
     return wanted and (disputed or decision.verdict is Verdict.PROMOTE)
 
@@ -93,7 +94,7 @@ def _measure(
     champion, anchor = (promotion.version, promotion.anchor) if promotion else (None, None)
     suspects = suspect_batches(workspace.ledger, snapshot, champion)
     contest = Contest(challenger.version, champion, anchor, snapshot, suspects)
-    found = gather_evidence(contest, policy, workspace.sources)
+    found = gather_evidence(contest, policy, workspace)
     case = Case(
         challenger=challenger.version,
         champion=champion,
@@ -141,7 +142,7 @@ def _remember(
         champion=comparison.case.champion,
         snapshot=comparison.case.snapshot,
         verdict=decision.verdict.value,
-        code=decision.code,
+        code=decision.code.value,
         sentence=decision.sentence,
         rules=decision.rules_as_dicts(),
         comparison=stored,
@@ -153,9 +154,10 @@ def _remember(
         watch=decision.watch_as_dicts(),
         digests=digests,
         code_version=_code_version(),
-        approval=ask_for_approval(decision, request, workspace.settings.approval, workspace.settings.second_person),
+        approval=requires_approval(decision, request, workspace.settings.approval, workspace.settings.second_person),
         requested_by=request.requested_by,
         curves=curves_of(comparison, evidence),
+        rules_version=RULES_VERSION,
     )
     record = replace(record, digests=digests | {"record": record_digest(record)})
     tonight = workspace.ledger.batches(night=request.night)

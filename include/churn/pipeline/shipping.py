@@ -53,7 +53,7 @@ def build(workspace: Workspace, version: int) -> BuiltImage:
             f"The image of version {version} is published already as {known.tag}{by}, verified {known.recorded_at:%Y-%m-%d %H:%M}. "
             f"Nothing was built. `churn image verify --version {version}` asks it again."
         )
-    built = build_image(version, workspace.sources, workspace.image_spec)
+    built = build_image(version, workspace, workspace.image_spec)
     what = f"built in {built.seconds} s as {built.image_id}" if built.image_id else "not built: no container engine"
     log.info("Version %d: %s.", version, what)
     return built
@@ -68,7 +68,7 @@ def verify(workspace: Workspace, built: BuiltImage) -> Verification:
         EngineFailed, ServingUnavailable, TrackingUnreachable: no verdict; nothing is taken back.
     """
     try:
-        verification = verify_image(built, workspace.sources, workspace.image_spec)
+        verification = verify_image(built, workspace, workspace.image_spec)
     except ModelMismatch as error:
         _remember(workspace, unpublished(built, workspace.settings.model_name, "mismatch", str(error)))
         undone = take_back(built.version, str(error), workspace.ledger, workspace.tracking)

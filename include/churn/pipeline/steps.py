@@ -138,7 +138,7 @@ def answer(workspace: Workspace, night: str, answer: str, by: str, reason: str) 
         ChurnError: it was answered otherwise before; there is nothing to answer: the decision is no promotion and no dispute; or a yes comes too late,
             since a later night has decided.
     """
-    from churn.decision.comparative_rules import DISPUTED
+    from churn.decision.reasons import Reason
 
     decision = decision_of(workspace, night)
     known = workspace.ledger.approval(night)
@@ -149,7 +149,7 @@ def answer(workspace: Workspace, night: str, answer: str, by: str, reason: str) 
             f"Night {night} was {known.answer} already, by {known.by}: {known.reason} The first answer counts."
         )
     last = workspace.ledger.last_decision()
-    if decision.dry_run or not (decision.approval or decision.code == DISPUTED):
+    if decision.dry_run or not (decision.approval or decision.code == Reason.BATCH_DISPUTED):
         raise ChurnError(f"Night {night} asks for no approval: it is {decision.verdict} ({decision.code}).")
     if answer == "approved" and last and last.night != night:
         raise ChurnError(f"Night {night} is history: night {last.night} has decided since. Its decision counts now.")
@@ -194,12 +194,12 @@ def unfreeze(workspace: Workspace, reason: str, by: str) -> bool:
 def reconcile(workspace: Workspace) -> list[str]:
     """Bring the registry to the ledger; what was otherwise, in sentences."""
     from churn.release.mirror import mirror, read_registry
-    from churn.release.promotion import moved_by_hand
+    from churn.release.promotion import describe_difference
 
     rows = workspace.ledger.promotions(workspace.settings.model_name)
     if not rows:
         return ["Nothing has ever been in production: there is nothing to reconcile."]
-    moved = moved_by_hand(rows, read_registry(workspace.tracking))
+    moved = describe_difference(rows, read_registry(workspace.tracking))
     mirror(workspace.ledger, workspace.tracking)
     return [moved, "The registry follows the ledger again."] if moved else []
 
@@ -293,12 +293,12 @@ def find_disagreements(workspace: Workspace) -> list[str]:
     """Where registry, ledger and image differ about what is in production; empty when they agree."""
     from churn.foundation.artifacts import ArtifactChanged, downloaded, require_registered
     from churn.release.mirror import read_registry
-    from churn.release.promotion import moved_by_hand
+    from churn.release.promotion import describe_difference
 
     rows = workspace.ledger.promotions(workspace.settings.model_name)
     promotion = rows[0] if rows else None
     expected = promotion.version if promotion else None
-    moved = moved_by_hand(rows, read_registry(workspace.tracking))
+    moved = describe_difference(rows, read_registry(workspace.tracking))
     problems = [f"{moved} `churn reconcile` puts the registry back to the ledger."] if moved else []
     if promotion and expected is not None:
         found = _image_problem(workspace.ledger.image(workspace.settings.model_name, expected), workspace.image_spec)
@@ -347,10 +347,10 @@ def _require_second_person(decision: DecisionRecord, by: str) -> None:
 
     Names are compared as a login form reads them. A night of the schedule was asked for by nobody, so anybody's yes is a second opinion.
     """
-    from churn.decision.policy import FORCED
+    from churn.decision.reasons import Reason
 
     asked = (decision.requested_by or "").strip()
-    if not by.strip() or (decision.code == FORCED and not asked):
+    if not by.strip() or (decision.code == Reason.FORCED and not asked):
         raise ChurnError(
             f"By CHURN_SECOND_PERSON two people promote, and of night {decision.night} it is not known who "
             f"{'forced it' if by.strip() else 'says yes'}. Log in under a name of your own and ask for the night again."

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from churn.decision.eligibility import Sources
 from churn.errors import ChurnError
+from churn.foundation.clients import Clients
 from churn.release.engine import Engine, Login
 from churn.release.service import laid_out, lock_of
 
@@ -60,7 +60,7 @@ class BuiltImage:
     seconds: float | None = None
 
 
-def build_image(version: int, sources: Sources, spec: ImageSpec) -> BuiltImage:
+def build_image(version: int, clients: Clients, spec: ImageSpec) -> BuiltImage:
     """Build the image of a version number, untagged: the tag comes after verification.
 
     Raises:
@@ -70,10 +70,10 @@ def build_image(version: int, sources: Sources, spec: ImageSpec) -> BuiltImage:
     engine = Engine.find(spec.engine)
     if engine is None:
         return BuiltImage(version, None)
-    with laid_out(version, sources.ledger, sources.contract, sources.tracking) as context:
+    with laid_out(version, clients.ledger, clients.contract, clients.tracking) as context:
         began = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="churn-lock-") as folder:
-            shutil.copyfile(lock_of(version, sources.tracking, Path(folder), spec.lock), context / LOCK)
+            shutil.copyfile(lock_of(version, clients.tracking, Path(folder), spec.lock), context / LOCK)
         for file, name, setting in (
             (spec.ca_bundle, "ca-bundle.crt", "CHURN_BUILD_CA_BUNDLE"),
             (spec.pip_conf, "pip.conf", "CHURN_BUILD_PIP_CONF"),
@@ -83,7 +83,7 @@ def build_image(version: int, sources: Sources, spec: ImageSpec) -> BuiltImage:
             if file:
                 shutil.copy(file, context / name)
         base = engine.base(spec.base_image)
-        labels = _labels(version, sources, spec) | {"org.opencontainers.image.base.name": base.name}
+        labels = _labels(version, clients, spec) | {"org.opencontainers.image.base.name": base.name}
         if base.digest:
             labels["org.opencontainers.image.base.digest"] = base.digest
         (context / "Dockerfile").write_text(DOCKERFILE.read_text() + _label(labels))
@@ -91,15 +91,15 @@ def build_image(version: int, sources: Sources, spec: ImageSpec) -> BuiltImage:
     return BuiltImage(version, image_id, round(time.monotonic() - began, 2))
 
 
-def _labels(version: int, sources: Sources, spec: ImageSpec) -> dict[str, str]:
+def _labels(version: int, clients: Clients, spec: ImageSpec) -> dict[str, str]:
     """What the image is, the same whenever it is built: `created` is when the version was registered."""
-    tracking, known = sources.tracking, sources.ledger.version(sources.tracking.model, version)
+    tracking, known = clients.tracking, clients.ledger.version(clients.tracking.model, version)
     with tracking.explained(f"describe version {version}"):
         found = tracking.version(version)
     registered = datetime.fromtimestamp(found.creation_timestamp / 1000, UTC)
     labels = {
         "org.opencontainers.image.title": tracking.model,
-        "org.opencontainers.image.description": f"Probability of {sources.contract.target.name} = 1, for each customer.",
+        "org.opencontainers.image.description": f"Probability of {clients.contract.target.name} = 1, for each customer.",
         "org.opencontainers.image.version": str(version),
         "org.opencontainers.image.revision": spec.git_commit or "",
         "org.opencontainers.image.created": registered.isoformat(timespec="seconds"),
@@ -107,7 +107,7 @@ def _labels(version: int, sources: Sources, spec: ImageSpec) -> dict[str, str]:
         VERSION_LABEL: str(version),
         RUN_LABEL: found.run_id or "",
         "churn.snapshot": known.snapshot if known else "",
-        "churn.contract": sources.contract.fingerprint,
+        "churn.contract": clients.contract.fingerprint,
         "churn.model.digest": known.artifacts if known else "",
     }
     return {name: value for name, value in labels.items() if value}

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from churn.decision.eligibility import Sources
 from churn.decision.scoring import Scorer, opened
+from churn.foundation.clients import Clients
 from churn.foundation.digests import folder_digest
 from churn.foundation.local_server import ModelMismatch, ServiceEnded, wait_until_ready
 from churn.foundation.paths import snapshot_rows
@@ -33,7 +33,7 @@ _SERVED = "/opt/churn"
 _PYTHON = "/opt/serving/bin/python"
 
 
-def verify_image(built: BuiltImage, sources: Sources, spec: ImageSpec) -> Verification:
+def verify_image(built: BuiltImage, clients: Clients, spec: ImageSpec) -> Verification:
     """Start the image as it would be run, hold its answers against the registry model's, and look at what it holds.
 
     The bill of materials goes to MLflow. Without an engine the same service runs in an environment made from the same lock.
@@ -45,22 +45,22 @@ def verify_image(built: BuiltImage, sources: Sources, spec: ImageSpec) -> Verifi
         EngineFailed: the engine is away.
         ServingUnavailable: there is no verdict, for a reason that is not the model.
     """
-    version, tracking = built.version, sources.tracking
+    version, tracking = built.version, clients.tracking
     with (
-        laid_out(version, sources.ledger, sources.contract, tracking) as folder,
-        opened(version, sources.ledger, tracking, sources.environments) as expected,
+        laid_out(version, clients.ledger, clients.contract, tracking) as folder,
+        opened(version, clients.ledger, tracking, clients.environments) as expected,
         tempfile.TemporaryDirectory(prefix="churn-verify-") as scratch,
     ):
-        extremes = find_extremes(version, expected, sources)
+        extremes = find_extremes(version, expected, clients)
         if built.image_id is None:
-            with _end_explained(), served_here(version, sources, spec.lock) as url:
-                return verify(url, expected, sources.contract, extremes)
+            with _end_explained(), served_here(version, clients, spec.lock) as url:
+                return verify(url, expected, clients.contract, extremes)
         lock = lock_of(version, tracking, Path(scratch), spec.lock)
         engine = Engine.require(spec.engine)
         name = f"churn-verify-{tracking.model}-{version}"
         started = engine.running(built.image_id, name, _READY_TIMEOUT, wait_until_ready, spec.verification_network)
         with _end_explained(), started as running:
-            verification = verify(running.url, expected, sources.contract, extremes)
+            verification = verify(running.url, expected, clients.contract, extremes)
             _look_inside(running, built.image_id, engine, folder, lock, Path(scratch), version, tracking)
     return verification
 
@@ -76,22 +76,22 @@ def _end_explained() -> Iterator[None]:
         raise ImageFault(f"{ended}. It is not published.") from ended
 
 
-def find_extremes(version: int, scorer: Scorer, sources: Sources) -> pd.DataFrame | None:
+def find_extremes(version: int, scorer: Scorer, clients: Clients) -> pd.DataFrame | None:
     """The extremes of the holdout of the version's snapshot; None if its rows are gone or were judged under another contract.
 
     Args:
         version: its number.
         scorer: of the registry's model.
-        sources: where its snapshot is.
+        clients: ledger and data root of the snapshot.
     """
-    known = sources.ledger.version(sources.tracking.model, version)
-    snapshot = sources.ledger.snapshot(known.snapshot) if known else None
-    if snapshot is None or snapshot.contract_fingerprint != sources.contract.fingerprint:
+    known = clients.ledger.version(clients.tracking.model, version)
+    snapshot = clients.ledger.snapshot(known.snapshot) if known else None
+    if snapshot is None or snapshot.contract_fingerprint != clients.contract.fingerprint:
         return None
-    if not sources.storage.exists(snapshot_rows(snapshot.snapshot)):
+    if not clients.storage.exists(snapshot_rows(snapshot.snapshot)):
         return None
-    pieces = holdout_pieces(sources.storage, snapshot, _PIECE)
-    return holdout_extremes(pieces, scorer, sources.contract)
+    pieces = holdout_pieces(clients.storage, snapshot, _PIECE)
+    return holdout_extremes(pieces, scorer, clients.contract)
 
 
 def _look_inside(

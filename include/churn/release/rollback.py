@@ -13,7 +13,7 @@ from churn.foundation.tracking import Tracking
 from churn.release.image import ImageSpec
 from churn.release.lineage import predecessor
 from churn.release.mirror import mirror, named, read_registry
-from churn.release.promotion import moved_by_hand, way_back
+from churn.release.promotion import describe_difference, return_to
 from churn.release.publishing import has_image, point_production
 
 log = logging.getLogger(__name__)
@@ -63,14 +63,14 @@ def roll_back(
             f"Before {named(rows[0].version)} nothing was in production that could come back. `churn history` says what was; name one with --to."
         )
     state = read_registry(tracking)
-    moved = moved_by_hand(rows, state) if rows[0].mirrored_at else None
+    moved = describe_difference(rows, state) if rows[0].mirrored_at else None
     _require_whole(version, rows, ledger, tracking)
     image = _image(version, ledger, tracking, spec)
     if moved:
         log.warning("%s The rollback overrides that.", moved)
     if done is None and version == rows[0].version:
         raise RollbackRefused(f"{named(version).capitalize()} is in production already.")
-    promotion = done or ledger.promote(way_back(version, "rollback", reason, actor, rows, night), rows[0].version)
+    promotion = done or ledger.promote(return_to(version, "rollback", reason, actor, rows, night), rows[0].version)
     mirror(ledger, tracking)
     if image:
         point_production(image, spec)

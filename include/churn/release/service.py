@@ -13,10 +13,10 @@ import mlflow
 import churn.contract
 import churn.serving
 from churn.contract import Contract
-from churn.decision.eligibility import Sources
 from churn.decision.scoring import kept_lock
 from churn.errors import ChurnError
 from churn.foundation.artifacts import downloaded, require_registered
+from churn.foundation.clients import Clients
 from churn.foundation.ledger import Ledger
 from churn.foundation.local_server import image_app, served, serving_python
 from churn.foundation.tracking import Tracking
@@ -62,12 +62,12 @@ def lock_of(version: int, tracking: Tracking, folder: Path, otherwise: Path) -> 
 
 
 @contextmanager
-def served_here(version: int, sources: Sources, lock: Path, port: int | None = None) -> Iterator[str]:
+def served_here(version: int, clients: Clients, lock: Path, port: int | None = None) -> Iterator[str]:
     """The service of a version on loopback, under the libraries of its lock as in its image; ended on leaving.
 
     Args:
         version: its number.
-        sources: where it comes from.
+        clients: MLflow, ledger and contract.
         lock: for a version whose training kept none.
         port: to listen on; None for a free one.
 
@@ -75,10 +75,10 @@ def served_here(version: int, sources: Sources, lock: Path, port: int | None = N
         Its base URL, once it answers.
     """
     with (
-        laid_out(version, sources.ledger, sources.contract, sources.tracking) as folder,
+        laid_out(version, clients.ledger, clients.contract, clients.tracking) as folder,
         tempfile.TemporaryDirectory(prefix="churn-lock-") as scratch,
     ):
-        python = serving_python(lock_of(version, sources.tracking, Path(scratch), lock), sources.environments)
+        python = serving_python(lock_of(version, clients.tracking, Path(scratch), lock), clients.environments)
         with served(python, image_app(folder), port) as url:
             yield url
 

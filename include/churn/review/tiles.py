@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from churn.decision.reasons import ORDINARY_HOLDS
+from churn.decision.reasons import Reason
 from churn.foundation.ledger.alerts import failed_run
 from churn.foundation.records import (
     Alert,
@@ -170,7 +170,7 @@ def _verdict_tile(last: NightRow, facts: OverviewFacts) -> Tile:
     name, said = "Last night", f"{last.decided_at:%Y-%m-%d %H:%M} UTC: version {last.challenger}."
     change = _promotion_of(last, facts.promotions)
     fate = fate_of(last.verdict, last.asked, last.answer, last.dry_run, change is not None, waits=True)
-    held = GOOD if last.verdict == "promote" or last.code in ORDINARY_HOLDS else LOOK
+    held = GOOD if last.verdict == "promote" or Reason.implied_by(last.code).routine else LOOK
     if change:
         after = next((one for one in facts.promotions if one.sequence == change.sequence + 1), None)
         if gone := taken_away(change, after):

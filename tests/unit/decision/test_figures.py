@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from churn.decision.comparison import Case, Comparison, Evidence, EvidenceWindow, History, Refusal, compare
 from churn.decision.figures import MOST_NIGHTS, MOST_POINTS, PastNight, draw_figures
 from churn.decision.inference import Estimate
+from churn.decision.reasons import Reason
 from churn.decision.slices import Slicing
 
 NOW = datetime(2026, 3, 1, 2, tzinfo=UTC)
@@ -110,7 +111,7 @@ def test_without_a_champion_there_are_single_curves() -> None:
 @pytest.mark.parametrize("evidence", [None, draw_evidence()], ids=["no rows", "refused rows"])
 def test_of_a_refused_comparison_only_the_past_is_drawn(evidence: Evidence | None) -> None:
     """What was refused was not measured: no curve is made of its scores."""
-    comparison = compare_both(evidence, refusal=Refusal("INPUT_MISMATCH", "another salt."))
+    comparison = compare_both(evidence, refusal=Refusal(Reason.INPUT_MISMATCH, "another salt."))
     assert set(draw_figures(comparison, evidence, past_nights())) == {"history"}
     assert draw_figures(comparison, evidence, []) == {}
     assert draw_figures(comparison, evidence, past_nights(measured=False)) == {}

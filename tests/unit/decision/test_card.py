@@ -16,6 +16,7 @@ from churn.decision.comparison import Comparison, Evidence, Refusal
 from churn.decision.figures import draw_figures
 from churn.decision.policy import decide
 from churn.decision.policy_file import Policy
+from churn.decision.reasons import Reason
 from churn.decision.slices import Slicing
 from support.basics import ROOT
 
@@ -191,7 +192,7 @@ def test_hostile_facts_and_rules_are_text(facts: CardFacts) -> None:
 def test_a_refused_comparison_says_why_and_shows_no_numbers() -> None:
     """Nothing measured: the reason instead of a table, and no parity of scores that were refused."""
     evidence = draw_evidence()
-    refused = compare_both(evidence, refusal=Refusal("INPUT_MISMATCH", "another salt was used."))
+    refused = compare_both(evidence, refusal=Refusal(Reason.INPUT_MISMATCH, "another salt was used."))
     text = Page(render_card(make_facts(evidence, refused))).text
     assert "Nothing was measured: another salt was used." in text
     assert "Not tested at all this night." in text

@@ -10,8 +10,8 @@ from sklearn.metrics import roc_auc_score
 from churn.decision import simulation
 from churn.decision.comparison import Case, Comparison, compare
 from churn.decision.inference import paired_delta
-from churn.decision.policy import TRIED
 from churn.decision.policy_file import Policy
+from churn.decision.reasons import Reason
 from churn.decision.simulation import (
     SCENARIOS,
     START_AUC,
@@ -164,7 +164,7 @@ def test_history_is_what_the_policy_means_by_it(monkeypatch: pytest.MonkeyPatch)
             assert night == len(cases) or cases[night].history.days_since_try is None
     tries = [case.history.days_since_try for case in cases]
     failed = [night for night in range(1, len(tries)) if tries[night] == 1]
-    assert len(failed) == sum(year.reasons.get(code, 0) for code in TRIED)
+    assert len(failed) == sum(year.reasons.get(code, 0) for code in Reason if code.tested_noninferiority)
 
 
 def test_an_unknown_scenario_is_an_error_that_names_the_known() -> None:

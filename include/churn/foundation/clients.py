@@ -1,0 +1,57 @@
+"""The settings and the clients that steps are given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from churn.contract import Contract
+from churn.foundation.ledger import Ledger
+from churn.foundation.sampling import Sampling
+from churn.foundation.storage import Storage
+from churn.settings import VAR, Settings
+
+if TYPE_CHECKING:
+    from churn.foundation.tracking import Tracking
+
+ENVIRONMENTS = VAR / "serving"
+"""Environments in which models are served on this machine, each named by the hash of its lock."""
+
+
+@dataclass(frozen=True)
+class Clients:
+    """Settings, data root and ledger; and from the settings the contract, MLflow and the assignment of customers."""
+
+    settings: Settings
+    storage: Storage
+    ledger: Ledger
+
+    @property
+    def contract(self) -> Contract:
+        """The data contract that the settings name."""
+        contract: Contract = self.settings.contract
+        return contract
+
+    @cached_property
+    def tracking(self) -> Tracking:
+        """MLflow. Connected to on first use, since its import is slow."""
+        from churn.foundation.tracking import Tracking
+
+        return Tracking(
+            self.settings.mlflow_tracking_uri,
+            self.settings.mlflow_ui,
+            self.settings.experiment,
+            self.settings.model_name,
+        )
+
+    @cached_property
+    def sampling(self) -> Sampling:
+        """What assigns customers to buckets."""
+        return Sampling(self.settings.bucket_salt.get_secret_value().encode(), self.settings.duckdb_memory_limit)
+
+    @property
+    def environments(self) -> Path:
+        """The folder of the environments that earlier versions are served from."""
+        return ENVIRONMENTS
