@@ -223,6 +223,6 @@ def test_a_night_is_a_tick_of_the_schedule() -> None:
 
 def test_the_readme_and_the_example_name_every_kind() -> None:
     """Nobody has to read code to find what they can be told."""
-    for path in (Path("README.md"), Path("include/notifications.example.yaml")):
+    for path in (Path("docs/pages/operations/alerts.md"), Path("include/notifications.example.yaml")):
         text = (ROOT / path).read_text()
         assert [kind for kind in events.KINDS if kind not in text] == []
