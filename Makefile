@@ -23,7 +23,7 @@ help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: .venv/run ## Set up, start the services, run the next nights (DATA=file.csv NIGHTS=3 for your own file).
-	@$(CHURN) embedded run $(if $(DATA),--data "$(DATA)") $(if $(NIGHTS),--nights $(NIGHTS))
+	@$(CHURN) local run $(if $(DATA),--data "$(DATA)") $(if $(NIGHTS),--nights $(NIGHTS)) $(if $(VERBOSE),--verbose)
 
 test: .venv/dev ## Run the tests; the long ones are test-stack and test-crashes.
 	@.venv/bin/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
@@ -35,7 +35,7 @@ test-crashes: .venv/dev ## Kill after each effect; `make test` takes every fourt
 	@TEST_EVERY=1 .venv/bin/python -m pytest -k killed_after tests/integration $(ARGS)
 
 status: .venv/run ## What is in production, and what runs.
-	@$(CHURN) status
+	@$(CHURN) status $(if $(VERBOSE),--verbose)
 
 maintain: .venv/run ## Delete what nobody needs any more, and Airflow's history of more than DAYS=180 days.
 	@$(CHURN) maintain --yes
@@ -43,7 +43,7 @@ maintain: .venv/run ## Delete what nobody needs any more, and Airflow's history 
 		.venv/bin/airflow db clean --yes --skip-archive --clean-before-timestamp "$$(date -u -d '-$(DAYS) days' +%FT%TZ)"
 
 stop: ## End the services that `make run` left up.
-	@if [ -x $(CHURN) ]; then $(CHURN) embedded stop; else echo "Nothing was set up yet."; fi
+	@if [ -x $(CHURN) ]; then $(CHURN) local stop; else echo "Nothing was set up yet."; fi
 
 clean: stop ## End the services and remove all that they made; the environment stays.
 	rm -rf var data/landing data/originals data/accepted data/quarantine data/snapshots data/docs data/decisions data/unfinished

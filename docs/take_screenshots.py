@@ -42,7 +42,7 @@ def main() -> int:
                 with logged_in(checkout.airflow, user, password) as visit:
                     look(visit)
         finally:
-            checkout.churn("embedded", "stop")
+            checkout.churn("local", "stop")
     for file in sorted(FOLDER.glob("review*.png")):
         console.print(f"{file.relative_to(ROOT)} ({file.stat().st_size / 1000:.0f} kB)")
     return 0
@@ -90,9 +90,9 @@ def _save(visit: Visit, name: str) -> None:
 
 
 SCENES = (
-    ("two nights that promote", ["embedded", "run"], _look_at_promotion),
-    ("a night that is held", ["embedded", "run"], _look_at_hold),
-    ("a bad file", ["embedded", "run", "--data", "mixed-up.csv", "--nights", "1"], _look_at_data),
+    ("two nights that promote", ["local", "run"], _look_at_promotion),
+    ("a night that is held", ["local", "run"], _look_at_hold),
+    ("a bad file", ["local", "run", "--data", "mixed-up.csv", "--nights", "1"], _look_at_data),
     ("a rollback", ["rollback", "--reason", "Complaints from branches in Spain are looked into."], _look_at_rollback),
 )
 """The scenes of the README: words, the command that makes one, and what is looked at after it."""

@@ -29,12 +29,12 @@ LOOKED_INTO = (("light", WIDE), ("dark", NARROW))
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
     found = make_checkout(tmp_path_factory.mktemp("checkout"))
     yield found
-    found.churn("embedded", "stop")
+    found.churn("local", "stop")
 
 
 @pytest.fixture(scope="module")
 def first_run(checkout: Checkout) -> subprocess.CompletedProcess[str]:
-    return checkout.churn("embedded", "run")
+    return checkout.churn("local", "run")
 
 
 def named_user(first_run: subprocess.CompletedProcess[str]) -> tuple[str, str]:
@@ -67,11 +67,11 @@ def test_the_next_call_reuses_the_services_and_holds_more_of_the_same(
     checkout: Checkout, first_run: subprocess.CompletedProcess[str]
 ) -> None:
     """A hold is a success; after the third night the sample has no more, and that is said."""
-    third = checkout.churn("embedded", "run")
+    third = checkout.churn("local", "run")
     assert third.returncode == 0, third.stdout + third.stderr
     assert "HOLD TOO_FRESH" in third.stdout
     assert "running" in third.stdout.splitlines()[0]
-    fourth = checkout.churn("embedded", "run")
+    fourth = checkout.churn("local", "run")
     assert fourth.returncode == 0
     assert "All 3 nights of the sample have been run" in fourth.stdout
 
@@ -83,7 +83,7 @@ def test_a_rejected_file_of_any_name_is_told_again(
     file = checkout.folder / "kündigungen (copy).csv"
     file.write_text("no,churn\n1,2\n")
     for _ in range(2):
-        done = checkout.churn("embedded", "run", "--data", str(file), "--nights", "1")
+        done = checkout.churn("local", "run", "--data", str(file), "--nights", "1")
         assert done.returncode == 1, done.stdout + done.stderr
         assert "is rejected: Columns are missing" in done.stdout
 
@@ -99,9 +99,9 @@ def test_a_night_that_died_is_made_up_for(checkout: Checkout, first_run: subproc
     )
     subprocess.run([sys.executable, "-c", died], cwd=checkout.folder, env=checkout.environment, check=True, timeout=120)
     assert "no decision has seen" in checkout.churn("status").stdout
-    done = checkout.churn("embedded", "run")
+    done = checkout.churn("local", "run")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "made up for" in done.stdout
+    assert "data is used first" in done.stdout
     assert "HOLD" in done.stdout
 
 
@@ -326,6 +326,6 @@ def test_no_secret_and_no_customer_leaves_the_data_root(
 
 def test_stop_leaves_no_process(checkout: Checkout, first_run: subprocess.CompletedProcess[str]) -> None:
     """After `make stop` nothing of this checkout runs."""
-    assert checkout.churn("embedded", "stop").returncode == 0
+    assert checkout.churn("local", "stop").returncode == 0
     left = [process for process in psutil.process_iter(["cmdline", "cwd"]) if str(checkout.folder) in str(process.info)]
     assert left == []

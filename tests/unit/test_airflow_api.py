@@ -118,7 +118,9 @@ def test_a_run_that_does_not_end_is_an_error(monkeypatch: pytest.MonkeyPatch) ->
     """Following has an end, and says where to look."""
     api = _api(monkeypatch, lambda _: httpx.Response(200, json={"state": "running", "task_instances": []}))
     monkeypatch.setattr(airflow_api.time, "sleep", lambda _: None)
-    with pytest.raises(AirflowUnreachable, match="once of toy is not final"):
+    with pytest.raises(
+        AirflowUnreachable, match=r"once of toy has not finished .*http://127\.0\.0\.1:1/dags/toy/runs/once"
+    ):
         api.follow("toy", "once", lambda _: None, 0.05)
 
 

@@ -66,7 +66,7 @@ def test_rows_are_exported_repaired_and_released(
     (judged,) = judge_all(storage, ledger)
     assert (judged.batch, judged.accepted_rows, judged.quarantined_rows) == (new.batch, 2, 0)
     assert find_losses(storage, ledger, hashes=True) == []
-    with pytest.raises(ChurnError, match="taken in before"):
+    with pytest.raises(ChurnError, match="accepted before"):
         release_rows(storage, ledger, batch, BANK_CHURN, out)
 
 
@@ -75,7 +75,7 @@ def test_more_rows_than_were_set_aside_are_not_released(
 ) -> None:
     """What was never in quarantine does not come out of it; nothing is left behind."""
     (tmp_path / "many.csv").write_text(small_file(10, first_customer=9000))
-    with pytest.raises(ChurnError, match="10 rows, and 3 of batch"):
+    with pytest.raises(ChurnError, match="10 rows, but only 3 rows of batch"):
         release_rows(storage, ledger, batch, BANK_CHURN, tmp_path / "many.csv")
     (tmp_path / "none.csv").write_text("a,b\n1,2\n")
     with pytest.raises(ChurnError, match="missing"):
@@ -107,10 +107,10 @@ def test_the_audit_finds_every_loss(storage: Storage, ledger: Ledger, batch: Bat
     with storage.writing(original(batch.batch)) as stream:
         stream.write(b"other bytes")
     found = " ".join(find_losses(storage, ledger, hashes=True))
-    for said in ("3 rows, and 397 are remembered", "0 rows, and 3 are remembered", "not what arrived", "stranger"):
+    for said in ("3 rows, but 397 are recorded", "0 rows, but 3 are recorded", "changed since it arrived", "stranger"):
         assert said in found
     storage.remove(original(batch.batch))
-    assert "its original is gone" in " ".join(find_losses(storage, ledger))
+    assert "its original is missing" in " ".join(find_losses(storage, ledger))
 
 
 def test_the_audit_reads_on_where_a_file_is_damaged_or_changed(
@@ -123,7 +123,7 @@ def test_the_audit_reads_on_where_a_file_is_damaged_or_changed(
     pq.write_table(changed, tmp_path / "changed.parquet")
     storage.put(tmp_path / "changed.parquet", accepted(batch.batch))
     assert find_losses(storage, ledger) == []
-    assert "is not what was accepted" in " ".join(find_losses(storage, ledger, hashes=True))
+    assert "changed since it was accepted" in " ".join(find_losses(storage, ledger, hashes=True))
     with storage.writing(quarantined(batch.batch)) as stream:
         stream.write(b"nothing")
     assert "cannot be read" in " ".join(find_losses(storage, ledger))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import re
 from dataclasses import replace
 
 import pandas as pd
@@ -118,7 +119,7 @@ def test_a_file_that_cannot_be_taken_says_why(data: bytes, code: str) -> None:
     with pytest.raises(FileFault) as fault:
         judge(data)
     assert fault.value.code == code
-    assert "again" in fault.value.sentence
+    assert re.search(r"\b(Export|Ask|Send|send)\b", fault.value.sentence)  # the next step
     assert "Hargrave" not in fault.value.sentence
 
 
@@ -209,7 +210,7 @@ def test_a_column_that_stands_twice_in_a_parquet_file_is_refused_with_its_rows()
     buffer = io.BytesIO()
     pq.write_table(pa.table([*table.columns, table["Age"]], [*table.column_names, "Age"]), buffer)
     opened = open_file(buffer)
-    with pytest.raises(FileFault, match="Age stands twice"):
+    with pytest.raises(FileFault, match="Age appears twice"):
         opened.check(BANK_CHURN)
     assert sum(rows.num_rows for rows in opened.raw()) == 30
 

@@ -1,4 +1,4 @@
-"""The commands for what arrived: batches, quarantine, snapshots, audit."""
+"""The commands for data: batches, quarantine, snapshots, audit."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from churn.errors import ChurnError
 from churn.foundation.records import Batch, Sighting
 from churn.pipeline.workspace import Workspace
 
-batches_app = typer.Typer(help="Every file that ever arrived, and what became of it.", invoke_without_command=True)
-quarantine_app = typer.Typer(no_args_is_help=True, help="Rows that were set aside: look, export, repair, release.")
-snapshot_app = typer.Typer(no_args_is_help=True, help="The exact sets of rows that trainings used.")
+batches_app = typer.Typer(help="List, inspect, withdraw and restore batches.", invoke_without_command=True)
+quarantine_app = typer.Typer(no_args_is_help=True, help="Quarantined rows: show, export, repair, release.")
+snapshot_app = typer.Typer(no_args_is_help=True, help="Snapshots: the exact sets of rows that trainings used.")
 
-Hash = Annotated[str, typer.Argument(help="The batch: its hash, or the beginning of it.")]
-Reason = Annotated[str, typer.Option(help="Why; kept in the ledger and shown with what was trained on it.")]
+Hash = Annotated[str, typer.Argument(help="The hash of the batch, or its beginning.")]
+Reason = Annotated[
+    str, typer.Option(help="The reason, which is kept in the ledger and shown with the versions trained on the batch.")
+]
 
 
 @batches_app.callback()
@@ -28,14 +30,14 @@ Reason = Annotated[str, typer.Option(help="Why; kept in the ledger and shown wit
 def batches(
     context: typer.Context,
     state: Annotated[
-        Literal["arrived", "accepted", "rejected", "withdrawn"] | None, typer.Option(help="Only those in this state.")
+        Literal["arrived", "accepted", "rejected", "withdrawn"] | None, typer.Option(help="Only batches in this state.")
     ] = None,
     files: Annotated[
-        bool, typer.Option("--files", help="Every file that was ever seen, also those whose bytes were known already.")
+        bool, typer.Option("--files", help="List every file that was ever seen, including repeated ones.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Every file that ever arrived, and what became of it."""
+    """List every file that ever arrived, and what became of it."""
     from churn.pipeline.summary import batch_table
 
     if context.invoked_subcommand:
@@ -48,58 +50,60 @@ def batches(
     if as_json:
         print_json([asdict(row) for row in rows])
     else:
-        console.print(batch_table(rows) if rows else "No file has arrived yet. `churn land FILE` lands one.")
+        console.print(batch_table(rows) if rows else "No file has arrived yet. Next: `churn land FILE`.")
 
 
 @batches_app.command("show")
 @explained
 def show_batch(batch: Hash, as_json: AsJson = False) -> None:
-    """All that is known of a batch: counts, broken rules, warnings, drift, where its bytes were seen, withdrawals."""
+    """Show a batch: counts, broken rules, warnings, drift, the files that contained it, withdrawals."""
     from churn.intake.table_rules import MEASURES
     from churn.pipeline.summary import batch_table
 
     ledger = Workspace.open().ledger
-    found = ledger.find_batch(batch)
-    drift = ledger.drift(found.batch)
-    known = {
-        "batch": asdict(found),
-        "sightings": [asdict(one) for one in ledger.sightings(found.batch)],
-        "drift": [asdict(one) for one in drift],
-        "withdrawals": [asdict(one) for one in ledger.withdrawals(found.batch)],
-        "snapshots": [one.snapshot for one in ledger.snapshots() if found.batch in one.batches],
+    record = ledger.find_batch(batch)
+    drift = ledger.drift(record.batch)
+    details = {
+        "batch": asdict(record),
+        "sightings": [asdict(sighting) for sighting in ledger.sightings(record.batch)],
+        "drift": [asdict(column) for column in drift],
+        "withdrawals": [asdict(change) for change in ledger.withdrawals(record.batch)],
+        "snapshots": [taken.snapshot for taken in ledger.snapshots() if record.batch in taken.batches],
     }
     if as_json:
-        print_json(known)
+        print_json(details)
         return
-    console.print(batch_table([found]))
-    for line in filter(None, [found.reason, *(found.warnings or [])]):
+    console.print(batch_table([record]))
+    for line in filter(None, [record.reason, *(record.warnings or [])]):
         console.print(line, markup=False)
-    if found.rules:
-        console.print(_rule_table(found))
+    if record.rules:
+        console.print(_rule_table(record))
     if drift:
         table = Table("column", "PSI", "limit", "measure", "drifted", box=None)
-        for one in drift:
-            measure = f"{MEASURES[one.measure]} {one.value:.3f}"
-            table.add_row(one.column, f"{one.psi:.3f}", f"{one.bound:.2f}", measure, "yes" if one.drifted else "")
+        for column in drift:
+            measure = f"{MEASURES[column.measure]} {column.value:.3f}"
+            drifted = "yes" if column.drifted else ""
+            table.add_row(column.column, f"{column.psi:.3f}", f"{column.bound:.2f}", measure, drifted)
         console.print(table)
-    for sighting in ledger.sightings(found.batch):
+    for sighting in ledger.sightings(record.batch):
         console.print(f"Seen as {sighting.name}, written {sighting.arrived_at:%Y-%m-%d %H:%M:%S}", markup=False)
-    for moved in ledger.withdrawals(found.batch):
-        console.print(f"{moved.kind.capitalize()} {moved.at:%Y-%m-%d %H:%M:%S}: {moved.reason}", markup=False)
+    for change in ledger.withdrawals(record.batch):
+        console.print(f"{change.kind.capitalize()} {change.at:%Y-%m-%d %H:%M:%S}: {change.reason}", markup=False)
 
 
 @batches_app.command("withdraw")
 @explained
 def withdraw(batch: Hash, reason: Reason) -> None:
-    """Take a batch out of all future snapshots, and flag every version that was trained on it."""
+    """Remove a batch from all future snapshots, and flag every version that was trained on it."""
     from churn.release.withdrawal import say_flags, withdraw_batch
 
     workspace = Workspace.open()
-    found = workspace.ledger.find_batch(batch)
-    done = withdraw_batch(found, reason, workspace.ledger, workspace.tracking)
+    record = workspace.ledger.find_batch(batch)
+    done = withdraw_batch(record, reason, workspace.ledger, workspace.tracking)
     trained = ", ".join(map(str, done.versions)) or "none"
     console.print(
-        f"Batch {found.batch[:12]} ({found.name}) is withdrawn. Versions trained on it: {trained}.", markup=False
+        f"Batch {record.batch[:12]} ({record.name}) has been withdrawn. Versions trained on it: {trained}.",
+        markup=False,
     )
     for line in say_flags(done.champion, workspace.ledger, workspace.settings.model_name) if done.champion else []:
         console.print(line, style="bold red", markup=False)
@@ -108,46 +112,48 @@ def withdraw(batch: Hash, reason: Reason) -> None:
 @batches_app.command("restore")
 @explained
 def restore(batch: Hash, reason: Reason) -> None:
-    """Take a withdrawn batch back into future snapshots, and its flags off."""
+    """Return a withdrawn batch to future snapshots, and remove its flags."""
     from churn.release.withdrawal import restore_batch
 
     workspace = Workspace.open()
-    found = workspace.ledger.find_batch(batch)
-    restore_batch(found, reason, workspace.ledger, workspace.tracking)
-    console.print(f"Batch {found.batch[:12]} ({found.name}) is accepted again.", markup=False)
+    record = workspace.ledger.find_batch(batch)
+    restore_batch(record, reason, workspace.ledger, workspace.tracking)
+    console.print(f"Batch {record.batch[:12]} ({record.name}) is accepted again.", markup=False)
 
 
 @batches_app.command("rejudge")
 @explained
 def rejudge(batch: Hash) -> None:
-    """Have a rejected batch judged again by the next night, under the limits of now."""
+    """Let the next run judge a rejected batch again, under the present limits."""
     ledger = Workspace.open().ledger
-    found = ledger.find_batch(batch)
-    if not ledger.reopen_batch(found.batch):
-        raise ChurnError(f"Batch {found.batch[:12]} is {found.state}: only a rejected batch is judged again.")
-    console.print(f"Batch {found.batch[:12]} ({found.name}) waits for the next night's verdict.", markup=False)
+    record = ledger.find_batch(batch)
+    if not ledger.reopen_batch(record.batch):
+        raise ChurnError(f"Batch {record.batch[:12]} is {record.state}. Only a rejected batch can be judged again.")
+    console.print(f"Batch {record.batch[:12]} ({record.name}) will be judged by the next run.", markup=False)
 
 
 @quarantine_app.command("show")
 @explained
 def show_quarantine(
     batch: Hash,
-    raw: Annotated[bool, typer.Option(help="Print the rows themselves: customers' data, for your eyes only.")] = False,
+    raw: Annotated[bool, typer.Option(help="Print the rows themselves. This is customer data.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """The rules that rows of a batch broke, how often, and on which lines first; with --raw the rows."""
+    """Show the rules that rows of a batch broke, how often, and the first lines. With --raw, print the rows."""
     from churn.intake.quarantine import quarantined_rows
 
     workspace = Workspace.open()
-    found = workspace.ledger.find_batch(batch)
+    record = workspace.ledger.find_batch(batch)
     if not raw:
-        rules = [{"rule": rule, "rows": rows, "lines": lines} for rule, rows, lines in found.rules or []]
+        rules = [{"rule": rule, "rows": rows, "lines": lines} for rule, rows, lines in record.rules or []]
         if as_json:
             print_json(rules)
         else:
-            console.print(_rule_table(found) if rules else f"{found.quarantined_rows or 0} rows. {found.reason or ''}")
+            console.print(
+                _rule_table(record) if rules else f"{record.quarantined_rows or 0} rows. {record.reason or ''}"
+            )
         return
-    rows = quarantined_rows(workspace.storage, found)
+    rows = quarantined_rows(workspace.storage, record)
     if as_json:
         print_json(list(rows))
         return
@@ -160,16 +166,17 @@ def show_quarantine(
 @quarantine_app.command("export")
 @explained
 def export(
-    batch: Hash, out: Annotated[Path, typer.Option("--out", "-o", help="The CSV file to write; mind who can read it.")]
+    batch: Hash,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The CSV file to write. It contains customer data.")],
 ) -> None:
-    """Write the rows of a batch that were set aside as CSV, to be repaired in an editor and released."""
+    """Write the quarantined rows of a batch to a CSV file, to be repaired in an editor and released."""
     from churn.intake.quarantine import export_rows
 
     workspace = Workspace.open()
-    found = workspace.ledger.find_batch(batch)
-    rows = export_rows(workspace.storage, found, workspace.contract, out)
+    record = workspace.ledger.find_batch(batch)
+    rows = export_rows(workspace.storage, record, workspace.contract, out)
     console.print(
-        f"{rows} rows in {out}. Repair them, delete the others, then: churn quarantine release {found.batch[:12]} {out}",
+        f"{rows} rows in {out}. Repair them or delete them, then run: churn quarantine release {record.batch[:12]} {out}",
         soft_wrap=True,
         markup=False,
     )
@@ -178,21 +185,21 @@ def export(
 @quarantine_app.command("release")
 @explained
 def release(
-    batch: Hash, file: Annotated[Path, typer.Argument(help="CSV file of repaired rows of that batch.")]
+    batch: Hash, file: Annotated[Path, typer.Argument(help="CSV file with repaired rows of that batch.")]
 ) -> None:
-    """Land repaired rows as a new batch that remembers where it came from; the next night judges it."""
+    """Land repaired rows as a new batch that remembers its origin. The next run judges it."""
     from churn.intake.quarantine import release_rows
 
     workspace = Workspace.open()
-    found = workspace.ledger.find_batch(batch)
-    new = release_rows(workspace.storage, workspace.ledger, found, workspace.contract, file)
-    console.print(f"Batch {new.batch[:12]} repairs rows of {found.batch[:12]}; the next night judges it.", markup=False)
+    record = workspace.ledger.find_batch(batch)
+    new = release_rows(workspace.storage, workspace.ledger, record, workspace.contract, file)
+    console.print(f"Batch {new.batch[:12]} repairs rows of {record.batch[:12]}. The next run judges it.", markup=False)
 
 
 @snapshot_app.command("list")
 @explained
 def list_snapshots(as_json: AsJson = False) -> None:
-    """Every snapshot: how many rows of how many batches, and when it was taken."""
+    """List every snapshot: its rows, its batches, and when it was taken."""
     rows = Workspace.open().ledger.snapshots()
     if as_json:
         print_json([asdict(row) for row in rows])
@@ -203,33 +210,33 @@ def list_snapshots(as_json: AsJson = False) -> None:
     for row in rows:
         counts = (row.rows, row.training_rows, row.holdout_rows, len(row.batches))
         table.add_row(row.snapshot[:12], f"{row.made_at:%Y-%m-%d %H:%M:%S}", *map(str, counts))
-    console.print(table if rows else "No snapshot has been taken yet. `churn run` runs a night.")
+    console.print(table if rows else "No snapshot has been taken yet. Next: `churn run`.")
 
 
 @snapshot_app.command("rebuild")
 @explained
-def rebuild(snapshot: Annotated[str, typer.Argument(help="The snapshot: its hash, or the beginning of it.")]) -> None:
-    """Make a snapshot again from what the ledger knows of it, and check that the same rows come out."""
+def rebuild(snapshot: Annotated[str, typer.Argument(help="The hash of the snapshot, or its beginning.")]) -> None:
+    """Rebuild a snapshot from the ledger, and check that it has the same rows."""
     from churn.learning.snapshot import rebuild_snapshot, snapshot_url
 
     workspace = Workspace.open()
-    found = [one for one in workspace.ledger.snapshots() if one.snapshot.startswith(snapshot)]
-    if len(found) != 1:
-        raise ChurnError(f"{len(found)} snapshots begin with {snapshot}. `churn snapshot list` has them.")
-    rebuild_snapshot(workspace.storage, workspace.ledger, workspace.contract, workspace.sampling, found[0])
+    matches = [taken for taken in workspace.ledger.snapshots() if taken.snapshot.startswith(snapshot)]
+    if len(matches) != 1:
+        raise ChurnError(f"{len(matches)} snapshots begin with {snapshot}. `churn snapshot list` shows all.")
+    rebuild_snapshot(workspace.storage, workspace.ledger, workspace.contract, workspace.sampling, matches[0])
     console.print(
-        f"The same {found[0].rows} rows: {snapshot_url(workspace.storage, found[0])}", soft_wrap=True, markup=False
+        f"The same {matches[0].rows} rows: {snapshot_url(workspace.storage, matches[0])}", soft_wrap=True, markup=False
     )
 
 
 @explained
 def audit(
     hashes: Annotated[
-        bool, typer.Option(help="Also read every original and every accepted file again, and hold it against its hash.")
+        bool, typer.Option(help="Also read every original and accepted file, and check it against its hash.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check over everything that arrived = accepted + set aside, and that every file is where the ledger says."""
+    """Check for all data that arrived = accepted + quarantined, and that every file is where the ledger says."""
     from churn.intake.audit import find_losses
 
     workspace = Workspace.open()
@@ -242,24 +249,26 @@ def audit(
     if losses:
         raise typer.Exit(1)
     if not as_json:
-        arrived, aside = (
+        arrived, quarantined = (
             sum(getattr(batch, name) or 0 for batch in judged) for name in ("arrived_rows", "quarantined_rows")
         )
         console.print(
-            f"{len(judged)} batches, {arrived} rows arrived: {arrived - aside} accepted, {aside} set aside. All is where it should be."
+            f"{len(judged)} batches, {arrived:,} rows arrived: {arrived - quarantined:,} accepted, {quarantined:,} quarantined. Every file is where it should be."
         )
 
 
 def _print_files(seen: list[Sighting], batches: list[Batch], as_json: bool) -> None:
-    known = {batch.batch: batch for batch in batches}
-    rows = [asdict(one) | {"state": known[one.batch].state} for one in seen if one.batch in known]
+    by_hash = {batch.batch: batch for batch in batches}
+    rows = [
+        asdict(sighting) | {"state": by_hash[sighting.batch].state} for sighting in seen if sighting.batch in by_hash
+    ]
     if as_json:
         print_json(rows)
         return
     table = Table("written", "file", "batch", "state", box=None)
     for row in rows:
         table.add_row(f"{row['arrived_at']:%Y-%m-%d %H:%M:%S}", escape(row["name"]), row["batch"][:12], row["state"])
-    console.print(table if rows else "No file has been seen yet. `churn land FILE` lands one.")
+    console.print(table if rows else "No file has been seen yet. Next: `churn land FILE`.")
 
 
 def _rule_table(batch: Batch) -> Table:

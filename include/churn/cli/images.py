@@ -1,4 +1,4 @@
-"""The commands for images: build, verify, list and prune by hand what the image DAG makes."""
+"""The commands for serving images: build, verify, list and prune what the image DAG creates."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from churn.cli.terminal import AsJson, console, explained, print_json
 from churn.errors import ChurnError
 from churn.pipeline.workspace import Workspace
 
-image_app = typer.Typer(no_args_is_help=True, help="The serving images: build, verify, list, prune.")
-Version = Annotated[int | None, typer.Option(min=1, help="By default the one in production.")]
+image_app = typer.Typer(no_args_is_help=True, help="Serving images: build, verify, list, prune.")
+Version = Annotated[int | None, typer.Option(min=1, help="By default the version in production.")]
 _MB = 1_000_000
 
 
 @image_app.command("build")
 @explained
 def build(version: Version = None) -> None:
-    """Build, verify and publish the image of a version; one that is published already is left as it is."""
+    """Build, verify and publish the image of a version. A published image is left as it is."""
     from churn.pipeline.shipping import ship
 
     workspace = Workspace.open()
@@ -33,9 +33,11 @@ def build(version: Version = None) -> None:
 @explained
 def verify(
     version: Version = None,
-    url: Annotated[str | None, typer.Option(help="Ask what answers there, instead of the version's image.")] = None,
+    url: Annotated[
+        str | None, typer.Option(help="Verify the service at this address, instead of the image of the version.")
+    ] = None,
 ) -> None:
-    """Hold a version's image, or a service that runs, against the registry's model; changes nothing in production."""
+    """Compare the image of a version, or a running service, with the registered model. Changes nothing in production."""
     from churn.decision.scoring import opened
     from churn.release.image import BuiltImage
     from churn.release.image_verification import find_extremes, verify_image
@@ -45,46 +47,50 @@ def verify(
     workspace = Workspace.open()
     number = _number(workspace, version)
     if url and not url.startswith(("http://", "https://")):
-        raise ChurnError(f"--url {url}: an address begins with http:// or https://, for example http://127.0.0.1:8080.")
+        raise ChurnError(
+            f"--url {url} is not an address. It must begin with http:// or https://, for example http://127.0.0.1:8080."
+        )
     if url:
         with opened(number, workspace.ledger, workspace.tracking, workspace.environments) as scorer:
             extremes = find_extremes(number, scorer, workspace)
-            found = ask(url.rstrip("/"), scorer, workspace.contract, extremes)
+            verification = ask(url.rstrip("/"), scorer, workspace.contract, extremes)
     else:
-        known = workspace.ledger.image(workspace.settings.model_name, number)
-        if known is None or not has_image(known, workspace.image_spec):
-            raise ChurnError(f"There is no image of version {number}. `churn image build --version {number}` makes it.")
-        changed = find_change(known, workspace.image_spec)
+        image = workspace.ledger.image(workspace.settings.model_name, number)
+        if image is None or not has_image(image, workspace.image_spec):
+            raise ChurnError(
+                f"There is no image of version {number}. Build it: `churn image build --version {number}`."
+            )
+        changed = find_change(image, workspace.image_spec)
         if changed:
             raise ChurnError(
-                f"The image of version {number} {changed}. `churn image build --version {number}` mends that."
+                f"The image of version {number} {changed}. Build it again: `churn image build --version {number}`."
             )
-        fetch_image(known, workspace.image_spec)
-        found = verify_image(BuiltImage(number, known.image_id), workspace, workspace.image_spec)
-    console.print(f"Version {number}: {found.sentence}.", markup=False)
+        fetch_image(image, workspace.image_spec)
+        verification = verify_image(BuiltImage(number, image.image_id), workspace, workspace.image_spec)
+    console.print(f"Version {number}: {verification.sentence}.", markup=False)
 
 
 @image_app.command("list")
 @explained
 def list_images(as_json: AsJson = False) -> None:
-    """Every version's image: its state, digest, size, build and verification, and since when it is in production."""
+    """List the image of each version: state, digest, size, build, verification, and since when it has been in production."""
     workspace = Workspace.open()
     model = workspace.settings.model_name
     since = {row.version: row.promoted_at for row in reversed(workspace.ledger.promotions(model)) if row.version}
     now = workspace.ledger.in_production(model)
     rows = [
         {
-            **asdict(one),
-            "in_production": bool(now and now.version == one.version),
-            "promoted_at": since.get(one.version),
+            **asdict(image),
+            "in_production": bool(now and now.version == image.version),
+            "promoted_at": since.get(image.version),
         }
-        for one in workspace.ledger.images(model)
+        for image in workspace.ledger.images(model)
     ]
     if as_json:
         print_json(rows)
         return
     if not rows:
-        console.print("No image has been built. A promotion builds one; `churn image build` does it by hand.")
+        console.print("No image has been built. A promotion builds one, or run `churn image build`.")
         return
     table = Table(
         "version",
@@ -115,11 +121,13 @@ def list_images(as_json: AsJson = False) -> None:
 @image_app.command("prune")
 @explained
 def prune(
-    keep: Annotated[int, typer.Option(min=1, help="So many of the versions that were in production last stay.")] = 5,
-    yes: Annotated[bool, typer.Option("--yes", help="Remove; without it, the list is only shown.")] = False,
+    keep: Annotated[
+        int, typer.Option(min=1, help="Number of most recent production versions whose images are kept.")
+    ] = 5,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove them. Without it, only list them.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Remove images from this machine that nobody needs: never the one in production, or of the last versions that were."""
+    """Remove images from this machine that are no longer needed. Images in production and of the last versions are kept."""
     from churn.release.engine import Engine
     from churn.release.image_retention import list_stored, remove_images
 
@@ -127,16 +135,16 @@ def prune(
     model = workspace.settings.model_name
     engine = Engine.find(workspace.settings.container_engine)
     if engine is None:
-        raise ChurnError("No container engine answers here, so there is no image to prune.")
+        raise ChurnError("There is no container engine here, so there is no image to prune.")
     stored = list_stored(keep, workspace.ledger, model, engine)
     expendable = [image for image in stored if image.reason is None]
-    gone = remove_images(expendable, workspace.ledger, model, engine) if yes else []
+    removed = remove_images(expendable, workspace.ledger, model, engine) if yes else []
     strays = engine.remove_strays() if yes else []
     if as_json:
         print_json(
             {
                 "images": [asdict(image) for image in stored],
-                "removed": [image.image_id for image in gone],
+                "removed": [image.image_id for image in removed],
                 "containers": strays,
             }
         )
@@ -144,16 +152,16 @@ def prune(
     for image in stored:
         name = f"Version {image.version}, {image.tags[0] if image.tags else image.image_id[7:19]} ({image.size / _MB:.0f} MB)"
         if image.reason:
-            what = f"stays: it {image.reason}"
-        elif image in gone:
+            what = f"is kept: it {image.reason}"
+        elif image in removed:
             what = "is removed"
         else:
-            what = "stays: a container uses it" if yes else "would go with --yes"
+            what = "is kept: a container uses it" if yes else "would be removed with --yes"
         console.print(f"{name} {what}.", markup=False)
     for name in strays:
-        console.print(f"Container {name}, left by a verification that was killed, is removed.", markup=False)
+        console.print(f"Removed container {name}, which was left by a verification that was killed.", markup=False)
     if not stored:
-        console.print("There is no image of this model here.")
+        console.print("There is no image of this model on this machine.")
 
 
 def _number(workspace: Workspace, version: int | None) -> int:

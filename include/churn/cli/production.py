@@ -1,4 +1,4 @@
-"""The commands for production: its history, alerts, approval, the way back, and the registry held to the ledger."""
+"""The commands for production: history, alerts, approval, rollback, reconciliation, maintenance."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from churn.errors import NothingToDo
 from churn.pipeline.workspace import Workspace
 from churn.settings import Settings
 
-Reason = Annotated[str, typer.Option(help="Why; kept in the ledger.")]
+Reason = Annotated[str, typer.Option(help="The reason, which is kept in the ledger.")]
 
 
 @explained
 def history(
-    at: Annotated[datetime | None, typer.Option(help="What was in production at this time (UTC).")] = None,
+    at: Annotated[datetime | None, typer.Option(help="Show what was in production at this time (UTC).")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Every change of production: which version, when, by whom, in which night, why."""
+    """List every change of production: which version, when, by whom, in which run, and why."""
     workspace = Workspace.open()
     model = workspace.settings.model_name
     if at:
         moment = at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
-        found = workspace.ledger.in_production(model, moment)
-        rows = [found] if found else []
+        current = workspace.ledger.in_production(model, moment)
+        rows = [current] if current else []
     else:
         rows = workspace.ledger.promotions(model)
     if as_json:
@@ -39,7 +39,7 @@ def history(
         what = f"version {row.version}" if row.version else "nothing"
         instead = f" instead of version {row.previous}" if row.previous else ""
         console.print(
-            f"{when}  {what}{instead}: {row.kind} ({row.code}) by {row.actor} in night {row.night}", markup=False
+            f"{when}  {what}{instead}: {row.kind} ({row.code}) by {row.actor} in run {row.night}", markup=False
         )
         console.print(f"    {row.reason}", style="dim", markup=False)
     if not rows:
@@ -48,28 +48,31 @@ def history(
 
 @explained
 def alerts(
-    limit: Annotated[int, typer.Option(min=1, help="So many, the latest first.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, help="Number of alerts, newest first.")] = 20,
     check: Annotated[
-        bool, typer.Option("--check", help="Only check the file of CHURN_NOTIFICATIONS_FILE; sends nothing.")
+        bool,
+        typer.Option(
+            "--check", help="Only check the file that CHURN_NOTIFICATIONS_FILE names, without sending anything."
+        ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """What people are told, and what still waits to be sent; notes first what has happened since."""
-    from churn.alerts.events import trial_alert
+    """Note new events, and list alerts: what was sent, and what is waiting to be sent."""
+    from churn.alerts.events import make_test_alert
     from churn.alerts.notifications import read_notifications
-    from churn.alerts.outbox import notice
+    from churn.alerts.outbox import record_alerts
 
     if check:
         settings = Settings.load()
-        found = read_notifications(settings.notifications_file)
-        for one in found:
-            one.build(trial_alert(settings, datetime.now(UTC)))
-            console.print(f"{one.name}: {', '.join(one.only) if one.only else 'everything'}", markup=False)
-        if not found:
-            console.print("CHURN_NOTIFICATIONS_FILE names no file: alerts are only listed.")
+        channels = read_notifications(settings.notifications_file)
+        for channel in channels:
+            channel.build(make_test_alert(settings, datetime.now(UTC)))
+            console.print(f"{channel.name}: {', '.join(channel.only) if channel.only else 'everything'}", markup=False)
+        if not channels:
+            console.print("CHURN_NOTIFICATIONS_FILE is not set, so alerts are only listed.")
         return
     workspace = Workspace.open()
-    notice(workspace.ledger, workspace.settings)
+    record_alerts(workspace.ledger, workspace.settings)
     rows = workspace.ledger.alerts(limit=limit)
     if as_json:
         print_json([asdict(row) for row in rows])
@@ -79,40 +82,40 @@ def alerts(
         console.print(f"{row.noticed_at:%Y-%m-%d %H:%M}  {row.kind}: {row.subject} ({sent})", markup=False)
         console.print(f"    {row.text}\n{row.link}".replace("\n", "\n    "), style="dim", markup=False, soft_wrap=True)
     if not rows:
-        console.print("There is nothing to tell.")
+        console.print("There are no alerts.")
 
 
 @explained
 def report(
-    html: Annotated[Path, typer.Option("--html", help="The folder that the pages go to; made if it is not there.")],
+    html: Annotated[Path, typer.Option("--html", help="The folder to write the pages to. It is created if needed.")],
     nights: Annotated[
-        int, typer.Option(min=1, max=1000, help="So many of the newest nights and batches have a page.")
+        int, typer.Option(min=1, max=1000, help="Number of newest runs and batches that get a page.")
     ] = 30,
 ) -> None:
-    """Write the review as a folder of pages, and each page as JSON, for people without access to Airflow."""
+    """Write the review as a folder of pages and JSON, for people without access to Airflow."""
     from churn.review.report import write_report
 
     workspace = Workspace.open()
-    found = write_report(html, workspace.ledger, workspace.settings, datetime.now(UTC), nights)
-    console.print(f"{len(found)} pages. Open {found[0]}", soft_wrap=True)
+    pages = write_report(html, workspace.ledger, workspace.settings, datetime.now(UTC), nights)
+    console.print(f"{len(pages)} pages. Open {pages[0]}", soft_wrap=True)
 
 
 @explained
 def approve(
-    night: Annotated[str, typer.Argument(help="The night whose decision waits; `churn status` names it.")],
+    night: Annotated[str, typer.Argument(help="The run whose decision is waiting. `churn status` names it.")],
     reason: Reason,
-    reject: Annotated[bool, typer.Option("--reject", help="Say no: the challenger is held.")] = False,
+    reject: Annotated[bool, typer.Option("--reject", help="Reject it: the challenger is held.")] = False,
 ) -> None:
-    """Agree to a promotion that waits for a person, or to one whose batch is disputed; or reject it."""
+    """Approve or reject a promotion that is waiting for a person, or whose batch is disputed."""
     from churn.pipeline import steps
     from churn.pipeline.shipping import ship
 
     workspace = Workspace.open()
     given = steps.answer(workspace, night, "rejected" if reject else "approved", who(), reason)
-    console.print(f"Night {night}: {given.answer} by {given.by}: {given.reason}", markup=False)
+    console.print(f"Run {night}: {given.answer} by {given.by}: {given.reason}", markup=False)
     for rule in steps.decision_of(workspace, night).rules:
         if not rule["passed"]:
-            console.print(f"Rule {rule['name']} fails: {rule['sentence']}", style="yellow", markup=False)
+            console.print(f"Rule {rule['name']} failed: {rule['sentence']}", style="yellow", markup=False)
     try:
         version = steps.promote(workspace, night)
     except NothingToDo as held:
@@ -120,20 +123,22 @@ def approve(
         return
     now = workspace.ledger.in_production(workspace.settings.model_name)
     if now is None or now.version != version:
-        console.print(f"Version {version} was in production since then; now it is version {now and now.version}.")
+        console.print(f"Version {version} was promoted, but version {now and now.version} is in production now.")
         return
     console.print(f"Version {version} is in production.")
     if workspace.ledger.image(workspace.settings.model_name, version) is None:
         ship(workspace, version)
-        console.print("Its image is verified.")
+        console.print("Its image has been verified.")
 
 
 @explained
 def rollback(
     reason: Reason,
-    to: Annotated[int | None, typer.Option(min=1, help="The version; by default the one before the present.")] = None,
+    to: Annotated[
+        int | None, typer.Option(min=1, help="The version to return to. By default the previous one.")
+    ] = None,
 ) -> None:
-    """Put an earlier version back into production; automatic promotion is off from then on."""
+    """Return to an earlier version. Automatic promotion is off from then on."""
     from churn.pipeline import steps
     from churn.pipeline.shipping import ship
 
@@ -142,14 +147,14 @@ def rollback(
     instead = f"version {done.promotion.previous}" if done.promotion.previous else "nothing"
     console.print(f"Version {done.promotion.version} is in production again, instead of {instead}.")
     if done.image is None and done.promotion.version:
-        console.print("Its image is gone: it is built again.")
+        console.print("Its image no longer exists, so it is built again.")
         ship(workspace, done.promotion.version)
-    console.print("Automatic promotion is off: `churn unfreeze --reason ...` turns it on again.")
+    console.print("Automatic promotion is off. `churn unfreeze --reason ...` turns it on again.")
 
 
 @explained
 def unfreeze(reason: Reason) -> None:
-    """Turn automatic promotion on again after a rollback or a promotion that was taken back."""
+    """Turn automatic promotion on again, after a rollback or after a promotion was undone."""
     from churn.pipeline import steps
 
     thawed = steps.unfreeze(Workspace.open(), reason, who())
@@ -158,53 +163,55 @@ def unfreeze(reason: Reason) -> None:
 
 @explained
 def reconcile() -> None:
-    """Bring the MLflow registry to what the ledger says is in production; says what it found."""
+    """Bring the MLflow registry into line with the ledger, and report what differed."""
     from churn.pipeline import steps
 
     workspace = Workspace.open()
-    found = steps.reconcile(workspace)
-    for line in found or ["Registry and ledger agree already."]:
+    differences = steps.reconcile(workspace)
+    for line in differences or ["The MLflow registry and the ledger agree."]:
         console.print(line, markup=False)
 
 
 @explained
 def maintain(
-    yes: Annotated[bool, typer.Option("--yes", help="Delete; without it, the list is only shown.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete them. Without it, only list them.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Delete what nobody needs any more: versions, MLflow runs, rows of snapshots and decisions, images; the settings say how much stays."""
+    """Delete what is no longer needed: versions, MLflow runs, rows of snapshots and decisions, images. Settings say how much is kept."""
     from churn.pipeline import maintenance
 
     workspace = Workspace.open()
     plan = maintenance.plan_upkeep(workspace)
-    found = maintenance.clean(plan, workspace) if yes else plan
+    deleted = maintenance.clean(plan, workspace) if yes else plan
     try:
         images = [image.image_id for image in maintenance.clean_images(workspace, dry_run=not yes)]
     except NothingToDo:
         images = []
     if as_json:
-        print_json({**asdict(found), "images": images, "deleted": yes})
+        print_json({**asdict(deleted), "images": images, "deleted": yes})
         return
-    for version, why in found.versions.protected.items():
-        console.print(f"Version {version} stays: it {why}.")
+    for version, why in deleted.versions.protected.items():
+        console.print(f"Version {version} is kept: it {why}.")
     parts: dict[str, list[Any]] = {
-        "versions": found.versions.expendable,
-        "runs": found.runs,
-        "files": found.files,
+        "versions": deleted.versions.expendable,
+        "runs": deleted.runs,
+        "files": deleted.files,
         "images": images,
     }
     for kind, names in parts.items():
         listed = ", ".join(map(str, names)) or "none"
-        console.print(f"{'Deleted' if yes else 'Would go with --yes'}, {kind}: {listed}", markup=False, soft_wrap=True)
+        console.print(
+            f"{'Deleted' if yes else 'Would be deleted with --yes'}, {kind}: {listed}", markup=False, soft_wrap=True
+        )
 
 
 @explained
 def prune(
-    keep: Annotated[int, typer.Option(min=1, help="So many of the newest versions stay in any case.")] = 50,
-    yes: Annotated[bool, typer.Option("--yes", help="Delete; without it, the list is only shown.")] = False,
+    keep: Annotated[int, typer.Option(min=1, help="Number of newest versions that are always kept.")] = 50,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete them. Without it, only list them.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Delete old versions that nobody can need: never champion, previous, anchor, or what an open decision needs."""
+    """Delete old versions. Champion, previous and baseline version, and those of open decisions, are kept."""
     from churn.release.retention import delete_versions, plan_retention
 
     workspace = Workspace.open()
@@ -214,6 +221,8 @@ def prune(
         print_json({**asdict(plan), "deleted": deleted})
         return
     for version, why in plan.protected.items():
-        console.print(f"Version {version} stays: it {why}.")
-    console.print(f"Of the others {len(plan.recent)} are among the newest {keep}.")
-    console.print(f"Deleted: {deleted or 'none'}." if yes else f"Would go with --yes: {plan.expendable or 'none'}.")
+        console.print(f"Version {version} is kept: it {why}.")
+    console.print(f"{len(plan.recent)} others are kept because they are among the newest {keep}.")
+    console.print(
+        f"Deleted: {deleted or 'none'}." if yes else f"Would be deleted with --yes: {plan.expendable or 'none'}."
+    )

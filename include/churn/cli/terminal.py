@@ -1,4 +1,4 @@
-"""What all commands share: where they print, how they fail, and JSON on request."""
+"""What all commands share: output, errors, and JSON."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a ta
 
 
 def explained(command: Callable[P, None]) -> Callable[P, None]:
-    """An error of ours is one sentence on standard error and exit status 1; nothing to do is status 0.
+    """Print a `ChurnError` as one message on standard error and exit with 1; exit with 0 if there is nothing to do.
 
-    So is a file that a person named and that cannot be read or written.
+    The same holds for a file that a person named and that cannot be read or written.
     """
 
     @functools.wraps(command)
@@ -37,26 +37,26 @@ def explained(command: Callable[P, None]) -> Callable[P, None]:
         except (ChurnError, OSError) as error:
             if isinstance(error, OSError) and error.filename is None:
                 raise
-            said = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else error
-            Console(stderr=True, highlight=False).print(f"Error: {said}", style="red", markup=False, soft_wrap=True)
+            message = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else error
+            Console(stderr=True, highlight=False).print(f"Error: {message}", style="red", markup=False, soft_wrap=True)
             raise typer.Exit(1) from error
 
     return wrapper
 
 
-def print_json(found: Any) -> None:
-    """Print JSON; times as texts."""
-    console.print_json(json.dumps(found, default=str))
+def print_json(value: Any) -> None:
+    """Print JSON, with times as text."""
+    console.print_json(json.dumps(value, default=str))
 
 
 def who() -> str:
-    """The person at the terminal, as the machine knows them; what LOGNAME or USER says anybody can set."""
+    """The person at the terminal, by the account of the process. LOGNAME and USER could be set by anyone."""
     try:
         return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:  # a container without a user of that number
+    except KeyError:  # a container without a user of this id
         return f"user {os.getuid()}"
 
 
 def named_now(what: str) -> str:
-    """A name for something that is done now, which nothing else bears."""
+    """A unique name for something that is done now."""
     return f"{what}__{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f}"

@@ -1,7 +1,7 @@
-"""Challenger and champion on the same rows, measured: pure, so that it can be replayed.
+"""Measures challenger and champion on the same rows. Pure, so that it can be replayed.
 
-The evidence is scored rows; the case is whatever else the policy reads. Both together give the
-comparison, today and in a replay years later.
+The *evidence* is scored rows, and the *case* is everything else that the policy reads. Both together give the comparison,
+today and in a replay years later.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Refusal:
 
 @dataclass(frozen=True)
 class EvidenceWindow:
-    """The customers that count are those that arrived since; `widened` if the usual days were not enough."""
+    """The period in which the customers that count arrived. `widened` if the usual number of days was not enough."""
 
     since: datetime
     until: datetime
@@ -44,7 +44,7 @@ class EvidenceWindow:
 
 @dataclass(frozen=True)
 class Leaks:
-    """What might tell the model the answer: features that identify a customer, and the single feature that ranks best."""
+    """Possible leaks: features that identify a customer, and the single feature that ranks best."""
 
     identifiers: list[str] = field(default_factory=list)
     feature: str | None = None
@@ -53,7 +53,7 @@ class Leaks:
 
 @dataclass(frozen=True)
 class Force:
-    """Somebody wants the promotion whatever the policy says; integrity excepted."""
+    """A person demands the promotion whatever the policy decides. Integrity reasons cannot be overridden."""
 
     by: str
     reason: str
@@ -61,10 +61,10 @@ class Force:
 
 @dataclass(frozen=True)
 class History:
-    """What the policy must know of the past.
+    """What the policy needs to know about the past.
 
-    `looks_before` counts earlier looks of this calendar night at this champion; `days_since_try` is None if no worse
-    was never tested against it; `frozen` says why automatic promotion is off.
+    `looks_before` counts earlier tests against this champion on the same calendar night. `days_since_try` is None if
+    non-inferiority to it was never tested. `frozen` says why automatic promotion is off.
     """
 
     decided_at: datetime
@@ -77,7 +77,7 @@ class History:
 
 @dataclass(frozen=True)
 class Case:
-    """Who is compared, on what, and what the policy must know besides; `suspects` are batches that may be wrong."""
+    """Which versions are compared on which snapshot, and what else the policy needs. `suspects` are batches that may be wrong."""
 
     challenger: int
     champion: int | None
@@ -95,8 +95,8 @@ class Case:
 class Evidence:
     """Scored rows, in the order of their customers. Every array has shape (rows,).
 
-    `customers` are keyed hashes, `batches` numbers of the batches that the rows came with. Of the rows, `used` decide;
-    `current` are the whole holdout of today; `undisputed` are the rows as they would be without the suspect batches.
+    `customers` are keyed hashes, and `batches` are numbers of the batches of the rows. The rows marked `used` decide, those marked
+    `current` are the whole holdout of today, and `undisputed` are the rows as they would be without the suspect batches.
     """
 
     customers: NDArray[np.uint64]
@@ -113,7 +113,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Figures:
-    """Both models' metrics on a set of rows; `deltas` are challenger - champion, none without a champion."""
+    """Both models' metrics on a set of rows. `deltas` are challenger minus champion, and empty without a champion."""
 
     rows: int
     events: int
@@ -124,10 +124,10 @@ class Figures:
 
 @dataclass(frozen=True)
 class Shown:
-    """Figures that a reviewer asks for and no rule reads.
+    """Figures for reviewers, which no rule reads.
 
-    `lift` compares the tenth with the highest scores with all; `precision` (None if nobody is flagged) and `recall`
-    are at a probability of .5; `calibration_error` is the expected calibration error.
+    `lift` compares the tenth with the highest scores with all customers. `precision` (None if nobody is flagged) and `recall` are at
+    a probability of .5. `calibration_error` is the expected calibration error.
     """
 
     lift: float
@@ -138,7 +138,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The measured evidence. `whole` and `undisputed` are None where they would be the same rows, or none."""
+    """The measured evidence. `whole` and `undisputed` are None if they would be the same rows as the evidence, or none."""
 
     case: Case
     evidence: Figures
@@ -159,7 +159,7 @@ class Comparison:
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> Comparison:
-        """The comparison that `as_dict` stored."""
+        """Read what `as_dict` returned."""
         return _ADAPTER.validate_python(stored)
 
     @property
@@ -172,13 +172,13 @@ _ADAPTER = TypeAdapter(Comparison)
 
 
 def compare(case: Case, evidence: Evidence | None, sliced: tuple[Slicing, ...], slice_class: int) -> Comparison:
-    """Measure both models; pure.
+    """Measure both models. Pure.
 
     Args:
-        case: who is compared on what; its refusal, if it has one, is kept and nothing is measured.
-        evidence: the scored rows, None where nothing could be scored.
-        sliced: the groups to look at.
-        slice_class: customers of each class that a group needs to be tested.
+        case: what is compared. If it has a refusal, nothing is measured.
+        evidence: the scored rows; None if nothing could be scored.
+        sliced: the slices to compare.
+        slice_class: number of customers of each class that a slice needs to be tested.
     """
     if evidence is None:
         return Comparison(case, Figures(0, 0, {}, {}, {}), 0.0, 0.0)
@@ -192,35 +192,35 @@ def compare(case: Case, evidence: Evidence | None, sliced: tuple[Slicing, ...], 
         for role, scores in (("challenger", evidence.challenger), ("champion", evidence.champion))
         if scores is not None
     }
-    used = {role: _among(one, evidence.used) for role, one in of_all.items()}
-    mine, theirs = used["challenger"], used.get("champion")
+    used = {role: _among(ranked, evidence.used) for role, ranked in of_all.items()}
+    challenger, champion = used["challenger"], used.get("champion")
     anchor = None if evidence.anchor is None else rank(evidence.anchor[evidence.used])
     codes = {column: codes[evidence.used] for column, codes in evidence.codes.items()}
     return Comparison(
         case=case,
-        evidence=_figures(y, mine, theirs),
+        evidence=_figures(y, challenger, champion),
         base_rate_brier=share * (1 - share),
-        same_score_share=float(np.bincount(mine.level).max() / len(y)),
-        challenger_calibration=calibrate(y, mine.scores),
-        champion_calibration=calibrate(y, theirs.scores) if theirs else None,
-        slices=compare_slices(y, mine, theirs, codes, sliced, slice_class) if theirs else [],
-        anchor_deltas={metric: measure(y, mine, anchor, metric).delta for metric in ("roc_auc", "brier")}
+        same_score_share=float(np.bincount(challenger.level).max() / len(y)),
+        challenger_calibration=calibrate(y, challenger.scores),
+        champion_calibration=calibrate(y, champion.scores) if champion else None,
+        slices=compare_slices(y, challenger, champion, codes, sliced, slice_class) if champion else [],
+        anchor_deltas={metric: measure(y, challenger, anchor, metric).delta for metric in ("roc_auc", "brier")}
         if anchor
         else {},
-        undisputed=_figures_of(evidence, of_all, evidence.undisputed) if theirs and case.suspects else None,
+        undisputed=_figures_of(evidence, of_all, evidence.undisputed) if champion and case.suspects else None,
         whole=None
         if np.array_equal(evidence.used, evidence.current)
         else _figures_of(evidence, of_all, evidence.current),
-        shown={role: _shown(y, one) for role, one in used.items()},
+        shown={role: _shown(y, ranked) for role, ranked in used.items()},
     )
 
 
-def invalid(version: int, scores: Scores, rows: int) -> Refusal | None:
-    """Why scores are no probabilities of these rows, if they are none."""
+def find_invalid_scores(version: int, scores: Scores, rows: int) -> Refusal | None:
+    """Explain why scores cannot be probabilities of these rows; None if they can."""
     if scores.shape != (rows,):
         what = f"gave {len(scores)} scores for {rows} customers"
     elif not np.isfinite(scores).all():
-        what = f"gave {int((~np.isfinite(scores)).sum())} of {len(scores)} scores that are no numbers"
+        what = f"gave {int((~np.isfinite(scores)).sum())} of {len(scores)} scores that are not numbers"
     elif ((scores < 0) | (scores > 1)).any():
         what = "gave scores outside 0 to 1"
     elif len(scores) > 1 and np.ptp(scores) == 0:
@@ -234,21 +234,21 @@ def _figures_of(evidence: Evidence, ranked: dict[str, Ranked], chosen: Flags) ->
     y = evidence.labels[chosen]
     if not _both_classes(y):
         return None
-    some = {role: _among(one, chosen) for role, one in ranked.items()}
-    return _figures(y, some["challenger"], some.get("champion"))
+    selected = {role: _among(scores, chosen) for role, scores in ranked.items()}
+    return _figures(y, selected["challenger"], selected.get("champion"))
 
 
 def _figures(y: Labels, challenger: Ranked, champion: Ranked | None) -> Figures:
     events = int(y.sum())
     if champion is None:
         return Figures(len(y), events, {metric: estimate(y, challenger, metric) for metric in METRICS}, {}, {})
-    found = {metric: measure(y, challenger, champion, metric) for metric in METRICS}
+    measured = {metric: measure(y, challenger, champion, metric) for metric in METRICS}
     return Figures(
         len(y),
         events,
-        {metric: one.one for metric, one in found.items()},
-        {metric: one.other for metric, one in found.items()},
-        {metric: one.delta for metric, one in found.items()},
+        {metric: pair.first for metric, pair in measured.items()},
+        {metric: pair.second for metric, pair in measured.items()},
+        {metric: pair.delta for metric, pair in measured.items()},
     )
 
 

@@ -1,4 +1,4 @@
-"""A model's curves as points: ROC, precision-recall and calibration, for whoever draws them."""
+"""The points of a model's ROC, precision-recall and calibration curves."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ BINS, KEPT_POINTS = 10, 60
 
 
 def curves_of(comparison: Comparison, evidence: Evidence | None) -> dict[str, Any] | None:
-    """The curves of the rows that decide, as plain JSON for the ledger: few points, and nothing of a customer.
+    """The curves of the rows that decide, as plain JSON for the ledger: few points, and no customer data.
 
     Returns:
-        Of each role `roc`, pairs of the shares of stayers and of leavers flagged, and `calibration`, triples of
-        predicted share, observed share and half its 95 % interval. None where nothing was measured.
+        By role: `roc`, pairs of false and true positive rate; and `calibration`, triples of predicted share, observed share and
+        half its 95 % interval. None if nothing was measured.
     """
     if evidence is None or not comparison.evidence.challenger:
         return None
@@ -29,7 +29,7 @@ def curves_of(comparison: Comparison, evidence: Evidence | None) -> dict[str, An
 
 
 def sweep(y: Labels, scores: Scores) -> tuple[Curve, Curve]:
-    """At each threshold from above all scores down: customers at or above it, and those of them that left."""
+    """For each threshold from the highest down: the number of customers at or above it, and how many of them left."""
     ranked = rank(scores)
     rows = np.bincount(ranked.level)[::-1].cumsum()
     hits = np.bincount(ranked.level, weights=y[ranked.order])[::-1].cumsum()
@@ -37,7 +37,7 @@ def sweep(y: Labels, scores: Scores) -> tuple[Curve, Curve]:
 
 
 def thin(x: Curve, y: Curve, most: int) -> tuple[Curve, Curve]:
-    """At most so many points of a curve, evenly along its way."""
+    """Reduce a curve to at most `most` points, evenly spaced along it."""
     if len(x) <= most:
         return x, y
     way = np.r_[0.0, np.cumsum(np.abs(np.diff(x)) + np.abs(np.diff(y)))]

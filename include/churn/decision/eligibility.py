@@ -1,7 +1,7 @@
-"""Who is compared on what, and whether these versions may be held against each other at all.
+"""Whether versions may be compared at all.
 
-What makes a version no evidence is looked up in the ledger and in the recorded snapshots; it is not
-taken on trust from the registry.
+What makes a version ineligible is looked up in the ledger and in the recorded snapshots. The MLflow registry is not trusted
+with it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CHALLENGER, CHAMPION, ANCHOR = "challenger", "champion", "anchor"
 
 @dataclass(frozen=True)
 class Contest:
-    """Who is compared on which snapshot; `suspects` are batches that the champion has not been held against yet."""
+    """Which versions are compared on which snapshot. `suspects` are batches that the champion has not been compared on yet."""
 
     challenger: int
     champion: int | None
@@ -34,17 +34,17 @@ class Contest:
 
     @property
     def versions(self) -> dict[str, int]:
-        """The version in each role; the anchor only where it is another than the champion."""
+        """The version in each role. The baseline version is included only if it is not the champion."""
         anchor = None if self.anchor == self.champion else self.anchor
         roles = {CHALLENGER: self.challenger, CHAMPION: self.champion, ANCHOR: anchor}
         return {role: version for role, version in roles.items() if version is not None}
 
 
 def find_refusal(role: str, contest: Contest, clients: Clients) -> Refusal | None:
-    """Why the version in a role is no evidence on these customers, None if it is; asked before anything is scored.
+    """Explain why the version in a role cannot be compared on these customers; None if it can. Checked before anything is scored.
 
     Raises:
-        TrackingUnreachable: MLflow is away.
+        TrackingUnreachable: MLflow is unavailable.
     """
     version = contest.versions[role]
     if role == CHAMPION and version == contest.challenger:
@@ -61,18 +61,19 @@ def _unknown(version: int, clients: Clients) -> Refusal | None:
         return None
     return Refusal(
         Reason.INPUT_MISMATCH,
-        f"the ledger does not know version {version}: nobody can say what it was trained on. Only versions that a night trained are evidence.",
+        f"the ledger has no version {version}, so it is unknown what it was trained on. Only versions that a run has trained can be compared.",
     )
 
 
 def _recorded_late(version: int, clients: Clients) -> bool:
-    """Keep the hash of a version that a night trained before hashes were kept: of its files as they are now."""
-    earlier = (one for one in clients.ledger.decisions(limit=None) if one.challenger == version and not one.digests)
+    """Record the hash of a version that was trained before hashes were kept, from its files as they are now."""
+    decisions = clients.ledger.decisions(limit=None)
+    earlier = (decision for decision in decisions if decision.challenger == version and not decision.digests)
     trained = next(earlier, None)
     snapshot = clients.ledger.snapshot(trained.snapshot) if trained else None
     if trained is None or snapshot is None:
         return False
-    log.warning("Version %d was registered before hashes were kept: its files count as they are now.", version)
+    log.warning("Version %d was registered before hashes were kept. Its files are recorded as they are now.", version)
     with clients.tracking.explained(f"find version {version}"):
         run_id = str(clients.tracking.version(version).run_id)
     remember_version(version, run_id, trained.night, snapshot, clients.ledger, clients.tracking)
@@ -80,7 +81,7 @@ def _recorded_late(version: int, clients: Clients) -> bool:
 
 
 def _mismatch(version: int, snapshot: Snapshot, clients: Clients) -> Refusal | None:
-    """A version trained under another key, target or salt may have seen the holdout: it is no evidence."""
+    """A version trained under another key, target or salt may have seen the holdout, so it cannot be compared."""
     with clients.tracking.explained(f"read the tags of version {version}"):
         tags = clients.tracking.version(version).tags
     ours = evidence_tags(clients.contract, snapshot.salt_fingerprint)
@@ -89,16 +90,16 @@ def _mismatch(version: int, snapshot: Snapshot, clients: Clients) -> Refusal | N
         return None
     return Refusal(
         Reason.INPUT_MISMATCH,
-        f"version {version} was trained under another {', '.join(differing)}: it may have seen these customers, "
-        "or predicts something else. Restore the setting, or take the version out of production.",
+        f"version {version} was trained with another {', '.join(differing)}, so it may have seen these customers or predicts something else. "
+        "Restore the setting, or replace the version in production.",
     )
 
 
 def _contaminated(version: int, snapshot: Snapshot, clients: Clients) -> Refusal | None:
-    known = clients.ledger.version(clients.tracking.model, version)
-    trained = clients.ledger.snapshot(known.snapshot) if known else None
+    record = clients.ledger.version(clients.tracking.model, version)
+    trained = clients.ledger.snapshot(record.snapshot) if record else None
     if trained is None:
-        return Refusal(Reason.HOLDOUT_CONTAMINATED, f"the ledger does not know what version {version} was trained on.")
+        return Refusal(Reason.HOLDOUT_CONTAMINATED, f"it is unknown what version {version} was trained on.")
     try:
         seen = count_contaminated(clients.storage, trained, snapshot, clients.contract, clients.sampling.memory_limit)
     except Outage:
@@ -106,12 +107,12 @@ def _contaminated(version: int, snapshot: Snapshot, clients: Clients) -> Refusal
     except ChurnError:
         return Refusal(
             Reason.HOLDOUT_CONTAMINATED,
-            f"the rows that version {version} was trained on are gone or damaged, so that nobody can say whether it saw the holdout: "
-            f"`churn snapshot rebuild {trained.snapshot[:12]}` makes them again.",
+            f"the rows that version {version} was trained on are missing or damaged, so it is unknown whether it has seen the holdout. "
+            f"Restore them with `churn snapshot rebuild {trained.snapshot[:12]}`.",
         )
     if not seen:
         return None
     return Refusal(
         Reason.HOLDOUT_CONTAMINATED,
-        f"version {version} was trained on {seen} of the customers that it would be judged by (snapshot {trained.snapshot[:12]}).",
+        f"version {version} was trained on {seen} of the customers that it would be compared on (snapshot {trained.snapshot[:12]}).",
     )

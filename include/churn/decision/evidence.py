@@ -1,4 +1,4 @@
-"""Unseen customers, scored now by challenger, champion and anchor; or why they are no evidence.
+"""Scores unseen customers with challenger, champion and baseline version, or explains why they cannot be compared.
 
 Which customers count is fixed before anything is scored.
 """
@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from churn.contract import Contract
-from churn.decision.comparison import Evidence, EvidenceWindow, Flags, Leaks, Refusal, invalid
+from churn.decision.comparison import Evidence, EvidenceWindow, Flags, Leaks, Refusal, find_invalid_scores
 from churn.decision.eligibility import ANCHOR, CHALLENGER, CHAMPION, Contest, find_refusal
 from churn.decision.inference import Labels, Scores
 from churn.decision.leaks import find_leaks
@@ -35,7 +35,7 @@ _PIECE = 200_000
 
 @dataclass(frozen=True)
 class Gathered:
-    """What was found: evidence, or why there is none."""
+    """The result: evidence, or why there is none."""
 
     evidence: Evidence | None = None
     window: EvidenceWindow | None = None
@@ -46,7 +46,7 @@ class Gathered:
 
 @dataclass(frozen=True)
 class _Rows:
-    """Unseen customers without their scores. Every array has shape (rows,); times are microseconds since 1970."""
+    """Unseen customers without their scores. Every array has shape (rows,). Times are in microseconds since 1970."""
 
     customers: NDArray[np.uint64]
     labels: Labels
@@ -55,16 +55,16 @@ class _Rows:
     codes: dict[str, Codes]
 
     def suspect(self, suspects: list[str]) -> Flags:
-        """Which rows came with one of these batches."""
+        """Which rows belong to one of these batches."""
         return np.isin(self.batches, [batch_number(batch) for batch in suspects])
 
     def some(self, chosen: Flags) -> _Rows:
-        """Some of the rows."""
+        """A subset of the rows."""
         codes = {name: codes[chosen] for name, codes in self.codes.items()}
         return _Rows(self.customers[chosen], self.labels[chosen], self.batches[chosen], self.arrived[chosen], codes)
 
     def and_then(self, more: _Rows) -> _Rows:
-        """These rows and others."""
+        """These rows followed by others."""
         codes = {name: np.concatenate([codes, more.codes[name]]) for name, codes in self.codes.items()}
         return _Rows(
             np.concatenate([self.customers, more.customers]),
@@ -76,11 +76,11 @@ class _Rows:
 
 
 def gather_evidence(contest: Contest, policy: Policy, clients: Clients) -> Gathered:
-    """Score the unseen customers of a snapshot, or say why that would be no evidence.
+    """Score the unseen customers of a snapshot, or explain why versions cannot be compared.
 
     Raises:
         ModelUnloadable: the files of a version are missing, or the challenger does not load.
-        TrackingUnreachable: MLflow is away.
+        TrackingUnreachable: MLflow is unavailable.
     """
     refusals = {role: find_refusal(role, contest, clients) for role in contest.versions}
     refusal = refusals[CHALLENGER] or refusals.get(CHAMPION)
@@ -123,7 +123,7 @@ def gather_evidence(contest: Contest, policy: Policy, clients: Clients) -> Gathe
 def choose_window(
     arrived: NDArray[np.int64], labels: Labels, enough: Enough | Window, days: float
 ) -> tuple[EvidenceWindow, Flags]:
-    """The newest customers: those of the last days before the newest row, or of more where these are not enough.
+    """Choose the newest customers: those of the last days before the newest row, or of more days if these are not enough.
 
     Args:
         arrived: microseconds since 1970, shape (rows,).
@@ -166,7 +166,7 @@ def _read_rows(clients: Clients, snapshot: Snapshot) -> _Rows:
 
 
 def _row_facts(piece: pd.DataFrame, contract: Contract) -> pd.DataFrame:
-    """Of rows, all that is kept: a few numbers each."""
+    """A few numbers per row: all that is kept of it."""
     arrived = piece["_arrived_at"].dt.tz_convert(None).to_numpy().astype("datetime64[us]").astype(np.int64)
     return pd.DataFrame(
         {
@@ -182,7 +182,7 @@ def _row_facts(piece: pd.DataFrame, contract: Contract) -> pd.DataFrame:
 def _earlier_rows(
     contest: Contest, now: _Rows, retold: NDArray[np.uint64], clients: Clients
 ) -> tuple[_Rows, Snapshot | None]:
-    """What was known, before the suspect batches, of the customers that they tell anew; and the snapshot that says so."""
+    """The earlier rows of customers whom the suspect batches contain again, and the snapshot with these rows."""
     nothing = now.some(np.zeros(len(now.labels), bool))
     if not len(retold) or set(contest.snapshot.batches) <= set(contest.suspects):
         return nothing, None
@@ -201,7 +201,7 @@ def _retold_pieces(clients: Clients, before: Snapshot, retold: NDArray[np.uint64
 
 
 def _undisputed(contest: Contest, now: _Rows, earlier: _Rows, policy: Policy) -> Flags:
-    """The newest customers as they would be without the suspect batches."""
+    """Which rows are the newest customers as they would be without the suspect batches."""
     kept = np.concatenate([~now.suspect(contest.suspects), np.ones(len(earlier.labels), bool)])
     rows = now.and_then(earlier).some(kept)
     _, used = choose_window(rows.arrived, rows.labels, policy.evidence, policy.evidence.window_days)
@@ -211,7 +211,7 @@ def _undisputed(contest: Contest, now: _Rows, earlier: _Rows, policy: Policy) ->
 
 
 def _sample(clients: Clients, snapshot: Snapshot, used: Flags) -> pd.DataFrame:
-    """Some of the used rows, evenly spread: enough to see a feature that tells the answer."""
+    """An evenly spread sample of the used rows, large enough to detect a feature that leaks the target."""
     every = max(1, int(used.sum()) // 100_000)
     chosen = used & (np.cumsum(used) % every == 0)
     parts, at = [], 0
@@ -228,7 +228,7 @@ def _score(
     pieces: Callable[[], Iterator[pd.DataFrame]],
     rows: int,
 ) -> tuple[dict[str, Scores], dict[str, Refusal]]:
-    """Each role's scores of all rows, or why it has none."""
+    """The scores of all rows by role, and why a role has none."""
     scores: dict[str, Scores] = {}
     failed = {role: refusal for role, refusal in refusals.items() if refusal}
     for role, version in contest.versions.items():
@@ -241,19 +241,21 @@ def _score(
             failed[role] = error.refusal
         except ChurnError:
             raise
-        except Exception as error:  # a model can fail on rows in any way; the reason is kept, and the policy holds
+        except Exception as error:  # a model can fail in any way; the reason is recorded, and the policy holds
             log.exception("Version %s cannot score the unseen customers.", version)
             why = f"version {version} cannot score today's customers ({type(error).__name__}): it was made for another contract."
             failed[role] = Refusal(Reason.CHAMPION_UNSCORABLE, why)
         else:
             scores[role] = np.concatenate(parts) if parts else np.zeros(0)
-            refusal = invalid(version, scores[role], rows)
+            refusal = find_invalid_scores(version, scores[role], rows)
             if refusal:
                 failed[role] = refusal
                 del scores[role]
-    mine = failed.get(CHALLENGER)
-    if mine and mine.code is Reason.CHAMPION_UNSCORABLE:
-        raise ModelUnloadable(f"The challenger is of no use: {mine.sentence} Nothing was promoted. See its training.")
+    refusal = failed.get(CHALLENGER)
+    if refusal and refusal.code is Reason.CHAMPION_UNSCORABLE:
+        raise ModelUnloadable(
+            f"The challenger cannot be used: {refusal.sentence} Nothing was promoted. See its training."
+        )
     return scores, failed
 
 

@@ -1,7 +1,6 @@
-"""The scored rows behind a decision, kept beside the data: a keyed hash, a label, scores and codes for each customer.
+"""The file of scored rows behind a decision: keyed hash, label, scores and slice codes of each customer.
 
-Everything that a replay reads has a hash of its own in the ledger, so that a changed file says what
-was changed.
+Everything that a replay reads has its own hash in the ledger, so that it is known which part of a file was changed.
 """
 
 from __future__ import annotations
@@ -27,12 +26,14 @@ _SLICINGS = b"churn.slicings"
 
 
 def digests_of(evidence: Evidence, sliced: tuple[Slicing, ...]) -> dict[str, str]:
-    """The hash of each part of the evidence, and under `evidence` that of all of them."""
+    """The hash of each part of the evidence, and of all parts together under `evidence`."""
     parts = {
         "customers": array_digest(evidence.customers),
         "labels": array_digest(evidence.labels),
         "batches": array_digest(evidence.batches),
-        "slices": json_digest([[_said(sliced)], {name: array_digest(codes) for name, codes in evidence.codes.items()}]),
+        "slices": json_digest(
+            [[_described(sliced)], {name: array_digest(codes) for name, codes in evidence.codes.items()}]
+        ),
         "flags": json_digest({name: array_digest(getattr(evidence, name)) for name in FLAGS}),
     }
     for role in SCORES:
@@ -43,7 +44,7 @@ def digests_of(evidence: Evidence, sliced: tuple[Slicing, ...]) -> dict[str, str
 
 
 def write_evidence(evidence: Evidence, sliced: tuple[Slicing, ...], digest: str, storage: Storage) -> None:
-    """Keep the scored rows under the hash of their content; what is there already stays."""
+    """Write the scored rows under the hash of their content. An existing file is kept."""
     name = decision_rows(digest)
     if storage.exists(name):
         return
@@ -55,15 +56,15 @@ def write_evidence(evidence: Evidence, sliced: tuple[Slicing, ...], digest: str,
         **{f"{_SLICE}{column}": pa.array(codes) for column, codes in evidence.codes.items()},
         **{role: pa.array(scores) for role in SCORES if (scores := getattr(evidence, role)) is not None},
     }
-    said = json.dumps(_said(sliced)).encode()
+    description = json.dumps(_described(sliced)).encode()
     with storage.scratch() as folder:
         file = Path(folder) / "evidence.parquet"
-        pq.write_table(pa.table(columns).replace_schema_metadata({_SLICINGS: said}), file, compression="zstd")
+        pq.write_table(pa.table(columns).replace_schema_metadata({_SLICINGS: description}), file, compression="zstd")
         storage.move_in(file, name)
 
 
 def read_evidence(digest: str, storage: Storage) -> tuple[Evidence, tuple[Slicing, ...]]:
-    """The scored rows of this hash, as they are in the file now; whether they still are what they were is not looked at."""
+    """Read the scored rows of a hash. Whether they have been changed is not checked here."""
     with storage.reading(decision_rows(digest)) as stream:
         table = pq.read_table(stream)
     columns = {name: table[name].to_numpy() for name in table.column_names}
@@ -74,7 +75,7 @@ def read_evidence(digest: str, storage: Storage) -> tuple[Evidence, tuple[Slicin
         customers=columns["customer"],
         labels=columns["label"].astype(np.int64),
         batches=columns["batch"],
-        codes={one.column: columns[f"{_SLICE}{one.column}"] for one in sliced},
+        codes={slicing.column: columns[f"{_SLICE}{slicing.column}"] for slicing in sliced},
         used=columns["used"],
         current=columns["current"],
         undisputed=columns["undisputed"],
@@ -85,5 +86,5 @@ def read_evidence(digest: str, storage: Storage) -> tuple[Evidence, tuple[Slicin
     return evidence, tuple(sliced)
 
 
-def _said(sliced: tuple[Slicing, ...]) -> list[list[Any]]:
-    return [[one.column, list(one.names), one.parity] for one in sliced]
+def _described(sliced: tuple[Slicing, ...]) -> list[list[Any]]:
+    return [[slicing.column, list(slicing.names), slicing.parity] for slicing in sliced]

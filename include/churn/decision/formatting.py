@@ -1,4 +1,4 @@
-"""How figures and texts are shown, wherever a person reads them: the words, the digits, and no character that could harm a page."""
+"""Formats numbers and texts for people, without characters that could harm a page."""
 
 from __future__ import annotations
 
@@ -15,50 +15,50 @@ SMALLER_IS_BETTER = frozenset({"brier", "log_loss"})
 CAPTIONS = {
     "differences": (
         "Differences with 95 % intervals",
-        "Challenger minus champion on the same customers: each metric, then the ROC AUC of each group from worst to best. "
-        "An interval that crosses the line at 0 cannot tell the models apart.",
+        "Challenger minus champion on the same customers: each metric, then the ROC AUC of each slice from worst to best. "
+        "Where an interval includes 0, the models cannot be told apart.",
     ),
     "roc": (
         "ROC curves",
-        "Share of leavers found against share of stayers flagged, at every threshold. Nearer to the upper left is better.",
+        "True positive rate (leavers found) and false positive rate (stayers flagged) at every threshold. Closer to the upper left is better.",
     ),
     "precision_recall": (
         "Precision and recall",
-        "Of those flagged, how many left; of those that left, how many were flagged. The dotted line is a model without skill.",
+        "Precision: how many of the flagged customers left. Recall: how many of those that left were flagged. The dotted line is a model without skill.",
     ),
     "calibration": (
         "Calibration",
-        "Ten equally large groups by predicted probability, with 95 % intervals. On the diagonal the probabilities are right.",
+        "Ten groups of equal size by predicted probability, with 95 % intervals. On the diagonal, the probabilities are right.",
     ),
     "scores": (
         "Scores by outcome",
-        "How the predicted probabilities spread among customers that stayed and that left. The less they overlap, the better.",
+        "Predicted probabilities of customers that stayed and of customers that left. The less they overlap, the better.",
     ),
     "history": (
-        "The last nights",
-        "ROC AUC with 95 % interval, each night on its own unseen customers. Dotted lines mark promotions, with the version.",
+        "The last runs",
+        "ROC AUC with 95 % interval, each run on its own unseen customers. Dotted lines mark promotions, with the version.",
     ),
 }
-"""Of each figure its heading and how to read it."""
+"""The heading of each figure, and how to read it."""
 _HARMFUL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069\ufffe\uffff]")
 _DIGITS = {"brier": 5}
 _MANY = 1000
 
 
 def clean(text: str) -> str:
-    """A text without the characters that no page may hold or that turn others around."""
+    """Remove characters that no page may contain, or that reverse the direction of others."""
     return _HARMFUL.sub("�", text)
 
 
 def harmless(value: Any) -> Any:
-    """Every value on its way into a page: cleaned, and the dash for what is absent."""
+    """Prepare a value for a page: cleaned, with a dash for a missing one."""
     if value is None:
         return ABSENT
     return value if isinstance(value, Markup) else clean(str(value))
 
 
 def is_web(url: str) -> bool:
-    """Whether a link leads to the web, and not to a script or a file."""
+    """Whether a link is a web address, and not a script or a file."""
     try:
         return urlsplit(url).scheme in {"http", "https"}
     except ValueError:
@@ -71,23 +71,23 @@ def metric_value(value: float | None) -> str:
 
 
 def difference(value: float | None, metric: str) -> str:
-    """A difference of a metric, with its sign."""
+    """Format a difference of a metric, with its sign."""
     return ABSENT if value is None else f"{value:+.{_DIGITS.get(metric, 4)}f}"
 
 
 def bounds(lower: float, upper: float, metric: str, sign: str = "+") -> str:
-    """An interval of a metric's difference, or with no sign of the metric itself."""
+    """Format the interval of a difference; with an empty sign, of the metric itself."""
     digits = _DIGITS.get(metric, 4) if sign else 4
     return f"{lower:{sign}.{digits}f}\u00a0to {upper:{sign}.{digits}f}"
 
 
 def share(value: float | None) -> str:
-    """A share as percent."""
+    """Format a share as a percentage."""
     return ABSENT if value is None or math.isnan(value) else f"{100 * value:.1f}\u00a0%"
 
 
 def rule_value(value: float | None) -> str:
-    """A rule's number: a count as a count."""
+    """Format the number of a rule; a count without decimals."""
     if value is None or not math.isfinite(value):
         return ABSENT
     return f"{value:,.0f}" if abs(value) >= _MANY or float(value).is_integer() else f"{value:.4f}"

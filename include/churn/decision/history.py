@@ -1,4 +1,4 @@
-"""What a decision must know of the past, read from the ledger: age, tries, freeze, looks, and batches that may be wrong."""
+"""Reads from the ledger what a decision needs to know about the past: age, tests, freeze, looks, and suspect batches."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ _DAY = 86_400
 def read_history(
     ledger: Ledger, model: str, promotion: Promotion | None, decided_at: datetime, force: Force | None
 ) -> History:
-    """What the ledger knows at the time of a decision; looks are counted when one is taken.
+    """Read the history at the time of a decision. Looks are counted when one is taken.
 
     Args:
         ledger: the ledger.
         model: the registered model.
         promotion: what is in production.
         decided_at: the time of the decision.
-        force: who wants the promotion in any case.
+        force: who demands the promotion, if anyone.
     """
     freeze = ledger.freeze(model)
     frozen = (
-        f"version {freeze.previous} was {_DONE[freeze.kind]} by {freeze.actor or 'somebody'}: {freeze.reason}"
+        f"version {freeze.previous} was {_DONE[freeze.kind]} by {freeze.actor or 'someone'}: {freeze.reason}"
         if freeze
         else None
     )
     if promotion is None or promotion.version is None:
         return History(decided_at, frozen=frozen, force=force)
     tries = [
-        one.decided_at
-        for one in ledger.decisions(limit=None, champion=promotion.version)
-        if Reason.implied_by(one.code).tested_noninferiority
-        and not one.dry_run
-        and one.decided_at >= promotion.promoted_at
+        decision.decided_at
+        for decision in ledger.decisions(limit=None, champion=promotion.version)
+        if Reason.implied_by(decision.code).tested_noninferiority
+        and not decision.dry_run
+        and decision.decided_at >= promotion.promoted_at
     ]
     return History(
         decided_at,
@@ -51,23 +51,23 @@ def read_history(
 
 
 def suspect_batches(ledger: Ledger, snapshot: Snapshot, champion: int | None) -> list[str]:
-    """The batches that the champion has not been held against: new since the last decision, or disputed and not settled.
+    """The batches that the champion has not been compared on: new since the last decision, or still disputed.
 
-    A dispute is settled when another version is in production: a person has approved it, or it was no contradiction any more.
+    A dispute ends when another version is in production: a person has approved it, or it was no longer a contradiction.
     """
     if champion is None:
         return []
     last = ledger.last_decision()
     seen = ledger.snapshot(last.snapshot) if last else None
-    known = set(seen.batches) if seen else set()
+    compared = set(seen.batches) if seen else set()
     disputed = {
         batch
-        for one in ledger.decisions(limit=None, champion=champion)
-        if not one.dry_run
-        and any(rule.get("code") == Reason.BATCH_DISPUTED and not rule["passed"] for rule in one.rules)
-        for batch in one.comparison["case"]["suspects"]
+        for decision in ledger.decisions(limit=None, champion=champion)
+        if not decision.dry_run
+        and any(rule.get("code") == Reason.BATCH_DISPUTED and not rule["passed"] for rule in decision.rules)
+        for batch in decision.comparison["case"]["suspects"]
     }
-    return [batch for batch in snapshot.batches if batch not in known or batch in disputed]
+    return [batch for batch in snapshot.batches if batch not in compared or batch in disputed]
 
 
 def take_look(
@@ -79,16 +79,16 @@ def take_look(
     decided_at: datetime,
     timezone: str,
 ) -> Look:
-    """Count one test of a challenger against the champion; the same scores of the same customers are the same look.
+    """Count a test of a challenger against the champion. The same scores of the same customers count once.
 
     Args:
-        ledger: counts.
+        ledger: counts the looks.
         model: the registered model.
-        night: the night that looks.
-        promotion: made the champion, and with it the epoch.
-        evidence: what is looked at.
+        night: the id of the run.
+        promotion: the promotion of the champion, which began the epoch.
+        evidence: the scored rows.
         decided_at: the time of the decision.
-        timezone: whose calendar the nights are counted by.
+        timezone: the time zone whose calendar nights are counted.
     """
     seen = (evidence.customers, evidence.labels, evidence.challenger, evidence.champion)
     digests = [array_digest(values[evidence.used]) for values in seen if values is not None]
@@ -97,7 +97,7 @@ def take_look(
     return ledger.take_look(Look(model, look, promotion.sequence, calendar_night, 0, night, decided_at))
 
 
-_DONE = {"rollback": "rolled back", "take_back": "taken back"}
+_DONE = {"rollback": "rolled back", "take_back": "taken out of production"}
 
 
 def _days(since: datetime, until: datetime) -> float:

@@ -22,16 +22,16 @@ _REACH = float(stats.norm.ppf(0.975))
 
 
 class Components(NamedTuple):
-    """A metric's value and its per-row components, in independent groups."""
+    """The value of a metric and its per-row components, in independent groups."""
 
     value: float
     groups: tuple[Scores, ...]
 
 
 class Ranked(NamedTuple):
-    """Scores sorted once, for every metric that asks for their order.
+    """Scores sorted once, for every metric that needs their order.
 
-    `order` are the rows from the lowest score on; `level` numbers, in that order, the distinct scores.
+    `order` has the rows from the lowest score on; `level` numbers the distinct scores in that order.
     All arrays have shape (rows,).
     """
 
@@ -40,7 +40,7 @@ class Ranked(NamedTuple):
     level: NDArray[np.int64]
 
     def among(self, chosen: NDArray[np.bool_]) -> Ranked:
-        """The same for some of the rows, without sorting again."""
+        """The same for a subset of the rows, without sorting again."""
         order = self.order[chosen[self.order]]
         return _leveled(self.scores[chosen], (np.cumsum(chosen) - 1)[order])
 
@@ -67,7 +67,7 @@ class Estimate:
 
 
 def rank(scores: Scores | Ranked) -> Ranked:
-    """Sort scores, shape (rows,); what is sorted already is handed back."""
+    """Sort scores, shape (rows,). Scores that are already sorted are returned as they are."""
     return scores if isinstance(scores, Ranked) else _leveled(scores, np.argsort(scores, kind="stable"))
 
 
@@ -133,15 +133,15 @@ METRICS: dict[str, Callable[[Labels, Ranked], Components]] = {
 
 
 class Measured(NamedTuple):
-    """A metric of one model, of the other, and the difference `one - other` on the same rows."""
+    """A metric of two models, and the difference `first - second` on the same rows."""
 
-    one: Estimate
-    other: Estimate
+    first: Estimate
+    second: Estimate
     delta: Estimate
 
 
 def estimate(y: Labels, scores: Scores | Ranked, metric: str) -> Estimate:
-    """One model's metric.
+    """Estimate a metric of one model.
 
     Args:
         y: labels 0 or 1, shape (rows,); both classes occur.
@@ -152,33 +152,33 @@ def estimate(y: Labels, scores: Scores | Ranked, metric: str) -> Estimate:
 
 
 def measure(y: Labels, a: Scores | Ranked, b: Scores | Ranked, metric: str) -> Measured:
-    """Both models' metric and its paired difference, each with its interval; arguments as for `paired_delta`."""
-    one, other = METRICS[metric](y, rank(a)), METRICS[metric](y, rank(b))
-    return Measured(_estimate(one), _estimate(other), Estimate.of(*_difference(one, other)))
+    """Estimate a metric of both models and its paired difference. Arguments as for `paired_delta`."""
+    first, second = METRICS[metric](y, rank(a)), METRICS[metric](y, rank(b))
+    return Measured(_estimate(first), _estimate(second), Estimate.of(*_difference(first, second)))
 
 
 def paired_delta(y: Labels, a: Scores | Ranked, b: Scores | Ranked, metric: str) -> tuple[float, float]:
-    """Difference `a - b` of a metric of two models on the same rows.
+    """Estimate the difference `a - b` of a metric of two models on the same rows.
 
     Args:
         y: labels 0 or 1, shape (rows,); both classes occur.
-        a: probabilities of the one model, shape (rows,).
-        b: probabilities of the other, shape (rows,).
+        a: probabilities of the first model, shape (rows,).
+        b: probabilities of the second model, shape (rows,).
         metric: a key of `METRICS`.
 
     Returns:
-        The difference and its standard error, which the pairing makes smaller; identical scores give (0, 0).
+        The difference and its standard error, which pairing makes smaller. Identical scores give (0, 0).
     """
     return _difference(METRICS[metric](y, rank(a)), METRICS[metric](y, rank(b)))
 
 
-def _difference(one: Components, other: Components) -> tuple[float, float]:
-    groups = tuple(mine - theirs for mine, theirs in zip(one.groups, other.groups, strict=True))
-    return one.value - other.value, _standard_error(groups)
+def _difference(first: Components, second: Components) -> tuple[float, float]:
+    groups = tuple(left - right for left, right in zip(first.groups, second.groups, strict=True))
+    return first.value - second.value, _standard_error(groups)
 
 
-def _estimate(found: Components) -> Estimate:
-    return Estimate.of(found.value, _standard_error(found.groups))
+def _estimate(components: Components) -> Estimate:
+    return Estimate.of(components.value, _standard_error(components.groups))
 
 
 def _standard_error(groups: tuple[Scores, ...]) -> float:

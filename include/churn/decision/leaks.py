@@ -1,4 +1,4 @@
-"""What might tell a model the answer: features that name the customer, and a feature that ranks too well alone."""
+"""Looks for leaks: features that identify a customer, and a single feature that ranks too well."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ def find_leaks(rows: pd.DataFrame, contract: Contract) -> Leaks:
         contract: says which columns are features.
 
     Returns:
-        Features whose names say that they identify a customer, and the feature with the largest ROC AUC alone; the
-        latter is None where a class is missing.
+        Features whose names or values identify a customer, and the single feature with the largest ROC AUC; None if a class is
+        missing.
     """
     named = [column.name for column in contract.features if _identifies(column)]
     if rows.empty or rows[contract.target.name].nunique() < 2:  # noqa: PLR2004 -- both classes
         return Leaks(named)
     labels = rows[contract.target.name].to_numpy(np.int64)
-    found = {column.name: _auc_alone(rows[column.name], labels, column) for column in contract.features}
-    feature = max(found, key=lambda name: found[name])
-    return Leaks(named, feature, found[feature])
+    aucs = {column.name: _auc_alone(rows[column.name], labels, column) for column in contract.features}
+    feature = max(aucs, key=lambda name: aucs[name])
+    return Leaks(named, feature, aucs[feature])
 
 
 def _identifies(column: Column) -> bool:
@@ -43,7 +43,7 @@ def _identifies(column: Column) -> bool:
 
 
 def _auc_alone(values: pd.Series, labels: np.ndarray[tuple[int], np.dtype[np.int64]], column: Column) -> float:
-    """How well one feature ranks, in whichever direction; a text by the share of events in each of its categories."""
+    """ROC AUC of one feature, in the better direction. A text is ranked by the share of events in each category."""
     scores: Scores
     if column.numeric:
         scores = values.to_numpy(dtype="float64", na_value=np.nan)

@@ -1,7 +1,7 @@
-"""What a reviewer reads in MLflow: one run a night with two children, the decision first.
+"""Logs a comparison to MLflow: one run with two children, the decision first.
 
-Both children carry identical metric names on the same dataset; the parent carries every difference
-with its bounds, because the compare view rounds.
+Both children have identical metric names on the same dataset. The parent has every difference with its bounds, because
+MLflow's compare view rounds.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ _HERE = "Comparison in MLflow"
 
 @dataclass(frozen=True)
 class Review:
-    """All that a reviewer is shown of a night.
+    """Everything that a reviewer sees of a run.
 
-    `past` are the decisions before, newest first; `harm` is the change of ROC AUC from which a group counts as harmed; `drift` has, of each batch of the night, its columns against the
-    accepted history; `context` has further lines of the note; `links` lead to pages elsewhere, by title.
+    `past` are the earlier decisions, newest first. `harm` is the change of ROC AUC below which a slice counts as harmed. `drift` has
+    the drift of each column, by batch. `context` has further lines of the note, and `links` has URLs by title.
     """
 
     record: DecisionRecord
@@ -52,13 +52,13 @@ class Review:
 
 
 def log_comparison(review: Review, contract: Contract, tracking: Tracking) -> str:
-    """Write the night's comparison into MLflow; repeated, it writes into the same runs.
+    """Log the comparison to MLflow. Repeating this logs to the same runs.
 
     Returns:
-        Id of the comparison run.
+        The id of the comparison run.
 
     Raises:
-        TrackingUnreachable: MLflow is away.
+        TrackingUnreachable: MLflow is unavailable.
     """
     record, comparison = review.record, review.comparison
     with tracking.explained("log the comparison"):
@@ -103,7 +103,7 @@ def _log(
     tags: dict[str, str],
     params: dict[str, Any] | None = None,
 ) -> None:
-    """One call for all of a run's metrics, tags and parameters."""
+    """Log all metrics, tags and parameters of a run in one call."""
     now = int(time.time() * 1000)
     tracking.client.log_batch(
         run_id,
@@ -114,9 +114,9 @@ def _log(
 
 
 def _log_files(review: Review, contract: Contract, run_id: str, links: dict[str, str], tracking: Tracking) -> None:
-    """Pictures, card and numbers, in one upload."""
-    past = [_past_night(one) for one in reversed(review.past) if one.night != review.record.night]
-    figures = draw_figures(review.comparison, review.evidence, [*past, _past_night(review.record)], review.harm)
+    """Log figures, card and numbers in one upload."""
+    past = [_past_run(earlier) for earlier in reversed(review.past) if earlier.night != review.record.night]
+    figures = draw_figures(review.comparison, review.evidence, [*past, _past_run(review.record)], review.harm)
     figures |= {f"drift_{batch[:12]}": draw_drift(columns) for batch, columns in review.drift.items() if columns}
     facts = CardFacts(
         title=review.record.night,
@@ -149,7 +149,7 @@ def _log_files(review: Review, contract: Contract, run_id: str, links: dict[str,
 
 
 def _metrics_of(role: str, comparison: Comparison) -> dict[str, float]:
-    """One model's metrics; the same names for either."""
+    """The metrics of one model, under the same names for both."""
     metrics = comparison.evidence.challenger if role == "challenger" else comparison.evidence.champion
     calibration = comparison.challenger_calibration if role == "challenger" else comparison.champion_calibration
     return _named(metrics) | _of_calibration(calibration) | _of_shown(comparison.shown.get(role))
@@ -162,30 +162,30 @@ def _metrics_of_night(review: Review) -> dict[str, float]:
         "holdout_events": comparison.evidence.events,
         **_named(comparison.evidence.deltas, "delta_"),
         **_named(comparison.anchor_deltas, "delta_anchor_"),
-        **{f"drift_psi_{one.column}": 0.0 for columns in review.drift.values() for one in columns},
+        **{f"drift_psi_{column.column}": 0.0 for columns in review.drift.values() for column in columns},
     }
     if comparison.whole:
         named |= _named(comparison.whole.deltas, "delta_whole_")
     if comparison.undisputed:
         named |= _named(comparison.undisputed.deltas, "delta_undisputed_")
-    for one in (one for columns in review.drift.values() for one in columns):  # of several batches, the largest
-        named[f"drift_psi_{one.column}"] = max(one.psi, named[f"drift_psi_{one.column}"])
+    for column in (column for columns in review.drift.values() for column in columns):  # the largest of several batches
+        named[f"drift_psi_{column.column}"] = max(column.psi, named[f"drift_psi_{column.column}"])
     return named
 
 
 def _named(estimates: dict[str, Estimate], prefix: str = "") -> dict[str, float]:
     named = {}
-    for metric, found in estimates.items():
-        named[f"{prefix}{metric}"] = found.value
-        named[f"{prefix}{metric}_lower"] = found.lower
-        named[f"{prefix}{metric}_upper"] = found.upper
+    for metric, estimate in estimates.items():
+        named[f"{prefix}{metric}"] = estimate.value
+        named[f"{prefix}{metric}_lower"] = estimate.lower
+        named[f"{prefix}{metric}_upper"] = estimate.upper
     return named
 
 
-def _of_calibration(found: Calibration | None) -> dict[str, float]:
-    if found is None:
+def _of_calibration(calibration: Calibration | None) -> dict[str, float]:
+    if calibration is None:
         return {}
-    return _named({"calibration_slope": found.slope, "observed_expected": found.observed_expected})
+    return _named({"calibration_slope": calibration.slope, "observed_expected": calibration.observed_expected})
 
 
 def _of_shown(shown: Shown | None) -> dict[str, float]:
@@ -201,7 +201,7 @@ def _of_shown(shown: Shown | None) -> dict[str, float]:
 
 
 def _dataset(record: DecisionRecord, comparison: Comparison) -> DatasetInput:
-    """The evidence as MLflow shows it: the same hash on both children."""
+    """The evidence as a dataset of MLflow, with the same hash on both children."""
     digest = record.digests["evidence"][:32]
     dataset = Dataset(
         name=f"unseen customers of {record.snapshot[:12]}",
@@ -226,7 +226,7 @@ def _links(review: Review, run_id: str, tracking: Tracking) -> dict[str, str]:
     return links | review.links
 
 
-def _past_night(record: DecisionRecord) -> PastNight:
+def _past_run(record: DecisionRecord) -> PastNight:
     comparison = Comparison.from_dict(record.comparison)
     return PastNight(
         night=record.night,
@@ -244,7 +244,7 @@ def _facts(review: Review, contract: Contract) -> dict[str, str]:
     record, window, snapshot = review.record, review.comparison.case.window, review.snapshot
     facts = {
         "Decided": f"{record.decided_at:%Y-%m-%d %H:%M} UTC",
-        "Asked for by": record.requested_by,
+        "Started by": record.requested_by,
         "Snapshot": record.snapshot[:12],
         "Contract": f"{contract.name} ({contract.fingerprint})",
         "Features": ", ".join(contract.feature_names),
@@ -261,15 +261,15 @@ def _window_words(comparison: Comparison) -> str:
     window = comparison.case.window
     if window is None:
         return ""
-    wider = ", widened to have enough" if window.widened else ""
+    wider = ", widened to contain enough" if window.widened else ""
     return (
-        f"{comparison.evidence.rows} that arrived from {window.since:%Y-%m-%d} to {window.until:%Y-%m-%d} "
-        f"(the last {window.days:g} days{wider}), {comparison.evidence.events} of them churned"
+        f"{comparison.evidence.rows:,} that arrived from {window.since:%Y-%m-%d} to {window.until:%Y-%m-%d} "
+        f"(the last {window.days:g} days{wider}), {comparison.evidence.events:,} of them left"
     )
 
 
 def _note(review: Review, links: dict[str, str]) -> str:
-    """Markdown. The description folds after a few lines, so the decision goes first."""
+    """The description of the run as Markdown. MLflow folds it after a few lines, so the decision comes first."""
     record, comparison = review.record, review.comparison
     alarms = [rule["sentence"] for rule in record.watch if not rule["passed"]]
     pages = ", ".join(f"[{title}]({url})" for title, url in links.items() if title != _HERE)
@@ -278,7 +278,7 @@ def _note(review: Review, links: dict[str, str]) -> str:
         f"**The champion itself needs attention:** {' '.join(alarms)}" if alarms else "",
         f"Unseen customers: {_window_words(comparison)}." if comparison.case.window else "",
         f"Pages: {pages}",
-        f'The whole review on one page: artifact `{CARD}`. `churn replay "{record.night}"` makes this decision again.',
+        f'The artifact `{CARD}` shows everything on one page. `churn replay "{record.night}"` reproduces this decision.',
         *(f"{title}: {text}" for title, text in review.context.items()),
         _metric_table(comparison),
         _rule_table(record.rules),
@@ -291,10 +291,10 @@ def _metric_table(comparison: Comparison) -> str:
     if not figures.challenger:
         return ""
     rows = ["| metric | challenger | champion | difference | 95 % interval |", "|---|---|---|---|---|"]
-    for metric, mine in figures.challenger.items():
-        theirs, delta = figures.champion.get(metric), figures.deltas.get(metric)
+    for metric, challenger in figures.challenger.items():
+        champion, delta = figures.champion.get(metric), figures.deltas.get(metric)
         rows.append(
-            f"| {metric} | {mine.value:.4f} | {f'{theirs.value:.4f}' if theirs else '-'} | "
+            f"| {metric} | {challenger.value:.4f} | {f'{champion.value:.4f}' if champion else '-'} | "
             f"{f'{delta.value:+.4f}' if delta else '-'} | {f'{delta.lower:+.4f} to {delta.upper:+.4f}' if delta else '-'} |"
         )
     return "\n".join(rows)

@@ -1,7 +1,7 @@
-"""A registered version, opened to score rows: its files are the registered ones, its inputs are those it was made for.
+"""Opens a registered version to score rows, after checking that its files are the registered ones.
 
-A version that was trained under other library versions is served from an environment of its own, made
-from the lock that its training kept.
+A version that was trained with other library versions is served from its own environment, made from the lock that its
+training kept.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ Scorer = Callable[[pd.DataFrame], Scores]
 _ROWS_A_REQUEST = 5_000
 
 
-class ModelUnloadable(ChurnError):  # noqa: N818 -- it says what happened
+class ModelUnloadable(ChurnError):  # noqa: N818 -- names the state
     """A registered version cannot be loaded: its artifacts are missing or damaged."""
 
 
-class Unscorable(ChurnError):  # noqa: N818 -- it says what is the matter
-    """There is no evidence from this version; `refusal` says why."""
+class Unscorable(ChurnError):  # noqa: N818 -- names the state
+    """This version cannot be compared; `refusal` says why."""
 
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal.sentence)
@@ -48,31 +48,31 @@ class Unscorable(ChurnError):  # noqa: N818 -- it says what is the matter
 
 @contextmanager
 def opened(version: int, ledger: Ledger, tracking: Tracking, environments: Path) -> Iterator[Scorer]:
-    """A version, ready to score.
+    """Open a version for scoring.
 
     Args:
         version: its number.
         ledger: knows the hash of its files.
         tracking: MLflow.
-        environments: folder of the environments that versions are served from.
+        environments: the folder of the environments that versions are served from.
 
     Yields:
-        A function from rows, with at least the columns that the version asks for, to probabilities of class 1.
+        A function from rows, with at least the columns that the version needs, to probabilities of class 1, shape (rows,).
         It raises whatever the model raises.
 
     Raises:
-        ModelUnloadable: its files cannot be had.
-        TrackingUnreachable: MLflow is away.
+        ModelUnloadable: its files cannot be downloaded.
+        TrackingUnreachable: MLflow is unavailable.
         Unscorable: its files are not the registered ones, or no environment can load them.
     """
     with tracking.explained(f"find version {version}"):
-        run_id = str(tracking.version(version).run_id)  # an outage is an outage, not a missing file
+        run_id = str(tracking.version(version).run_id)  # an outage is not a missing file
     with ExitStack() as open_things:
         folder = _files(version, tracking, open_things)
         _require_registered(version, folder, ledger, tracking)
         missing = _other_libraries(folder)
         if missing:
-            log.info("Version %d was made with %s: it is served from an environment of its own.", version, missing)
+            log.info("Version %d was trained with %s, and is served from its own environment.", version, missing)
             python = _own_environment(version, folder, run_id, tracking, environments, missing)
             yield _served(version, folder, python, open_things)
         else:
@@ -80,7 +80,7 @@ def opened(version: int, ledger: Ledger, tracking: Tracking, environments: Path)
 
 
 def inputs_of(folder: Path) -> dict[str, str]:
-    """The columns that a model asks for, with the type of each: `double` or `string`."""
+    """The columns that a model needs, each with its type: `double` or `string`."""
     signature = mlflow.models.Model.load(str(folder)).signature
     return {column.name: column.type.name for column in signature.inputs}
 
@@ -90,8 +90,8 @@ def _files(version: int, tracking: Tracking, open_things: ExitStack) -> Path:
         return open_things.enter_context(downloaded(version, tracking))
     except Exception as error:
         raise ModelUnloadable(
-            f"The files of version {version} of {tracking.model} cannot be had ({type(error).__name__}): they are missing or damaged. "
-            f"Nothing was promoted. Look at {tracking.version_link(version)}, restore them, and run the step again."
+            f"The files of version {version} of {tracking.model} cannot be downloaded ({type(error).__name__}): they are missing or damaged. "
+            f"Nothing was promoted. Restore them (see {tracking.version_link(version)}), and run the step again."
         ) from error
 
 
@@ -99,8 +99,8 @@ def _require_registered(version: int, folder: Path, ledger: Ledger, tracking: Tr
     try:
         require_registered(version, folder, ledger, tracking.model)
     except ArtifactChanged as changed:
-        said = str(changed)
-        raise Unscorable(Refusal(Reason.ARTIFACT_CHANGED, said[0].lower() + said[1:])) from changed
+        sentence = str(changed)
+        raise Unscorable(Refusal(Reason.ARTIFACT_CHANGED, sentence[0].lower() + sentence[1:])) from changed
 
 
 def _loaded(version: int, folder: Path) -> Scorer:
@@ -108,7 +108,7 @@ def _loaded(version: int, folder: Path) -> Scorer:
         model = mlflow.pyfunc.load_model(str(folder))
     except Exception as error:
         raise Unscorable(
-            _unscorable(version, f"its files do not load ({type(error).__name__}: {_first_line(error)})")
+            _unscorable(version, f"its files cannot be loaded ({type(error).__name__}: {_first_line(error)})")
         ) from error
     wanted = inputs_of(folder)
     return lambda rows: np.asarray(model.predict(_input(rows, wanted)), dtype=np.float64)[:, 1]
@@ -117,17 +117,17 @@ def _loaded(version: int, folder: Path) -> Scorer:
 def _own_environment(
     version: int, folder: Path, run_id: str, tracking: Tracking, environments: Path, missing: str
 ) -> Path:
-    """The Python of an environment made from the lock that the version's training kept."""
+    """The Python of an environment made from the lock that the training of the version kept."""
     python = yaml.safe_load((folder / "python_env.yaml").read_text())["python"]
-    with tracking.explained(f"hand out the lock of version {version}"):
+    with tracking.explained(f"download the lock of version {version}"):
         lock = kept_lock(run_id, folder.parent, tracking)
     if lock is None:
-        raise Unscorable(_unscorable(version, f"it was made with {missing}, and its training kept no lock"))
+        raise Unscorable(_unscorable(version, f"it was trained with {missing}, and its training kept no lock"))
     try:
         return serving_python(lock, environments, python)
     except ServingUnavailable as error:
         raise Unscorable(
-            _unscorable(version, f"it was made with {missing}, which cannot be installed: {error}")
+            _unscorable(version, f"it was trained with {missing}, which cannot be installed: {error}")
         ) from error
 
 
@@ -141,7 +141,7 @@ def _served(version: int, folder: Path, python: Path, open_things: ExitStack) ->
 
 
 def kept_lock(run_id: str, folder: Path, tracking: Tracking) -> Path | None:
-    """The lock that a training kept, fetched into a folder; None if it kept none."""
+    """The lock that a training kept, downloaded to a folder; None if it kept none."""
     kept = tracking.client.list_artifacts(run_id, ENVIRONMENT)
     if not kept:
         return None
@@ -154,7 +154,7 @@ def _asked(url: str, rows: pd.DataFrame) -> Scores:
 
 
 def _input(rows: pd.DataFrame, wanted: dict[str, str]) -> pd.DataFrame:
-    """The columns that a version asks for, as it takes them; a column that the rows do not have is left out."""
+    """The columns that a version needs, in its types. A column that the rows do not have is left out."""
     columns = {}
     for name, kind in wanted.items():
         if name not in rows:
@@ -168,7 +168,7 @@ def _input(rows: pd.DataFrame, wanted: dict[str, str]) -> pd.DataFrame:
 
 
 def _other_libraries(folder: Path) -> str:
-    """The libraries that the version was made with and that are not installed here, as `name==version`; else empty."""
+    """The libraries that the version was trained with and that are not installed here, as `name==version`; empty if there are none."""
     lines = [line.strip() for line in (folder / "requirements.txt").read_text().splitlines()]
     pinned = dict(line.split("==", 1) for line in lines if "==" in line)
     return ", ".join(

@@ -1,9 +1,9 @@
-"""What a policy would do in a year of nights: the real comparison and the real rules on customers whose truth is known.
+"""Simulates what a policy would do in a year, with the real comparison and rules on customers whose truth is known.
 
-A model's score is the truth with an error. The larger part of the error is common to all models, as they learn from
-nearly the same rows; the rest is a model's own. So two models differ on 2,000 customers by a standard error of about
-.004 of ROC AUC, as two trainings of a real one do. A night's challenger has an own error apart from all before: real
-ones resemble those of the night before, which gives chance fewer tries. No clock is read, and a seed gives one year.
+The score of a model is the truth with an error. The larger part of the error is common to all models, because they learn from
+nearly the same rows; the rest is the model's own. Two models therefore differ on 2,000 customers by a standard error of about
+.004 of ROC AUC, as two trainings of a real model do. The error of each night's challenger is independent of all before; real
+challengers resemble each other, which gives chance fewer tries. No clock is read, and a seed determines a year.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ YEAR = 365
 CUSTOMERS_A_NIGHT = 11
 START_AUC, CREEP_BY, JUMP_BY, JUMP_NIGHT = 0.86, 0.02, 0.015, 120
 OWN_ERROR = 0.5
-"""Standard deviation of the part of a logit's error that a model has to itself."""
+"""Standard deviation of the part of a logit's error that is the model's own."""
 INTERCEPT, SPREAD = -2.36, 2.2
-"""Mean and standard deviation of the true logit: a fifth of the customers leave, and knowing it has a ROC AUC of .887."""
+"""Mean and standard deviation of the true logit. A fifth of the customers leave, and the true logit has a ROC AUC of .887."""
 _CHURN_RATE = 0.2
 _FIRST_NIGHT = datetime(2026, 1, 1, 2, tzinfo=UTC)
 _GRID = np.linspace(-5, 5, 301)
@@ -48,15 +48,15 @@ SCENARIOS: dict[str, Callable[[int], float]] = {
     "creep": lambda night: START_AUC - CREEP_BY * night / YEAR,
     "jump": lambda night: START_AUC + JUMP_BY * (night >= JUMP_NIGHT),
 }
-"""The true ROC AUC of each night's challenger: as good as the first champion, slowly worse, or better from a night on."""
+"""The true ROC AUC of each night's challenger: equal to the first champion, slowly worse, or better from some night on."""
 
 
 @dataclass(frozen=True)
 class SimulatedYear:
-    """What happened.
+    """The result of a year.
 
-    `true_auc` is that of production after each night, `gained` its last value minus that of the first champion;
-    `promotion_nights` are listed by their codes, nights counted from 1; `reasons` count the codes of all nights.
+    `true_auc` is that of production after each night, and `gained` its last value minus that of the first champion.
+    `promotion_nights` are listed by reason, with nights counted from 1. `reasons` counts the reasons of all nights.
     """
 
     scenario: str
@@ -68,12 +68,12 @@ class SimulatedYear:
 
     @property
     def promotions(self) -> dict[str, int]:
-        """How many there were, by code."""
+        """Number of promotions by reason."""
         return {code: len(nights) for code, nights in self.promotion_nights.items()}
 
 
 class Customers(NamedTuple):
-    """Who arrived, in that order: the label, the true logit, and the error that all models share; shape (customers,)."""
+    """Customers in the order of arrival: label, true logit, and the error that all models share; shape (customers,)."""
 
     labels: Labels
     logits: Scores
@@ -90,7 +90,7 @@ class _Version(NamedTuple):
 
 @dataclass(frozen=True)
 class _Production:
-    """Who is in production since when, whom it is held against besides, and the last failed try to replace it by an equal."""
+    """The champion and since when, the baseline version, and the last failed test of non-inferiority."""
 
     champion: _Version
     anchor: _Version
@@ -98,14 +98,14 @@ class _Production:
     tried: int | None = None
 
     def promote(self, winner: _Version, code: Reason, night: int) -> _Production:
-        """The winner is the anchor too, unless it won by being no worse."""
+        """Promote a version. It becomes the baseline version too, unless it was only non-inferior."""
         return _Production(winner, winner if code.wins else self.anchor, night)
 
 
 def simulate(
     policy: Policy, scenario: str, years: int, seed: int, progress: Callable[[int], None], nights: int = YEAR
 ) -> list[SimulatedYear]:
-    """Several years, each with a seed of its own; `progress` is told after each how many are done."""
+    """Simulate several years, each with its own seed. `progress` receives the number of finished years after each."""
     done = []
     for of_year in np.random.SeedSequence(seed).generate_state(years):
         done.append(simulate_year(policy, scenario, int(of_year), nights))
@@ -114,13 +114,13 @@ def simulate(
 
 
 def simulate_year(policy: Policy, scenario: str, seed: int, nights: int = YEAR) -> SimulatedYear:
-    """Let a policy decide every night of a year; there is one champion at its start, and one look a night.
+    """Let a policy decide every night of a year, with one champion at its start and one test per night.
 
     Args:
-        policy: decides.
+        policy: the policy.
         scenario: a key of `SCENARIOS`.
-        seed: of the only random numbers.
-        nights: how many.
+        seed: the seed of all random numbers.
+        nights: number of nights.
 
     Raises:
         ChurnError: there is no such scenario.
@@ -149,38 +149,38 @@ def simulate_year(policy: Policy, scenario: str, seed: int, nights: int = YEAR) 
 
 
 def draw_customers(rng: np.random.Generator, rows: int) -> Customers:
-    """Customers of whom about a fifth leave."""
+    """Draw customers of whom about a fifth leave."""
     logits = INTERCEPT + SPREAD * rng.normal(size=rows)
     labels = (rng.random(rows) < expit(logits)).astype(np.int64)
     return Customers(labels, logits, rng.normal(size=rows))
 
 
 def score_customers(customers: Customers, own: Scores, auc: float) -> Scores:
-    """Probabilities, close to calibrated, of a model with a true ROC AUC.
+    """Score customers with a nearly calibrated model of a given true ROC AUC.
 
     Args:
-        customers: who.
+        customers: the customers.
         own: standard normal, the model's own part of the error, shape (customers,).
-        auc: its true ROC AUC; of two models the worse has more of the shared error.
+        auc: its true ROC AUC. A worse model has more of the shared error.
     """
     error = error_of(auc)
     shared = np.sqrt(max(0.0, error**2 - OWN_ERROR**2))
     seen = customers.logits + shared * customers.shared + OWN_ERROR * own
     kept = SPREAD**2 / (SPREAD**2 + error**2)
-    # The logit given what is seen is normal; MacKay's approximation (Neural Computation 4, 1992) of its mean probability.
+    # The logit given the observation is normal; MacKay's approximation (Neural Computation 4, 1992) of its mean probability.
     unsure = kept * error**2
     scores: Scores = expit((INTERCEPT + kept * (seen - INTERCEPT)) / np.sqrt(1 + np.pi * unsure / 8))
     return scores
 
 
 def error_of(auc: float) -> float:
-    """The standard deviation of a logit's error that gives a true ROC AUC."""
+    """The standard deviation of a logit's error that results in a true ROC AUC."""
     errors, aucs = _quality()
     return float(np.interp(-auc, -aucs, errors))
 
 
 def true_auc(error: float) -> float:
-    """The exact ROC AUC, by quadrature over the true logits of one that leaves and one that stays."""
+    """The exact ROC AUC, by quadrature over the true logits of a customer that leaves and one that stays."""
     logits = INTERCEPT + SPREAD * _GRID
     density = np.exp(-(_GRID**2) / 2)
     leaves, stays = density * expit(logits), density * expit(-logits)
@@ -190,10 +190,10 @@ def true_auc(error: float) -> float:
 
 
 def draw_years(results: dict[str, list[SimulatedYear]]) -> Figure:
-    """The true ROC AUC of production through each year, a panel for each scenario; pure.
+    """Draw the true ROC AUC of production through each year, with a panel for each scenario. Pure.
 
     Args:
-        results: simulated years by the name of their scenario.
+        results: simulated years by scenario.
     """
     figure = Figure(figsize=(WIDTH, 0.6 + 1.9 * len(results)), layout="constrained")
     panels: list[Axes] = list(figure.subplots(len(results), 1, sharex=True, squeeze=False).flat) if results else []
@@ -234,7 +234,7 @@ def _words(years: list[SimulatedYear]) -> str:
 
 
 def _window_rows(policy: Policy) -> int:
-    """The usual days' customers, or so many more that there are enough of both classes."""
+    """The number of customers in the window, or more if these are not enough of both classes."""
     needed = policy.evidence
     return max(
         ceil(CUSTOMERS_A_NIGHT * needed.window_days),
@@ -246,7 +246,7 @@ def _window_rows(policy: Policy) -> int:
 def _gather(everybody: Customers, newest: slice, challenger: _Version, production: _Production) -> Evidence:
     customers = Customers(everybody.labels[newest], everybody.logits[newest], everybody.shared[newest])
     rows = len(customers.labels)
-    mine, theirs = (
+    challenger_scores, champion_scores = (
         score_customers(customers, model.own[newest], model.auc) for model in (challenger, production.champion)
     )
     anchor = production.anchor
@@ -259,9 +259,11 @@ def _gather(everybody: Customers, newest: slice, challenger: _Version, productio
         used=every,
         current=every,
         undisputed=every,
-        challenger=mine,
-        champion=theirs,
-        anchor=theirs if anchor is production.champion else score_customers(customers, anchor.own[newest], anchor.auc),
+        challenger=challenger_scores,
+        champion=champion_scores,
+        anchor=champion_scores
+        if anchor is production.champion
+        else score_customers(customers, anchor.own[newest], anchor.auc),
     )
 
 
@@ -276,6 +278,6 @@ def _case(challenger: _Version, production: _Production, night: int) -> Case:
 
 @cache
 def _quality() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Errors of the logit, and the ROC AUC that each leaves."""
+    """Errors of the logit, and the ROC AUC that each results in."""
     errors = np.linspace(OWN_ERROR, _LARGEST_ERROR, _LEVELS)
     return errors, np.array([true_auc(error) for error in errors])

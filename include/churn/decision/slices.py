@@ -1,12 +1,12 @@
-"""Groups of customers that the contract names, and whether a challenger serves one of them worse.
+"""Tests whether a challenger serves a slice of the customers worse.
 
-Every testable slice is tested, and Holm's method keeps the chance of one false alarm among all of
-them. Slices that are too small to say anything are listed as such, never passed in silence.
+Every testable slice is tested, and Holm's method bounds the probability of a false alarm among all of them. Slices that are
+too small are listed as such.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,7 @@ Codes = NDArray[np.int8]
 
 @dataclass(frozen=True)
 class Slicing:
-    """A column by which customers are grouped: its name, and the names of its groups in the order of their codes."""
+    """A column by which customers are grouped: its name, and the names of its slices in the order of their codes."""
 
     column: str
     names: tuple[str, ...]
@@ -31,10 +31,10 @@ class Slicing:
 
 @dataclass(frozen=True)
 class Slice:
-    """One group: its size, and the challenger's ROC AUC minus the champion's there.
+    """One slice: its size, and the challenger's ROC AUC minus the champion's in it.
 
-    `delta` is None where a class is missing; `p` is the one-sided p-value of "worse", adjusted by Holm over all
-    testable slices, None where the slice is too small to be tested.
+    `delta` is None if a class is missing. `p` is the one-sided p-value of "worse", adjusted by Holm's method over all testable
+    slices; None if the slice is too small.
     """
 
     column: str
@@ -46,12 +46,12 @@ class Slice:
 
 
 def slicings(contract: Contract) -> tuple[Slicing, ...]:
-    """How the contract groups customers; a number without bands by each of its values."""
+    """The slicings of the contract. A number without bands has a slice for each value."""
     return tuple(Slicing(by.column, _names(by, contract), by.parity) for by in contract.slices)
 
 
 def slice_codes(rows: pd.DataFrame, contract: Contract) -> dict[str, Codes]:
-    """Each row's group in each slicing, as the position of its name; -1 where the value is absent or unknown."""
+    """The slice of each row in each slicing, as the position of its name; -1 if the value is missing or unknown."""
     return {by.column: _codes(rows[by.column], by, contract) for by in contract.slices}
 
 
@@ -63,17 +63,17 @@ def compare_slices(
     sliced: tuple[Slicing, ...],
     each_class: int,
 ) -> list[Slice]:
-    """The difference in each slice, with Holm's adjusted p-values.
+    """Compare both models in each slice, with p-values adjusted by Holm's method.
 
     Args:
         y: labels 0 or 1, shape (rows,).
-        challenger: its scores, ranked.
-        champion: its scores, ranked.
-        codes: of each slicing by column, shape (rows,).
+        challenger: the challenger's scores.
+        champion: the champion's scores.
+        codes: the slice of each row, by column, shape (rows,).
         sliced: the slicings.
-        each_class: customers of each class that a slice needs to be tested.
+        each_class: number of customers of each class that a slice needs to be tested.
     """
-    found = []
+    slices = []
     for slicing in sliced:
         for code, name in enumerate(slicing.names):
             chosen = codes[slicing.column] == code
@@ -82,16 +82,15 @@ def compare_slices(
             delta = None
             if 1 < events < len(labels) - 1:
                 delta = Estimate.of(*paired_delta(labels, challenger.among(chosen), champion.among(chosen), "roc_auc"))
-            found.append(Slice(slicing.column, name, len(labels), events, delta, None))
-    tested = [at for at, one in enumerate(found) if _testable(one, each_class)]
-    for at, p in zip(tested, holm([_p_worse(found[at]) for at in tested]), strict=True):
-        one = found[at]
-        found[at] = Slice(one.column, one.name, one.rows, one.events, one.delta, p)
-    return found
+            slices.append(Slice(slicing.column, name, len(labels), events, delta, None))
+    tested = [at for at, measured in enumerate(slices) if _testable(measured, each_class)]
+    for at, p in zip(tested, holm([_p_worse(slices[at]) for at in tested]), strict=True):
+        slices[at] = replace(slices[at], p=p)
+    return slices
 
 
 def holm(p_values: list[float]) -> list[float]:
-    """Adjusted p-values of Holm, Scandinavian Journal of Statistics 6 (1979), in the order given."""
+    """Adjust p-values by the method of Holm, Scandinavian Journal of Statistics 6 (1979); in the order given."""
     order = np.argsort(p_values, kind="stable")
     adjusted = np.empty(len(p_values))
     scaled = [(len(p_values) - at) * p_values[row] for at, row in enumerate(order)]
@@ -99,14 +98,14 @@ def holm(p_values: list[float]) -> list[float]:
     return [float(p) for p in adjusted]
 
 
-def _testable(one: Slice, each_class: int) -> bool:
-    return one.delta is not None and min(one.events, one.rows - one.events) >= each_class
+def _testable(measured: Slice, each_class: int) -> bool:
+    return measured.delta is not None and min(measured.events, measured.rows - measured.events) >= each_class
 
 
-def _p_worse(one: Slice) -> float:
-    if one.delta is None or one.delta.standard_error == 0:
+def _p_worse(measured: Slice) -> float:
+    if measured.delta is None or measured.delta.standard_error == 0:
         return 1.0
-    return float(stats.norm.cdf(one.delta.value / one.delta.standard_error))
+    return float(stats.norm.cdf(measured.delta.value / measured.delta.standard_error))
 
 
 def _names(by: SliceBy, contract: Contract) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
-"""One batch, from its bytes to its verdict: accepted rows, rows set aside, and a ledger row last.
+"""Takes one batch from its bytes to its verdict: accepted rows, quarantined rows, and the ledger row last.
 
-Files are named by the batch's hash and written before the ledger knows of them: run again after a
-kill at any point, the same files and the same row come out.
+Files are named by the hash of the batch and written before the ledger row, so that a run that was killed at any point can be
+repeated with the same result.
 """
 
 from __future__ import annotations
@@ -28,16 +28,23 @@ from churn.intake.reading import BatchFile, FileFault, open_file
 from churn.intake.table_rules import IntakeLimits, TableRule, table_rules
 
 log = logging.getLogger(__name__)
-DOCS_SUFFIXES = (".html", ".css", ".svg", ".png", ".ico", ".json")  # the rest are films that explain GX, 3 MB a batch
+DOCS_SUFFIXES = (
+    ".html",
+    ".css",
+    ".svg",
+    ".png",
+    ".ico",
+    ".json",
+)  # the rest are videos that explain GX, 3 MB per batch
 
 
-class BatchRejected(ChurnError):  # noqa: N818 -- the domain's word for it
-    """A whole batch stays out of training; what, how many, the next step."""
+class BatchRejected(ChurnError):  # noqa: N818 -- the term of the domain
+    """A whole batch is rejected; the message has the reason, the counts and the next step."""
 
 
 @dataclass(frozen=True)
-class _Desk:
-    """What judging one batch needs at hand."""
+class _BatchJob:
+    """Everything that judging one batch needs."""
 
     batch: Batch
     night: str
@@ -50,7 +57,7 @@ class _Desk:
 
     @property
     def docs(self) -> Path:
-        """The folder in which the batch's pages are made."""
+        """The folder in which the pages of the batch are created."""
         return self.scratch / "docs"
 
 
@@ -67,58 +74,58 @@ def accept_batch(
 
     Args:
         batch: its hash.
-        night: the night that judges it.
+        night: the id of the run that judges it.
         storage: the data root.
-        ledger: remembers the verdict.
+        ledger: records the verdict.
         contract: the data contract.
-        limits: what a batch may be like.
-        link: the page of the night's run, to which the batch's pages lead back.
+        limits: the limits for a batch as a whole.
+        link: the page of the run in Airflow, to which the pages of the batch link.
 
     Returns:
         The batch with its counts; arrived = accepted + quarantined.
 
     Raises:
-        BatchRejected: the batch is not fit; its rows are in quarantine, the original is kept.
-        ValidationCrashed: there is no verdict; the batch waits for the next run.
+        BatchRejected: the batch is rejected. Its rows are in quarantine, and the original is kept.
+        ValidationCrashed: there is no verdict. The batch waits for the next run.
     """
-    known = _known(ledger, batch)
-    if known.state == "arrived":
+    record = _find_batch(ledger, batch)
+    if record.state == "arrived":
         with (
             columnar.engine(limits.memory_limit) as connection,
             storage.scratch() as scratch,
         ):
-            desk = _Desk(known, night, storage, ledger, contract, connection, scratch, link)
-            desk.docs.mkdir()
-            _judge(desk, limits)
-        known = _known(ledger, batch)
-    if known.state == "rejected":
-        raise BatchRejected(known.reason)
-    return known
+            job = _BatchJob(record, night, storage, ledger, contract, connection, scratch, link)
+            job.docs.mkdir()
+            _judge(job, limits)
+        record = _find_batch(ledger, batch)
+    if record.state == "rejected":
+        raise BatchRejected(record.reason)
+    return record
 
 
-def _judge(desk: _Desk, limits: IntakeLimits) -> None:
-    with desk.storage.reading(original(desk.batch.batch)) as stream:
+def _judge(job: _BatchJob, limits: IntakeLimits) -> None:
+    with job.storage.reading(original(job.batch.batch)) as stream:
         file = open_file(stream)
         try:
-            file.check(desk.contract)
-            _note_extra_columns(desk, file)
-            judged = judge_rows(desk.connection, file, desk.batch.batch, desk.contract, desk.scratch)
+            file.check(job.contract)
+            _note_extra_columns(job, file)
+            judged = judge_rows(job.connection, file, job.batch.batch, job.contract, job.scratch)
         except FileFault as fault:
-            _reject(desk, file, None, f"file.{fault.code}", fault.sentence)
+            _reject(job, file, None, f"file.{fault.code}", fault.sentence)
             return
-        verdict, rules, drift = _validate(desk, judged, limits)
+        verdict, rules, drift = _validate(job, judged, limits)
         if not verdict.passed:
-            _reject(desk, file, judged, REJECTED, _why(desk, judged, verdict, rules))
+            _reject(job, file, judged, REJECTED, _why(job, judged, verdict, rules))
             return
-    _accept(desk, judged, _sentences(verdict.warnings, rules), drift)
+    _accept(job, judged, _sentences(verdict.warnings, rules), drift)
 
 
 def _validate(
-    desk: _Desk, judged: Judged, limits: IntakeLimits
+    job: _BatchJob, judged: Judged, limits: IntakeLimits
 ) -> tuple[validation.Judgement, dict[str, TableRule], list[Drift]]:
-    """Let GX judge the good rows and the batch's numbers, and publish the pages."""
-    contract, connection = desk.contract, desk.connection
-    history = open_history(connection, desk.storage, desk.ledger, contract)
+    """Let Great Expectations judge the accepted rows and the numbers of the batch, and publish the pages."""
+    contract, connection = job.contract, job.connection
+    history = open_history(connection, job.storage, job.ledger, contract)
     drift = measure_drift(connection, judged.good, history, contract, limits.drift_limit) if history else []
     rules = table_rules(connection, judged, history, drift, contract, limits)
     suites = {
@@ -129,33 +136,33 @@ def _validate(
         validation.FACTS: (validation.facts_frame(rules), validation.batch_expectations(rules)),
     }
     named = {rule.name: rule for rule in rules}
-    verdict = validation.judge(desk.batch.batch, suites, [*contract.rules, *named], desk.docs)
+    verdict = validation.judge(job.batch.batch, suites, [*contract.rules, *named], job.docs)
     if drift:
-        draw_drift(drift).savefig(desk.docs / validation.PICTURE)
-    said = [_counts(judged), *_sentences([*verdict.failures, *verdict.warnings], named)]
-    _publish(desk, verdict, said)
+        draw_drift(drift).savefig(job.docs / validation.PICTURE)
+    sentences = [_counts(judged), *_sentences([*verdict.failures, *verdict.warnings], named)]
+    _publish(job, verdict, sentences)
     return verdict, named, drift
 
 
-def _publish(desk: _Desk, verdict: validation.Judgement | None, said: list[str]) -> None:
-    """Put the batch's pages where its task leads to."""
-    validation.write_index(desk.batch.batch, verdict, said, desk.docs, desk.link)
-    desk.storage.upload(desk.docs, f"{DOCS}/{desk.batch.batch}", DOCS_SUFFIXES)
+def _publish(job: _BatchJob, verdict: validation.Judgement | None, sentences: list[str]) -> None:
+    """Upload the pages of the batch to where its task links."""
+    validation.write_index(job.batch.batch, verdict, sentences, job.docs, job.link)
+    job.storage.upload(job.docs, f"{DOCS}/{job.batch.batch}", DOCS_SUFFIXES)
 
 
-def _accept(desk: _Desk, judged: Judged, warnings: list[str], drift: list[Drift]) -> None:
-    batch = desk.batch.batch
-    rules = _rules(desk, judged)
+def _accept(job: _BatchJob, judged: Judged, warnings: list[str], drift: list[Drift]) -> None:
+    batch = job.batch.batch
+    rules = _rules(job, judged)
     with judged.good.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    desk.storage.move_in(judged.good, accepted(batch))
+    job.storage.move_in(judged.good, accepted(batch))
     if judged.set_aside:
-        desk.storage.move_in(judged.aside, quarantined(batch))
+        job.storage.move_in(judged.aside, quarantined(batch))
     else:
-        desk.storage.remove(quarantined(batch))  # of an earlier verdict
-    desk.ledger.judge_batch(
+        job.storage.remove(quarantined(batch))  # left by an earlier verdict
+    job.ledger.judge_batch(
         batch,
-        desk.night,
+        job.night,
         BatchVerdict(
             state="accepted",
             arrived_rows=judged.arrived,
@@ -169,77 +176,83 @@ def _accept(desk: _Desk, judged: Judged, warnings: list[str], drift: list[Drift]
         ),
         drift,
     )
-    log.info("Batch %s is accepted: %s", batch[:12], _counts(judged))
+    log.info("Batch %s has been accepted: %s", batch[:12], _counts(judged))
     for warning in warnings:
         log.warning("Batch %s: %s", batch[:12], warning)
 
 
-def _reject(desk: _Desk, file: BatchFile, judged: Judged | None, rule: str, sentence: str) -> None:
-    batch = desk.batch.batch
+def _reject(job: _BatchJob, file: BatchFile, judged: Judged | None, rule: str, sentence: str) -> None:
+    batch = job.batch.batch
     if judged is None:
-        _publish(desk, None, [sentence])
-    rows, aside = reject_rows(desk.connection, file, batch, desk.scratch, judged, rule)
-    if aside:
-        desk.storage.move_in(rows, quarantined(batch))
-    kept = f"Its {aside} rows are in {quarantined(batch)}." if aside else f"It is kept as {original(batch)}."
-    desk.ledger.judge_batch(
+        _publish(job, None, [sentence])
+    rows, quarantined_rows = reject_rows(job.connection, file, batch, job.scratch, judged, rule)
+    if quarantined_rows:
+        job.storage.move_in(rows, quarantined(batch))
+    kept = (
+        f"Its {quarantined_rows} rows are in {quarantined(batch)}."
+        if quarantined_rows
+        else f"It is kept as {original(batch)}."
+    )
+    job.ledger.judge_batch(
         batch,
-        desk.night,
+        job.night,
         BatchVerdict(
             state="rejected",
-            arrived_rows=aside,
+            arrived_rows=quarantined_rows,
             accepted_rows=0,
-            quarantined_rows=aside,
+            quarantined_rows=quarantined_rows,
             unlabelled_rows=judged.unlabelled if judged else 0,
-            rules=_rules(desk, judged) if judged else [],
+            rules=_rules(job, judged) if judged else [],
             reason=(
-                f"Batch {batch[:12]} ({desk.batch.name}) is rejected: {sentence} {kept} "
-                f"Report: {desk.storage.url(docs_index(batch))}"
+                f"Batch {batch[:12]} ({job.batch.name}) has been rejected: {sentence} {kept} "
+                f"Report: {job.storage.url(docs_index(batch))}"
             ),
         ),
     )
 
 
-def _why(desk: _Desk, judged: Judged, verdict: validation.Judgement, rules: dict[str, TableRule]) -> str:
-    """What stops the batch, in words; then the most frequent faults of its rows."""
-    of_the_batch = [one for one in verdict.failures if set(one.rules) & set(rules)]
+def _why(job: _BatchJob, judged: Judged, verdict: validation.Judgement, rules: dict[str, TableRule]) -> str:
+    """Explain why the batch is rejected, and name the most frequent faults of its rows."""
+    of_the_batch = [outcome for outcome in verdict.failures if set(outcome.rules) & set(rules)]
     if not of_the_batch:
-        failed = "; ".join(one.said for one in verdict.failures)
+        failed = "; ".join(outcome.description for outcome in verdict.failures)
         return (
             f"the accepted rows fail {len(verdict.failures)} of {len(verdict.outcomes)} expectations: {failed}. "
-            "The row rules let through what the suite refuses: this is a defect of the pipeline, not of the file. Report it."
+            "The row rules accept what the suite refuses, which is a defect of the pipeline and not of the file. Please report it."
         )
-    frequent = f" Most frequent: {quarantine.most_frequent(_rules(desk, judged))}." if judged.set_aside else ""
+    frequent = f" Most frequent: {quarantine.most_frequent(_rules(job, judged))}." if judged.set_aside else ""
     return " ".join(_sentences(of_the_batch, rules)) + frequent
 
 
 def _counts(judged: Judged) -> str:
-    waiting = f", {judged.unlabelled} of them waiting for their label" if judged.unlabelled else ""
-    return f"{judged.arrived} rows arrived, {judged.accepted} are good, {judged.set_aside} set aside{waiting}."
+    waiting = f", {judged.unlabelled} of them waiting for a label" if judged.unlabelled else ""
+    return f"{judged.arrived:,} rows arrived: {judged.accepted:,} accepted, {judged.set_aside:,} quarantined{waiting}."
 
 
-def _rules(desk: _Desk, judged: Judged) -> list[tuple[str, int, list[int]]]:
-    return columnar.count_rules(desk.connection, judged.aside, quarantine.EXAMPLE_LINES)
+def _rules(job: _BatchJob, judged: Judged) -> list[tuple[str, int, list[int]]]:
+    return columnar.count_rules(job.connection, judged.aside, quarantine.EXAMPLE_LINES)
 
 
 def _sentences(outcomes: list[validation.Outcome], rules: dict[str, TableRule]) -> list[str]:
     return [
-        rules[rule].sentence if rule in rules else one.said for one in outcomes for rule in one.rules or (one.said,)
+        rules[rule].sentence if rule in rules else outcome.description
+        for outcome in outcomes
+        for rule in outcome.rules or (outcome.description,)
     ]
 
 
-def _note_extra_columns(desk: _Desk, file: BatchFile) -> None:
-    extra = [name for name in file.header if name not in desk.contract.names]
+def _note_extra_columns(job: _BatchJob, file: BatchFile) -> None:
+    extra = [name for name in file.header if name not in job.contract.names]
     if extra:
         log.info(
-            "Batch %s: columns that the contract does not name are ignored: %s.",
-            desk.batch.batch[:12],
+            "Batch %s: columns that are not in the contract are ignored: %s.",
+            job.batch.batch[:12],
             ", ".join(extra),
         )
 
 
-def _known(ledger: Ledger, batch: str) -> Batch:
-    known = ledger.batch(batch)
-    if known is None:
-        raise ChurnError(f"The ledger knows no batch {batch}. `churn batches` lists those that arrived.")
-    return known
+def _find_batch(ledger: Ledger, batch: str) -> Batch:
+    record = ledger.batch(batch)
+    if record is None:
+        raise ChurnError(f"The ledger has no batch {batch}. `churn batches` lists the batches that arrived.")
+    return record

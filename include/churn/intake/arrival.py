@@ -1,8 +1,8 @@
-"""What is new in landing: a file becomes a batch, once, whatever its name.
+"""Collects what is new in the landing zone: a file becomes a batch, once, whatever its name.
 
-The original is kept unchanged under its hash before the ledger knows of it, and leaves landing
-after: killed in between, the next night finds the same file and comes to the same result. Two nights
-on one landing do not harm each other: whoever comes second finds the batch known or the file gone.
+The original is stored unchanged under its hash, then recorded in the ledger, and only then removed from landing. A run that is
+killed in between is completed by the next one. Two runs on one landing zone do not harm each other: the second finds the batch
+recorded or the file gone.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Arrivals:
-    """Batches that wait for a verdict, in order of arrival, and what else was seen in landing.
+    """Batches that wait for a verdict, in order of arrival, and what else was seen in the landing zone.
 
-    `seen_before` names files whose bytes were taken in before; `unfinished` those that are still being written.
+    `seen_before` names files whose bytes were accepted before, and `unfinished` those that are still being written.
     """
 
     batches: list[Batch]
@@ -37,15 +37,15 @@ class Arrivals:
 
 
 def collect_arrivals(storage: Storage, ledger: Ledger, settle_seconds: float = 0) -> Arrivals:
-    """Take every finished file out of landing, and list the batches that wait for a verdict.
+    """Move every finished file out of the landing zone, and list the batches that wait for a verdict.
 
-    A batch of an earlier night that crashed before its verdict waits too.
+    That includes batches of an earlier run that crashed before its verdict.
 
     Args:
         storage: the data root.
-        ledger: remembers every file that was seen.
-        settle_seconds: a file on a local disk that changed within so many seconds is looked at twice, and
-            left for the next night if it has changed again. Objects on S3 appear whole.
+        ledger: records every file that was seen.
+        settle_seconds: a file on a local disk that changed within this many seconds is checked twice, and left for the next run
+            if it has changed again. Objects on S3 appear complete.
     """
     storage.sweep()
     finished, unfinished = _settled(storage, settle_seconds)
@@ -57,17 +57,17 @@ def collect_arrivals(storage: Storage, ledger: Ledger, settle_seconds: float = 0
         elif not claimed:
             seen_before.append(printable(file.name))
     for name in unfinished:
-        log.warning("%s is still being written: it waits for the next night.", printable(name))
+        log.warning("%s is still being written, and is left for the next run.", printable(name))
     return Arrivals(ledger.batches(state="arrived"), seen_before, [printable(name) for name in unfinished])
 
 
 def printable(name: str) -> str:
-    """The name of a file as a text, whatever bytes it has on disk."""
+    """The name of a file as text, whatever bytes it has on disk."""
     return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
 def keep_original(storage: Storage, name: str) -> tuple[str, int]:
-    """Copy a file to where its hash says, in one pass.
+    """Copy a file to the path of its hash, in one pass.
 
     Returns:
         The sha256 of its bytes, and their number.
@@ -86,24 +86,24 @@ def keep_original(storage: Storage, name: str) -> tuple[str, int]:
 
 
 def land_file(storage: Storage, file: Path) -> str:
-    """Put a local file into landing as a sender should: complete or not at all.
+    """Put a local file into the landing zone, complete or not at all.
 
     Returns:
         Its URL.
 
     Raises:
-        ChurnError: the file cannot be read, or bears the name of an unfinished one.
+        ChurnError: the file cannot be read, or has the name of an unfinished one.
     """
     if is_temporary(file.name):
         raise ChurnError(
-            f"{file.name} would never be taken in: names that begin with a dot or end with {', '.join(TEMPORARY)} "
-            "are for files that are still being written. Rename it."
+            f"{file.name} would never be accepted, because names that begin with a dot or end with {', '.join(TEMPORARY)} "
+            "are reserved for files that are still being written. Rename it."
         )
     try:
         with file.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         name = f"{LANDING}/{file.name}"
-        if storage.exists(name):  # a file that waits is never replaced
+        if storage.exists(name):  # a waiting file is never replaced
             name = f"{LANDING}/{file.stem}-{digest[:12]}{file.suffix}"
         storage.put(file, name)
     except StorageError:
@@ -114,7 +114,7 @@ def land_file(storage: Storage, file: Path) -> str:
 
 
 def _settled(storage: Storage, seconds: float) -> tuple[list[Landed], list[str]]:
-    """The files that are finished, and the names of those that are still growing."""
+    """The files that are complete, and the names of those that are still growing."""
     files = storage.landed()
     fresh = {file.name for file in files if abs(time.time() - file.arrived) < seconds} if storage.local else set()
     if not fresh:
@@ -132,7 +132,7 @@ def _claim(file: Landed, storage: Storage, ledger: Ledger) -> bool | None:
         batch, size = keep_original(storage, landed)
     except StorageError:
         if storage.look(landed) is None:
-            log.info("%s was taken in by another night.", printable(file.name))
+            log.info("%s was collected by another run.", printable(file.name))
             return True
         raise
     now = storage.look(landed)
@@ -144,5 +144,5 @@ def _claim(file: Landed, storage: Storage, ledger: Ledger) -> bool | None:
     if now is not None:
         storage.remove(landed)
     if not new:
-        log.info("Batch %s was taken in before: %s changes nothing.", batch[:12], printable(file.name))
+        log.info("Batch %s was accepted before, so %s changes nothing.", batch[:12], printable(file.name))
     return new

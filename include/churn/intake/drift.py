@@ -1,4 +1,4 @@
-"""How far the columns of a batch are from the accepted history. It is said and shown, and never stops a batch."""
+"""Measures how far the columns of a batch are from the accepted history. Drift is reported and never rejects a batch."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ Counts = NDArray[np.int64]
 def measure_drift(
     connection: duckdb.DuckDBPyConnection, rows: Path, history: History, contract: Contract, limit: float
 ) -> list[Drift]:
-    """Hold the features and the target of a batch against the accepted history.
+    """Compare the features and the target of a batch with the accepted history.
 
-    Both sides are sampled: some 50,000 rows each, always the same ones.
+    Both sides are sampled deterministically, about 50,000 rows each.
 
     Args:
         connection: the engine, with the history opened.
-        rows: Parquet file of good rows.
-        history: what was accepted before.
+        rows: Parquet file of accepted rows.
+        history: the accepted history.
         contract: the data contract.
-        limit: the population stability index from which on a column has drifted; in small batches what
-            chance makes of it, if that is more.
+        limit: the population stability index above which a column has drifted. In small batches, the value that chance alone
+            may reach applies if it is larger.
     """
     columns = [column for column in (*contract.features, contract.target) if column.name in history.columns]
     names = [column.name for column in columns]
@@ -64,7 +64,7 @@ def stability_index(before: Counts, now: Counts) -> float:
 
 
 def index_by_chance(before: int, now: int, bins: int) -> float:
-    """What the index exceeds once in a thousand times where nothing has changed.
+    """The index that is exceeded once in a thousand times if nothing has changed.
 
     It is then distributed as chi-squared(bins - 1) times (1/n + 1/m): Yurdakul, Statistical Properties
     of Population Stability Index (2018).
@@ -73,18 +73,21 @@ def index_by_chance(before: int, now: int, bins: int) -> float:
 
 
 def draw_drift(drift: list[Drift]) -> Figure:
-    """A bar for each column, its bound as a mark; the columns that have drifted in another colour."""
+    """Draw a bar for each column, with its limit as a mark. Columns that have drifted have another colour."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 0.6 + 0.32 * len(drift)), layout="constrained")
     axes = figure.subplots()
     places = np.arange(len(drift))[::-1]
     axes.barh(
-        places, [one.psi for one in drift], color=[_DRIFTED if one.drifted else _STEADY for one in drift], height=0.6
+        places,
+        [column.psi for column in drift],
+        color=[_DRIFTED if column.drifted else _STEADY for column in drift],
+        height=0.6,
     )
-    axes.plot([one.bound for one in drift], places, "|", color=_BOUND, markersize=14, label="limit")
-    axes.set_yticks(places, [one.column for one in drift])
-    axes.set_xlabel("population stability index against the accepted history")
+    axes.plot([column.bound for column in drift], places, "|", color=_BOUND, markersize=14, label="limit")
+    axes.set_yticks(places, [column.column for column in drift])
+    axes.set_xlabel("population stability index, compared with the accepted history")
     axes.legend(loc="lower right", frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     return figure
@@ -110,9 +113,9 @@ def _distance(before: NDArray[np.float64], now: NDArray[np.float64]) -> float:
 
 
 def _histograms(before: NDArray[np.float64], now: NDArray[np.float64]) -> Counts:
-    """Rows in the deciles of `before`, and absent ones; shape (2, bins), without bins that both leave empty."""
-    known = before[~np.isnan(before)]
-    edges = np.unique(np.quantile(known, np.arange(1, BINS) / BINS)) if len(known) else np.array([])
+    """Count rows in the deciles of `before`, and missing ones; shape (2, bins), without bins that are empty in both."""
+    present = before[~np.isnan(before)]
+    edges = np.unique(np.quantile(present, np.arange(1, BINS) / BINS)) if len(present) else np.array([])
     bins = len(edges) + 2
 
     def counts(values: NDArray[np.float64]) -> Counts:
@@ -124,9 +127,9 @@ def _histograms(before: NDArray[np.float64], now: NDArray[np.float64]) -> Counts
 
 
 def _frequencies(before: pa.ChunkedArray, now: pa.ChunkedArray) -> tuple[Counts, list[str]]:
-    found = [_count(part) for part in (before, now)]
-    categories = sorted(set().union(*found))
-    return np.array([[part.get(name, 0) for name in categories] for part in found]), categories
+    counts = [_count(part) for part in (before, now)]
+    categories = sorted(set().union(*counts))
+    return np.array([[part.get(name, 0) for name in categories] for part in counts]), categories
 
 
 def _count(values: pa.ChunkedArray) -> dict[str, int]:

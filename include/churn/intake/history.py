@@ -1,6 +1,6 @@
-"""What was accepted before a batch: the latest snapshot that may be used, and the batches that it does not hold.
+"""The history that was accepted before a batch: the latest usable snapshot, and the batches that it does not contain.
 
-A snapshot is taken every night, so that looking back costs the same however many batches there were.
+A snapshot is taken in every run, so that reading the history costs the same however many batches there are.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from churn.foundation.storage import Storage
 from churn.intake.judging import batch_number
 
 RECENT = 5
-"""Snapshots that are tried, the latest first: a withdrawn batch makes those that hold it useless."""
+"""Number of snapshots to try, the latest first. A withdrawn batch makes those that contain it unusable."""
 
 
 @dataclass(frozen=True)
 class History:
-    """The accepted history; its rows are in the engine's view `before`.
+    """The accepted history. Its rows are in the view `before` of the engine.
 
-    `columns` are those of the contract that all of it has; `sizes` are the accepted rows of each batch.
+    `columns` are the columns of the contract that all of it has. `sizes` are the accepted rows of each batch.
     """
 
     columns: list[str]
@@ -35,7 +35,7 @@ class History:
 
     @property
     def rows(self) -> int:
-        """Accepted rows, however often a customer was sent."""
+        """Number of accepted rows, including repeated customers."""
         return sum(self.sizes)
 
     @property
@@ -45,7 +45,7 @@ class History:
 
     @property
     def median_size(self) -> float:
-        """Median of the accepted rows of a batch."""
+        """Median number of accepted rows per batch."""
         return median(self.sizes)
 
 

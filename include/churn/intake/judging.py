@@ -1,7 +1,7 @@
-"""The rows of a file are judged, piece by piece: good ones into one Parquet file, the others into another.
+"""Judges the rows of a file, piece by piece: good rows go to one Parquet file, the others to another.
 
-Both files are made in a scratch folder. How large the file is, and how many batches came before it,
-makes no difference to the memory that this takes.
+Both files are written to a scratch folder. The memory needed depends neither on the size of the file nor on the number of
+earlier batches.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ REJECTED = "batch.rejected"
 
 
 class RowsLost(ChurnError):  # noqa: N818 -- it says what happened
-    """Rows that arrived are neither accepted nor set aside: a defect; nothing of the batch is taken."""
+    """Rows that arrived are neither accepted nor quarantined. This is a defect, and nothing of the batch is accepted."""
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A batch whose rows are judged: two Parquet files, and what was counted.
+    """A batch whose rows have been judged: two Parquet files and the counts.
 
-    `unlabelled` of the rows set aside wait for their label and break no other rule.
+    `unlabelled` of the quarantined rows wait for a label and break no other rule.
     """
 
     good: Path
@@ -57,12 +57,12 @@ class Judged:
 
     @property
     def set_aside(self) -> int:
-        """Rows that are not accepted."""
+        """Number of rows that are not accepted."""
         return self.arrived - self.accepted
 
     @property
     def rejected_share(self) -> float:
-        """Share of faulty rows among those that have their label."""
+        """Share of faulty rows among those that have a label."""
         labelled = self.arrived - self.unlabelled
         return (self.set_aside - self.unlabelled) / labelled if labelled else 0.0
 
@@ -73,7 +73,7 @@ def judge_rows(
     """Judge every row of a file whose columns have been checked.
 
     Raises:
-        FileFault: it has no rows, or breaks on the way.
+        FileFault: it has no rows, or is damaged.
         RowsLost: the counts do not add up.
     """
     lines = columnar.plain_lines(contract, file.header)
@@ -85,7 +85,7 @@ def judge_rows(
         for piece in _in_order(judge, file.pieces(contract)):
             output.write(piece)
     if not output.arrived:
-        raise FileFault("no_rows", "The file has a header and no rows. Have the sender drop it again.")
+        raise FileFault("no_rows", "The file has a header but no rows. Ask the sender for a complete file.")
     repeated = output.repeated_keys()
     if len(repeated):
         _set_repeats_aside(connection, file, output, pa.table({"_key": repeated}), contract)
@@ -98,13 +98,13 @@ def judge_rows(
 def reject_rows(
     connection: duckdb.DuckDBPyConnection, file: BatchFile, batch: str, scratch: Path, judged: Judged | None, rule: str
 ) -> tuple[Path, int]:
-    """Every row of a rejected batch as a row set aside, with the batch's rule behind its own.
+    """Quarantine every row of a rejected batch, with the rule of the batch after its own.
 
     Returns:
-        The Parquet file of rows set aside, and how many they are.
+        The Parquet file of quarantined rows, and their number.
 
     Raises:
-        RowsLost: they are not all that were judged.
+        RowsLost: not all judged rows are among them.
     """
     path, rows = scratch / "rejected.parquet", 0
     with pq.ParquetWriter(path, ASIDE, compression="zstd") as writer:
@@ -121,8 +121,8 @@ def reject_rows(
 def _require_all(batch: str, arrived: int, good: int, aside: int) -> None:
     if arrived != good + aside:
         raise RowsLost(
-            f"Batch {batch[:12]}: {arrived} rows arrived, and {good} are good and {aside} set aside. "
-            "This is a defect of the pipeline: nothing of the batch is accepted. Report it."
+            f"Batch {batch[:12]}: {arrived} rows arrived, but {good} are good and {aside} quarantined. "
+            "This is a defect of the pipeline, so nothing of the batch is accepted. Please report it."
         )
 
 
@@ -136,7 +136,7 @@ class _JudgedPiece:
 
 @dataclass
 class _Output:
-    """The two files as they grow."""
+    """The two files while they are written."""
 
     scratch: Path
     batch: str
@@ -154,7 +154,7 @@ class _Output:
             self.schema,
             compression="snappy",
             use_dictionary=[*texts, "_batch"],
-            write_statistics=["_line"],  # nothing else is looked for by its range
+            write_statistics=["_line"],  # no other column is searched by range
         )
         self._aside = pq.ParquetWriter(self.aside, ASIDE, compression="zstd")
 
@@ -180,22 +180,22 @@ class _Output:
             self._aside.write_table(_aside(piece.aside, self.batch))
 
     def repeated_keys(self) -> NDArray[np.uint64]:
-        """The hashes of keys that stand in more than one row."""
+        """The hashes of keys that appear in more than one row."""
         keys = np.concatenate(self._keys)
         self._keys.clear()
-        keys.sort(kind="stable")  # of runs that are sorted already, and so a merge
+        keys.sort(kind="stable")  # merges runs that are already sorted
         return np.unique(keys[1:][keys[1:] == keys[:-1]])
 
 
 def accepted_schema(contract: Contract) -> pa.Schema:
-    """The columns of a file of accepted rows: the contract's, the line, and the number of the batch."""
+    """The columns of a file of accepted rows: those of the contract, the line, and the number of the batch."""
     types = {Kind.INTEGER: pa.int64(), Kind.NUMBER: pa.float64(), Kind.TEXT: pa.string(), Kind.DATE: pa.date32()}
     columns = [(column.name, types[column.kind]) for column in contract.columns]
     return pa.schema([*columns, ("_line", pa.int64()), ("_batch", pa.int64())])
 
 
 def batch_number(batch: str) -> int:
-    """A batch's hash as a number that fits into a column of integers."""
+    """The hash of a batch as a number that fits into an integer column."""
     return int(batch[:15], 16)
 
 
@@ -229,7 +229,7 @@ def _judge_piece(
 def _set_repeats_aside(
     connection: duckdb.DuckDBPyConnection, file: BatchFile, output: _Output, keys: pa.Table, contract: Contract
 ) -> None:
-    """Move rows of customers who stand in the file more than once from one file to the other."""
+    """Move the rows of customers who appear more than once from one file to the other."""
     repeats = columnar.resolve_repeats(connection, output.good, keys, contract)
     if not repeats.num_rows:
         return
@@ -251,7 +251,7 @@ def _aside(rows: pa.Table, batch: str) -> pa.Table:
 
 
 def _in_order(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """The results of work on items, in their order; a few items at a time are under way."""
+    """Map work over items, with a few items in progress at a time; results are in the order of the items."""
     waiting: deque[Future[R]] = deque()
     with ThreadPoolExecutor(WORKERS) as pool:
         for item in items:

@@ -1,4 +1,4 @@
-"""Rows of a Parquet file as records: every cell is judged as the text that it would be in a CSV file."""
+"""Reads the rows of a Parquet file as records. Every cell is judged as the text that it would be in a CSV file."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from churn.contract import Contract
 from churn.intake.reading import FileFault, Piece, require_columns
 
 _ROWS = 65_536
-_WHOLE = 2.0**53  # beyond it a float is no longer every integer
+_WHOLE = 2.0**53  # beyond this, floats cannot represent every integer
 
 
 class ParquetBatch:
-    """A Parquet file; the number of a row stands for its line."""
+    """A Parquet file. The number of a row serves as its line."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
         self.header: list[str] = []
 
     def check(self, contract: Contract) -> None:
-        """Hold the columns against the contract."""
+        """Check the columns against the contract."""
         with _broken_parquet():
             schema = pq.ParquetFile(self._stream).schema_arrow
         self.header = list(schema.names)
@@ -35,7 +35,7 @@ class ParquetBatch:
         nested = [name for name in contract.names if pa.types.is_nested(schema.field(name).type)]
         if nested:
             raise FileFault(
-                "nested_column", f"Column {', '.join(nested)} is nested. Export plain cells and drop it again."
+                "nested_column", f"Column {', '.join(nested)} is nested. Export plain cells and send the file again."
             )
 
     def pieces(self, contract: Contract) -> Iterator[Piece]:
@@ -48,7 +48,7 @@ class ParquetBatch:
             yield Piece(raw.num_rows, None, pa.table(columns, ["_line", "_raw", "_unreadable", *contract.names]))
 
     def raw(self, only: NDArray[np.int64] | None = None) -> Iterator[pa.Table]:
-        """`_line` and `_raw` of every row, or of those of these numbers."""
+        """`_line` and `_raw` of every row, or of the rows with these numbers."""
         try:
             for raw, _ in self._rows():
                 yield raw if only is None else raw.filter(pc.is_in(raw["_line"], pa.array(only)))
@@ -56,7 +56,7 @@ class ParquetBatch:
             return
 
     def _rows(self) -> Iterator[tuple[pa.Table, list[_Texts]]]:
-        """Number and text of rows, and their cells as texts, column by column."""
+        """Numbers and texts of rows, and their cells as text, column by column."""
         first = 1
         with _broken_parquet():
             for batch in pq.ParquetFile(self._stream).iter_batches(_ROWS):
@@ -68,7 +68,7 @@ class ParquetBatch:
 
 
 class _Texts:
-    """A column's cells as texts; `undecodable` are those whose bytes are not UTF-8."""
+    """The cells of a column as text. `undecodable` marks those whose bytes are not UTF-8."""
 
     def __init__(self, values: pa.Array) -> None:
         self.undecodable: NDArray[np.bool_] | None = None
@@ -76,25 +76,25 @@ class _Texts:
             self.texts = (
                 _without_exponent(values) if pa.types.is_floating(values.type) else pc.cast(values, pa.string())
             )
-        except pa.ArrowException:  # bytes that are no text, nested values, types of their own
+        except pa.ArrowException:  # bytes that are not text, nested values, special types
             cells = values.to_pylist()
-            told = [_told(cell) for cell in cells]
-            self.texts = pa.array(told, pa.string())
+            texts = [_as_text(cell) for cell in cells]
+            self.texts = pa.array(texts, pa.string())
             binary = [
                 isinstance(cell, bytes) and cell.decode(errors="replace") != text
-                for cell, text in zip(cells, told, strict=True)
+                for cell, text in zip(cells, texts, strict=True)
             ]
             self.undecodable = np.array(binary, dtype=bool)
 
 
-def _told(cell: Any) -> str | None:
+def _as_text(cell: Any) -> str | None:
     if cell is None:
         return None
     return cell.decode(errors="backslashreplace") if isinstance(cell, bytes) else str(cell)
 
 
 def _without_exponent(values: pa.Array) -> pa.Array:
-    """Whole numbers as an integer column would have them: a column becomes one of floats by a single absent value."""
+    """Format whole numbers as in an integer column, because a single missing value turns a column into floats."""
     doubles = values.cast(pa.float64())
     whole = pc.and_(pc.equal(pc.floor(doubles), doubles), pc.less(pc.abs(doubles), _WHOLE))
     integers = pc.cast(pc.if_else(whole, doubles, 0.0), pa.int64())
@@ -102,7 +102,7 @@ def _without_exponent(values: pa.Array) -> pa.Array:
 
 
 def _unreadable(cell: _Texts) -> pa.Array:
-    """The rule that makes a record unreadable, as it would a line of CSV, or null."""
+    """The rule that makes a record unreadable, as for a line of CSV, or null."""
     nul = pc.if_else(pc.fill_null(pc.match_substring(cell.texts, "\0"), fill_value=False), "record.nul", None)
     if cell.undecodable is None:
         return nul.cast(pa.string())
@@ -110,7 +110,7 @@ def _unreadable(cell: _Texts) -> pa.Array:
 
 
 def _as_csv(texts: pa.Array) -> pa.Array:
-    """Cells as they stand in a line of CSV: quoted where they have to be, empty where they are absent."""
+    """Cells as in a line of CSV: quoted where needed, empty where missing."""
     cells = pc.fill_null(texts, "")
     special = pc.match_substring_regex(cells, '[,"\\r\\n]')
     if not pc.any(special).as_py():
@@ -124,8 +124,10 @@ def _broken_parquet() -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:  # the store's fault; Arrow's own have no number
+        if (
+            isinstance(error, OSError) and error.errno is not None
+        ):  # a fault of the storage; Arrow's own errors have no number
             raise
         raise FileFault(
-            "broken_parquet", "The Parquet file is broken or cut off. Have the sender drop it again."
+            "broken_parquet", "The Parquet file is damaged or incomplete. Ask the sender for a complete file."
         ) from error

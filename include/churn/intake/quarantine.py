@@ -1,4 +1,4 @@
-"""Rows set aside: what a person sees of them, exports, repairs and lands again."""
+"""Quarantined rows: described, exported, repaired and landed again."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ EXAMPLE_LINES = 5
 LINE, RULES, RAW = "_line", "_failed", "_raw"
 WORDS = {
     "record.encoding": "not UTF-8, perhaps Latin-1",
-    "record.field_count": "another number of cells than the header",
-    "record.quotes": "a quote that does not close on its line",
+    "record.field_count": "a different number of cells than the header",
+    "record.quotes": "a quote that is not closed on its line",
     "record.nul": "a NUL byte",
     "record.line_break": "a line break within the line",
-    "record.duplicate": "the same record again",
-    "record.conflict": "records of one customer that differ",
+    "record.duplicate": "a repeated record",
+    "record.conflict": "contradicting records of one customer",
     "unlabelled": "no label yet",
 }
-"""What the rules mean that do not say it by their name."""
+"""The meaning of rules whose names do not explain themselves."""
 
 
 def most_frequent(rules: Sequence[tuple[str, int, list[int]]]) -> str:
-    """The most frequent failures with example lines, for a message: counts and lines, no values."""
+    """Describe the most frequent failures with counts and example lines, without values."""
     return "; ".join(
         f"{rule}{f' ({WORDS[rule]})' if rule in WORDS else ''}: {count} "
         f"(line {', '.join(map(str, lines[:EXAMPLE_LINES]))}{', ...' if count > EXAMPLE_LINES else ''})"
@@ -46,13 +46,12 @@ def most_frequent(rules: Sequence[tuple[str, int, list[int]]]) -> str:
 
 
 def export_rows(storage: Storage, batch: Batch, contract: Contract, target: Path) -> int:
-    """Write the rows of a batch that were set aside as CSV, to be repaired and released.
+    """Write the quarantined rows of a batch to a CSV file, to be repaired and released.
 
-    The columns are those of the file, then `_line` and `_failed`; a record that could not be split
-    has its text in `_raw`.
+    The columns are those of the file, then `_line` and `_failed`. A record that could not be split has its text in `_raw`.
 
     Returns:
-        Number of rows.
+        The number of rows.
 
     Raises:
         ChurnError: the batch has none, or the file cannot be written.
@@ -74,7 +73,7 @@ def export_rows(storage: Storage, batch: Batch, contract: Contract, target: Path
 
 
 def quarantined_rows(storage: Storage, batch: Batch) -> Iterator[dict[str, Any]]:
-    """The rows of a batch that were set aside, in the order of their lines.
+    """The quarantined rows of a batch, in the order of their lines.
 
     Raises:
         ChurnError: the batch has none.
@@ -87,12 +86,12 @@ def quarantined_rows(storage: Storage, batch: Batch) -> Iterator[dict[str, Any]]
 
 
 def release_rows(storage: Storage, ledger: Ledger, batch: Batch, contract: Contract, file: Path) -> Batch:
-    """Land repaired rows as a new batch that remembers where it came from; the next night judges it.
+    """Land repaired rows as a new batch that remembers its origin. The next run judges it.
 
     Raises:
-        ChurnError: the file cannot be taken, has more rows than were set aside, or was taken in before.
+        ChurnError: the file cannot be read, has more rows than were quarantined, or was accepted before.
     """
-    name = f"{LANDING}/.{file.name}"  # not seen by a night that collects meanwhile
+    name = f"{LANDING}/.{file.name}"  # not visible to a run that collects files meanwhile
     try:
         storage.put(file, name)
     except FileNotFoundError as error:
@@ -101,18 +100,18 @@ def release_rows(storage: Storage, ledger: Ledger, batch: Batch, contract: Contr
         rows = _count_rows(storage, name, contract)
         if rows > (batch.quarantined_rows or 0):
             raise ChurnError(
-                f"{file} has {rows} rows, and {batch.quarantined_rows} of batch {batch.batch[:12]} were set aside. "
-                "Release only repaired rows of that batch; `churn land` lands others."
+                f"{file} has {rows} rows, but only {batch.quarantined_rows} rows of batch {batch.batch[:12]} were quarantined. "
+                "Release only repaired rows of that batch. Use `churn land` for others."
             )
         repaired, size = keep_original(storage, name)
     finally:
         storage.remove(name)
     if not ledger.add_batch(repaired, file.name, size, datetime.now(UTC), origin=batch.batch):
-        raise ChurnError(f"{file} was taken in before, as batch {repaired[:12]}. Nothing was changed.")
-    found = ledger.batch(repaired)
-    if found is None:
+        raise ChurnError(f"{file} was accepted before, as batch {repaired[:12]}. Nothing was changed.")
+    record = ledger.batch(repaired)
+    if record is None:
         raise ChurnError(f"The ledger lost batch {repaired[:12]}. Release the file again.")
-    return found
+    return record
 
 
 def _count_rows(storage: Storage, name: str, contract: Contract) -> int:
@@ -121,12 +120,12 @@ def _count_rows(storage: Storage, name: str, contract: Contract) -> int:
         try:
             file.check(contract)
         except FileFault as fault:
-            raise ChurnError(f"The repaired file cannot be taken: {fault.sentence}") from fault
+            raise ChurnError(f"The repaired file cannot be accepted: {fault.sentence}") from fault
         return sum(table.num_rows for table in file.raw())
 
 
 def _header(storage: Storage, batch: Batch, contract: Contract) -> list[str]:
-    """The header of the file; that of the contract where the file had none to speak of."""
+    """The header of the file; that of the contract if the file had none."""
     with storage.reading(original(batch.batch)) as stream:
         file = open_file(stream)
         try:

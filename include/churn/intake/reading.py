@@ -1,8 +1,7 @@
-"""Bytes become records: raw text, line number and cells of every record, nothing lost and nothing guessed.
+"""Turns bytes into records: raw text, line number and cells of every record, without losing or guessing anything.
 
-A record of a CSV file is one physical line; of a Parquet file, one row. Whatever cannot be split as
-the header says is a record too, with the reason; a file that cannot be taken at all is a `FileFault`.
-Files are read in pieces, so that their size does not matter.
+A record of a CSV file is one physical line, and of a Parquet file one row. What cannot be split as the header says is a record
+too, with the reason. A file that cannot be read at all is a `FileFault`. Files are read in pieces, so their size does not matter.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ from churn.contract import Contract
 DELIMITERS = {";": "semicolon", "\t": "tab", "|": "pipe"}
 PIECE = 12 << 20
 LONGEST_LINE = 64 << 20
-csv.field_size_limit(LONGEST_LINE)  # Python's own limit is far shorter than a line may be
+csv.field_size_limit(LONGEST_LINE)  # Python's default is far shorter than a line may be
 _NEWLINE, _COMMA, _QUOTE, _CONTROL, _SPACE, _ASCII = 10, 44, 34, 32, 32, 128
 
 Line = tuple[int, bytes]
 
 
 class FileFault(Exception):  # noqa: N818 -- it is turned into the rejection of the batch
-    """Why a whole file cannot be taken: a short code, and a sentence with the next step."""
+    """Why a whole file cannot be read: a short code, and a sentence with the next step."""
 
     def __init__(self, code: str, sentence: str) -> None:
         super().__init__(sentence)
@@ -43,9 +42,8 @@ class FileFault(Exception):  # noqa: N818 -- it is turned into the rejection of 
 class Piece:
     """Some records of a file, in its order.
 
-    `plain` has `_line` and `_text` of the lines that can be split at every comma (each closed by a comma of
-    its own); `records` has those that cannot, and what is not a line, as `split_lines` makes them. `arrived`
-    is the number of records, counted by the lines that are not blank.
+    `plain` has `_line` and `_text` of the lines that can be split at every comma (each ends with an extra comma). `records` has
+    the others, as returned by `split_lines`. `arrived` is the number of records, counted as lines that are not blank.
     """
 
     arrived: int
@@ -60,21 +58,21 @@ class BatchFile(Protocol):
     header: list[str]
 
     def check(self, contract: Contract) -> None:
-        """Hold the columns against the contract; their order is free, further ones are ignored.
+        """Check the columns against the contract. Their order does not matter, and further ones are ignored.
 
         Raises:
-            FileFault: the file cannot be taken.
+            FileFault: the file cannot be read.
         """
 
     def pieces(self, contract: Contract) -> Iterator[Piece]:
         """Its records."""
 
     def raw(self, only: NDArray[np.int64] | None = None) -> Iterator[pa.Table]:
-        """`_line` and `_raw` of every record, or of those of these lines; of a broken file, up to the break."""
+        """`_line` and `_raw` of every record, or of the records of these lines; of a damaged file, up to the damage."""
 
 
 def open_file(stream: IO[bytes]) -> BatchFile:
-    """Open a CSV file, plain or gzipped, or a Parquet file: its first bytes tell; the stream must be seekable."""
+    """Open a CSV file, plain or gzipped, or a Parquet file, as its first bytes say. The stream must be seekable."""
     from churn.intake.parquet_reading import ParquetBatch
 
     stream.seek(0)
@@ -84,7 +82,7 @@ def open_file(stream: IO[bytes]) -> BatchFile:
 
 
 def split_lines(lines: Iterable[Line], header: Sequence[str], contract: Contract) -> pa.Table:
-    """Split lines with the care that quotes and odd bytes need; blank lines are no records.
+    """Split lines that contain quotes or unusual bytes. Blank lines are not records.
 
     Returns:
         `_line`, `_raw`, `_unreadable` (a rule, or null) and one text column per column of the contract;
@@ -94,7 +92,7 @@ def split_lines(lines: Iterable[Line], header: Sequence[str], contract: Contract
     split = [_split(line, len(header)) for _, line in kept]
     positions = [header.index(name) for name in contract.names]
     cells = [
-        pa.array([found[position] or None if found else None for found, _ in split], pa.string())
+        pa.array([cells[position] or None if cells else None for cells, _ in split], pa.string())
         for position in positions
     ]
     unreadable = pa.array([reason for _, reason in split], pa.string())
@@ -109,14 +107,14 @@ class CsvBatch:
         self.header: list[str] = []
 
     def check(self, contract: Contract) -> None:
-        """Read the header and hold it against the contract."""
+        """Read the header and check it against the contract."""
         first = next((line for lines in self._blocks() for _, line in lines.at(lines.all) if line.strip()), None)
         if first is None:
-            raise FileFault("empty", "The file is empty. Have the sender drop it again.")
+            raise FileFault("empty", "The file is empty. Ask the sender for a complete file.")
         self.header = _header(first, contract)
 
     def pieces(self, contract: Contract) -> Iterator[Piece]:
-        """Its records, in pieces of some megabytes."""
+        """The records, in pieces of some megabytes."""
         for lines in self._body():
             special = lines.special()
             plain = np.setdiff1d(lines.all, special, assume_unique=True) if len(special) else None
@@ -124,7 +122,7 @@ class CsvBatch:
             yield Piece(len(lines) - lines.blank(), lines.table(plain), records, lines)
 
     def raw(self, only: NDArray[np.int64] | None = None) -> Iterator[pa.Table]:
-        """`_line` and `_raw` of every record, or of those of these lines; up to where a broken file breaks."""
+        """`_line` and `_raw` of every record, or of the records of these lines; of a damaged file, up to the damage."""
         try:
             for lines in self._body():
                 wanted = lines.all if only is None else lines.positions(only)
@@ -134,7 +132,7 @@ class CsvBatch:
             return
 
     def _body(self) -> Iterator[Lines]:
-        """Everything behind the header, which is the first line that is not blank."""
+        """Everything after the header, which is the first line that is not blank."""
         begun = False
         for lines in self._blocks():
             if begun:
@@ -155,7 +153,7 @@ class CsvBatch:
 
 
 class Lines:
-    """A block of whole lines, the first of them with this number; the block ends with a line feed."""
+    """A block of complete lines, beginning with this line number and ending with a line feed."""
 
     def __init__(self, first: int, block: bytearray, ends: NDArray[np.int64] | None = None, start: int = 0) -> None:
         self.first, self._block = first, block
@@ -172,21 +170,21 @@ class Lines:
         return np.arange(len(self))
 
     def behind(self, lines: int) -> Lines:
-        """Without so many of the first lines."""
+        """The block without a number of its first lines."""
         return Lines(self.first + lines, self._block, self._ends[lines:], int(self._starts[lines]))
 
     def at(self, positions: Iterable[int] | NDArray[np.int64]) -> Iterator[Line]:
-        """Number and bytes of the lines at these positions."""
+        """Line numbers and bytes of the lines at these positions."""
         view = memoryview(self._block)
         for position in positions:
             yield self.first + int(position), bytes(view[self._starts[position] : self._ends[position]])
 
     def positions(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The positions of those of these line numbers that are in this block."""
+        """The positions of these line numbers, as far as they are in this block."""
         return numbers[(numbers >= self.first) & (numbers < self.first + len(self))] - self.first
 
     def blank(self) -> int:
-        """How many lines have nothing but blanks."""
+        """Number of lines that contain only blanks."""
         empty = int((self._starts == self._ends).sum())
         begin_blank = np.flatnonzero((self._bytes[self._starts] <= _SPACE) & (self._starts < self._ends))
         return empty + sum(not line.strip() for _, line in self.at(begin_blank))
@@ -195,23 +193,23 @@ class Lines:
         """The positions of lines with quotes, control characters, or bytes that are not UTF-8."""
         start = int(self._starts[0])
         used = self._bytes[start:]
-        found: list[NDArray[np.int64]] = []
+        positions: list[NDArray[np.int64]] = []
         if np.count_nonzero(used < _CONTROL) > len(self):
-            found.append(self._holding((used < _CONTROL) & (used != _NEWLINE), start))
+            positions.append(self._holding((used < _CONTROL) & (used != _NEWLINE), start))
         if b'"' in self._block:
-            found.append(self._holding(used == _QUOTE, start))
+            positions.append(self._holding(used == _QUOTE, start))
         try:
             self._block.decode()
         except UnicodeDecodeError:
             foreign = self._holding(used >= _ASCII, start)
-            found.append(np.array([at for at in foreign if not _is_utf8(next(self.at([at]))[1])], dtype=np.int64))
-        return np.unique(np.concatenate(found)) if found else np.array([], dtype=np.int64)
+            positions.append(np.array([at for at in foreign if not _is_utf8(next(self.at([at]))[1])], dtype=np.int64))
+        return np.unique(np.concatenate(positions)) if positions else np.array([], dtype=np.int64)
 
     def _holding(self, marked: NDArray[np.bool_], start: int) -> NDArray[np.int64]:
         return np.unique(np.searchsorted(self._ends, np.flatnonzero(marked) + start))
 
     def table(self, positions: NDArray[np.int64] | None = None) -> pa.Table:
-        """`_line` and `_text` of the lines at these positions (default: all); each text ends with a comma."""
+        """`_line` and `_text` of the lines at these positions (by default all). Each text ends with an extra comma."""
         closed = self._bytes.copy()
         closed[self._ends] = _COMMA
         offsets = np.append(self._starts[:1], self._ends + 1).astype(np.int32)
@@ -227,7 +225,7 @@ def _raw_columns(lines: Sequence[Line]) -> list[pa.Array]:
 
 
 def _whole_lines(stream: IO[bytes], zipped: bool) -> Iterator[bytearray]:
-    """A file in blocks of whole lines, every line end made a line feed, without a byte order mark."""
+    """A file in blocks of complete lines, with line feeds as line ends and without a byte order mark."""
     stream.seek(0)
     source = gzip.GzipFile(fileobj=stream) if zipped else stream
     rest, old_mac, begun = bytearray(), False, False
@@ -236,7 +234,7 @@ def _whole_lines(stream: IO[bytes], zipped: bool) -> Iterator[bytearray]:
             data = source.read(PIECE)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise FileFault(
-                "broken_gzip", "The compressed file is broken or cut off. Have the sender drop it again."
+                "broken_gzip", "The compressed file is damaged or incomplete. Ask the sender for a complete file."
             ) from error
         if not begun:
             data, begun = data.removeprefix(codecs.BOM_UTF8), True
@@ -258,7 +256,7 @@ def _whole_lines(stream: IO[bytes], zipped: bool) -> Iterator[bytearray]:
         if len(rest) > LONGEST_LINE:
             raise FileFault(
                 "not_csv",
-                f"A line is longer than {LONGEST_LINE >> 20} MB: this is no CSV file. Export it as CSV and drop it again.",
+                f"A line is longer than {LONGEST_LINE >> 20} MB, so this is not a CSV file. Export it as CSV and send it again.",
             )
 
 
@@ -269,20 +267,21 @@ def _header(line: bytes, contract: Contract) -> list[str]:
         header = []
     if not header or b"\0" in line:
         raise FileFault(
-            "not_csv", "The first line is not the header of a CSV file in UTF-8. Export it as CSV and drop it again."
+            "not_csv", "The first line is not the header of a CSV file in UTF-8. Export it as CSV and send it again."
         )
     if len(header) == 1:
-        found = next((word for mark, word in DELIMITERS.items() if mark in header[0]), None)
-        hint = f" It looks separated by {found}s." if found else ""
+        delimiter = next((word for mark, word in DELIMITERS.items() if mark in header[0]), None)
+        hint = f" The file seems to be separated by {delimiter}s." if delimiter else ""
         raise FileFault(
-            "delimiter", f"The header is one cell.{hint} Export it with commas between the cells and drop it again."
+            "delimiter",
+            f"The header has only one cell.{hint} Export it with commas between the cells and send it again.",
         )
     require_columns(header, contract)
     return header
 
 
 def require_columns(header: Sequence[str], contract: Contract) -> None:
-    """Every column of the contract stands in the header once.
+    """Check that every column of the contract appears in the header once.
 
     Raises:
         FileFault: one does not.
@@ -291,14 +290,14 @@ def require_columns(header: Sequence[str], contract: Contract) -> None:
     if repeated:
         raise FileFault(
             "repeated_column",
-            f"Column {', '.join(repeated)} stands twice in the header. Drop it again with one of each.",
+            f"Column {', '.join(repeated)} appears twice in the header. Send the file again with one of each.",
         )
     missing = [name for name in contract.names if name not in header]
     if missing:
         plural = "s are" if len(missing) > 1 else " is"
         raise FileFault(
             "missing_column",
-            f"Column{plural} missing: {', '.join(missing)}. Expected: {', '.join(contract.names)}. Fix the header and drop it again.",
+            f"Column{plural} missing: {', '.join(missing)}. Expected: {', '.join(contract.names)}. Fix the header and send the file again.",
         )
 
 

@@ -1,7 +1,6 @@
-"""The rules for a batch as a whole: some stop it, others are said and go on.
+"""The rules for a batch as a whole. Some reject it, others only warn.
 
-A rule is a number and its bounds. Great Expectations holds the one against the other; here is only
-where the numbers come from, and what to tell a person.
+A rule is a number with its bounds, which Great Expectations compares. This module computes the numbers and words the messages.
 """
 
 from __future__ import annotations
@@ -19,16 +18,16 @@ from churn.intake.history import History
 from churn.intake.judging import Judged
 
 ONE_CLASS_ROWS = 50
-"""In fewer rows a single class says nothing about the export."""
+"""With fewer rows, a single class is no sign of a faulty export."""
 FEWEST_DISPUTED = 5
-"""So few customers are corrections, not a poisoned or mixed-up file."""
+"""Fewer customers than this are corrections, and not a poisoned or mixed-up file."""
 RATE_FACTOR, RATE_SIGMAS = 2.0, 4.0
 MEASURES = {"kolmogorov_smirnov": "Kolmogorov-Smirnov distance", "cramers_v": "Cramér's V"}
 
 
 @dataclass(frozen=True)
 class IntakeLimits:
-    """What a batch must keep to, and what the engine may use."""
+    """The limits for a batch, and for the memory of the engine."""
 
     max_rejected_share: float
     memory_limit: str
@@ -39,7 +38,7 @@ class IntakeLimits:
 
 @dataclass(frozen=True)
 class TableRule:
-    """One rule: `value` must be between the bounds; `sentence` says what it means that it is not."""
+    """One rule: `value` must be between the bounds. `sentence` explains what it means if it is not."""
 
     name: str
     critical: bool
@@ -57,12 +56,12 @@ def table_rules(
     contract: Contract,
     limits: IntakeLimits,
 ) -> list[TableRule]:
-    """Every rule for a batch as a whole, with its number; the critical ones first."""
+    """Every rule for a batch as a whole with its number, critical ones first."""
     rules = [_share(judged, limits), _rows(judged), _classes(judged, contract)]
     if history:
         rules += _disputes(connection, judged.good, history, contract, limits)
         rules += [_size(judged, history, limits), _rate(judged, history, contract)]
-    return rules + [_drifted(one) for one in drift]
+    return rules + [_drifted(column) for column in drift]
 
 
 def _share(judged: Judged, limits: IntakeLimits) -> TableRule:
@@ -73,8 +72,8 @@ def _share(judged: Judged, limits: IntakeLimits) -> TableRule:
         judged.rejected_share,
         maximum=limits.max_rejected_share,
         sentence=(
-            f"{faulty} of {judged.arrived} rows set aside ({judged.rejected_share:.1%}, limit {limits.max_rejected_share:.1%}). "
-            "Fix the file and drop it again; or raise CHURN_MAX_REJECTED_SHARE and have it judged again (`churn batches rejudge`)."
+            f"{faulty:,} of {judged.arrived:,} rows are quarantined ({judged.rejected_share:.1%}, limit {limits.max_rejected_share:.1%}). "
+            "Fix the file and send it again, or raise CHURN_MAX_REJECTED_SHARE and run `churn batches rejudge`."
         ),
     )
 
@@ -86,7 +85,7 @@ def _rows(judged: Judged) -> TableRule:
         True,
         judged.accepted,
         minimum=1,
-        sentence=f"no row can be accepted: all {judged.arrived} are set aside{waiting}. Drop the file again when it is mended.",
+        sentence=f"no row can be accepted: all {judged.arrived:,} are quarantined{waiting}. Fix the file and send it again.",
     )
 
 
@@ -99,8 +98,8 @@ def _classes(judged: Judged, contract: Contract) -> TableRule:
         fewest,
         minimum=1 if judged.accepted >= ONE_CLASS_ROWS else 0,
         sentence=(
-            f"{contract.target.name} is {only} in all {judged.accepted} rows: there is nothing to learn from one class. "
-            "Check the export of the label and drop the file again."
+            f"{contract.target.name} is {only} in all {judged.accepted:,} rows, and nothing can be learned from one class. "
+            "Check the export of the label and send the file again."
         ),
     )
 
@@ -108,25 +107,25 @@ def _classes(judged: Judged, contract: Contract) -> TableRule:
 def _disputes(
     connection: duckdb.DuckDBPyConnection, good: Path, history: History, contract: Contract, limits: IntakeLimits
 ) -> list[TableRule]:
-    known, reversed_labels, changed = columnar.count_disputes(connection, good, history.columns, contract)
+    customers, reversed_labels, changed = columnar.count_disputes(connection, good, history.columns, contract)
     names = " or ".join(column.name for column in contract.permanent)
-    said = {
-        "batch.labels_reversed": (reversed_labels, f"have left and would be back ({contract.target.name} from 1 to 0)"),
-        "batch.identities_changed": (changed, f"have another {names} than before"),
+    disputes = {
+        "batch.labels_reversed": (reversed_labels, f"have returned after leaving ({contract.target.name} from 1 to 0)"),
+        "batch.identities_changed": (changed, f"have a different {names} than before"),
     }
     return [
         TableRule(
             name,
             True,
-            count / known if count >= FEWEST_DISPUTED else 0.0,
+            count / customers if count >= FEWEST_DISPUTED else 0.0,
             maximum=limits.max_disputed_share,
             sentence=(
-                f"{count} of {known} customers that are known already {what} "
-                f"({count / max(known, 1):.1%}, limit {limits.max_disputed_share:.1%}): the file is poisoned or mixed up. "
-                "Have the sender check it; if it is right, raise CHURN_MAX_DISPUTED_SHARE for one night and have it judged again (`churn batches rejudge`)."
+                f"{count:,} of {customers:,} known customers {what} "
+                f"({count / max(customers, 1):.1%}, limit {limits.max_disputed_share:.1%}), so the file may be poisoned or mixed up. "
+                "Ask the sender to check it. If it is right, raise CHURN_MAX_DISPUTED_SHARE for one run and use `churn batches rejudge`."
             ),
         )
-        for name, (count, what) in said.items()
+        for name, (count, what) in disputes.items()
     ]
 
 
@@ -137,12 +136,12 @@ def _size(judged: Judged, history: History, limits: IntakeLimits) -> TableRule:
         False,
         ratio,
         maximum=limits.max_size_ratio,
-        sentence=f"{judged.arrived} rows arrived, {ratio:.1f} times the median of past batches ({history.median_size:.0f}).",
+        sentence=f"{judged.arrived:,} rows arrived, which is {ratio:.1f} times the median of past batches ({history.median_size:,.0f}).",
     )
 
 
 def _rate(judged: Judged, history: History, contract: Contract) -> TableRule:
-    """The share of events, which may differ by a factor, and beyond what so few rows make by chance."""
+    """The share of events. It may differ by a factor, and by what chance alone does with the number of rows."""
     rate, past = judged.events / max(judged.accepted, 1), history.event_rate
     chance = RATE_SIGMAS * sqrt(past * (1 - past) / max(judged.accepted, 1))
     return TableRule(
@@ -151,12 +150,12 @@ def _rate(judged: Judged, history: History, contract: Contract) -> TableRule:
         rate,
         minimum=min(past / RATE_FACTOR, past - chance),
         maximum=max(past * RATE_FACTOR, past + chance),
-        sentence=f"{contract.target.name} is 1 in {rate:.1%} of the rows, and was in {past:.1%} of those before.",
+        sentence=f"{contract.target.name} is 1 in {rate:.1%} of the rows, compared with {past:.1%} before.",
     )
 
 
 def _drifted(drift: Drift) -> TableRule:
-    named = f"; new: {', '.join(drift.new_categories)}" if drift.new_categories else ""
+    named = f"; new values: {', '.join(drift.new_categories)}" if drift.new_categories else ""
     return TableRule(
         f"drift.{drift.column}",
         False,

@@ -1,7 +1,7 @@
-"""The kinds of model that compete, as scikit-learn pipelines with the preprocessing inside.
+"""The candidate models, as scikit-learn pipelines that include the preprocessing.
 
-Which kind wins depends on the number of rows: at ten thousand smooth or small models do, from a
-million on boosting reaches the ceiling. So both kinds compete every night, and their average.
+Which kind wins depends on the number of rows: smooth or small models at ten thousand, boosting from a million on. Both kinds
+compete in every run, and so does their average.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ FEW_LEVELS = 20
 
 
 def make_candidates(contract: Contract, seed: int) -> dict[str, Any]:
-    """The unfitted candidates by name, the simplest first.
+    """Create the unfitted candidates by name, the simplest first.
 
     Args:
-        contract: names the features and what values they take.
-        seed: of everything random in a fit.
+        contract: defines the features and their values.
+        seed: the seed of everything random in a fit.
     """
     smooth, boosted = _smooth(contract), _boosted(contract, seed)
     average = VotingClassifier([(SMOOTH, _smooth(contract)), (BOOSTED, _boosted(contract, seed))], voting="soft")
@@ -57,7 +57,7 @@ def _smooth_part(column: Column) -> Any:
 
 
 def _filled(column: Column, step: Any) -> Any:
-    """A step behind an imputer, where the contract allows absent values."""
+    """Put an imputer before a step where the contract allows missing values."""
     if not column.nullable:
         return step
     filler = (
@@ -69,8 +69,8 @@ def _filled(column: Column, step: Any) -> Any:
 
 
 def _boosted(contract: Contract, seed: int) -> Pipeline:
-    # Texts as ordinals: a tree splits them apart, and the trees' own categorical mode would put a
-    # `functools.partial` into the saved model, which no reviewed list should trust.
+    # Texts as ordinals, which trees can split. The categorical mode of the trees would put a `functools.partial` into the
+    # saved model, which no reviewed list of types should trust.
     texts = [column for column in contract.features if not column.numeric]
     ordinal = OrdinalEncoder(
         categories=[list(_levels(column)) for column in texts],

@@ -1,4 +1,4 @@
-"""The name of a snapshot: a hash of what its rows say, not of how a file stores them."""
+"""The name of a snapshot: a hash of the content of its rows, not of the bytes of its file."""
 
 from __future__ import annotations
 
@@ -17,16 +17,15 @@ _THREADS = 2
 
 
 def content_hash(file: Path, columns: Sequence[str]) -> str:
-    """sha256 over the sha256 of each column's values, in the order of the rows.
+    """sha256 over the sha256 of the values of each column, in the order of the rows.
 
-    Another row group size, compression or version of the writer gives the same hash; another order of
-    the rows does not.
+    Row group size, compression and version of the writer do not change the hash; the order of the rows does.
 
     Args:
         file: Parquet file.
-        columns: those that count, in their order.
+        columns: the columns that count, in order.
     """
-    with ThreadPoolExecutor(_THREADS) as pool:  # hashing lets other threads run
+    with ThreadPoolExecutor(_THREADS) as pool:  # hashing releases the lock
         digests = pool.map(lambda column: _column_digest(file, column), columns)
         return hashlib.sha256(
             "".join(f"{name}\x1f{digest}\x1e" for name, digest in zip(columns, digests, strict=True)).encode()
@@ -34,7 +33,7 @@ def content_hash(file: Path, columns: Sequence[str]) -> str:
 
 
 def _column_digest(file: Path, column: str) -> str:
-    digests = [hashlib.sha256() for _ in range(3)]  # values, lengths of texts, which are absent
+    digests = [hashlib.sha256() for _ in range(3)]  # values, lengths of texts, which are missing
     for batch in pq.ParquetFile(file).iter_batches(_ROWS, columns=[column], use_threads=False):
         for digest, part in zip(digests, _parts(batch.column(0)), strict=False):
             digest.update(part)
@@ -42,7 +41,7 @@ def _column_digest(file: Path, column: str) -> str:
 
 
 def _parts(values: pa.Array) -> Iterator[memoryview | bytes]:
-    """The bytes of the values with absent ones as zero or empty, the lengths of texts, and which are absent."""
+    """The bytes of the values with missing ones as zero or empty, the lengths of texts, and which are missing."""
     present = pc.is_valid(values)
     if pa.types.is_string(values.type):
         binary = pc.fill_null(values, "").cast(pa.binary())

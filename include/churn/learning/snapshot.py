@@ -1,4 +1,4 @@
-"""Accepted rows become a snapshot: the latest row of every customer, named by the hash of its rows."""
+"""Takes snapshots: the latest accepted row of every customer, named by the hash of the rows."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ BUCKET = "_bucket"
 def take_snapshot(
     storage: Storage, ledger: Ledger, contract: Contract, sampling: Sampling, without: Collection[str] = ()
 ) -> Snapshot:
-    """Take the snapshot of everything accepted so far; the same rows give the same snapshot.
+    """Take a snapshot of everything accepted so far. The same rows give the same snapshot.
 
     Args:
         storage: the data root.
         ledger: knows the accepted batches.
         contract: the data contract.
-        sampling: sorts customers into buckets.
-        without: batches to leave out, as if they had not come.
+        sampling: assigns customers to buckets.
+        without: batches to leave out, as if they had not arrived.
 
     Raises:
         NothingToDo: no batch has been accepted yet.
-        ChurnError: batches of an earlier contract lack a column that today's needs.
+        ChurnError: batches of an earlier contract lack a column that today's contract needs.
     """
     batches = [batch for batch in ledger.batches(state="accepted") if batch.batch not in without]
     if not batches:
-        raise NothingToDo("No batch has been accepted yet: there is nothing to train on. `churn land FILE` lands one.")
+        raise NothingToDo("No batch has been accepted yet, so there is nothing to train on. Next: `churn land FILE`.")
     with _latest_rows(storage, batches, contract, sampling) as rows:
         snapshot = _describe(rows, batches, contract, sampling)
         _keep(storage, rows, snapshot.snapshot)
@@ -58,10 +58,10 @@ def take_snapshot(
 def rebuild_snapshot(
     storage: Storage, ledger: Ledger, contract: Contract, sampling: Sampling, snapshot: Snapshot
 ) -> None:
-    """Make a snapshot again from what the ledger knows of it, and write its file if that is gone.
+    """Rebuild a snapshot from the ledger, and write its file if it is missing.
 
     Raises:
-        ChurnError: contract or salt are not those of the snapshot, or other rows come out.
+        ChurnError: contract or salt are not those of the snapshot, or the rows differ.
     """
     for what, then, now in (
         ("contract", snapshot.contract_fingerprint, contract.fingerprint),
@@ -69,30 +69,30 @@ def rebuild_snapshot(
     ):
         if then != now:
             raise ChurnError(
-                f"Snapshot {snapshot.snapshot[:12]} was made under the {what} {then}, and now it is {now}. "
-                f"Set that {what} again to rebuild it."
+                f"Snapshot {snapshot.snapshot[:12]} was taken with the {what} {then}, but now it is {now}. "
+                f"Restore that {what} to rebuild it."
             )
     held = set(snapshot.batches)
     batches = [batch for batch in ledger.batches() if batch.batch in held]
     with _latest_rows(storage, batches, contract, sampling) as rows:
-        found = _describe(rows, batches, contract, sampling).snapshot
-        if found != snapshot.snapshot:
+        rebuilt = _describe(rows, batches, contract, sampling).snapshot
+        if rebuilt != snapshot.snapshot:
             raise ChurnError(
-                f"Snapshot {snapshot.snapshot[:12]} comes out as {found[:12]}: an accepted file is not what it was. "
-                "`churn audit` says which."
+                f"Snapshot {snapshot.snapshot[:12]} now has other rows ({rebuilt[:12]}), so an accepted file has been changed. "
+                "`churn audit --hashes` shows which."
             )
-        _keep(storage, rows, found)
+        _keep(storage, rows, rebuilt)
 
 
 def training_rows(storage: Storage, snapshot: Snapshot) -> pd.DataFrame:
-    """The customers that a challenger may learn from: buckets 25-99, ordered by key."""
+    """The customers that a challenger may be trained on: buckets 25-99, ordered by key."""
     return _read(storage, snapshot, TRAINING)
 
 
 def holdout_pieces(storage: Storage, snapshot: Snapshot, rows: int) -> Iterator[pd.DataFrame]:
-    """The customers that no version is ever trained on, ordered by key, in frames of at most so many rows of the file.
+    """The customers that no version is ever trained on, ordered by key, in frames of a limited number of rows.
 
-    Besides the contract's columns each has `_customer` (64 bits of the keyed hash), `_arrived_at` and `_batch`.
+    Besides the columns of the contract, each has `_customer` (64 bits of the keyed hash), `_arrived_at` and `_batch`.
     """
     with storage.reading(snapshot_rows(snapshot.snapshot)) as stream:
         for batch in pq.ParquetFile(stream).iter_batches(rows):
@@ -105,7 +105,7 @@ def holdout_pieces(storage: Storage, snapshot: Snapshot, rows: int) -> Iterator[
 def count_contaminated(
     storage: Storage, trained: Snapshot, holdout: Snapshot, contract: Contract, memory_limit: str
 ) -> int:
-    """How many holdout customers of one snapshot a training on the other has seen; read from both files, not trusted."""
+    """Count the holdout customers of one snapshot that a training on the other has seen, by reading both files."""
     with columnar.engine(memory_limit) as connection:
         columnar.scan(connection, "trained", storage, [snapshot_rows(trained.snapshot)])
         columnar.scan(connection, "holdout", storage, [snapshot_rows(holdout.snapshot)])
@@ -113,13 +113,13 @@ def count_contaminated(
 
 
 def snapshot_url(storage: Storage, snapshot: Snapshot) -> str:
-    """Where the snapshot's rows are."""
+    """The address of the rows of a snapshot."""
     return storage.url(snapshot_rows(snapshot.snapshot))
 
 
 @contextmanager
 def _latest_rows(storage: Storage, batches: Sequence[Batch], contract: Contract, sampling: Sampling) -> Iterator[Path]:
-    """A scratch file with the latest row of every customer of these batches, which are in the order of arrival."""
+    """A scratch file with the latest row of every customer in these batches, which are in the order of arrival."""
     arrivals = pa.table(
         {
             "_batch": pa.array([batch_number(batch.batch) for batch in batches], pa.int64()),
@@ -156,7 +156,7 @@ def _keep(storage: Storage, rows: Path, snapshot: str) -> None:
         with storage.reading(name) as stream:
             if pq.read_schema(stream).names == pq.read_schema(rows).names:
                 return
-    storage.move_in(rows, name)  # also over a file of an earlier version, which says less of each row
+    storage.move_in(rows, name)  # also replaces a file of an earlier version, which has fewer columns
 
 
 def _read(storage: Storage, snapshot: Snapshot, buckets: range) -> pd.DataFrame:
@@ -166,16 +166,16 @@ def _read(storage: Storage, snapshot: Snapshot, buckets: range) -> pd.DataFrame:
     return rows
 
 
-def _require_columns(found: Sequence[str], contract: Contract) -> None:
-    """What batches of an earlier contract lack is absent in their rows, where today's contract and its models can bear that."""
+def _require_columns(columns: Sequence[str], contract: Contract) -> None:
+    """Check that the columns that batches of an earlier contract lack may be missing today."""
     needed = [
         column.name
         for column in contract.columns
         if not column.nullable and column.role not in (Role.CARRIED, Role.POSITION)
     ]
-    missing = [name for name in (*needed, "_line", "_batch") if name not in found]
+    missing = [name for name in (*needed, "_line", "_batch") if name not in columns]
     if missing:
         raise ChurnError(
-            f"No accepted batch has the column {', '.join(missing)}: all were taken in under another contract. Declare a new feature "
-            "`nullable`, so that earlier rows count without it; or use the contract that they were taken in with."
+            f"No accepted batch has the column {', '.join(missing)}, because all were accepted under another contract. Declare a new feature "
+            "`nullable`, so that earlier rows can be used without it, or restore the earlier contract."
         )

@@ -1,7 +1,6 @@
-"""Fit the candidates, choose one by cross-validation inside the training rows, register it.
+"""Fits the candidates, selects one by cross-validation on the training rows, and registers it.
 
-The holdout is never looked at here. Run again for the same night, the same run and the same
-version come back.
+The holdout is never read here. Repeating a run returns the same MLflow run and the same version.
 """
 
 from __future__ import annotations
@@ -40,18 +39,18 @@ log = logging.getLogger(__name__)
 
 MODEL = "model"
 ENVIRONMENT = "environment"
-"""Folder of the run's artifacts with the lock that the version can be served from, whatever is installed later."""
+"""Artifact folder with the lock from which the version can be served, whatever is installed later."""
 REQUIREMENTS = ("mlflow-skinny", "scikit-learn", "scipy", "numpy", "pandas", "skops")
 EVIDENCE_TAGS = ("churn.target", "churn.key", "churn.salt_fingerprint")
 
 
 class NotEnoughRows(ChurnError):  # noqa: N818 -- it says what is the matter
-    """The accepted rows do not make a training."""
+    """There are too few accepted rows for a training."""
 
 
 @dataclass(frozen=True)
 class TrainingSpec:
-    """What, besides the rows, decides which model comes out."""
+    """Everything besides the rows that determines the model."""
 
     min_rows: int
     folds: int
@@ -62,7 +61,7 @@ class TrainingSpec:
 
 @dataclass(frozen=True)
 class Challenger:
-    """The version that a night trained, and its MLflow run."""
+    """The version that a run has trained, and its MLflow run."""
 
     version: int
     run_id: str
@@ -72,7 +71,7 @@ class Challenger:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One kind of model in cross-validation; `losses` is the log loss of each training row out of fold."""
+    """One kind of model in cross-validation. `losses` is the out-of-fold log loss of each training row, shape (rows,)."""
 
     kind: str
     metrics: dict[str, float]
@@ -80,7 +79,7 @@ class Candidate:
 
 
 def evidence_tags(contract: Contract, salt_fingerprint: str) -> dict[str, str]:
-    """What must agree before two versions may be compared: target, key, and the salt of the buckets."""
+    """The tags that must agree before two versions may be compared: target, key, and salt of the buckets."""
     return dict(zip(EVIDENCE_TAGS, (contract.target.name, contract.key.name, salt_fingerprint), strict=True))
 
 
@@ -93,26 +92,26 @@ def train_challenger(
     tracking: Tracking,
     spec: TrainingSpec,
 ) -> Challenger:
-    """Train on a snapshot and register the result as a new version, once a night; the ledger keeps the hash of its files.
+    """Train on a snapshot and register a new version, once per run. The ledger records the hash of its files.
 
     Raises:
         NotEnoughRows: too few training rows, or too few of one class.
-        TrackingUnreachable: MLflow is away; nothing is registered, run it again.
+        TrackingUnreachable: MLflow is unavailable. Nothing is registered; run the step again.
     """
-    with tracking.explained("find the night's runs"):
+    with tracking.explained("find the MLflow runs of this run"):
         parent = tracking.run(night, "night", night)
         run = tracking.run(night, "challenger", "challenger", parent=parent.info.run_id)
-        known = tracking.version_of_run(run.info.run_id)
-        if known:
-            log.info("Night %s has trained version %s already.", night, known)
-            remember_version(known, run.info.run_id, night, snapshot, ledger, tracking)
-            return Challenger(known, run.info.run_id, run.data.tags["churn.kind"], snapshot.snapshot)
+        trained = tracking.version_of_run(run.info.run_id)
+        if trained:
+            log.info("Run %s has already trained version %s.", night, trained)
+            remember_version(trained, run.info.run_id, night, snapshot, ledger, tracking)
+            return Challenger(trained, run.info.run_id, run.data.tags["churn.kind"], snapshot.snapshot)
     rows = training_rows(storage, snapshot)
     features, target = model_input(contract, rows), rows[contract.target.name].to_numpy()
     _require_enough(target, contract, spec)
     candidates = cross_validate(features, target, contract, spec)
     chosen = choose_candidate(candidates)
-    log.info("Chosen of %d candidates: %s.", len(candidates), chosen.kind)
+    log.info("Selected from %d candidates: %s.", len(candidates), chosen.kind)
     model = make_candidates(contract, spec.seed)[chosen.kind].fit(features, target)
     with tracking.explained("log and register the challenger"):
         uri = _log_training(run.info.run_id, model, candidates, chosen, snapshot, storage, contract, spec)
@@ -124,7 +123,7 @@ def train_challenger(
 def cross_validate(
     features: pd.DataFrame, target: NDArray[np.int64], contract: Contract, spec: TrainingSpec
 ) -> list[Candidate]:
-    """Score each kind out of fold, the simplest first; the average costs no fit of its own."""
+    """Score each kind out of fold, the simplest first. The average needs no fit of its own."""
     folds = StratifiedKFold(spec.folds, shuffle=True, random_state=spec.seed)
     models = make_candidates(contract, spec.seed)
     scores = {
@@ -150,7 +149,7 @@ def choose_candidate(candidates: list[Candidate]) -> Candidate:
 
 
 def input_signature(contract: Contract) -> ModelSignature:
-    """The model's input from the contract: numbers as doubles, texts as strings; output: two probabilities a row."""
+    """The signature of the model: numbers as doubles and texts as strings; two probabilities per row."""
     inputs = Schema(
         [
             ColSpec("double" if column.numeric else "string", column.name, required=not column.nullable)
@@ -177,8 +176,8 @@ def _require_enough(target: NDArray[np.int64], contract: Contract, spec: Trainin
     fewest = min(events, len(target) - events)
     if len(target) < spec.min_rows or fewest < spec.folds:
         raise NotEnoughRows(
-            f"{len(target)} training rows with {events} of {contract.target.name} = 1: at least {spec.min_rows} rows "
-            f"and {spec.folds} of each class are needed. Land more data, or lower CHURN_MIN_TRAINING_ROWS."
+            f"There are {len(target):,} training rows, {events:,} of them with {contract.target.name} = 1. At least {spec.min_rows:,} rows "
+            f"and {spec.folds} of each class are required. Land more data, or lower CHURN_MIN_TRAINING_ROWS."
         )
 
 
@@ -192,7 +191,7 @@ def _log_training(
     contract: Contract,
     spec: TrainingSpec,
 ) -> str:
-    """Parameters, model, then metrics: in this order each is one call. Returns the model's URI."""
+    """Log parameters, model and metrics; in this order each is one call. Returns the URI of the model."""
     with mlflow.start_run(run_id=run_id):
         mlflow.set_tags(_tags(chosen, snapshot, contract, spec))
         mlflow.log_params(
@@ -235,12 +234,12 @@ def _log_training(
 def remember_version(
     version: int, run_id: str, night: str, snapshot: Snapshot, ledger: Ledger, tracking: Tracking
 ) -> None:
-    """Keep the hash of the version's files as they are in the store now, and its parameters; what the ledger knows already stays."""
+    """Record the hash of the version's files as they are in the store now, and its parameters, unless they are recorded already."""
     if ledger.version(tracking.model, version):
         return
     with downloaded(version, tracking) as files:
         digest = folder_digest(files)
-    with tracking.explained("read the version's parameters"):
+    with tracking.explained("read the parameters of the version"):
         parameters = dict(tracking.client.get_run(run_id).data.params)
     ledger.add_version(
         VersionRecord(tracking.model, version, night, run_id, snapshot.snapshot, digest, datetime.now(UTC), parameters)
@@ -271,7 +270,7 @@ def _register(
         run_id=run_id,
         model_id=uri.removeprefix("models:/"),
         description=(
-            f"Trained in night {night} as {chosen.kind} on {snapshot.training_rows} customers "
+            f"Trained in run {night} as {chosen.kind} on {snapshot.training_rows:,} customers "
             f"(snapshot {snapshot.snapshot[:12]}, {len(snapshot.batches)} batches). Run: {tracking.run_link(run_id)}"
         ),
         tags={

@@ -1,4 +1,4 @@
-"""Airflow's public REST API, as far as it takes to trigger a run and follow it."""
+"""A client of Airflow's public REST API that triggers runs and follows them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _POLL = 0.5
 
 
 class AirflowUnreachable(Outage):
-    """Airflow does not answer, or refuses."""
+    """Airflow does not answer, or refuses a request."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class AirflowApi:
         self._credentials = {"username": username, "password": password}
 
     def trigger(self, dag: str, run: str, conf: dict[str, Any]) -> None:
-        """Trigger a run; one of that id that is there already is the same run."""
+        """Trigger a run. If there is already one with this id, it is that run."""
         body = {"dag_run_id": run, "logical_date": None, "conf": conf}
         self._call("POST", f"/api/v2/dags/{dag}/dagRuns", json=body, accept=(CONFLICT,))
 
@@ -72,7 +72,7 @@ class AirflowApi:
             `success` or `failed`.
 
         Raises:
-            AirflowUnreachable: Airflow went away, or the run is not final in time.
+            AirflowUnreachable: Airflow stopped answering, or the run did not finish in time.
         """
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
@@ -82,16 +82,16 @@ class AirflowApi:
                 return str(state)
             time.sleep(_POLL)
         raise AirflowUnreachable(
-            f"Run {run} of {dag} is not final after {timeout:.0f} s. Look at {self._client.base_url}dags/{dag}/runs/{run}."
+            f"Run {run} of {dag} has not finished after {timeout:.0f} s. See {str(self._client.base_url).rstrip('/')}/dags/{dag}/runs/{run}."
         )
 
     def has_dags(self, dags: set[str], since: datetime | None = None) -> bool:
-        """Whether Airflow has parsed all of these DAGs, with `since` after that moment: its database remembers."""
+        """Whether Airflow has parsed all of these DAGs; with `since`, after that time, because its database keeps earlier results."""
         found = self._call("GET", "/api/v2/dags", params={"limit": 100})
         return dags <= {dag["dag_id"] for dag in found["dags"] if _after(dag["last_parsed_time"], since)}
 
     def import_errors(self, since: datetime | None = None) -> list[str]:
-        """DAG files that do not import, each with the last line of its error; with `since` those seen after it."""
+        """DAG files that cannot be imported, each with the last line of its error; with `since`, only errors after that time."""
         found = self._call("GET", "/api/v2/importErrors")
         return [
             f"{one['filename']}: {one['stack_trace'].strip().splitlines()[-1]}"
@@ -110,7 +110,7 @@ class AirflowApi:
             for line in found.get("content", [])
             if isinstance(line, dict) and line.get("level") == "error"
         ]
-        return errors[-1] if errors else "see its log"
+        return errors[-1] if errors else "see the log"
 
     def _call(self, method: str, path: str, accept: tuple[int, ...] = (), **request: Any) -> Any:
         headers = request.pop("headers", {})
@@ -131,7 +131,7 @@ class AirflowApi:
             ) from error
         except httpx.TransportError as error:
             raise AirflowUnreachable(
-                f"Airflow at {self._client.base_url} does not answer ({type(error).__name__}). `make status` says what runs; `make stop` and `make run` start anew."
+                f"Airflow at {self._client.base_url} does not answer ({type(error).__name__}). `make status` shows what is running; `make stop` and `make run` restart it."
             ) from error
 
     def _log_in(self) -> None:

@@ -1,4 +1,4 @@
-"""What `make run` does: land the next nights, run them through the local Airflow, and say what came out."""
+"""What `make run` does: land the next nightly files, run them through the local Airflow, and print the results."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from churn.intake.arrival import land_file
 from churn.local import services
 from churn.local.airflow_api import AirflowApi, TaskState
 from churn.pipeline.steps import find_disagreements, has_work, summarise
-from churn.pipeline.summary import render_links, render_night
+from churn.pipeline.summary import render_links, render_run
 from churn.pipeline.workspace import Workspace
 from churn.sample.generator import cut_into_nights
 from churn.settings import HOME, VAR, Settings
@@ -36,48 +36,51 @@ COLOURS = {
     "up_for_retry": "yellow",
 }
 _UNFIT = re.compile(r"[^A-Za-z0-9_.-]+")  # for the id of a run in Airflow
-MARKS = {"success": "done", "upstream_failed": "not run", "up_for_retry": "failed, will be tried again"}
+MARKS = {"success": "done", "upstream_failed": "not run", "up_for_retry": "failed, will be retried"}
 
 
-def run_main_job(console: Console, data: Path | None, nights: int) -> bool:
-    """Run the next nights end to end.
+def run_main_job(console: Console, data: Path | None, nights: int, verbose: bool = False) -> bool:
+    """Do the next runs end to end.
 
     Args:
-        console: where progress and summaries go.
-        data: a file of the user's own, cut into nights; None for the sample.
-        nights: into how many nights to cut it.
+        console: prints progress and summaries.
+        data: the user's own file, which is cut into nightly files; None for the sample.
+        nights: number of nightly files to cut it into.
+        verbose: print every rule, and not only those that failed.
 
     Returns:
-        Whether each night recorded a verdict, and registry, ledger and image agree afterwards.
+        Whether each run recorded a verdict, and MLflow registry, ledger and image agree afterwards.
 
     Raises:
         ChurnError: the services do not start, or the file cannot be cut.
     """
     services.ensure_secrets()
     settings = Settings.load()
-    local = {"mlflow_tracking_uri": f"http://{services.HOST}:{settings.mlflow_port}"}  # the services use no other
+    local = {
+        "mlflow_tracking_uri": f"http://{services.HOST}:{settings.mlflow_port}"
+    }  # the only one that the services use
     workspace = Workspace.open(settings.model_copy(update=local))
     files = cut_into_nights(data, nights, VAR / "nights") if data else sorted(SAMPLE.glob("*.csv"))
     upcoming = _upcoming(console, workspace.ledger, files, data)
     start_services(console)
     api = services.airflow_api(workspace.settings)
-    whole = True
+    succeeded = True
     if has_work(workspace.ledger):
-        console.print("\nAn earlier night ended without a verdict: it is made up for first.")
-        whole &= _run_night(console, workspace, api, None)
+        console.print("\nAn earlier run ended without a verdict. Its data is used first.")
+        succeeded &= _run(console, workspace, api, None, verbose)
     for file in upcoming:
-        whole &= _run_night(console, workspace, api, file)
+        succeeded &= _run(console, workspace, api, file, verbose)
     if not upcoming:
-        whole &= not _say_rejected(console, workspace.ledger, files)
+        succeeded &= not _print_rejected(console, workspace.ledger, files)
     problems = find_disagreements(workspace)
     for problem in problems:
         console.print(f"Problem: {problem}", style="red", markup=False)
     _print_places(console, workspace.settings)
-    return whole and not problems
+    return succeeded and not problems
 
 
 def start_services(console: Console) -> None:
-    """Start Airflow and MLflow, or reuse those that run, and wait until the DAGs are parsed."""
+    """Start Airflow and MLflow, or reuse them if they are running, and wait until the DAGs are parsed."""
     services.ensure_secrets()
     settings = Settings.load()
     services.start(settings, console.print)
@@ -85,17 +88,17 @@ def start_services(console: Console) -> None:
 
 
 def _upcoming(console: Console, ledger: Ledger, files: list[Path], data: Path | None) -> list[Path]:
-    """The nightly files that have not been taken in yet: of the sample, the first two and then one a call."""
+    """The nightly files that have not been accepted yet: of the sample the first two, and then one per call."""
     waiting = [file for file in files if ledger.batch(_sha256(file)) is None]
     if not waiting:
         source = str(data) if data else "the sample"
         console.print(
-            f"All {len(files)} nights of {source} have been run. `make run DATA=file.csv NIGHTS=3` runs your own; `make clean` begins anew.",
+            f"All {len(files)} nights of {source} have been run. Next: `make run DATA=file.csv NIGHTS=3` for your own file, or `make clean` to start over.",
             soft_wrap=True,
         )
     elif data and _has_other(ledger, files):
         console.print(
-            "The data root holds other nights already: this file adds to them. `make clean` first, to see it alone.",
+            "The data root already has other batches, and this file adds to them. Run `make clean` first to see it alone.",
             style="yellow",
         )
     if data:
@@ -103,10 +106,10 @@ def _upcoming(console: Console, ledger: Ledger, files: list[Path], data: Path | 
     return waiting[: FIRST_TIME if len(waiting) == len(files) else 1]
 
 
-def _say_rejected(console: Console, ledger: Ledger, files: list[Path]) -> bool:
-    """Say again why a night of an earlier call has no verdict of its own; whether there is one."""
-    known = [ledger.batch(_sha256(file)) for file in files]
-    reasons = [batch.reason for batch in known if batch and batch.state == "rejected" and batch.reason]
+def _print_rejected(console: Console, ledger: Ledger, files: list[Path]) -> bool:
+    """Repeat why files of an earlier call were rejected; returns whether there are any."""
+    batches = [ledger.batch(_sha256(file)) for file in files]
+    reasons = [batch.reason for batch in batches if batch and batch.state == "rejected" and batch.reason]
     for reason in reasons:
         console.print(f"Problem: {reason}", style="red", markup=False, soft_wrap=True)
     return bool(reasons)
@@ -117,28 +120,28 @@ def _has_other(ledger: Ledger, files: list[Path]) -> bool:
     return any(batch.batch not in ours for batch in ledger.batches())
 
 
-def _run_night(console: Console, workspace: Workspace, api: AirflowApi, file: Path | None) -> bool:
-    """Land a file if there is one, trigger, follow, summarise; False if no verdict was recorded or a run failed."""
-    name = _UNFIT.sub("-", file.stem) if file else "made-up-for"
+def _run(console: Console, workspace: Workspace, api: AirflowApi, file: Path | None, verbose: bool) -> bool:
+    """Land a file if there is one, trigger, follow and summarise; False if no verdict was recorded or a run failed."""
+    name = _UNFIT.sub("-", file.stem) if file else "earlier-data"
     run = f"{name}__{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}"
     if file:
         console.print(f"\nLanded {land_file(workspace.storage, file)}", soft_wrap=True)
     api.trigger(RETRAINING, run, {})
     began = time.monotonic()
-    whole = _follow(console, api, RETRAINING, run)
+    succeeded = _follow(console, api, RETRAINING, run)
     decision = workspace.ledger.decision(run)
-    if decision and decision.verdict == "promote" and whole:
-        whole = _follow(console, api, IMAGE_BUILD, f"image-of-version-{decision.challenger}")
+    if decision and decision.verdict == "promote" and succeeded:
+        succeeded = _follow(console, api, IMAGE_BUILD, f"image-of-version-{decision.challenger}")
     summary = summarise(workspace, run)
-    console.print(render_night(summary, workspace.contract))
+    console.print(render_run(summary, workspace.contract, verbose))
     links = {**summary.links, "DAG run": f"{workspace.settings.airflow_ui}/dags/{RETRAINING}/runs/{run}"}
     console.print(render_links(links), markup=False, soft_wrap=True)
-    console.print(f"The night took {time.monotonic() - began:.0f} s.")
-    return whole and decision is not None
+    console.print(f"The run took {time.monotonic() - began:.0f} s.")
+    return succeeded and decision is not None
 
 
 def _follow(console: Console, api: AirflowApi, dag: str, run: str) -> bool:
-    """Show each task with its state and time while the run goes on; whether it ended well."""
+    """Show each task with its state and time while the run is going on; returns whether it succeeded."""
     last: list[TaskState] = []
     with Live(console=console, refresh_per_second=4, transient=not console.is_terminal) as live:
 
@@ -166,11 +169,11 @@ def _task_table(dag: str, tasks: list[TaskState]) -> Table:
 
 
 def _print_changes(console: Console, before: list[TaskState], now: list[TaskState]) -> None:
-    """Where nothing can be redrawn, a line for each task that came to an end, or has to be tried again."""
-    told = {(task.task, task.map_index, task.state, task.try_number) for task in before}
+    """Where nothing can be redrawn: a line for each task that ended or will be retried."""
+    printed = {(task.task, task.map_index, task.state, task.try_number) for task in before}
     for task in now:
-        news = (task.task, task.map_index, task.state, task.try_number) not in told
-        if news and task.state in COLOURS and task.state != "running":
+        is_new = (task.task, task.map_index, task.state, task.try_number) not in printed
+        if is_new and task.state in COLOURS and task.state != "running":
             seconds = f" after {task.seconds:.1f} s" if task.seconds else ""
             console.print(f"  {_named(task)}: {MARKS.get(task.state, task.state)}{seconds}", markup=False)
 
@@ -185,7 +188,7 @@ def _print_places(console: Console, settings: Settings) -> None:
     )
     console.print(f"MLflow:  {settings.mlflow_ui}")
     console.print(
-        "The services stay up for looking around. `make status` says how things stand, `make stop` ends them."
+        "The services keep running so that you can look around. `make status` shows their state, `make stop` stops them."
     )
 
 

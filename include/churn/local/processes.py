@@ -1,8 +1,7 @@
-"""The processes of the local services: written down when they start, found again, and ended.
+"""The processes of the local services: recorded when they start, found again, and stopped.
 
-Every service leads a session of its own, and all of them inherit one random mark in their
-environment. What was started is found by three independent traces (recorded process, session,
-mark): a killed parent, a child that moved to init or a reused process id does not fool it.
+Every service leads a session of its own, and all of them inherit one random mark in their environment. A process is found by
+three independent traces (record, session, mark), so that a killed parent, an orphan or a reused process id is no problem.
 """
 
 from __future__ import annotations
@@ -48,13 +47,13 @@ class Place:
         return self.var / "embedded.json"
 
     def log(self, service: str) -> Path:
-        """The log of one service; the log of its run before this one lies beside it."""
+        """The log of one service; the log of its previous run is beside it."""
         return self.var / "log" / f"{service}.log"
 
 
 @dataclass(frozen=True)
 class Service:
-    """One process that was started; `created` tells it from a later one with the same id."""
+    """A process that was started. `created` distinguishes it from a later one with the same id."""
 
     name: str
     pid: int
@@ -63,7 +62,7 @@ class Service:
 
 @dataclass
 class Run:
-    """What `start` started; written down after every process, so that a killed `start` can be cleaned up."""
+    """What `start` started. Recorded after every process, so that a killed `start` can be cleaned up."""
 
     airflow_port: int
     mlflow_port: int
@@ -73,7 +72,7 @@ class Run:
 
     @classmethod
     def read(cls, place: Place) -> Run | None:
-        """The run that is written down, or None."""
+        """The recorded run, or None."""
         try:
             stored = json.loads(place.state.read_text())
         except FileNotFoundError:
@@ -81,14 +80,14 @@ class Run:
         return cls(**{**stored, "services": [Service(**service) for service in stored["services"]]})
 
     def write(self, place: Place) -> None:
-        """Write it down, whole or not at all."""
+        """Record it, completely or not at all."""
         new = place.state.with_suffix(".new")
         new.write_text(json.dumps(asdict(self), indent=1))
         new.replace(place.state)
 
 
 def end(run: Run, place: Place) -> int:
-    """SIGTERM, a grace period, then SIGKILL until nothing is left."""
+    """Send SIGTERM, wait, then send SIGKILL until no process is left."""
     ended: set[int] = set()
     for signum, seconds in [(signal.SIGTERM, GRACE_SECONDS), *[(signal.SIGKILL, 2.0)] * KILL_ROUNDS]:
         left = members(run)
@@ -99,43 +98,43 @@ def end(run: Run, place: Place) -> int:
             with suppress(psutil.NoSuchProcess):
                 process.send_signal(signum)
         deadline = time.monotonic() + seconds
-        while any(map(breathes, left)) and time.monotonic() < deadline:
+        while any(map(is_running, left)) and time.monotonic() < deadline:
             time.sleep(0.05)
     if left := members(run):
         pids = ", ".join(str(process.pid) for process in left)
-        raise LocalError(f"Processes {pids} do not end, not even by SIGKILL. Try `churn embedded stop` again.")
+        raise LocalError(f"Processes {pids} do not end, even after SIGKILL. Try `churn local stop` again.")
     for service in run.services:
         with suppress(ChildProcessError):
-            os.waitpid(service.pid, os.WNOHANG)  # started by this very process: leave no zombie
+            os.waitpid(service.pid, os.WNOHANG)  # started by this process: leave no zombie
     place.state.unlink(missing_ok=True)
     return len(ended)
 
 
 def members(run: Run) -> list[psutil.Process]:
-    """Every living process of a run, found by record, session, mark and descent."""
+    """Every running process of a run, found by record, session, mark and descent."""
     rebooted = psutil.boot_time() > run.started + 1
-    # A session's id is not given away while one member lives, so a leader that is gone proves nothing against it.
-    sessions = {s.pid for s in run.services if not rebooted and (lives(s) or not psutil.pid_exists(s.pid))}
-    found: dict[int, psutil.Process] = {}
+    # The id of a session is not reused while a member lives, so its leader need not exist any more.
+    sessions = {s.pid for s in run.services if not rebooted and (is_same_process(s) or not psutil.pid_exists(s.pid))}
+    members: dict[int, psutil.Process] = {}
     for process in psutil.process_iter():
-        # Processes of others do not show their environment, and processes end while one looks.
+        # Other users' processes hide their environment, and processes may end at any time.
         with suppress(psutil.Error, OSError):
             if os.getsid(process.pid) in sessions or process.environ().get(MARK) == run.mark:
-                found |= {child.pid: child for child in [process, *process.children(recursive=True)]}
-    found.pop(os.getpid(), None)
-    return [process for process in found.values() if breathes(process)]
+                members |= {child.pid: child for child in [process, *process.children(recursive=True)]}
+    members.pop(os.getpid(), None)
+    return [process for process in members.values() if is_running(process)]
 
 
-def lives(service: Service) -> bool:
-    """Whether the process still is the one that was started, and not another with its id."""
+def is_same_process(service: Service) -> bool:
+    """Whether the process is still the one that was started, and not another with the same id."""
     with suppress(psutil.Error):
         process = psutil.Process(service.pid)
-        return abs(process.create_time() - service.created) < 1 and breathes(process)
+        return abs(process.create_time() - service.created) < 1 and is_running(process)
     return False
 
 
-def breathes(process: psutil.Process) -> bool:
-    """Whether the process runs, and is no zombie."""
+def is_running(process: psutil.Process) -> bool:
+    """Whether the process is running and not a zombie."""
     with suppress(psutil.Error):
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     return False

@@ -1,7 +1,7 @@
 """Starts, watches and stops the local Airflow and MLflow of `make run`.
 
 Everything listens on loopback only, keeps its log under `var/log`, and belongs to one run that
-`processes` can find again and end.
+`processes` can find again and stop.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import httpx
 import psutil
 
 from churn.local.airflow_api import AirflowApi, AirflowUnreachable
-from churn.local.processes import MARK, LocalError, Place, Run, Service, end, lives
+from churn.local.processes import MARK, LocalError, Place, Run, Service, end, is_same_process
 from churn.settings import Settings
 
 HOST = "127.0.0.1"
@@ -36,13 +36,13 @@ USER = "admin"
 MLFLOW = "mlflow"
 API_SERVER = "api-server"
 COMPONENTS = {"scheduler": "scheduler", "dag-processor": "dag_processor", "triggerer": "triggerer"}
-"""Services without a port of their own, and what Airflow's health report calls them."""
+"""Services without a port of their own, and their names in Airflow's health report."""
 START_SECONDS = 180.0
 
 
 @dataclass(frozen=True)
 class ServiceStatus:
-    """One service: `pid` None says that it is not running; `url` is for the services with a port."""
+    """One service. `pid` is None if it is not running; `url` is set for services with a port."""
 
     name: str
     pid: int | None
@@ -57,7 +57,7 @@ def start(settings: Settings, say: Callable[[str], None], place: Place = CHECKOU
     """Start Airflow and MLflow and wait until both are healthy; running ones are reused.
 
     Raises:
-        EmbeddedError: a port is taken, or a service died or is not healthy in time. Nothing is left running.
+        LocalError: a port is taken, or a service ended or did not become healthy in time. Nothing is left running.
     """
     ensure_secrets(place)
     if settings.airflow_port == settings.mlflow_port:
@@ -70,10 +70,10 @@ def start(settings: Settings, say: Callable[[str], None], place: Place = CHECKOU
             sick = [status.name for status in _observe(run) if not status.healthy]
             moved = (run.airflow_port, run.mlflow_port) != (settings.airflow_port, settings.mlflow_port)
             if not sick and not moved:
-                say("Airflow and MLflow are already running: reused.")
+                say("Airflow and MLflow are already running, and are reused.")
                 return
             why = "The ports have changed" if moved else f"Not healthy: {', '.join(sick)}"
-            say(f"{why}. Stopping what is left of the earlier start, and starting again.")
+            say(f"{why}. Stopping the remaining services and starting again.")
             end(run, place)
         _refuse_busy_port("MLflow", settings.mlflow_port, "CHURN_MLFLOW_PORT")
         _refuse_busy_port("Airflow", settings.airflow_port, "CHURN_AIRFLOW_PORT")
@@ -87,7 +87,7 @@ def start(settings: Settings, say: Callable[[str], None], place: Place = CHECKOU
 
 
 def stop(place: Place = CHECKOUT) -> int:
-    """End every process of the services and of their tasks; how many were ended. Again: 0."""
+    """Stop every process of the services and of their tasks; returns how many there were."""
     if not place.state.exists():
         return 0
     with _alone(place):
@@ -96,13 +96,13 @@ def stop(place: Place = CHECKOUT) -> int:
 
 
 def status(place: Place = CHECKOUT) -> list[ServiceStatus]:
-    """Each service as it is now; an empty list when nothing was started."""
+    """The state of each service; empty if nothing was started."""
     run = Run.read(place)
     return [] if run is None else _observe(run)
 
 
 def airflow_url(settings: Settings) -> str:
-    """Where the embedded Airflow listens."""
+    """The address of the local Airflow."""
     return f"http://{HOST}:{settings.airflow_port}"
 
 
@@ -112,7 +112,7 @@ def airflow_password(place: Place = CHECKOUT) -> str:
 
 
 def airflow_api(settings: Settings, place: Place = CHECKOUT) -> AirflowApi:
-    """A client of the embedded Airflow."""
+    """A client of the local Airflow."""
     return AirflowApi(airflow_url(settings), USER, airflow_password(place))
 
 
@@ -120,30 +120,30 @@ def wait_for_dags(settings: Settings, dag_ids: Iterable[str], timeout: float = 9
     """Wait until Airflow has read these DAGs since it was started.
 
     Raises:
-        EmbeddedError: a DAG file cannot be read, or a DAG did not appear in time.
+        LocalError: a DAG file cannot be read, or a DAG did not appear in time.
     """
     run = Run.read(place)
     if run is None:
-        raise LocalError("Airflow is not running. Start it with `churn embedded start`.")
+        raise LocalError("Airflow is not running. Start it with `churn local start`.")
     since = datetime.fromtimestamp(run.started, UTC)
     deadline = time.monotonic() + timeout
     log = place.log("dag-processor")
     api = airflow_api(settings, place)
     wanted = set(dag_ids)
     while True:
-        with suppress(AirflowUnreachable):  # just started and busy: asked again until the time is up
+        with suppress(AirflowUnreachable):  # just started and busy: retried until the time is up
             if api.has_dags(wanted, since):
                 return
             if broken := api.import_errors(since):
-                told = "\n".join(f"  {failure}" for failure in broken)
-                raise LocalError(f"Airflow cannot read {len(broken)} DAG file(s):\n{told}\nLog: {log}")
+                lines = "\n".join(f"  {failure}" for failure in broken)
+                raise LocalError(f"Airflow cannot read {len(broken)} DAG file(s):\n{lines}\nLog: {log}")
         if time.monotonic() > deadline:
             raise LocalError(f"Airflow has not read {', '.join(sorted(wanted))} in {timeout:.0f} s. Log: {log}")
         time.sleep(0.3)
 
 
 def ensure_secrets(place: Place = CHECKOUT) -> None:
-    """Make the secrets that are missing; one that is there is never written again."""
+    """Create the secrets that are missing. An existing one is never overwritten."""
     place.secrets.mkdir(parents=True, exist_ok=True)
     place.secrets.chmod(0o700)
     makers: dict[str, Callable[[], str]] = {
@@ -156,7 +156,7 @@ def ensure_secrets(place: Place = CHECKOUT) -> None:
     for name, make in makers.items():
         if (place.secrets / name).exists():
             continue
-        # Complete or not there at all, and of two makers the first wins: a salt lost is a holdout lost.
+        # Written completely or not at all, and the first of two writers wins: a lost salt is a lost holdout.
         new = place.secrets / f".{name}.{secrets.token_hex(4)}"
         new.touch(mode=0o600)
         new.write_text(make())
@@ -201,7 +201,7 @@ def _bring_up(run: Run, place: Place, say: Callable[[str], None]) -> None:
 
     say("Starting MLflow and Airflow.")
     launch(MLFLOW, "mlflow", *_mlflow_arguments(run, place))
-    # Three seconds of every start, for nothing when this very Airflow has done it before.
+    # Takes three seconds, and is not needed if this version of Airflow has migrated before.
     migrated = place.var / "airflow" / "migrated"
     airflow = version("apache-airflow-core")
     if not (migrated.exists() and migrated.read_text() == airflow and (place.var / "airflow" / "airflow.db").exists()):
@@ -210,11 +210,11 @@ def _bring_up(run: Run, place: Place, say: Callable[[str], None]) -> None:
         migrated.write_text(airflow)
     run.services = [service for service in run.services if service.name != "db-migrate"]
     launch(API_SERVER, "airflow", "api-server")
-    # Their log servers would listen on every address of the machine; the API server reads the files itself.
+    # Their log servers would listen on every address of the machine. The API server reads the log files itself.
     launch("scheduler", "airflow", "scheduler", "--skip-serve-logs", PRELOAD_CORE="1")
     launch("dag-processor", "airflow", "dag-processor")
     launch("triggerer", "airflow", "triggerer", "--skip-serve-logs")
-    # The API server builds what tasks talk to on their first call, for three seconds: pay while the others start.
+    # The API server needs three seconds for the first call of a task. Make that call while the other services start.
     wait_until(
         lambda: _get(f"http://{HOST}:{run.airflow_port}/execution/health") is not None, "Airflow does not answer"
     )
@@ -231,13 +231,13 @@ def _mlflow_arguments(run: Run, place: Place) -> list[str]:
         "--host": HOST,
         "--port": str(run.mlflow_port),
         "--allowed-hosts": hosts,
-        "--workers": "1",  # a second one costs two seconds of start and 250 MB, and helps nobody on one machine
+        "--workers": "1",  # a second one costs two seconds and 250 MB, and gains nothing on one machine
     }
     return ["server", *(word for option in options.items() for word in option)]
 
 
 def _environment(run: Run, place: Place) -> dict[str, str]:
-    """What the services inherit: the caller's environment, and what makes them local, quiet and quick."""
+    """The environment of the services: the caller's, and what makes them local, quiet and fast."""
     inherited = {
         key: value for key, value in os.environ.items() if key not in {"PYTHONDONTWRITEBYTECODE", "AIRFLOW_CONFIG"}
     }
@@ -249,7 +249,7 @@ def _environment(run: Run, place: Place) -> dict[str, str]:
         return (place.secrets / name).read_text()
 
     return {
-        "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // 2)),  # fits run side by side
+        "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // 2)),  # fits run in parallel
         "OMP_WAIT_POLICY": "PASSIVE",
         **inherited,
         MARK: run.mark,
@@ -294,7 +294,7 @@ def _environment(run: Run, place: Place) -> dict[str, str]:
 def _died(name: str, code: int, log: Path) -> LocalError:
     with log.open(errors="replace") as lines:
         tail = "".join(deque(lines, maxlen=15)).rstrip()
-    return LocalError(f"{name} ended with code {code} while it started. Its last lines:\n{tail}\nLog: {log}")
+    return LocalError(f"{name} ended with code {code} during its start. Its last lines:\n{tail}\nLog: {log}")
 
 
 def _refuse_busy_port(who: str, port: int, setting: str) -> None:
@@ -302,12 +302,12 @@ def _refuse_busy_port(who: str, port: int, setting: str) -> None:
         client.settimeout(1)
         if client.connect_ex((HOST, port)) == 0:
             raise LocalError(
-                f"Port {port}, meant for {who}, is taken by another program. End that one, or set {setting}."
+                f"Port {port}, meant for {who}, is in use by another program. Stop that program, or set {setting}."
             )
 
 
 def _get(url: str) -> dict[str, Any] | None:
-    """The answer to a health question, or None for no answer or a bad one."""
+    """The answer to a health check; None if there is no answer or an error."""
     with suppress(httpx.HTTPError, ValueError):
         answer = httpx.get(url, timeout=10, trust_env=False)
         if answer.is_success:
@@ -316,7 +316,7 @@ def _get(url: str) -> dict[str, Any] | None:
 
 
 def _observe(run: Run) -> list[ServiceStatus]:
-    alive = {service.name: service.pid for service in run.services if lives(service)}
+    alive = {service.name: service.pid for service in run.services if is_same_process(service)}
     urls = {MLFLOW: f"http://{HOST}:{run.mlflow_port}", API_SERVER: f"http://{HOST}:{run.airflow_port}"}
     report = _get(f"{urls[API_SERVER]}/api/v2/monitor/health") if API_SERVER in alive else None
     healthy = {
@@ -324,17 +324,17 @@ def _observe(run: Run) -> list[ServiceStatus]:
         API_SERVER: report is not None,
     }
     for service, component in COMPONENTS.items():
-        told = (report or {}).get(component) or {}
-        beat = told.get(f"latest_{component}_heartbeat")
-        # The database remembers the beat of an earlier run for half a minute.
+        health = (report or {}).get(component) or {}
+        beat = health.get(f"latest_{component}_heartbeat")
+        # The database keeps the heartbeat of an earlier run for half a minute.
         fresh = beat is not None and datetime.fromisoformat(beat).timestamp() >= run.started
-        healthy[service] = service in alive and fresh and told.get("status") == "healthy"
+        healthy[service] = service in alive and fresh and health.get("status") == "healthy"
     return [ServiceStatus(name, alive.get(name), urls.get(name), well) for name, well in healthy.items()]
 
 
 @contextmanager
 def _alone(place: Place) -> Iterator[None]:
-    """One `start` or `stop` at a time; the lock goes with the process that holds it."""
+    """Allow one `start` or `stop` at a time. The lock is released when the process that holds it ends."""
     place.var.mkdir(parents=True, exist_ok=True)
     with (place.var / "embedded.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""The night's decision: evidence, history and policy make it, MLflow shows it, the ledger remembers it, once a night."""
+"""The decision of a run: made from evidence, history and policy, shown in MLflow, and recorded in the ledger once."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ from churn.settings import git_commit
 log = logging.getLogger(__name__)
 
 
-def decide_night(workspace: Workspace, request: Request, challenger: Challenger) -> DecisionRecord:
-    """Compare the challenger with the champion, decide, and remember it; once a night.
+def decide_run(workspace: Workspace, request: Request, challenger: Challenger) -> DecisionRecord:
+    """Compare the challenger with the champion, decide, and record the decision. A run decides once.
 
     Raises:
-        ChampionDisagreement: registry and ledger name different champions.
+        ChampionDisagreement: MLflow registry and ledger name different champions.
         ModelUnloadable: a version's artifacts are missing.
-        TrackingUnreachable: MLflow is away.
+        TrackingUnreachable: MLflow is unavailable.
     """
-    known = workspace.ledger.decision(request.night)
-    if known:
-        return known
+    recorded = workspace.ledger.decision(request.night)
+    if recorded:
+        return recorded
     settle_champion(workspace.ledger, workspace.tracking, adopt=workspace.settings.hand_made_changes == "adopt")
     promotion = workspace.ledger.in_production(workspace.settings.model_name)
     snapshot = workspace.ledger.snapshot(challenger.snapshot)
     if snapshot is None:
-        raise ChurnError(f"The ledger knows no snapshot {challenger.snapshot}. Run the training again.")
+        raise ChurnError(f"The ledger has no snapshot {challenger.snapshot}. Run the training again.")
     now = datetime.now(UTC)
     history = read_history(workspace.ledger, workspace.settings.model_name, promotion, now, _force(request))
     text, policy, fault = _read_policy(workspace)
@@ -58,17 +58,17 @@ def decide_night(workspace: Workspace, request: Request, challenger: Challenger)
     else:
         evidence, comparison = _measure(workspace, request, challenger, promotion, snapshot, history, policy)
         decision = decide(comparison, policy)
-    return _remember(workspace, request, decision, comparison, evidence, policy, text)
+    return _record(workspace, request, decision, comparison, evidence, policy, text)
 
 
 def requires_approval(decision: Decision, request: Request, when: str, second_person: bool = False) -> bool:
-    """Whether a person must agree before this decision is acted on.
+    """Whether a decision needs a person's approval before it is carried out.
 
     Args:
         decision: the decision.
-        request: how the night was asked for.
-        when: the setting: never, disputed or always.
-        second_person: whether nobody promotes alone; to force is to promote.
+        request: how the run was requested.
+        when: the setting `CHURN_APPROVAL`: never, disputed or always.
+        second_person: the setting `CHURN_SECOND_PERSON`. A forced promotion then needs an approval too.
     """
     disputed = decision.code is Reason.BATCH_DISPUTED
     forced = second_person and decision.code is Reason.FORCED
@@ -77,7 +77,7 @@ def requires_approval(decision: Decision, request: Request, when: str, second_pe
 
 
 def docs_link(workspace: Workspace, batch: str) -> str:
-    """Where a person opens a batch's Data Docs."""
+    """The address of a batch's Data Docs."""
     return docs_page(workspace.settings, batch)
 
 
@@ -90,35 +90,35 @@ def _measure(
     history: History,
     policy: Policy,
 ) -> tuple[Evidence | None, Comparison]:
-    """Score, compare, and count the look where the challenger is tested against the champion."""
+    """Score and compare; and count a look if the challenger is tested against the champion."""
     champion, anchor = (promotion.version, promotion.anchor) if promotion else (None, None)
     suspects = suspect_batches(workspace.ledger, snapshot, champion)
     contest = Contest(challenger.version, champion, anchor, snapshot, suspects)
-    found = gather_evidence(contest, policy, workspace)
+    gathered = gather_evidence(contest, policy, workspace)
     case = Case(
         challenger=challenger.version,
         champion=champion,
         anchor=anchor,
         snapshot=snapshot.snapshot,
         history=history,
-        window=found.window,
+        window=gathered.window,
         suspects=suspects,
-        leaks=found.leaks,
-        refusal=found.refusal,
-        anchor_refusal=found.anchor_refusal,
+        leaks=gathered.leaks,
+        refusal=gathered.refusal,
+        anchor_refusal=gathered.anchor_refusal,
     )
-    comparison = compare(case, found.evidence, slicings(workspace.contract), policy.slices.min_each_class)
-    if promotion and found.evidence and tests_superiority(comparison, policy):
+    comparison = compare(case, gathered.evidence, slicings(workspace.contract), policy.slices.min_each_class)
+    if promotion and gathered.evidence and tests_superiority(comparison, policy):
         model, timezone = workspace.settings.model_name, workspace.settings.timezone
         look = take_look(
-            workspace.ledger, model, request.night, promotion, found.evidence, history.decided_at, timezone
+            workspace.ledger, model, request.night, promotion, gathered.evidence, history.decided_at, timezone
         )
         counted = replace(history, looks_before=look.position)
         comparison = replace(comparison, case=replace(case, history=counted))
-    return found.evidence, comparison
+    return gathered.evidence, comparison
 
 
-def _remember(
+def _record(
     workspace: Workspace,
     request: Request,
     decision: Decision,
@@ -127,7 +127,7 @@ def _remember(
     policy: Policy | None,
     policy_text: str,
 ) -> DecisionRecord:
-    """Keep the scored rows, show the comparison in MLflow, and commit the decision, in this order."""
+    """Store the scored rows, log the comparison to MLflow, and record the decision, in this order."""
     sliced = slicings(workspace.contract)
     stored = comparison.as_dict()
     digests = {"policy": text_digest(policy_text), "case": json_digest(stored["case"])}
@@ -160,18 +160,18 @@ def _remember(
         rules_version=RULES_VERSION,
     )
     record = replace(record, digests=digests | {"record": record_digest(record)})
-    tonight = workspace.ledger.batches(night=request.night)
+    batches = workspace.ledger.batches(night=request.night)
     review = Review(
         record=record,
         comparison=comparison,
         evidence=evidence,
         slicings=sliced,
         snapshot=workspace.ledger.snapshot(record.snapshot),
-        past=[one for one in workspace.ledger.decisions(limit=30) if "case" in one.comparison],
+        past=[past for past in workspace.ledger.decisions(limit=30) if "case" in past.comparison],
         harm=-policy.slices.harm if policy else 0.0,
-        drift={batch.batch: workspace.ledger.drift(batch.batch) for batch in tonight},
-        context=_context(request) | _said_of_batches(tonight),
-        links=_links(workspace, request, tonight),
+        drift={batch.batch: workspace.ledger.drift(batch.batch) for batch in batches},
+        context=_context(request) | _batch_warnings(batches),
+        links=_links(workspace, request, batches),
     )
     record = replace(record, run_id=log_comparison(review, workspace.contract, workspace.tracking))
     log.info("%s (%s): %s", record.verdict, record.code, record.sentence)
@@ -181,37 +181,37 @@ def _remember(
 
 
 def _read_policy(workspace: Workspace) -> tuple[str, Policy | None, str]:
-    """The policy's text, the policy, and why there is none."""
+    """The text of the policy, the policy, and why it cannot be used."""
     text = ""
     try:
         text = load_policy_text(workspace.settings.policy_file)
         return text, Policy.read(text, workspace.settings.policy_file.name), ""
     except PolicyInvalid as error:
-        log.error("%s", error)  # noqa: TRY400 -- the message says it all, and the decision keeps it
+        log.error("%s", error)  # noqa: TRY400 -- the message is complete, and the decision keeps it
         return text, None, str(error)
 
 
 def _force(request: Request) -> Force | None:
-    return Force(request.requested_by or "somebody", request.force_reason) if request.force_reason else None
+    return Force(request.requested_by or "someone", request.force_reason) if request.force_reason else None
 
 
 def _code_version() -> str:
     return f"{installed('churn')}+{git_commit() or 'unknown'}"
 
 
-def _said_of_batches(batches: Sequence[Batch]) -> dict[str, str]:
-    """What was said of tonight's batches, as lines of the note."""
+def _batch_warnings(batches: Sequence[Batch]) -> dict[str, str]:
+    """The warnings about this run's batches, as a line of the note."""
     warnings = [f"{batch.name}: {warning}" for batch in batches for warning in batch.warnings or []]
     return {"Warnings": " ".join(warnings)} if warnings else {}
 
 
 def _context(request: Request) -> dict[str, str]:
-    lines = {"Note of the person who asked": request.note, "Asked for by": request.requested_by}
+    lines = {"Note": request.note, "Started by": request.requested_by}
     return {title: text for title, text in lines.items() if text}
 
 
 def _links(workspace: Workspace, request: Request, batches: Sequence[Batch]) -> dict[str, str]:
-    """Pages to look further: the night's review and its run in Airflow, and each batch's."""
+    """Links to the review of the run, to Airflow, and to the Data Docs of each batch."""
     pages = {f"Data Docs of {batch.name}": docs_link(workspace, batch.batch) for batch in batches}
-    asked = {"DAG run": request.link} if request.link else {}
-    return {"Review of the night": night_page(workspace.settings, request.night)} | asked | pages
+    dag_run = {"DAG run": request.link} if request.link else {}
+    return {"Review": night_page(workspace.settings, request.night)} | dag_run | pages

@@ -1,7 +1,7 @@
-"""What nobody can need any more goes: versions, runs, snapshots, evidence, unfinished files, old logs.
+"""Deletes what is no longer needed: versions, MLflow runs, snapshots, evidence, unfinished files, old logs.
 
-What stays is what production, the way back, an open question or the newest decisions stand on. The ledger's
-rows all stay: what was in production at a time, and why, can always be said.
+Kept is everything that production, a rollback, an open decision or the newest decisions depend on. No row of the ledger is
+ever deleted, so that the state of production at any time can be looked up.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _Row = DecisionRecord | VersionRecord
 
 @dataclass(frozen=True)
 class Upkeep:
-    """What would go: versions, MLflow runs by id, and files of the data root; `versions` says of each version why it stays."""
+    """What would be deleted: versions, MLflow runs by id, and files of the data root. `versions` also says which versions are kept, and why."""
 
     versions: Retention
     runs: list[str]
@@ -41,62 +41,65 @@ class Upkeep:
 
 
 def plan_upkeep(workspace: Workspace) -> Upkeep:
-    """Find what nobody needs any more; changes nothing.
+    """Find what is no longer needed, without changing anything.
 
     Raises:
-        TrackingUnreachable: the registry does not answer; nothing is deleted on a guess.
+        TrackingUnreachable: the MLflow registry does not answer, so nothing may be deleted.
     """
     settings, ledger, model = workspace.settings, workspace.ledger, workspace.settings.model_name
     versions = plan_retention(settings.keep_versions, ledger, workspace.tracking)
     everything = ledger.decisions(limit=None)
-    decisions = [one for one in everything if one.model == model]
+    decisions = [decision for decision in everything if decision.model == model]
     needed = needed_decisions(decisions, ledger, model, settings.keep_decisions)
     kept = _records([*versions.recent, *versions.protected], workspace)
     past: list[_Row] = [*decisions, *_records(versions.expendable, workspace)]
     standing: list[_Row] = [*needed, *kept]
-    nights = {one.night for one in past} - {one.night for one in standing}
-    # Of one data root another model may live too; and the last decision says what the next night has to be new against.
-    others = [one for one in everything if one.model != model or one == ledger.last_decision()]
+    nights = {record.night for record in past} - {record.night for record in standing}
+    # Another model may share the data root. The last decision tells what is new to the next run.
+    others = [decision for decision in everything if decision.model != model or decision == ledger.last_decision()]
     trained_on: list[_Row] = [*kept, *others]
-    snapshots = {one.snapshot for one in past} - {one.snapshot for one in trained_on}
+    snapshots = {record.snapshot for record in past} - {record.snapshot for record in trained_on}
     evidence = _evidence(decisions) - _evidence([*needed, *others])
     return Upkeep(
         versions,
         _runs_of(nights, workspace),
-        _there(SNAPSHOTS, {snapshot_rows(one) for one in snapshots}, workspace)
-        + _there(DECISIONS, {decision_rows(one) for one in evidence}, workspace),
+        _there(SNAPSHOTS, {snapshot_rows(name) for name in snapshots}, workspace)
+        + _there(DECISIONS, {decision_rows(name) for name in evidence}, workspace),
     )
 
 
 def clean(plan: Upkeep, workspace: Workspace) -> Upkeep:
-    """Delete what a plan says, and what killed processes left unfinished; repeated, it changes nothing.
+    """Delete what a plan lists, and what killed processes left unfinished. Repeating this changes nothing.
 
     Returns:
-        What went: a version that somebody came to need since stays.
+        What was deleted. A version that has become needed since is kept.
     """
     workspace.storage.sweep()
-    gone = delete_versions(plan.versions.expendable, workspace.ledger, workspace.tracking)
+    deleted = delete_versions(plan.versions.expendable, workspace.ledger, workspace.tracking)
     for run in plan.runs:
         with workspace.tracking.explained(f"delete run {run}"):
             workspace.tracking.client.delete_run(run)
     for name in plan.files:
         workspace.storage.remove(name)
-    return Upkeep(Retention(gone, plan.versions.recent, plan.versions.protected), plan.runs, plan.files)
+    return Upkeep(Retention(deleted, plan.versions.recent, plan.versions.protected), plan.runs, plan.files)
 
 
-def counted(found: Upkeep, dry_run: bool) -> dict[str, int]:
-    """How much goes, with the list in the log."""
-    for kind, names in (("versions", found.versions.expendable), ("runs", found.runs), ("files", found.files)):
+def log_counts(plan: Upkeep, dry_run: bool) -> dict[str, int]:
+    """Log what is deleted, or would be; returns how many of each kind."""
+    for kind, names in (("versions", plan.versions.expendable), ("runs", plan.runs), ("files", plan.files)):
         log.info("%s %d %s: %s", "Would delete" if dry_run else "Deleted", len(names), kind, names or "none")
-    return {"versions": len(found.versions.expendable), "runs": len(found.runs), "files": len(found.files)}
+    return {"versions": len(plan.versions.expendable), "runs": len(plan.runs), "files": len(plan.files)}
 
 
 def clean_images(workspace: Workspace, dry_run: bool = False) -> list[StoredImage]:
-    """Remove the images on this machine that nobody needs; those that went, or would go.
+    """Remove images on this machine that are no longer needed.
+
+    Returns:
+        The images that were removed, or would be.
 
     Raises:
         NothingToDo: there is no container engine here.
-        EngineFailed: it is away.
+        EngineFailed: it is unavailable.
     """
     from churn.release.engine import Engine
     from churn.release.image_retention import list_stored, remove_images
@@ -104,51 +107,56 @@ def clean_images(workspace: Workspace, dry_run: bool = False) -> list[StoredImag
     model = workspace.settings.model_name
     engine = Engine.find(workspace.image_spec.engine)
     if engine is None:
-        raise NothingToDo("No container engine answers here, so there is no image to remove.")
+        raise NothingToDo("There is no container engine here, so there is no image to remove.")
     stored = list_stored(workspace.settings.keep_images, workspace.ledger, model, engine)
     expendable = [image for image in stored if image.reason is None]
-    gone = expendable if dry_run else remove_images(expendable, workspace.ledger, model, engine)
+    removed = expendable if dry_run else remove_images(expendable, workspace.ledger, model, engine)
     for name in [] if dry_run else engine.remove_strays():
-        log.info("Container %s, left by a verification that was killed, is removed.", name)
+        log.info("Removed container %s, which was left by a verification that was killed.", name)
     log.info(
         "%s %d images: %s",
         "Would remove" if dry_run else "Removed",
-        len(gone),
-        [one.image_id for one in gone] or "none",
+        len(removed),
+        [image.image_id for image in removed] or "none",
     )
-    return gone
+    return removed
 
 
 def needed_decisions(decisions: list[DecisionRecord], ledger: Ledger, model: str, keep: int) -> list[DecisionRecord]:
-    """The decisions that can be made again: the newest, those that wait for a person, and those that made what is or may be in production.
+    """The decisions that must remain replayable: the newest, those that wait for a person, and those behind production and a rollback.
 
     Args:
-        decisions: all of the model, the newest first.
+        decisions: all decisions of the model, newest first.
         ledger: knows what is in production, and which decisions are open.
         model: the registered model.
-        keep: so many of the newest stay in any case.
+        keep: number of newest decisions that are always kept.
     """
     rows = ledger.promotions(model)
     made = {*lineage(rows), *(row.anchor for row in rows[:1] if row.anchor)}
-    nights = {row.night for row in rows if row.version in made} | {one.night for one in ledger.open_decisions(model)}
+    nights = {row.night for row in rows if row.version in made} | {
+        decision.night for decision in ledger.open_decisions(model)
+    }
     last = ledger.last_decision()
     return [
-        one
-        for position, one in enumerate(decisions)
-        if position < keep or one.night in nights or one.challenger in made or one == last
+        decision
+        for position, decision in enumerate(decisions)
+        if position < keep or decision.night in nights or decision.challenger in made or decision == last
     ]
 
 
 def clean_task_logs(fs: Any, root: str, days: int, dry_run: bool = False) -> int:
-    """Delete the logs of tasks that nobody has written to for so many days; how many there were.
+    """Delete task logs that have not been written to for a number of days.
 
-    Only what lies below `dag_id=...`, as Airflow lays its logs out: the rest of a bucket is no log.
+    Only files below `dag_id=...`, where Airflow puts its logs; the rest of a bucket is left alone.
 
     Args:
         fs: an fsspec filesystem.
-        root: where to look, as the filesystem names it.
-        days: younger files stay.
+        root: the folder of the logs, as the filesystem names it.
+        days: younger files are kept.
         dry_run: only count.
+
+    Returns:
+        The number of files.
     """
     before = time.time() - days * _DAY
     folders = [
@@ -156,40 +164,40 @@ def clean_task_logs(fs: Any, root: str, days: int, dry_run: bool = False) -> int
         for entry in (fs.ls(root, detail=False) if fs.exists(root) else [])
         if posixpath.basename(entry.rstrip("/")).startswith(_LOGS)
     ]
-    found = [one for folder in folders for one in fs.find(folder, detail=True).items()]
-    old = [path for path, entry in found if _written_at(entry) < before]
+    files = [file for folder in folders for file in fs.find(folder, detail=True).items()]
+    old = [path for path, entry in files if _written_at(entry) < before]
     for path in () if dry_run else old:
-        with suppress(FileNotFoundError):  # another worker cleans too
+        with suppress(FileNotFoundError):  # another worker deletes too
             fs.rm_file(path)
     return len(old)
 
 
 def _runs_of(nights: set[str], workspace: Workspace) -> list[str]:
-    """The runs of these nights, parents and children."""
-    found, token = [], None
+    """The MLflow runs of these runs, parents and children."""
+    run_ids, token = [], None
     with workspace.tracking.explained("list the runs"):
         while True:
             page = workspace.tracking.client.search_runs([workspace.tracking.experiment_id], page_token=token)
-            found += [run.info.run_id for run in page if run.data.tags.get(NIGHT) in nights]
+            run_ids += [run.info.run_id for run in page if run.data.tags.get(NIGHT) in nights]
             token = page.token
             if not token:
-                return sorted(found)
+                return sorted(run_ids)
 
 
 def _records(versions: list[int], workspace: Workspace) -> list[VersionRecord]:
-    found = (workspace.ledger.version(workspace.settings.model_name, number) for number in versions)
-    return [record for record in found if record]
+    records = (workspace.ledger.version(workspace.settings.model_name, number) for number in versions)
+    return [record for record in records if record]
 
 
 def _evidence(decisions: list[DecisionRecord]) -> set[str]:
-    return {one.digests["evidence"] for one in decisions if "evidence" in one.digests}
+    return {decision.digests["evidence"] for decision in decisions if "evidence" in decision.digests}
 
 
 def _there(zone: str, names: set[str], workspace: Workspace) -> list[str]:
-    """Those of the files that are there; one that no decision or version names may be of a night that runs, and is none of them."""
+    """Those of the files that exist. A file that no decision or version names may belong to a run in progress, and is not among them."""
     return [name for name in workspace.storage.names(zone) if name in names] if names else []
 
 
 def _written_at(entry: dict[str, Any]) -> float:
-    at = entry.get("mtime", entry.get("LastModified", float("inf")))  # of unknown age: stays
+    at = entry.get("mtime", entry.get("LastModified", float("inf")))  # of unknown age: kept
     return float(at if isinstance(at, int | float) else at.timestamp())

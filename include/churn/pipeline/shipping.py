@@ -1,6 +1,6 @@
-"""A promoted version becomes an image: built, verified, published; taken back if it is not the model.
+"""A promoted version becomes an image: built, verified and published. If it is not the model, the promotion is undone.
 
-What the image DAG wires, and what `churn image build` and a night without Airflow call.
+The image DAG wires these steps; `churn image build` and a run without Airflow call them directly.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from dataclasses import asdict
 
-from churn.alerts.events import why_failed
+from churn.alerts.events import explain_failure
 from churn.errors import ChurnError, NothingToDo
 from churn.foundation.local_server import ModelMismatch
 from churn.foundation.records import ImageRecord, Promotion
@@ -32,26 +32,26 @@ STATE_TAG, DETAIL_TAG = "churn.image", "churn.image_detail"
 
 
 def build(workspace: Workspace, version: int) -> BuiltImage:
-    """Build the image of a version, if this machine has an engine.
+    """Build the image of a version, if this machine has a container engine.
 
     Raises:
-        NothingToDo: the version is published already; `production` names it if it is in production.
+        NothingToDo: the version has been published already. If it is in production, the tag `production` names it.
         ArtifactChanged: its files are not those that were registered.
-        EngineFailed: the engine is away, or could not build.
+        EngineFailed: the engine is unavailable, or could not build.
     """
     if workspace.ledger.version(workspace.settings.model_name, version) is None:
         raise ChurnError(
-            f"The ledger knows no version {version}: no night has trained it. `churn history` and MLflow list the versions that there are."
+            f"The ledger has no version {version}: no run has trained it. `churn history` and MLflow list the existing versions."
         )
-    known = find_published(version, workspace.ledger, workspace.settings.model_name, workspace.image_spec)
-    if known:
-        name_again(known, workspace.image_spec)
-        _say_at_version(workspace, known)
-        _point_if_in_production(workspace, known)
-        by = f", {known.digest}" if known.digest else ""
+    published = find_published(version, workspace.ledger, workspace.settings.model_name, workspace.image_spec)
+    if published:
+        name_again(published, workspace.image_spec)
+        _tag_version(workspace, published)
+        _point_if_in_production(workspace, published)
+        by = f", {published.digest}" if published.digest else ""
         raise NothingToDo(
-            f"The image of version {version} is published already as {known.tag}{by}, verified {known.recorded_at:%Y-%m-%d %H:%M}. "
-            f"Nothing was built. `churn image verify --version {version}` asks it again."
+            f"The image of version {version} has already been published as {published.tag}{by}, verified {published.recorded_at:%Y-%m-%d %H:%M}. "
+            f"Nothing was built. `churn image verify --version {version}` checks it again."
         )
     built = build_image(version, workspace, workspace.image_spec)
     what = f"built in {built.seconds} s as {built.image_id}" if built.image_id else "not built: no container engine"
@@ -60,12 +60,12 @@ def build(workspace: Workspace, version: int) -> BuiltImage:
 
 
 def verify(workspace: Workspace, built: BuiltImage) -> Verification:
-    """Hold the image against the registry's model; take the promotion back if it is not the model.
+    """Compare the image with the registered model, and undo the promotion if it is not the model.
 
     Raises:
-        ModelMismatch: it differs or does not load; the promotion has been taken back.
-        ImageFault: it is the model, and not what an image has to be; nothing is taken back.
-        EngineFailed, ServingUnavailable, TrackingUnreachable: no verdict; nothing is taken back.
+        ModelMismatch: it differs or does not load. The promotion has been undone.
+        ImageFault: it is the model, but not what an image must be. The promotion stands.
+        EngineFailed, ServingUnavailable, TrackingUnreachable: there is no verdict. The promotion stands.
     """
     try:
         verification = verify_image(built, workspace, workspace.image_spec)
@@ -85,7 +85,7 @@ def verify(workspace: Workspace, built: BuiltImage) -> Verification:
 
 
 def publish(workspace: Workspace, built: BuiltImage, verification: Verification) -> ImageRecord:
-    """Name the verified image, push it if a registry is set, remember it, and only then move `production`."""
+    """Name the verified image, push it if an image registry is set, record it, and only then move `production`."""
     record = publish_image(built, verification, workspace.settings.model_name, workspace.image_spec)
     _remember(workspace, record)
     _point_if_in_production(workspace, record)
@@ -94,10 +94,10 @@ def publish(workspace: Workspace, built: BuiltImage, verification: Verification)
 
 
 def ship(workspace: Workspace, version: int) -> ImageRecord:
-    """Build, verify and publish the image of a version, in this process; what is published already is left as it is.
+    """Build, verify and publish the image of a version in this process. A published image is left as it is.
 
     Raises:
-        ChurnError: see `build`, `verify` and `publish`; the ledger has the reason.
+        ChurnError: see `build`, `verify` and `publish`. The ledger has the reason.
     """
     try:
         built = build(workspace, version)
@@ -111,30 +111,30 @@ def ship(workspace: Workspace, version: int) -> ImageRecord:
 
 
 def remember_failure(workspace: Workspace, version: int, error: object) -> None:
-    """The last try has failed: keep the reason where people look, unless a verdict on the image is there already.
+    """Record why the last try failed, unless there is already a verdict on the image.
 
-    A published image that cannot be reached now stays published; a version that nobody knows has no image to fail; a task
-    that was killed (no exception) does not know better than one that failed.
+    A published image that cannot be reached now remains published. An unknown version has no image. A task that was killed
+    (without an exception) does not replace the reason of one that failed.
     """
     model = workspace.settings.model_name
-    known = workspace.ledger.image(model, version)
-    if workspace.ledger.version(model, version) is None or (known and known.state in ("mismatch", "faulty")):
+    image = workspace.ledger.image(model, version)
+    if workspace.ledger.version(model, version) is None or (image and image.state in ("mismatch", "faulty")):
         return
-    if known and known.state == "failed" and not isinstance(error, BaseException):
+    if image and image.state == "failed" and not isinstance(error, BaseException):
         return
-    reason = why_failed(error)
-    log.error("The image of version %d is not published, and nothing was taken back for it: %s", version, reason)
-    if known is None or known.tag != f"{workspace.image_spec.name}:{version}":
+    reason = explain_failure(error)
+    log.error("The image of version %d could not be built or verified, and the promotion stands: %s", version, reason)
+    if image is None or image.tag != f"{workspace.image_spec.name}:{version}":
         _remember(workspace, unpublished(BuiltImage(version, None), model, "failed", reason))
 
 
 def _remember(workspace: Workspace, record: ImageRecord) -> None:
     workspace.ledger.record_image(record)
-    _say_at_version(workspace, record)
+    _tag_version(workspace, record)
 
 
-def _say_at_version(workspace: Workspace, record: ImageRecord) -> None:
-    """The version's tags in MLflow say what the ledger says; repeated, it changes nothing."""
+def _tag_version(workspace: Workspace, record: ImageRecord) -> None:
+    """Copy the state of the image to the tags of the version in MLflow; repeating this changes nothing."""
     facts = {STATE_TAG: record.state, DETAIL_TAG: record.detail}
     shown = ("tag", "image_id", "digest", "size", "build_seconds", "probes", "max_difference")
     facts |= {
@@ -146,7 +146,7 @@ def _say_at_version(workspace: Workspace, record: ImageRecord) -> None:
 
 
 def _point_if_in_production(workspace: Workspace, record: ImageRecord) -> None:
-    """Point `production` to the image, if its version is in production; and back, if it no longer was a moment later."""
+    """Point `production` to the image if its version is in production; and away again if production changed meanwhile."""
     model = workspace.settings.model_name
     current = workspace.ledger.in_production(model)
     if current is None or current.version != record.version:
@@ -158,7 +158,7 @@ def _point_if_in_production(workspace: Workspace, record: ImageRecord) -> None:
 
 
 def _follow(workspace: Workspace, version: int | None) -> None:
-    """Another version, or none, is in production now: `production` goes with it."""
+    """Move `production` to the version that is in production now, or remove it if there is none."""
     image = workspace.ledger.image(workspace.settings.model_name, version) if version else None
     if image:
         point_production(image, workspace.image_spec)
@@ -168,6 +168,6 @@ def _follow(workspace: Workspace, version: int | None) -> None:
 
 def _outcome(undone: Promotion | None) -> str:
     if undone is None:
-        return "It is not in production, so there was nothing to take back."
+        return "It is not in production, so there is no promotion to undo."
     back = f"Version {undone.version} is in production again." if undone.version else "Nothing is in production now."
-    return f"Its promotion is taken back. {back} Automatic promotion is off until `churn unfreeze --reason ...`."
+    return f"Its promotion has been undone. {back} Automatic promotion is off until `churn unfreeze --reason ...`."

@@ -1,7 +1,7 @@
-"""The whole night as plain calls: what the DAGs wire, and what `churn run` does in one process.
+"""The steps of a run as plain calls: what the DAGs wire, and what `churn run` does in one process.
 
-Each step can be run again; what crosses from one to the next is ids and counts. Heavy libraries are
-imported by the step that needs them: each Airflow task is a process of its own and pays for its imports.
+Each step can be repeated, and passes ids and counts to the next. Heavy libraries are imported by the step that needs
+them, because each Airflow task is a process of its own and pays for its imports.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from churn.settings import git_commit
 if TYPE_CHECKING:
     from churn.intake.arrival import Arrivals
     from churn.learning.training import Challenger
-    from churn.pipeline.summary import NightSummary
+    from churn.pipeline.summary import RunSummary
     from churn.release.image import ImageSpec
     from churn.release.rollback import RolledBack
 
@@ -27,35 +27,36 @@ log = logging.getLogger(__name__)
 
 _IMAGE_PROBLEMS = {
     "mismatch": "is not the model",
-    "faulty": "is not published, since it is not what an image has to be",
-    "failed": "is not there yet",
+    "faulty": "is not published, because it is not what an image must be",
+    "failed": "could not be built",
 }
 
 
-class SecondPersonNeeded(ChurnError):  # noqa: N818 -- it says what is the matter
-    """The yes came from the person who asked for the night, and the settings want somebody else's."""
+class SecondPersonNeeded(ChurnError):  # noqa: N818 -- names the state
+    """The person who started the run approved it, and the settings require someone else's approval."""
 
 
 def arrive(workspace: Workspace, request: Request) -> Arrivals:
-    """Claim what landed.
+    """Claim the files that landed.
 
     Raises:
-        NothingToDo: nothing waits for a verdict, nothing accepted waits for a training, and no
-            retraining was asked for.
+        NothingToDo: no batch waits for a verdict, no accepted batch waits for a training, and no retraining was requested.
     """
     from churn.intake.arrival import collect_arrivals
 
-    found = collect_arrivals(workspace.storage, workspace.ledger, workspace.settings.settle_seconds)
+    arrivals = collect_arrivals(workspace.storage, workspace.ledger, workspace.settings.settle_seconds)
     if not request.retrain and not has_work(workspace.ledger):
         seen = (
-            f" {len(found.seen_before)} file(s) were taken in before and change nothing." if found.seen_before else ""
+            f" {len(arrivals.seen_before)} file(s) were accepted before and change nothing."
+            if arrivals.seen_before
+            else ""
         )
-        growing = f" {len(found.unfinished)} file(s) are still being written." if found.unfinished else ""
+        growing = f" {len(arrivals.unfinished)} file(s) are still being written." if arrivals.unfinished else ""
         raise NothingToDo(
             f"Nothing new arrived in {workspace.storage.url('landing')}.{seen}{growing} "
-            "`churn land FILE` lands a file; the trigger form can retrain all the same."
+            "Next: land a file with `churn land FILE`, or choose *Retrain even if nothing arrived* in the trigger form."
         )
-    return found
+    return arrivals
 
 
 def validate(workspace: Workspace, request: Request, batch: str) -> Batch:
@@ -80,8 +81,8 @@ def train(workspace: Workspace, request: Request) -> Challenger:
     """Take a snapshot and train a challenger on it.
 
     Raises:
-        NothingToDo: nothing was accepted since the last training, and no retraining was asked for.
-        BatchRejected: every batch of this night was.
+        NothingToDo: nothing was accepted since the last training, and no retraining was requested.
+        BatchRejected: every batch of this run was rejected.
     """
     from churn.intake.acceptance import BatchRejected
     from churn.learning.snapshot import take_snapshot
@@ -89,10 +90,10 @@ def train(workspace: Workspace, request: Request) -> Challenger:
 
     decided = workspace.ledger.decision(request.night)
     if decided is None and not request.retrain and not _untrained(workspace.ledger):
-        tonight = workspace.ledger.batches(night=request.night)
-        if tonight:
+        arrived = workspace.ledger.batches(night=request.night)
+        if arrived:
             raise BatchRejected(
-                f"All {len(tonight)} batches of night {request.night} were rejected: nothing is trained. `churn batches` says why."
+                f"All {len(arrived)} batches of run {request.night} were rejected, so nothing is trained. `churn batches` shows why."
             )
         raise NothingToDo("No batch was accepted since the last training.")
     snapshot = (workspace.ledger.snapshot(decided.snapshot) if decided else None) or take_snapshot(
@@ -106,66 +107,70 @@ def train(workspace: Workspace, request: Request) -> Challenger:
 
 
 def compare(workspace: Workspace, request: Request, challenger: Challenger) -> DecisionRecord:
-    """Compare the challenger with the champion, decide, and remember it; see `deciding.decide_night`."""
-    from churn.pipeline.deciding import decide_night
+    """Compare the challenger with the champion and record the decision; see `deciding.decide_run`."""
+    from churn.pipeline.deciding import decide_run
 
-    return decide_night(workspace, request, challenger)
+    return decide_run(workspace, request, challenger)
 
 
 def decision_of(workspace: Workspace, night: str) -> DecisionRecord:
-    """What the night decided.
+    """The decision of a run.
 
     Raises:
-        ChurnError: it has not decided.
+        ChurnError: it has none.
     """
     decision = workspace.ledger.decision(night)
     if decision is None:
-        raise ChurnError(f"Night {night} has no decision. Run its comparison first.")
+        raise ChurnError(f"Run {night} has no decision. Run its comparison first.")
     return decision
 
 
 def needs_approval(workspace: Workspace, night: str) -> bool:
-    """Whether the night's decision waits for a person."""
+    """Whether the decision of a run waits for a person."""
     decision = decision_of(workspace, night)
     return decision.approval and not decision.dry_run and workspace.ledger.approval(night) is None
 
 
 def answer(workspace: Workspace, night: str, answer: str, by: str, reason: str) -> Approval:
-    """Remember a person's answer to the night's decision; the first one counts, and the same again changes nothing.
+    """Record a person's answer to a decision. The first answer counts, and repeating it changes nothing.
 
     Raises:
-        SecondPersonNeeded: whoever asked for the night says yes to it, and `CHURN_SECOND_PERSON` is on.
-        ChurnError: it was answered otherwise before; there is nothing to answer: the decision is no promotion and no dispute; or a yes comes too late,
-            since a later night has decided.
+        SecondPersonNeeded: the person who started the run approves it, and `CHURN_SECOND_PERSON` is on.
+        ChurnError: it was answered differently before; the decision is neither a promotion nor a dispute; or the approval is
+            too late, because a later run has decided.
     """
     from churn.decision.reasons import Reason
 
     decision = decision_of(workspace, night)
-    known = workspace.ledger.approval(night)
-    if known and known.answer == answer:
-        return known
-    if known:
+    earlier = workspace.ledger.approval(night)
+    if earlier and earlier.answer == answer:
+        return earlier
+    if earlier:
         raise ChurnError(
-            f"Night {night} was {known.answer} already, by {known.by}: {known.reason} The first answer counts."
+            f"Run {night} has already been {earlier.answer} by {earlier.by}: {earlier.reason} The first answer counts."
         )
     last = workspace.ledger.last_decision()
     if decision.dry_run or not (decision.approval or decision.code == Reason.BATCH_DISPUTED):
-        raise ChurnError(f"Night {night} asks for no approval: it is {decision.verdict} ({decision.code}).")
+        raise ChurnError(
+            f"Run {night} is not waiting for an approval: its decision is {decision.verdict} ({decision.code})."
+        )
     if answer == "approved" and last and last.night != night:
-        raise ChurnError(f"Night {night} is history: night {last.night} has decided since. Its decision counts now.")
+        raise ChurnError(
+            f"Run {night} can no longer be approved: run {last.night} has decided since, and its decision counts."
+        )
     if answer == "approved" and workspace.settings.second_person:
         _require_second_person(decision, by)
     return workspace.ledger.answer(Approval(night, answer, by, stated(reason), datetime.now(UTC)))
 
 
 def promote(workspace: Workspace, night: str) -> int:
-    """Act on the night's decision.
+    """Act on the decision of a run.
 
     Returns:
-        The version that this night put into production.
+        The version that was put into production.
 
     Raises:
-        NothingToDo: the decision is a hold, was a dry run, or a person has not agreed.
+        NothingToDo: the decision is a hold, was a dry run, or was not approved.
         PromotionConflict: production is no longer the champion of the comparison.
     """
     from churn.release import promotion
@@ -192,37 +197,37 @@ def unfreeze(workspace: Workspace, reason: str, by: str) -> bool:
 
 
 def reconcile(workspace: Workspace) -> list[str]:
-    """Bring the registry to the ledger; what was otherwise, in sentences."""
+    """Bring the MLflow registry into line with the ledger; returns what differed, in sentences."""
     from churn.release.mirror import mirror, read_registry
     from churn.release.promotion import describe_difference
 
     rows = workspace.ledger.promotions(workspace.settings.model_name)
     if not rows:
-        return ["Nothing has ever been in production: there is nothing to reconcile."]
-    moved = describe_difference(rows, read_registry(workspace.tracking))
+        return ["Nothing has ever been in production, so there is nothing to reconcile."]
+    difference = describe_difference(rows, read_registry(workspace.tracking))
     mirror(workspace.ledger, workspace.tracking)
-    return [moved, "The registry follows the ledger again."] if moved else []
+    return [difference, "The MLflow registry agrees with the ledger again."] if difference else []
 
 
 def close(workspace: Workspace, request: Request) -> str:
-    """Check that the night is whole.
+    """Check that the run is complete.
 
     Returns:
         The verdict in a sentence.
 
     Raises:
-        NothingToDo: the night had nothing to do.
-        ChurnError: a batch was rejected or has no verdict, or the night has no decision.
+        NothingToDo: the run had nothing to do.
+        ChurnError: a batch was rejected or has no verdict, or the run has no decision.
     """
-    tonight = workspace.ledger.batches(night=request.night)
-    faults = [batch.reason for batch in tonight if batch.state == "rejected" and batch.reason]
+    arrived = workspace.ledger.batches(night=request.night)
+    faults = [batch.reason for batch in arrived if batch.state == "rejected" and batch.reason]
     faults += [
-        f"Batch {batch.batch[:12]} ({batch.name}) has no verdict: see its validate task."
+        f"Batch {batch.batch[:12]} ({batch.name}) has no verdict. See its validate task."
         for batch in workspace.ledger.batches(state="arrived")
     ]
     decision = workspace.ledger.decision(request.night)
-    if decision is None and (request.retrain or tonight or _untrained(workspace.ledger)):
-        faults.append(f"Night {request.night} has no decision: see its failed task.")
+    if decision is None and (request.retrain or arrived or _untrained(workspace.ledger)):
+        faults.append(f"Run {request.night} has no decision. See its failed task.")
         try:
             workspace.tracking.fail_runs(request.night)
         except Outage as error:
@@ -230,16 +235,16 @@ def close(workspace: Workspace, request: Request) -> str:
     if faults:
         raise ChurnError("\n".join(faults))
     if decision is None:
-        raise NothingToDo("Nothing new arrived, so there is nothing to close.")
+        raise NothingToDo("Nothing new arrived, so there is nothing to check.")
     return f"{decision.verdict} ({decision.code}): {decision.sentence}"
 
 
 def run_night(workspace: Workspace, request: Request) -> DecisionRecord:
-    """The whole night in this process, image included: the same calls that the DAGs make.
+    """Do a whole run in this process, including the image, with the calls that the DAGs make.
 
     Raises:
-        NothingToDo: there is nothing to do tonight.
-        ChurnError: a step failed; a rejected batch is raised at the end, after the others went on.
+        NothingToDo: there is nothing to do.
+        ChurnError: a step failed. A rejected batch is raised at the end, after the other batches.
     """
     from churn.intake.acceptance import BatchRejected
     from churn.pipeline.shipping import ship
@@ -265,9 +270,9 @@ def run_night(workspace: Workspace, request: Request) -> DecisionRecord:
     return decision
 
 
-def summarise(workspace: Workspace, night: str) -> NightSummary:
-    """What the ledger knows of a night, with the pages to look at."""
-    from churn.pipeline.summary import NightSummary
+def summarise(workspace: Workspace, night: str) -> RunSummary:
+    """What the ledger knows of a run, with links to its pages."""
+    from churn.pipeline.summary import RunSummary
     from churn.release.withdrawal import say_flags
 
     model = workspace.settings.model_name
@@ -275,11 +280,11 @@ def summarise(workspace: Workspace, night: str) -> NightSummary:
     image = workspace.ledger.image(model, promotion.version) if promotion and promotion.version else None
     links = {"Comparison in MLflow": workspace.tracking.run_link(decision.run_id)} if decision else {}
     flags = say_flags(promotion.version, workspace.ledger, model) if promotion and promotion.version else []
-    return NightSummary(night, workspace.ledger.batches(night=night), decision, promotion, image, links, flags)
+    return RunSummary(night, workspace.ledger.batches(night=night), decision, promotion, image, links, flags)
 
 
 def counts(batch: Batch) -> dict[str, Any]:
-    """What may cross from task to task of a batch."""
+    """The counts of a batch that tasks may pass on."""
     return {
         "batch": batch.batch,
         "arrived": batch.arrived_rows,
@@ -290,7 +295,7 @@ def counts(batch: Batch) -> dict[str, Any]:
 
 
 def find_disagreements(workspace: Workspace) -> list[str]:
-    """Where registry, ledger and image differ about what is in production; empty when they agree."""
+    """Where MLflow registry, ledger and image disagree about production; empty if they agree."""
     from churn.foundation.artifacts import ArtifactChanged, downloaded, require_registered
     from churn.release.mirror import read_registry
     from churn.release.promotion import describe_difference
@@ -298,67 +303,67 @@ def find_disagreements(workspace: Workspace) -> list[str]:
     rows = workspace.ledger.promotions(workspace.settings.model_name)
     promotion = rows[0] if rows else None
     expected = promotion.version if promotion else None
-    moved = describe_difference(rows, read_registry(workspace.tracking))
-    problems = [f"{moved} `churn reconcile` puts the registry back to the ledger."] if moved else []
+    difference = describe_difference(rows, read_registry(workspace.tracking))
+    problems = [f"{difference} `churn reconcile` restores what the ledger says."] if difference else []
     if promotion and expected is not None:
-        found = _image_problem(workspace.ledger.image(workspace.settings.model_name, expected), workspace.image_spec)
-        problems += [f"The image of version {expected}, which is in production, {found}"] if found else []
+        problem = _image_problem(workspace.ledger.image(workspace.settings.model_name, expected), workspace.image_spec)
+        problems += [f"The image of version {expected}, which is in production, {problem}"] if problem else []
         try:
             with downloaded(expected, workspace.tracking) as files:
                 require_registered(expected, files, workspace.ledger, workspace.settings.model_name)
         except ArtifactChanged as changed:
-            problems.append(f"In production is version {expected}: {changed}")
+            problems.append(f"Version {expected} is in production, but: {changed}")
     return problems
 
 
 def _image_problem(image: ImageRecord | None, spec: ImageSpec) -> str | None:
-    """What is the matter with the image in production; where no engine answers nobody can look for it."""
+    """Describe what is wrong with the image in production, as the end of a sentence. It is only looked for if an engine answers."""
     from churn.release.engine import Engine, EngineFailed
     from churn.release.publishing import find_change
 
     if image is None:
         return (
-            "has no state: the image run has not ended well. Clear its run image-of-version-... of churn_image_build in Airflow, or trigger "
-            "that DAG with the version; without Airflow `churn image build`."
+            "does not exist: its run failed or has not ended. Clear the run image-of-version-... of churn_image_build in Airflow, trigger that "
+            "DAG with the version, or run `churn image build`."
         )
     if image.state in _IMAGE_PROBLEMS:
         return f"{_IMAGE_PROBLEMS[image.state]}: {image.detail}"
     try:
         changed = find_change(image, spec) if Engine.find(spec.engine) else None
     except EngineFailed as error:
-        return f"cannot be looked for: {error}"
-    return f"{changed}. `churn image build` mends that." if changed else None
+        return f"could not be checked: {error}"
+    return f"{changed}. Run `churn image build`." if changed else None
 
 
 def has_work(ledger: Ledger) -> bool:
-    """Whether a batch waits for its verdict, or what is accepted for a training."""
+    """Whether a batch waits for a verdict, or an accepted batch for a training."""
     return bool(ledger.hashes(state="arrived")) or _untrained(ledger)
 
 
 def _untrained(ledger: Ledger) -> bool:
-    """Whether the accepted batches are others than the last decision saw; a dry run does not count."""
+    """Whether the accepted batches differ from those that the last decision used. Dry runs do not count."""
     last = ledger.last_decision()
     seen = _snapshot(ledger, last.snapshot).batches if last else []
     return set(ledger.hashes(state="accepted")) != set(seen)
 
 
 def _require_second_person(decision: DecisionRecord, by: str) -> None:
-    """Nobody promotes alone: who asked for the night does not agree to it, and who forced it has a name.
+    """Check that two people promote: the person who started the run does not approve it, and a forced run has a name.
 
-    Names are compared as a login form reads them. A night of the schedule was asked for by nobody, so anybody's yes is a second opinion.
+    Names are compared without case and surrounding blanks, as in a login form. No person started a scheduled run, so anyone may approve it.
     """
     from churn.decision.reasons import Reason
 
     asked = (decision.requested_by or "").strip()
     if not by.strip() or (decision.code == Reason.FORCED and not asked):
         raise ChurnError(
-            f"By CHURN_SECOND_PERSON two people promote, and of night {decision.night} it is not known who "
-            f"{'forced it' if by.strip() else 'says yes'}. Log in under a name of your own and ask for the night again."
+            f"CHURN_SECOND_PERSON requires two people, but it is not known who {'forced' if by.strip() else 'approves'} run {decision.night}. "
+            "Log in under your own name and start the run again."
         )
     if by.strip().casefold() == asked.casefold():
         raise SecondPersonNeeded(
-            f"Night {decision.night} was asked for by {asked}: by CHURN_SECOND_PERSON somebody else has to agree. "
-            "The decision still waits: another person approves it in Airflow or by `churn approve`, or anybody rejects it."
+            f"{asked} started run {decision.night}, and CHURN_SECOND_PERSON requires someone else's approval. The decision is still waiting: "
+            "another person can approve it in Airflow or with `churn approve`, and anyone can reject it."
         )
 
 
@@ -367,11 +372,11 @@ def _why_held(decision: DecisionRecord, approval: Approval | None) -> str:
         return "dry run"
     if approval and approval.answer != "approved":
         return f"{approval.answer} by {approval.by}"
-    return "waits for an approval: `churn approve`" if decision.approval else decision.code
+    return "waiting for an approval: `churn approve`" if decision.approval else decision.code
 
 
 def _snapshot(ledger: Ledger, name: str) -> Snapshot:
     snapshot = ledger.snapshot(name)
     if snapshot is None:
-        raise ChurnError(f"The ledger knows no snapshot {name}. Run the training again.")
+        raise ChurnError(f"The ledger has no snapshot {name}. Run the training again.")
     return snapshot

@@ -1,4 +1,4 @@
-"""What a person reads at the end of a night, in a terminal."""
+"""The summary of a run in a terminal: what a person wants to know first, on one screen."""
 
 from __future__ import annotations
 
@@ -11,20 +11,23 @@ from rich.table import Table
 
 from churn.contract import Contract
 from churn.decision.comparison import Comparison
+from churn.decision.formatting import METRIC_NAMES, SMALLER_IS_BETTER
 from churn.foundation.records import Batch, DecisionRecord, ImageRecord, Promotion
 
-GOOD = {"promote": "green", "hold": "yellow"}
-PLAIN_WORDS = {
-    "roc_auc": "ROC AUC",
-    "pr_auc": "PR AUC",
-    "brier": "Brier (smaller is better)",
-    "log_loss": "log loss (smaller is better)",
+COLOURS = {"promote": "green", "hold": "yellow"}
+IMAGE_STATES = {
+    "published": "published",
+    "not_built": "verified, not built (no container engine)",
+    "mismatch": "NOT THE MODEL",
+    "faulty": "not published",
+    "failed": "could not be built",
+    "pruned": "removed from this machine",
 }
 
 
 @dataclass(frozen=True)
-class NightSummary:
-    """Everything that the ledger knows of one night, and where to look further (title to URL)."""
+class RunSummary:
+    """Everything that the ledger knows of one run, and where to look further (title to URL)."""
 
     night: str
     batches: list[Batch]
@@ -35,28 +38,38 @@ class NightSummary:
     flags: list[str]
 
 
-def render_night(summary: NightSummary, contract: Contract) -> RenderableType:
-    """The night as a panel."""
-    parts: list[RenderableType] = [_batches(summary.batches)]
+def render_run(summary: RunSummary, contract: Contract, verbose: bool = False) -> RenderableType:
+    """A run as a panel: verdict and reason, metrics, failed rules, production and image.
+
+    Args:
+        summary: the run.
+        contract: names the target.
+        verbose: also every rule, and the full description of the image.
+    """
     decision = summary.decision
+    parts: list[RenderableType] = [_batches(summary.batches)]
     if decision:
-        parts += [_metrics(Comparison.from_dict(decision.comparison), contract), _verdict(decision)]
+        parts += [
+            _verdict(decision),
+            _metrics(Comparison.from_dict(decision.comparison), contract),
+            rule_lines(decision, verbose),
+        ]
     else:
-        parts.append("[red]No verdict was recorded.[/red]")
-    parts.append(_production(summary.promotion, summary.image))
+        parts.append("[red]No decision was recorded.[/red]")
+    parts.append(f"\n{production_line(summary.promotion)}\n{image_line(summary.image, verbose)}")
     parts += [f"[bold red]{escape(flag)}[/]" for flag in summary.flags]
     return Panel(Group(*parts), title=escape(summary.night), title_align="left")
 
 
 def render_links(links: dict[str, str]) -> str:
-    """Pages to look at, each on a line of its own: a wrapped link cannot be followed."""
+    """Pages to look at, each on a line of its own, since a wrapped link cannot be followed."""
     return "\n".join(f"{title}: {url}" for title, url in links.items())
 
 
 def batch_table(batches: list[Batch]) -> Table:
     """Batches with their counts."""
     table = Table("batch", "file", "state", box=None, pad_edge=False)
-    for title in ("arrived", "accepted", "set aside", "of them unlabelled"):
+    for title in ("arrived", "accepted", "quarantined", "unlabelled"):
         table.add_column(title, justify="right")
     for batch in batches:
         counts = (batch.arrived_rows, batch.accepted_rows, batch.quarantined_rows, batch.unlabelled_rows)
@@ -65,9 +78,44 @@ def batch_table(batches: list[Batch]) -> Table:
     return table
 
 
+def rule_lines(decision: DecisionRecord, verbose: bool = False) -> str:
+    """The rules that failed, with their sentences, and how many passed; with `verbose`, every rule."""
+    failed = [rule for rule in decision.rules if not rule["passed"]]
+    heading = f"\n{len(decision.rules) - len(failed)} rules passed"
+    if decision.verdict == "promote" and failed:  # they belong to the route into production that was not taken
+        heading += f"; {len(failed)} others were not needed, or were overruled"
+        failed = []
+    marks = {True: "[green]passed[/]", False: "[red]failed[/]"}
+    lines = [
+        f"  {marks[bool(rule['passed'])]} {rule['name']}: {escape(rule['sentence'])}"
+        for rule in (decision.rules if verbose else failed)
+    ]
+    return "\n".join([f"{heading}, {len(failed)} failed:" if failed else f"{heading}.", *lines])
+
+
+def production_line(promotion: Promotion | None) -> str:
+    """What is in production, in one line."""
+    if promotion is None or promotion.version is None:
+        return "In production: nothing."
+    since = f"{promotion.promoted_at:%Y-%m-%d %H:%M} UTC"
+    return f"In production: [bold]version {promotion.version}[/], since {since} ({promotion.kind.replace('_', ' ')})."
+
+
+def image_line(image: ImageRecord | None, verbose: bool = False) -> str:
+    """The state of the image of the version in production, in one line; with `verbose`, its description."""
+    if image is None:
+        return "Image: none yet."
+    state = IMAGE_STATES.get(image.state, image.state)
+    tag = f" as {image.tag}" if image.tag else ""
+    probes = f", {image.probes:,} answers compared" if image.probes else ""
+    line = f"Image: {state}{tag}{probes}."
+    problem = image.state in ("mismatch", "faulty", "failed")
+    return f"{line} {escape(image.detail)}" if verbose or problem else line
+
+
 def _batches(batches: list[Batch]) -> RenderableType:
     if not batches:
-        return "Nothing new arrived; trained on the rows that were there."
+        return "Nothing new arrived. The challenger was trained on the rows of earlier batches."
     reasons = [f"[red]{escape(batch.reason)}[/red]" for batch in batches if batch.reason]
     warnings = [
         f"[yellow]{escape(f'{batch.name}: {warning}')}[/yellow]"
@@ -77,49 +125,35 @@ def _batches(batches: list[Batch]) -> RenderableType:
     return Group(batch_table(batches), *reasons, *warnings)
 
 
+def _verdict(decision: DecisionRecord) -> str:
+    colour = COLOURS[decision.verdict]
+    dry_run = " (dry run: nothing was changed)" if decision.dry_run else ""
+    return f"\n[bold {colour}]{decision.verdict.upper()}[/] {decision.code}{dry_run}: {escape(decision.sentence)}"
+
+
 def _metrics(comparison: Comparison, contract: Contract) -> RenderableType:
     figures = comparison.evidence
     if not figures.challenger:
         return "\nNothing was compared."
-    champion = f"champion v{comparison.case.champion}" if comparison.case.champion else "no champion"
     table = Table(
         "metric",
         f"challenger v{comparison.case.challenger}",
-        champion,
+        f"champion v{comparison.case.champion}" if comparison.case.champion else "no champion",
         "difference",
         "95 % interval",
         box=None,
         pad_edge=False,
     )
-    for metric, mine in figures.challenger.items():
-        theirs, delta = figures.champion.get(metric), figures.deltas.get(metric)
+    for metric, challenger in figures.challenger.items():
+        champion, delta = figures.champion.get(metric), figures.deltas.get(metric)
+        interval = delta or challenger
+        sign = "+" if delta else ""
         table.add_row(
-            PLAIN_WORDS[metric],
-            f"{mine.value:.4f}",
-            f"{theirs.value:.4f}" if theirs else "-",
+            METRIC_NAMES[metric] + (" (smaller is better)" if metric in SMALLER_IS_BETTER else ""),
+            f"{challenger.value:.4f}",
+            f"{champion.value:.4f}" if champion else "-",
             f"{delta.value:+.4f}" if delta else "-",
-            f"{delta.lower:+.4f} to {delta.upper:+.4f}" if delta else f"{mine.lower:.4f} to {mine.upper:.4f}",
+            f"{interval.lower:{sign}.4f} to {interval.upper:{sign}.4f}",
         )
-    head = f"\nOn {figures.rows} unseen customers, {figures.events} with {contract.target.name} = 1:"
-    return Group(head, table)
-
-
-def _verdict(decision: DecisionRecord) -> RenderableType:
-    colour = GOOD[decision.verdict]
-    dry = " (dry run: nothing was changed)" if decision.dry_run else ""
-    lines = [f"\n[bold {colour}]{decision.verdict.upper()}[/] {decision.code}{dry}: {escape(decision.sentence)}"]
-    marks = [
-        f"{rule['name']} [{'green' if rule['passed'] else 'red'}]{'pass' if rule['passed'] else 'FAIL'}[/]"
-        for rule in decision.rules
-    ]
-    lines.append(f"Rules: {', '.join(marks)}")
-    return Group(*lines)
-
-
-def _production(promotion: Promotion | None, image: ImageRecord | None) -> str:
-    if promotion is None or promotion.version is None:
-        return "\nIn production: nothing."
-    state = f"{image.state} - {image.detail}" if image else "no state yet"
-    since = promotion.promoted_at.isoformat(sep=" ", timespec="seconds")
-    state = state.removeprefix("not_built - ")
-    return f"\nIn production: [bold]version {promotion.version}[/] since {since}.\nIts image: {escape(state)}"
+    heading = f"\n{figures.rows:,} unseen customers, {figures.events:,} of them with {contract.target.name} = 1:"
+    return Group(heading, table)

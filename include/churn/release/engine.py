@@ -1,4 +1,4 @@
-"""The container engine; the only module that talks to one. Whatever it cannot do now is an outage, and is retried."""
+"""The client of the container engine; the only module that talks to one. Every failure is an outage, and is retried."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from churn.foundation.local_server import LOOPBACK, ServiceEnded
 
 PORT = "8080/tcp"
 VERIFYING, OWNER = "churn.verifying", "churn.verifying.by"
-"""Labels of the containers that a verification starts, with the host and process that did: what a killed one left is known by them."""
+"""Labels of the containers of a verification, with its host and process. They identify what a killed verification left behind."""
 NETWORK = "churn-verification"
-_AGAIN = "Try again; a task of Airflow does by itself."
+_AGAIN = "Try again; a task in Airflow is retried by itself."
 _LAST_LINES = 5
-_LONGEST = 3600  # seconds of a verification
+_LONGEST = 3600  # seconds that a verification may take
 CONFLICT = 409  # HTTP's
-_KILLED = 128  # an exit status above it is a signal's
+_KILLED = 128  # an exit status above this is a signal
 
 
 class EngineFailed(Outage):
-    """The container engine, or the registry of images, is away or could not do it; it says nothing about the model. Retried."""
+    """The container engine or the image registry is unavailable or failed. This says nothing about the model, and is retried."""
 
 
 @dataclass(frozen=True)
 class Login:
-    """User and password for a registry of images."""
+    """User and password for an image registry."""
 
     username: str
     password: str
@@ -49,7 +49,7 @@ class Login:
 
 @dataclass(frozen=True)
 class Base:
-    """The base of an image: what to build from, which is pinned, and the name and digest that it is known by."""
+    """The base of an image: the pinned reference to build from, its name, and its digest."""
 
     pinned: str
     name: str
@@ -57,20 +57,20 @@ class Base:
 
 
 class Engine:
-    """What the release asks of a container engine."""
+    """The operations of a container engine that a release needs."""
 
     def __init__(self, client: docker.DockerClient) -> None:
         self._client = client
 
     @classmethod
     def find(cls, wanted: str) -> Engine | None:
-        """The machine's engine, or None where there is none and none is required.
+        """Find the container engine of this machine; None if there is none and none is required.
 
         Args:
             wanted: `auto`, `required` or `none`.
 
         Raises:
-            EngineFailed: none answers, and one is required.
+            EngineFailed: an engine is required, and none answers.
         """
         if wanted == "none":
             return None
@@ -80,8 +80,8 @@ class Engine:
         except (DockerException, RequestException) as error:
             if wanted == "required":
                 raise EngineFailed(
-                    f"No container engine answers ({type(error).__name__}), and one is required here: by CHURN_CONTAINER_ENGINE, by DOCKER_HOST, or since "
-                    f"images were built before. Start it, or set CHURN_CONTAINER_ENGINE=none. {_AGAIN}"
+                    f"No container engine answers ({type(error).__name__}), but one is required by CHURN_CONTAINER_ENGINE, by DOCKER_HOST, or because "
+                    f"images were built here before. Start it, or set CHURN_CONTAINER_ENGINE=none. {_AGAIN}"
                 ) from error
             return None
         return cls(client)
@@ -95,11 +95,11 @@ class Engine:
         """
         engine = cls.find(wanted)
         if engine is None:
-            raise EngineFailed(f"The container engine that built the image is away. Start it. {_AGAIN}")
+            raise EngineFailed(f"The container engine that built the image is unavailable. Start it. {_AGAIN}")
         return engine
 
     def base(self, name: str) -> Base:
-        """The base image, pulled if it is not here: by its digest if it is a registry's, else by its id."""
+        """The base image, pulled if needed. It is pinned by its digest if it comes from a registry, otherwise by its id."""
         with _explained(f"find the base image {name} (CHURN_BASE_IMAGE)"):
             try:
                 image = self._client.images.get(name)
@@ -108,12 +108,12 @@ class Engine:
         repository = name.partition("@")[0]
         if ":" in repository.rpartition("/")[2]:
             repository = repository.rpartition(":")[0]
-        digests = [one for one in image.attrs["RepoDigests"] or [] if one.partition("@")[0] == repository]
+        digests = [digest for digest in image.attrs["RepoDigests"] or [] if digest.partition("@")[0] == repository]
         pinned = digests[0] if digests else image.id
         return Base(pinned, name, digests[0].partition("@")[2] if digests else None)
 
     def build(self, context: Path, base: Base, network: str | None) -> str:
-        """Build the folder's Dockerfile; the id of the image, which has no tag yet."""
+        """Build the Dockerfile of a folder; returns the id of the image, which has no tag yet."""
         with _explained("build the image"):
             try:
                 image, _ = self._client.images.build(
@@ -126,23 +126,23 @@ class Engine:
             except BuildError as error:
                 words = [line["stream"].strip() for line in error.build_log if line.get("stream", "").strip()]
                 raise EngineFailed(
-                    f"The image could not be built from {base.name}: {error.msg}. Last words: {' / '.join(words[-_LAST_LINES:])}. "
-                    "Check CHURN_BASE_IMAGE, CHURN_BUILD_NETWORK and CHURN_BUILD_CA_BUNDLE; then clear the failed run to try again."
+                    f"The image could not be built from {base.name}: {error.msg}. Its last output: {' / '.join(words[-_LAST_LINES:])}. "
+                    "Check CHURN_BASE_IMAGE, CHURN_BUILD_NETWORK and CHURN_BUILD_CA_BUNDLE; then clear the failed run."
                 ) from error
         return str(image.id)
 
     def size(self, image_id: str) -> int:
-        """Bytes of an image, its base included."""
-        with _explained("look at the image"):
+        """Size of an image in bytes, including its base."""
+        with _explained("inspect the image"):
             return int(self._client.images.get(image_id).attrs["Size"])
 
     def labels(self, image_id: str) -> dict[str, str]:
-        """What an image says of itself."""
-        with _explained("look at the image"):
+        """The labels of an image."""
+        with _explained("inspect the image"):
             return dict(self._client.images.get(image_id).labels)
 
     def named(self, tag: str) -> str | None:
-        """The id of the image that a name means here, None if it means none."""
+        """The id of the image with a name on this machine; None if there is none."""
         with _explained(f"look for {tag}"):
             try:
                 return str(self._client.images.get(tag).id)
@@ -150,7 +150,7 @@ class Engine:
                 return None
 
     def digest(self, reference: str, login: Login | None) -> str | None:
-        """The digest that a registry has for a name, None if it has none."""
+        """The digest that a registry has for a name; None if it has none."""
         with _explained(f"ask the registry for {reference}"):
             try:
                 return str(self._client.images.get_registry_data(reference, auth_config=_auth(login)).id)
@@ -158,28 +158,28 @@ class Engine:
                 return None
 
     def pull(self, reference: str, login: Login | None) -> None:
-        """Fetch an image by its digest."""
+        """Pull an image by its digest."""
         with _explained(f"pull {reference}"):
             self._client.images.pull(reference, auth_config=_auth(login))
 
     def tag(self, image_id: str, repository: str, tag: str) -> None:
-        """Name an image; repeated, it changes nothing."""
+        """Name an image. Repeating this changes nothing."""
         with _explained("tag the image"):
             self._client.images.get(image_id).tag(repository, tag)
 
     def untag(self, repository: str, tag: str) -> None:
-        """Take a name from its image, which stays; repeated, it changes nothing."""
-        with _explained("take the tag away"):
+        """Remove a name, but keep the image. Repeating this changes nothing."""
+        with _explained("remove the tag"):
             try:
                 self._client.images.remove(f"{repository}:{tag}", noprune=True)
             except ImageNotFound:
                 return
 
     def push(self, repository: str, tag: str, login: Login | None) -> str:
-        """Push a tag, and read back from the registry by which digest it has it.
+        """Push a tag, and read back its digest from the registry.
 
         Raises:
-            EngineFailed: the registry refused, was away, or has another image than was pushed.
+            EngineFailed: the registry refused, was unavailable, or has another image than was pushed.
         """
         pushed = None
         with _explained(f"push {repository}:{tag}"):
@@ -187,35 +187,35 @@ class Engine:
                 if "error" in line:
                     raise EngineFailed(
                         f"{repository}:{tag} could not be pushed: {str(line['error'])[:300]}. {_AGAIN} "
-                        "Check CHURN_IMAGE_REGISTRY, and that the engine is logged in there."
+                        "Check CHURN_IMAGE_REGISTRY, and that the engine is logged in."
                     )
                 pushed = line.get("aux", {}).get("Digest", pushed)
-            found = self._client.images.get_registry_data(f"{repository}:{tag}", auth_config=_auth(login)).id
-        if found != pushed:
+            digest = self._client.images.get_registry_data(f"{repository}:{tag}", auth_config=_auth(login)).id
+        if digest != pushed:
             raise EngineFailed(
-                f"{repository}:{tag} was pushed as {pushed}, and the registry has {found}: somebody else pushed too. {_AGAIN}"
+                f"{repository}:{tag} was pushed as {pushed}, but the registry has {digest}, so someone else pushed it too. {_AGAIN}"
             )
-        return str(found)
+        return str(digest)
 
     @contextmanager
     def running(
         self, image_id: str, name: str, timeout: float, wait: Callable[..., None], network: str | None = None
     ) -> Iterator[Running]:
-        """The image as it is meant to be run, on a free port of loopback or in a network, removed on leaving.
+        """Run an image as it is meant to be run, on a free port of loopback or in a network. It is removed on leaving.
 
-        Read-only, without capabilities, as its own user, in a network that leads nowhere. What killed verifications
-        left behind goes first.
+        It is read-only, without capabilities, under its own user, in a network without any connection. Containers that killed
+        verifications left behind are removed first.
 
         Args:
-            image_id: what to run.
-            name: of what is verified; the container's is made of it and of this process.
-            timeout: seconds until it answers.
-            wait: waits for a URL; see `foundation.serving.wait_until_ready`.
-            network: one that this process shares and that leads nowhere, for a process that runs in a container itself and
-                so has another loopback; None: a port of loopback.
+            image_id: the image to run.
+            name: the name of what is verified; the name of the container is made from it and this process.
+            timeout: seconds until it must answer.
+            wait: waits for a URL; see `foundation.local_server.wait_until_ready`.
+            network: a network without any connection that this process shares, if it runs in a container itself and therefore has
+                another loopback; None for a port on loopback.
         """
         self.remove_strays()
-        name = f"{name}-{socket.gethostname()}-{os.getpid()}"  # builders in containers have the same small pids
+        name = f"{name}-{socket.gethostname()}-{os.getpid()}"  # builders in containers may have the same pid
         self._remove(name)
         try:
             with _explained("start the image"):
@@ -240,15 +240,15 @@ class Engine:
     def images(self, label: str) -> list[dict[str, Any]]:
         """Images with a label `name=value`: id, tags, labels and size."""
         with _explained("list the images"):
-            found = self._client.images.list(filters={"label": label})
+            images = self._client.images.list(filters={"label": label})
         return [
             {
-                "id": one.id,
-                "tags": list(one.tags),
-                "labels": dict(one.labels),
-                "size": int(one.attrs["Size"]),
+                "id": image.id,
+                "tags": list(image.tags),
+                "labels": dict(image.labels),
+                "size": int(image.attrs["Size"]),
             }
-            for one in found
+            for image in images
         ]
 
     def remove_image(self, image_id: str) -> bool:
@@ -264,18 +264,18 @@ class Engine:
         return True
 
     def remove_strays(self) -> list[str]:
-        """Remove the containers of verifications whose process is gone, or that no verification would take so long; their names."""
-        gone = []
+        """Remove containers of verifications whose process has ended, or that are too old to be in use; returns their names."""
+        removed = []
         with _explained("list the containers"):
-            found = self._client.containers.list(all=True, filters={"label": VERIFYING}, ignore_removed=True)
-        for container in found:
+            containers = self._client.containers.list(all=True, filters={"label": VERIFYING}, ignore_removed=True)
+        for container in containers:
             host, _, pid = container.labels.get(OWNER, "").partition(" ")
             dead = host == socket.gethostname() and not psutil.pid_exists(int(pid))
             age = datetime.now(UTC) - datetime.fromisoformat(container.attrs["Created"][:19] + "+00:00")
             if dead or age.total_seconds() > _LONGEST:
                 self._remove(str(container.name))
-                gone.append(str(container.name))
-        return gone
+                removed.append(str(container.name))
+        return removed
 
     def _remove(self, name: str) -> None:
         with _explained("remove the container"):
@@ -284,12 +284,12 @@ class Engine:
             except NotFound:
                 return
             except APIError as error:
-                if error.status_code != CONFLICT:  # somebody is removing it already
+                if error.status_code != CONFLICT:  # it is already being removed
                     raise
 
     def _closed_network(self) -> str:
-        """A network whose containers answer on published ports of this machine and reach nothing outside it."""
-        with _explained("make the network of the verification"):
+        """A network whose containers answer on published ports of this machine, and reach nothing outside it."""
+        with _explained("create the network of the verification"):
             if not self._client.networks.list(names=[f"^{NETWORK}$"]):
                 self._client.networks.create(
                     NETWORK,
@@ -308,7 +308,7 @@ class Running:
     _container: Any
 
     def run(self, command: list[str]) -> str:
-        """What a command in the container writes."""
+        """The output of a command in the container."""
         with _explained(f"run {command[0]} in the container"):
             status, output = self._container.exec_run(command, demux=True)
         if status != 0:
@@ -328,12 +328,12 @@ class Running:
 
 
 def _auth(login: Login | None) -> dict[str, str] | None:
-    """None: the engine's own logins are used."""
+    """The credentials as the client expects them; None for those of the engine."""
     return {"username": login.username, "password": login.password} if login else None
 
 
 def _address(container: Any, network: str | None) -> str:
-    """Where the container answers; nowhere if it has ended already."""
+    """The address at which the container answers; empty if it has ended."""
     if network:
         address = container.attrs["NetworkSettings"]["Networks"][network]["IPAddress"]
         return f"http://{address}:{PORT.partition('/')[0]}" if address else ""
@@ -342,15 +342,15 @@ def _address(container: Any, network: str | None) -> str:
 
 
 def _end(container: Any) -> ServiceEnded | None:
-    with _explained("look at the container"):
+    with _explained("inspect the container"):
         container.reload()
         if container.status in ("created", "running"):
             return None
         status = int(container.attrs["State"]["ExitCode"])
-        if status == 0 or status > _KILLED:  # a service does not end well by itself: it was told to
-            raise EngineFailed(f"The container was ended from outside (status {status}). {_AGAIN}")
+        if status == 0 or status > _KILLED:  # a service does not end without an error unless it is told to
+            raise EngineFailed(f"The container was stopped from outside (status {status}). {_AGAIN}")
         lines = container.logs(tail=_LAST_LINES).decode(errors="replace").strip().splitlines()
-    return ServiceEnded(status, lines[-1] if lines else "it wrote nothing")
+    return ServiceEnded(status, lines[-1] if lines else "it printed nothing")
 
 
 @contextmanager

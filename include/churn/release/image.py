@@ -1,4 +1,4 @@
-"""The image of a version: built from its number, without a name."""
+"""Builds the image of a version, without a name."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ MODEL_LABEL, VERSION_LABEL, RUN_LABEL = "churn.model.name", "churn.model.version
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """How an image is built and where it goes.
+    """How an image is built, and where it is kept.
 
-    `engine`: auto, required or none. `registry`: of images, None to keep them on this machine; `login`: for it, by default what
-    the engine knows. `verification_network`: where the built image is reached; None: on loopback.
+    `engine` is auto, required or none. `registry` is the image registry; None keeps images on this machine. `login` returns its
+    credentials; by default those of the container engine. `verification_network` is where the built image is reached; None is loopback.
     """
 
     repository: str
@@ -43,17 +43,17 @@ class ImageSpec:
 
     @property
     def name(self) -> str:
-        """The repository with its registry."""
+        """The repository, with its image registry."""
         return f"{self.registry}/{self.repository}" if self.registry else self.repository
 
     def credentials(self) -> Login | None:
-        """What the registry is entered with; None: by what the engine knows."""
+        """The credentials of the image registry; None for those of the container engine."""
         return self.login() if self.login else None
 
 
 @dataclass(frozen=True)
 class BuiltImage:
-    """The image of a version, with its build's seconds; `image_id` is None on a machine without a container engine."""
+    """The image of a version, and the seconds of its build. `image_id` is None on a machine without a container engine."""
 
     version: int
     image_id: str | None
@@ -61,11 +61,11 @@ class BuiltImage:
 
 
 def build_image(version: int, clients: Clients, spec: ImageSpec) -> BuiltImage:
-    """Build the image of a version number, untagged: the tag comes after verification.
+    """Build the image of a version, without a tag. It gets one after verification.
 
     Raises:
         ArtifactChanged: the version's files are not those that were registered.
-        EngineFailed: the engine is away although it is required, or the build failed.
+        EngineFailed: the container engine is required but unavailable, or the build failed.
     """
     engine = Engine.find(spec.engine)
     if engine is None:
@@ -79,7 +79,7 @@ def build_image(version: int, clients: Clients, spec: ImageSpec) -> BuiltImage:
             (spec.pip_conf, "pip.conf", "CHURN_BUILD_PIP_CONF"),
         ):
             if file and not file.is_file():
-                raise ChurnError(f"{setting}={file}: there is no such file. Set it right, and run the image again.")
+                raise ChurnError(f"{setting}={file} does not exist. Correct the setting and build the image again.")
             if file:
                 shutil.copy(file, context / name)
         base = engine.base(spec.base_image)
@@ -92,11 +92,11 @@ def build_image(version: int, clients: Clients, spec: ImageSpec) -> BuiltImage:
 
 
 def _labels(version: int, clients: Clients, spec: ImageSpec) -> dict[str, str]:
-    """What the image is, the same whenever it is built: `created` is when the version was registered."""
-    tracking, known = clients.tracking, clients.ledger.version(clients.tracking.model, version)
+    """The labels of the image. They do not depend on the time of the build; `created` is when the version was registered."""
+    tracking, record = clients.tracking, clients.ledger.version(clients.tracking.model, version)
     with tracking.explained(f"describe version {version}"):
-        found = tracking.version(version)
-    registered = datetime.fromtimestamp(found.creation_timestamp / 1000, UTC)
+        registered_version = tracking.version(version)
+    registered = datetime.fromtimestamp(registered_version.creation_timestamp / 1000, UTC)
     labels = {
         "org.opencontainers.image.title": tracking.model,
         "org.opencontainers.image.description": f"Probability of {clients.contract.target.name} = 1, for each customer.",
@@ -105,15 +105,15 @@ def _labels(version: int, clients: Clients, spec: ImageSpec) -> dict[str, str]:
         "org.opencontainers.image.created": registered.isoformat(timespec="seconds"),
         MODEL_LABEL: tracking.model,
         VERSION_LABEL: str(version),
-        RUN_LABEL: found.run_id or "",
-        "churn.snapshot": known.snapshot if known else "",
+        RUN_LABEL: registered_version.run_id or "",
+        "churn.snapshot": record.snapshot if record else "",
         "churn.contract": clients.contract.fingerprint,
-        "churn.model.digest": known.artifacts if known else "",
+        "churn.model.digest": record.artifacts if record else "",
     }
     return {name: value for name, value in labels.items() if value}
 
 
 def _label(labels: dict[str, str]) -> str:
-    """The last instruction of the Dockerfile. Labels that are given to a build's API are put on its first stage too."""
+    """The last instruction of the Dockerfile. Labels passed to the build API would also end up on its first stage."""
     quoted = (f"{name}={json.dumps(value).replace('$', chr(92) + '$')}" for name, value in labels.items())
     return "LABEL " + " ".join(quoted) + "\n"

@@ -1,6 +1,6 @@
-"""Images that nobody needs any more go from this machine; what is or was in production lately stays.
+"""Removes images from this machine that are no longer needed. Those that are or recently were in production are kept.
 
-A registry of images has a retention policy of its own; what it keeps comes back by its digest.
+An image registry has its own retention policy; what it keeps can be pulled again by its digest.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from churn.release.publishing import PRODUCTION_TAG
 
 @dataclass(frozen=True)
 class StoredImage:
-    """An image of a version on this machine; `reason` says why it stays, None if it may go."""
+    """An image of a version on this machine. `reason` says why it is kept; None if it may be removed."""
 
     version: int
     image_id: str
@@ -30,7 +30,7 @@ def list_stored(keep: int, ledger: Ledger, model: str, engine: Engine) -> list[S
     """Every image of the model on this machine, the newest version first.
 
     Args:
-        keep: so many of the versions that were in production last stay.
+        keep: number of most recent production versions whose images are kept.
         ledger: knows what is and was in production, and which image of a version was published.
         model: the registered model.
         engine: holds the images.
@@ -38,42 +38,42 @@ def list_stored(keep: int, ledger: Ledger, model: str, engine: Engine) -> list[S
     rows = ledger.promotions(model)
     lately = list(dict.fromkeys(row.version for row in rows if row.version))[:keep]
     waiting = {decision.challenger for decision in ledger.open_decisions(model)}
-    found = [
+    images = [
         StoredImage(
-            version := int(one["labels"].get(VERSION_LABEL, 0)),
-            one["id"],
-            one["tags"],
-            one["size"],
-            _reason(version, one, lately, waiting, ledger, model),
+            version := int(image["labels"].get(VERSION_LABEL, 0)),
+            image["id"],
+            image["tags"],
+            image["size"],
+            _reason(version, image, lately, waiting, ledger, model),
         )
-        for one in engine.images(f"{MODEL_LABEL}={model}")
+        for image in engine.images(f"{MODEL_LABEL}={model}")
     ]
-    return sorted(found, key=lambda image: (-image.version, image.image_id))
+    return sorted(images, key=lambda image: (-image.version, image.image_id))
 
 
 def remove_images(images: list[StoredImage], ledger: Ledger, model: str, engine: Engine) -> list[StoredImage]:
-    """Remove images; returns those that went. One that a container uses stays."""
-    gone = []
+    """Remove images; returns those that were removed. One that a container uses is kept."""
+    removed = []
     for image in images:
         if not engine.remove_image(image.image_id):
             continue
-        gone.append(image)
-        known = ledger.image(model, image.version)
-        if known and known.state == "published" and known.image_id == image.image_id:
-            ledger.record_image(replace(known, state="pruned", recorded_at=datetime.now(UTC)))
-    return gone
+        removed.append(image)
+        record = ledger.image(model, image.version)
+        if record and record.state == "published" and record.image_id == image.image_id:
+            ledger.record_image(replace(record, state="pruned", recorded_at=datetime.now(UTC)))
+    return removed
 
 
 def _reason(
     version: int, image: dict[str, Any], lately: list[int], waiting: set[int], ledger: Ledger, model: str
 ) -> str | None:
-    trained, known = ledger.version(model, version), ledger.image(model, version)
+    trained, record = ledger.version(model, version), ledger.image(model, version)
     if trained is None or trained.run_id != image["labels"].get(RUN_LABEL):
-        return "is of another project's run"
+        return "belongs to a version of another project"
     if any(tag.rpartition(":")[2] == PRODUCTION_TAG for tag in image["tags"]):
         return f"is tagged {PRODUCTION_TAG}"
-    if known is None or known.image_id != image["id"]:
-        return None  # of a build that was never published, or of one that another has replaced
+    if record is None or record.image_id != image["id"]:
+        return None  # of a build that was never published, or that another one has replaced
     if version in lately:
         return "is in production" if version == lately[0] else "was in production"
-    return "waits for an approval" if version in waiting else None
+    return "is waiting for an approval" if version in waiting else None

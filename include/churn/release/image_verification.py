@@ -1,4 +1,4 @@
-"""An image examined before it has a name: its answers, its refusals, and what it holds."""
+"""Verifies an image before it gets a name: its answers, its refusals, and its contents."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from churn.release.service_checks import ImageFault, Verification, verify
 from churn.serving import DOES_NOT_LOAD, MODEL_FOLDER
 
 ARTIFACTS = "image"
-"""Folder of the run's artifacts with the bill of materials."""
+"""Artifact folder of the bill of materials."""
 _READY_TIMEOUT = 120
 _PIECE = 100_000
 _SERVED = "/opt/churn"
@@ -34,16 +34,16 @@ _PYTHON = "/opt/serving/bin/python"
 
 
 def verify_image(built: BuiltImage, clients: Clients, spec: ImageSpec) -> Verification:
-    """Start the image as it would be run, hold its answers against the registry model's, and look at what it holds.
+    """Start the image as it will be run, compare its answers with the registered model's, and check its contents.
 
-    The bill of materials goes to MLflow. Without an engine the same service runs in an environment made from the same lock.
+    The bill of materials is logged to MLflow. Without a container engine, the same service runs in an environment made from the same lock.
 
     Raises:
         ModelMismatch: it does not load, or answers differently.
-        ImageFault: it does not start, for a reason that is not the model; or it answers like it, and is not what an image has to be.
-        ArtifactChanged, ModelUnloadable, Unscorable: there is nothing to hold it against.
-        EngineFailed: the engine is away.
-        ServingUnavailable: there is no verdict, for a reason that is not the model.
+        ImageFault: it does not start for a reason other than the model; or it answers correctly, but is not what an image must be.
+        ArtifactChanged, ModelUnloadable, Unscorable: there is no model to compare it with.
+        EngineFailed: the container engine is unavailable.
+        ServingUnavailable: there is no verdict, for a reason other than the model.
     """
     version, tracking = built.version, clients.tracking
     with (
@@ -67,25 +67,25 @@ def verify_image(built: BuiltImage, clients: Clients, spec: ImageSpec) -> Verifi
 
 @contextmanager
 def _end_explained() -> Iterator[None]:
-    """A service that ends by itself: only its own word that the model does not load is held against the model."""
+    """Explain why a service ended by itself. It counts against the model only if the service says that the model does not load."""
     try:
         yield
     except ServiceEnded as ended:
         if ended.status == DOES_NOT_LOAD:
             raise ModelMismatch(str(ended)) from ended
-        raise ImageFault(f"{ended}. It is not published.") from ended
+        raise ImageFault(f"{ended}. The image is not published.") from ended
 
 
 def find_extremes(version: int, scorer: Scorer, clients: Clients) -> pd.DataFrame | None:
-    """The extremes of the holdout of the version's snapshot; None if its rows are gone or were judged under another contract.
+    """The most extreme rows of the holdout in the version's snapshot; None if its rows are missing or of another contract.
 
     Args:
         version: its number.
-        scorer: of the registry's model.
+        scorer: scores with the registered model.
         clients: ledger and data root of the snapshot.
     """
-    known = clients.ledger.version(clients.tracking.model, version)
-    snapshot = clients.ledger.snapshot(known.snapshot) if known else None
+    record = clients.ledger.version(clients.tracking.model, version)
+    snapshot = clients.ledger.snapshot(record.snapshot) if record else None
     if snapshot is None or snapshot.contract_fingerprint != clients.contract.fingerprint:
         return None
     if not clients.storage.exists(snapshot_rows(snapshot.snapshot)):
@@ -112,5 +112,5 @@ def _look_inside(
         " "
     )
     bill = write_materials(scratch, image_id, engine.labels(image_id), inventory, (name, number))
-    with tracking.explained("keep the image's bill of materials"):
+    with tracking.explained("log the bill of materials of the image"):
         tracking.client.log_artifact(str(tracking.version(version).run_id), str(bill), ARTIFACTS)

@@ -1,4 +1,4 @@
-"""The way back: which version was in production before this one, and which anchor went with it."""
+"""The lineage of production: which version a rollback returns to, and which baseline version belongs to it."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from churn.foundation.records import Promotion
 
 
 def lineage(rows: Sequence[Promotion]) -> list[int]:
-    """The versions on the way to the present champion, which is the last; a way back drops what was passed.
+    """The versions that led to the present champion, which is the last. A rollback drops the versions that it skips.
 
     Args:
         rows: every change of production, newest first.
     """
-    way: list[int] = []
+    versions: list[int] = []
     for row in reversed(rows):
-        if row.kind in FREEZING and (row.version is None or row.version in way):
-            way = [] if row.version is None else way[: way.index(row.version) + 1]
+        if row.kind in FREEZING and (row.version is None or row.version in versions):
+            versions = [] if row.version is None else versions[: versions.index(row.version) + 1]
         elif row.version is not None:
-            way.append(row.version)
-    return way
+            versions.append(row.version)
+    return versions
 
 
 def predecessor(rows: Sequence[Promotion]) -> int | None:
-    """The version that a rollback goes to: before the present champion on the way, None if there is none."""
-    way = lineage(rows)
-    earlier = [version for version in way if version != way[-1]] if way else []
+    """The version that a rollback returns to: the one before the present champion; None if there is none."""
+    versions = lineage(rows)
+    earlier = [version for version in versions if version != versions[-1]]
     return earlier[-1] if earlier else None
 
 
 def anchor_with(version: int | None, rows: Sequence[Promotion]) -> int | None:
-    """The anchor that was in force when a version was last in production."""
+    """The baseline version that was valid when a version was last in production."""
     return next((row.anchor for row in rows if version is not None and row.version == version), None)

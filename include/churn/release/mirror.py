@@ -1,7 +1,6 @@
-"""Brings the MLflow registry to the ledger: stages, tags, descriptions, and the alias `champion` last.
+"""Brings the MLflow registry into line with the ledger: stages, tags, descriptions, and the alias `champion` last.
 
-Every step looks before it writes; done twice, the second does nothing. A crash in between is mended by
-the next call.
+Every step checks before it writes, so that repeating it changes nothing. The next call completes one that was interrupted.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ _MARK = "\n\n---\n"
 
 @dataclass(frozen=True)
 class RegistryState:
-    """What the registry says: its aliases, and the versions in stage Production."""
+    """The state of the registry: its aliases, and the versions in stage Production."""
 
     aliases: dict[str, int]
     in_stage: tuple[int, ...]
@@ -37,12 +36,12 @@ class RegistryState:
 
 
 def read_registry(tracking: Tracking) -> RegistryState:
-    """What an answering registry says; a model that it does not know has neither aliases nor versions.
+    """Read the state of the registry. A model that it does not know has neither aliases nor versions.
 
     Raises:
         TrackingUnreachable: the registry does not answer.
     """
-    with tracking.explained("say which version is in production"):
+    with tracking.explained("read which version is in production"):
         try:
             model = tracking.client.get_registered_model(tracking.model)
         except MlflowException as error:
@@ -50,19 +49,19 @@ def read_registry(tracking: Tracking) -> RegistryState:
                 return RegistryState({}, ())
             raise
         if model.name != tracking.model or not all(str(number).isdigit() for number in model.aliases.values()):
-            raise NonsenseAnswer(f"asked for model {tracking.model}, it describes another")
-        staged = [int(one.version) for one in _versions(tracking) if one.current_stage == PRODUCTION]
+            raise NonsenseAnswer(f"it was asked for model {tracking.model} and describes another")
+        staged = [int(version.version) for version in _versions(tracking) if version.current_stage == PRODUCTION]
     return RegistryState({name: int(number) for name, number in model.aliases.items()}, tuple(sorted(staged)))
 
 
 def mirror(ledger: Ledger, tracking: Tracking) -> Promotion | None:
-    """Bring the registry to the ledger's last promotion, and to a later one that was made meanwhile.
+    """Mirror the last promotion of the ledger, and any that is made meanwhile.
 
     Returns:
-        The promotion that the registry now shows, None if there has been none.
+        The promotion that the registry now shows; None if there has been none.
 
     Raises:
-        TrackingUnreachable: the registry is away; repeat it.
+        TrackingUnreachable: the registry is unavailable; repeat the call.
     """
     rows = ledger.promotions(tracking.model)
     while rows:
@@ -76,16 +75,16 @@ def mirror(ledger: Ledger, tracking: Tracking) -> Promotion | None:
 
 def _mirror(rows: Sequence[Promotion], tracking: Tracking) -> None:
     client, model, promotion = tracking.client, tracking.model, rows[0]
-    with tracking.explained(f"take over promotion {promotion.sequence}"):
+    with tracking.explained(f"mirror promotion {promotion.sequence}"):
         if promotion.version is not None:
             version = tracking.version(promotion.version)
             if version.current_stage != PRODUCTION:
                 client.transition_model_version_stage(model, str(promotion.version), PRODUCTION)
             _describe(version, promotion, tracking)
-        for other in _versions(tracking):
-            if other.current_stage == PRODUCTION and int(other.version) != promotion.version:
-                _describe_end(other, promotion, tracking)
-                client.transition_model_version_stage(model, str(other.version), ARCHIVED)
+        for earlier in _versions(tracking):
+            if earlier.current_stage == PRODUCTION and int(earlier.version) != promotion.version:
+                _describe_end(earlier, promotion, tracking)
+                client.transition_model_version_stage(model, str(earlier.version), ARCHIVED)
         wanted = {PREVIOUS: predecessor(rows), ANCHOR: promotion.anchor, CHAMPION: promotion.version}
         aliases = {name: int(number) for name, number in client.get_registered_model(model).aliases.items()}
         for name, number in wanted.items():
@@ -96,8 +95,8 @@ def _mirror(rows: Sequence[Promotion], tracking: Tracking) -> None:
 
 
 def _versions(tracking: Tracking) -> list[ModelVersion]:
-    found: list[ModelVersion] = list(tracking.client.search_model_versions(f"name = '{tracking.model}'"))
-    return found
+    versions: list[ModelVersion] = list(tracking.client.search_model_versions(f"name = '{tracking.model}'"))
+    return versions
 
 
 def _describe(version: ModelVersion, promotion: Promotion, tracking: Tracking) -> None:
@@ -113,7 +112,7 @@ def _describe(version: ModelVersion, promotion: Promotion, tracking: Tracking) -
         if value and version.tags.get(name) != value:
             tracking.client.set_model_version_tag(tracking.model, str(version.version), name, value)
     origin = (version.description or "").split(_MARK)[0]
-    since = f"In production since {tags['churn.promoted_at']} by {promotion.actor or 'the policy'} in night {promotion.night}: {promotion.reason}"
+    since = f"In production since {tags['churn.promoted_at']} by {promotion.actor or 'the policy'} in run {promotion.night}: {promotion.reason}"
     if version.description != origin + _MARK + since:
         tracking.client.update_model_version(tracking.model, str(version.version), origin + _MARK + since)
 
@@ -125,5 +124,5 @@ def _describe_end(version: ModelVersion, promotion: Promotion, tracking: Trackin
 
 
 def named(number: int | None) -> str:
-    """A version in words."""
+    """Name a version in words."""
     return "no version" if number is None else f"version {number}"

@@ -1,4 +1,4 @@
-"""What a served model is asked: rows of the contract, the extremes of the holdout, and requests that it must refuse."""
+"""The probes of a served model: rows of the contract, extremes of the holdout, and requests that it must refuse."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from churn.foundation.examples import example_rows, model_input
 CONTRACT_ROWS = 500
 _MOST_EXTREME = 20
 PLANTED = "Q7-planted-value"
-"""Stands for a customer's data in a bad request: no answer may repeat it."""
+"""Represents customer data in an invalid request. No answer may repeat it."""
 JSON_TYPE = "application/json"
 
 
 @dataclass(frozen=True)
 class BadRequest:
-    """A request that must be refused; `row` and `column` are what the refusal must name."""
+    """A request that must be refused. The refusal must name `row` and `column`."""
 
     name: str
     body: bytes
@@ -33,16 +33,16 @@ class BadRequest:
 
 
 def contract_rows(contract: Contract) -> pd.DataFrame:
-    """Rows made from the contract: typical ones, every category, every bound; no customer's."""
+    """Rows made from the contract: typical ones, every category, every bound. None is a customer's."""
     return model_input(contract, example_rows(contract, CONTRACT_ROWS, seed=1))
 
 
 def holdout_extremes(pieces: Iterable[pd.DataFrame], scorer: Scorer, contract: Contract) -> pd.DataFrame:
-    """The holdout's rows with the lowest and highest scores, and with the least and the most of every number.
+    """The rows of the holdout with the lowest and highest scores, and with the smallest and largest value of every number.
 
     Args:
-        pieces: the holdout, a frame of the contract's columns at a time.
-        scorer: of the model: from rows to probabilities of class 1.
+        pieces: the holdout in pieces, as frames with the columns of the contract.
+        scorer: from rows to probabilities of class 1.
         contract: names the features.
 
     Returns:
@@ -62,7 +62,7 @@ def holdout_extremes(pieces: Iterable[pd.DataFrame], scorer: Scorer, contract: C
 
 
 def rows_body(rows: pd.DataFrame) -> dict[str, Any]:
-    """Rows in MLflow's form `dataframe_split`; an absent value is None."""
+    """Rows in MLflow's form `dataframe_split`. A missing value is None."""
     return {"columns": list(rows.columns), "data": rows.astype(object).where(rows.notna(), None).to_numpy().tolist()}
 
 
@@ -70,7 +70,7 @@ def bad_requests(contract: Contract) -> list[BadRequest]:
     """Requests that break the protocol or the contract, each in one way."""
     rows = rows_body(contract_rows(contract).iloc[:3])
     good = json.dumps({"dataframe_split": rows}).encode()
-    found = [
+    requests = [
         BadRequest("no content type", good, None),
         BadRequest("wrong content type", good, "application/xml"),
         BadRequest("another charset", good, "application/json; charset=latin-1"),
@@ -92,28 +92,28 @@ def bad_requests(contract: Contract) -> list[BadRequest]:
         BadRequest("CSV without a header", f"{PLANTED},1\n".encode(), "text/csv"),
     ]
     for place, column in enumerate(contract.features):
-        found.append(BadRequest(f"no {column.name}", _split(*_without(rows, place)), column=column.name))
+        requests.append(BadRequest(f"no {column.name}", _split(*_without(rows, place)), column=column.name))
         for name, value in _bad_values(column):
             data = [list(row) for row in rows["data"]]
             data[1][place] = value
             body = _split(rows["columns"], data)
-            found.append(BadRequest(f"{column.name}: {name}", body, row=1, column=column.name))
-    return found
+            requests.append(BadRequest(f"{column.name}: {name}", body, row=1, column=column.name))
+    return requests
 
 
 def _bad_values(column: Column) -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = [("an object", {PLANTED: 1}), ("a text", PLANTED)]
+    values: list[tuple[str, Any]] = [("an object", {PLANTED: 1}), ("a text", PLANTED)]
     if not column.nullable:
-        found.append(("null", None))
+        values.append(("null", None))
     if column.numeric:
-        found += [("true", True), ("beyond every number", 10**400)]
+        values += [("true", True), ("beyond every number", 10**400)]
     if column.kind is Kind.INTEGER:
-        found.append(("1.5", (column.minimum or 0) + 1.5))
+        values.append(("1.5", (column.minimum or 0) + 1.5))
     if column.minimum is not None:
-        found.append(("below", column.minimum - 1))
+        values.append(("below", column.minimum - 1))
     if column.maximum is not None:
-        found.append(("above", column.maximum + 1))
-    return found
+        values.append(("above", column.maximum + 1))
+    return values
 
 
 def _without(rows: dict[str, Any], place: int) -> tuple[list[str], list[list[Any]]]:

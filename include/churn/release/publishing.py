@@ -1,4 +1,4 @@
-"""A verified image gets its name, goes to the registry of images, and may be named `production`; or it stays unpublished."""
+"""Publishes a verified image: names it, pushes it to the image registry, and points the tag `production` to it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ PRODUCTION_TAG = "production"
 
 
 def find_published(version: int, ledger: Ledger, model: str, spec: ImageSpec) -> ImageRecord | None:
-    """The image of a version, if it was published and still is there; None if it is to be built.
+    """The image of a version if it was published and still exists; None if it has to be built.
 
     Raises:
-        EngineFailed: it was published, and no engine answers.
+        EngineFailed: it was published, but no container engine answers.
     """
     image = ledger.image(model, version)
     if image is None or image.state not in ("published", "pruned") or image.tag != f"{spec.name}:{version}":
@@ -26,28 +26,28 @@ def find_published(version: int, ledger: Ledger, model: str, spec: ImageSpec) ->
 
 
 def publish_image(built: BuiltImage, verification: Verification, model: str, spec: ImageSpec) -> ImageRecord:
-    """Name the verified image by its version, here and in the registry of images if there is one; repeated, it changes nothing.
+    """Name the verified image by its version, on this machine and in the image registry if there is one. Repeating this changes nothing.
 
     Returns:
-        What the ledger is to remember: `published`, or `not_built` on a machine without an engine.
+        The record for the ledger: `published`, or `not_built` on a machine without a container engine.
 
     Raises:
-        EngineFailed: the engine or the registry is away.
+        EngineFailed: the container engine or the image registry is unavailable.
     """
-    said = verification.sentence
+    result = verification.sentence
     if built.image_id is None:
-        detail = f"not built: no container engine; the same service in an environment of its own: {said}"
+        detail = f"not built, because there is no container engine; the same service was verified in its own environment: {result}"
         return _record(model, built, "not_built", detail, verification)
     tag, size = str(built.version), Engine.require(spec.engine).size(built.image_id)
     digest = _name(built.image_id, tag, spec)
-    return _record(model, built, "published", said, verification, f"{spec.name}:{tag}", digest, size)
+    return _record(model, built, "published", result, verification, f"{spec.name}:{tag}", digest, size)
 
 
 def has_image(image: ImageRecord, spec: ImageSpec) -> bool:
-    """Whether a version's image still is there, here or in its registry; one that was never built needs none.
+    """Whether the image of a version still exists, on this machine or in its registry. A version that was never built needs none.
 
     Raises:
-        EngineFailed: it was published, and no engine answers.
+        EngineFailed: it was published, but no container engine answers.
     """
     if image.image_id is None:
         return True
@@ -56,28 +56,28 @@ def has_image(image: ImageRecord, spec: ImageSpec) -> bool:
 
 
 def find_change(image: ImageRecord, spec: ImageSpec) -> str | None:
-    """What is no longer as it was published: the image is gone, or its name means another one; None if all is.
+    """Describe how the image differs from what was published, as the end of a sentence: it is missing, or its tag names another one.
 
     Raises:
-        EngineFailed: no engine answers.
+        EngineFailed: no container engine answers.
     """
     if image.image_id is None or image.tag is None:
         return None
     if not has_image(image, spec):
-        return f"was {image.tag} and is gone"
+        return f"was {image.tag} and no longer exists"
     engine = Engine.require(spec.engine)
     here = engine.named(image.tag)
     there = engine.digest(image.tag, spec.credentials()) if image.digest else None
     if here not in (None, image.image_id) or there != image.digest or (here is None and not image.digest):
-        return f"is not what {image.tag} means now"
+        return f"is not the one that {image.tag} names now"
     return None
 
 
 def fetch_image(image: ImageRecord, spec: ImageSpec) -> None:
-    """Have a published image on this machine; one that was pruned here comes back from its registry.
+    """Make sure that a published image is on this machine. One that was removed is pulled from its registry.
 
     Raises:
-        EngineFailed: it cannot be had.
+        EngineFailed: it cannot be pulled.
     """
     engine = Engine.require(spec.engine)
     if image.image_id and not engine.named(image.image_id):
@@ -85,14 +85,14 @@ def fetch_image(image: ImageRecord, spec: ImageSpec) -> None:
 
 
 def name_again(image: ImageRecord, spec: ImageSpec) -> None:
-    """Let the tag of a published version mean its image, here and in the registry; repeated, it changes nothing."""
+    """Point the tag of a published version to its image, on this machine and in the registry. Repeating this changes nothing."""
     if image.image_id and find_change(image, spec):
         fetch_image(image, spec)
         _name(image.image_id, str(image.version), spec)
 
 
 def point_production(image: ImageRecord, spec: ImageSpec) -> None:
-    """Let the tag `production` name a published image, here and in the registry; repeated, it changes nothing."""
+    """Point the tag `production` to a published image, on this machine and in the registry. Repeating this changes nothing."""
     if image.image_id is None or image.state not in ("published", "pruned"):
         return
     fetch_image(image, spec)
@@ -100,19 +100,19 @@ def point_production(image: ImageRecord, spec: ImageSpec) -> None:
 
 
 def forget_production(spec: ImageSpec) -> None:
-    """Nothing is in production: on this machine `production` means no image any more."""
+    """Remove the tag `production` on this machine, because nothing is in production."""
     engine = Engine.find(spec.engine)
     if engine:
         engine.untag(spec.name, PRODUCTION_TAG)
 
 
 def unpublished(built: BuiltImage, model: str, state: str, reason: str) -> ImageRecord:
-    """What the ledger is to remember of an image that is not published: `mismatch`, `faulty` or `failed`."""
+    """The record of an image that is not published: `mismatch`, `faulty` or `failed`."""
     return _record(model, built, state, reason, None)
 
 
 def _name(image_id: str, tag: str, spec: ImageSpec) -> str | None:
-    """Name an image; its digest in the registry, if there is one."""
+    """Name an image; returns its digest in the image registry, if there is one."""
     engine = Engine.require(spec.engine)
     engine.tag(image_id, spec.name, tag)
     return engine.push(spec.name, tag, spec.credentials()) if spec.registry else None

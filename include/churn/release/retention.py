@@ -1,4 +1,4 @@
-"""Old versions go, except those that somebody may still need: champion, previous, anchor, open decisions."""
+"""Deletes old versions, except those that are needed: champion, previous and baseline version, and those of open decisions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LOGGED = "models:/"
 
 @dataclass(frozen=True)
 class Retention:
-    """What would go, what stays by the number of versions to keep, and what is protected, with the reason."""
+    """The versions to delete, those kept because they are recent, and those that are protected, with the reason."""
 
     expendable: list[int]
     recent: list[int]
@@ -22,27 +22,27 @@ class Retention:
 
 
 def plan_retention(keep: int, ledger: Ledger, tracking: Tracking) -> Retention:
-    """Sort the registered versions into those that may be deleted and those that stay.
+    """Sort the registered versions into those that may be deleted and those that are kept.
 
     Args:
-        keep: so many of the newest versions stay in any case.
+        keep: number of newest versions that are always kept.
         ledger: knows what is in production, and which decisions are open.
         tracking: MLflow.
 
     Raises:
-        TrackingUnreachable: the registry does not answer; nothing is deleted on a guess.
+        TrackingUnreachable: the MLflow registry does not answer, so nothing may be deleted.
     """
     protected = _protected(ledger, tracking)
     with tracking.explained("list the versions"):
-        found = tracking.client.search_model_versions(f"name = '{tracking.model}'")
-    numbers = sorted((int(one.version) for one in found), reverse=True)
+        registered = tracking.client.search_model_versions(f"name = '{tracking.model}'")
+    numbers = sorted((int(version.version) for version in registered), reverse=True)
     recent = [number for number in numbers[:keep] if number not in protected]
     expendable = [number for number in numbers[keep:] if number not in protected]
     return Retention(expendable, recent, {number: protected[number] for number in numbers if number in protected})
 
 
 def delete_versions(versions: list[int], ledger: Ledger, tracking: Tracking) -> list[int]:
-    """Delete versions, each only if it still is not protected; returns those that were deleted."""
+    """Delete versions, each only if it is still not protected; returns those that were deleted."""
     deleted = []
     for version in versions:
         if version in _protected(ledger, tracking):
@@ -57,15 +57,17 @@ def delete_versions(versions: list[int], ledger: Ledger, tracking: Tracking) -> 
 
 
 def _protected(ledger: Ledger, tracking: Tracking) -> dict[int, str]:
-    """Versions that stay, whatever their age; both ledger and registry are asked."""
+    """Versions that are kept whatever their age, according to the ledger or the MLflow registry."""
     rows = ledger.promotions(tracking.model)
     state = read_registry(tracking)
     way = lineage(rows)
-    reasons = [(number, "was in production on the way to the champion") for number in way]
+    reasons = [(number, "was in production before the champion") for number in way]
     reasons += [(number, "is in stage Production") for number in state.in_stage]
     for decision in ledger.open_decisions(tracking.model):
-        reasons += [(number, "waits for an approval") for number in (decision.challenger, decision.champion) if number]
+        reasons += [
+            (number, "is waiting for an approval") for number in (decision.challenger, decision.champion) if number
+        ]
     if rows and rows[0].anchor:
-        reasons.append((rows[0].anchor, "is the anchor"))
-    reasons += [(number, f"bears the alias {name}") for name, number in state.aliases.items()]
+        reasons.append((rows[0].anchor, "is the baseline version"))
+    reasons += [(number, f"has the alias {name}") for name, number in state.aliases.items()]
     return dict(reasons)

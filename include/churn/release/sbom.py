@@ -1,4 +1,4 @@
-"""The bill of materials of an image, in CycloneDX: every library and every package of the distribution."""
+"""The bill of materials (SBOM) of an image in CycloneDX: every library, and every package of the distribution."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ FILE = "sbom.cdx.json"
 def write_materials(
     folder: Path, image_id: str, labels: dict[str, str], inventory: Inventory, distribution: tuple[str, str]
 ) -> Path:
-    """Write the bill of an image into a folder, the same for the same image.
+    """Write the bill of materials of an image; the same image gives the same file.
 
     Args:
-        folder: where `sbom.cdx.json` goes.
+        folder: the folder to write `sbom.cdx.json` to.
         image_id: `sha256:...`.
-        labels: of the image.
-        inventory: what it holds.
+        labels: the labels of the image.
+        inventory: the contents of the image.
         distribution: name and version of its Linux distribution, such as `debian` and `12`.
     """
     digest = image_id.removeprefix("sha256:")

@@ -28,12 +28,12 @@ PACKAGE = Path(churn.contract.__file__).parent
 
 @contextmanager
 def laid_out(version: int, ledger: Ledger, contract: Contract, tracking: Tracking) -> Iterator[Path]:
-    """A temporary folder from which `python -m churn.serving` serves a version; readable by everybody, and nothing else in it.
+    """A temporary folder from which `python -m churn.serving` serves a version. It is readable by everyone and contains nothing else.
 
     Raises:
         ArtifactChanged: the version's files are not those that were registered.
-        ChurnError: the model takes other columns than the contract has features.
-        TrackingUnreachable: MLflow is away.
+        ChurnError: the columns of the model are not the features of the contract.
+        TrackingUnreachable: MLflow is unavailable.
     """
     with tempfile.TemporaryDirectory(prefix="churn-service-") as name, downloaded(version, tracking) as files:
         require_registered(version, files, ledger, tracking.model)
@@ -55,21 +55,21 @@ def laid_out(version: int, ledger: Ledger, contract: Contract, tracking: Trackin
 
 
 def lock_of(version: int, tracking: Tracking, folder: Path, otherwise: Path) -> Path:
-    """The lock that the version's training kept, fetched into a folder; the present one for versions that kept none."""
-    with tracking.explained(f"hand out the lock of version {version}"):
+    """The lock that the training of a version kept, downloaded to a folder; the present one for versions that kept none."""
+    with tracking.explained(f"download the lock of version {version}"):
         run_id = str(tracking.version(version).run_id)
         return kept_lock(run_id, folder, tracking) or otherwise
 
 
 @contextmanager
 def served_here(version: int, clients: Clients, lock: Path, port: int | None = None) -> Iterator[str]:
-    """The service of a version on loopback, under the libraries of its lock as in its image; ended on leaving.
+    """Serve a version on loopback, with the libraries of its lock as in its image. The service is stopped on leaving.
 
     Args:
         version: its number.
         clients: MLflow, ledger and contract.
-        lock: for a version whose training kept none.
-        port: to listen on; None for a free one.
+        lock: the lock for a version whose training kept none.
+        port: the port to listen on; None for a free one.
 
     Yields:
         Its base URL, once it answers.

@@ -1,4 +1,4 @@
-"""Does a served model answer like the registry's, and refuse what it must? Asked over HTTP, as its users would."""
+"""Checks over HTTP whether a served model answers like the registered one, and refuses invalid requests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from churn.foundation.local_server import ModelMismatch, ServingUnavailable
 from churn.release.probes import JSON_TYPE, PLANTED, BadRequest, bad_requests, contract_rows, rows_body
 
 TOLERANCE = 1e-12
-ONE_AFTER_THE_OTHER = 20
+IN_SEQUENCE = 20
 _CLIENTS = 8
 _BATCH = 100
 _LONGEST_SENTENCE = 600
@@ -26,12 +26,12 @@ _TIMEOUT = 60
 
 
 class ImageFault(ChurnError):  # noqa: N818 -- it says what is the matter
-    """The image is not what it has to be, although its answers are the model's: it is not published, and takes nothing back."""
+    """The image is not what an image must be, although its answers are the model's. It is not published, and the promotion stands."""
 
 
 @dataclass(frozen=True)
 class Verification:
-    """How many rows were asked and how many of them are the holdout's, the largest difference, and how many bad requests were refused."""
+    """What was compared: number of rows, how many of them are from the holdout, the largest difference, number of refused requests."""
 
     probes: int
     holdout_rows: int
@@ -40,33 +40,33 @@ class Verification:
 
     @property
     def sentence(self) -> str:
-        """What was asked and found."""
+        """The result in a sentence."""
         holdout = (
-            f"the holdout's {self.holdout_rows} most extreme rows among them"
+            f"including the {self.holdout_rows} most extreme rows of the holdout"
             if self.holdout_rows
-            else "none of the holdout's rows, which are gone"
+            else "without rows of the holdout, which no longer exist"
         )
         return (
-            f"{self.probes} answers, {holdout}, equal the registry model's (largest difference {self.max_difference:.1e}); "
-            f"{self.refused} bad requests are refused"
+            f"{self.probes:,} answers, {holdout}, equal those of the registered model (largest difference {self.max_difference:.1e}); "
+            f"{self.refused} invalid requests were refused"
         )
 
 
 def verify(url: str, scorer: Scorer, contract: Contract, extremes: pd.DataFrame | None = None) -> Verification:
-    """Hold a served model against the registry's.
+    """Compare a served model with the registered one.
 
-    Each row is asked by itself, some one after the other and the rest by clients side by side; then all of them in
-    batches, in each form of the protocol. Then come requests that must be refused, and a good one again.
+    Each row is sent by itself, some in sequence and the rest by parallel clients; then all rows in batches, in each form of the
+    protocol. Then follow requests that must be refused, and a valid one again.
 
     Args:
         url: base URL of the server.
-        scorer: of the registry's model: from rows to probabilities of class 1.
-        contract: the probe rows are made from it: typical rows, every category, every bound.
-        extremes: rows of the holdout as the model takes them; None: there are none to be had.
+        scorer: scores with the registered model: from rows to probabilities of class 1.
+        contract: the source of the probe rows: typical rows, every category, every bound.
+        extremes: rows of the holdout as the model takes them; None if there are none.
 
     Raises:
         ModelMismatch: an answer differs by more than 1e-12, or the model fails.
-        ImageFault: a bad request is not refused as it has to be, or a good one is.
+        ImageFault: an invalid request is not refused as it must be, or a valid one is refused.
         ServingUnavailable: the connection broke.
     """
     rows = contract_rows(contract)
@@ -76,16 +76,16 @@ def verify(url: str, scorer: Scorer, contract: Contract, extremes: pd.DataFrame 
     expected = np.column_stack([1 - positive, positive])
     with httpx.Client(base_url=url, timeout=_TIMEOUT, trust_env=False) as client:
         answers = [*_one_by_one(client, rows), *_in_batches(client, rows)]
-        difference = max(_difference(found, expected[at], url) for at, found in answers)
+        difference = max(_difference(answer, expected[at], url) for at, answer in answers)
         refused = [_require_refusal(client, bad) for bad in bad_requests(contract)]
         for path in ("/docs", "/openapi.json"):
             if _get(client, path).status_code != httpx.codes.NOT_FOUND:
-                raise ImageFault(f"{path} of the image is open.")
+                raise ImageFault(f"{path} of the image is accessible, but must not be.")
         if _get(client, "/ping").status_code != httpx.codes.OK:
-            raise ImageFault("After bad requests the image does not answer /ping any more.")
+            raise ImageFault("The image no longer answers /ping after invalid requests.")
         difference = max(difference, _difference(_ask(client, rows.iloc[:1]), expected[:1], url))
     return Verification(
-        probes=sum(len(found) for _, found in answers) + 1,
+        probes=sum(len(answer) for _, answer in answers) + 1,
         holdout_rows=0 if extremes is None else len(extremes),
         max_difference=difference,
         refused=len(refused),
@@ -100,9 +100,9 @@ def _one_by_one(client: httpx.Client, rows: pd.DataFrame) -> list[Answer]:
         place = slice(at, at + 1)
         return place, _ask(client, rows.iloc[place])
 
-    found = [single(at) for at in range(ONE_AFTER_THE_OTHER)]
+    answers = [single(at) for at in range(IN_SEQUENCE)]
     with ThreadPoolExecutor(_CLIENTS) as clients:
-        return [*found, *clients.map(single, range(ONE_AFTER_THE_OTHER, len(rows)))]
+        return [*answers, *clients.map(single, range(IN_SEQUENCE, len(rows)))]
 
 
 def _in_batches(client: httpx.Client, rows: pd.DataFrame) -> list[Answer]:
@@ -110,12 +110,12 @@ def _in_batches(client: httpx.Client, rows: pd.DataFrame) -> list[Answer]:
     records = [dict(zip(rows.columns, row, strict=True)) for row in rows_body(rows)["data"]]
     columns = {name: [record[name] for record in records] for name in rows.columns}
     forms = ({"dataframe_records": records}, {"instances": records}, {"inputs": columns})
-    found = [(every, _predictions(client, json.dumps(form).encode(), JSON_TYPE, len(rows))) for form in forms]
-    found.append((every, _predictions(client, rows.to_csv(index=False).encode(), "text/csv", len(rows))))
+    answers = [(every, _predictions(client, json.dumps(form).encode(), JSON_TYPE, len(rows))) for form in forms]
+    answers.append((every, _predictions(client, rows.to_csv(index=False).encode(), "text/csv", len(rows))))
     for start in range(0, len(rows), _BATCH):
         place = slice(start, start + _BATCH)
-        found.append((place, _ask(client, rows.iloc[place])))
-    return found
+        answers.append((place, _ask(client, rows.iloc[place])))
+    return answers
 
 
 def _ask(client: httpx.Client, rows: pd.DataFrame) -> NDArray[np.float64]:
@@ -127,47 +127,49 @@ def _predictions(client: httpx.Client, body: bytes, media: str, rows: int) -> ND
     response = _post(client, body, media)
     if response.is_client_error:
         raise ImageFault(
-            f"{client.base_url} refuses rows within the contract ({response.status_code}): it was made for another contract, or is no such service."
+            f"{client.base_url} refuses rows of the contract ({response.status_code}). It was made for another contract, or is not a scoring service."
         )
     if not response.is_success:
-        raise ModelMismatch(f"{client.base_url} answers {response.status_code} to {rows} rows within the contract.")
+        raise ModelMismatch(f"{client.base_url} answers {response.status_code} to {rows} rows of the contract.")
     try:
         return np.asarray(response.json()["predictions"], dtype=np.float64)
     except (ValueError, KeyError, TypeError) as error:
-        raise ModelMismatch(f"{client.base_url} answers {rows} rows with something else than probabilities.") from error
+        raise ModelMismatch(
+            f"{client.base_url} answers {rows} rows with something other than probabilities."
+        ) from error
 
 
-def _difference(found: NDArray[np.float64], expected: NDArray[np.float64], url: str) -> float:
-    if found.shape != expected.shape:
-        raise ModelMismatch(f"{url} answers with shape {found.shape}, the registry's model with {expected.shape}.")
-    differences = np.abs(found - expected)
+def _difference(answer: NDArray[np.float64], expected: NDArray[np.float64], url: str) -> float:
+    if answer.shape != expected.shape:
+        raise ModelMismatch(f"{url} answers with shape {answer.shape}, and the registered model with {expected.shape}.")
+    differences = np.abs(answer - expected)
     wrong = ~(differences <= TOLERANCE)
     if wrong.any():
         raise ModelMismatch(
-            f"{url} differs from the registry's model in {int(wrong.any(axis=1).sum())} of {len(found)} "
+            f"{url} differs from the registered model in {int(wrong.any(axis=1).sum())} of {len(answer)} "
             f"answers, by up to {np.nanmax(differences):.3g} (allowed: {TOLERANCE:g})."
         )
     return float(differences.max())
 
 
 def _require_refusal(client: httpx.Client, bad: BadRequest) -> str:
-    """The sentence of a refusal, which is a 4xx, one sentence, names what it must, and repeats nothing that was sent."""
+    """Check a refusal: a 4xx with one sentence that names row and column, and repeats nothing that was sent."""
     response = _post(client, bad.body, bad.content_type)
-    said = f"The image answers {response.status_code} to a bad request ({bad.name})"
+    answer = f"The image answers {response.status_code} to an invalid request ({bad.name})"
     if not response.is_client_error:
-        raise ImageFault(f"{said}, which is no refusal.")
+        raise ImageFault(f"{answer}, which is not a refusal.")
     try:
         message = str(response.json()["message"])
     except (ValueError, KeyError, TypeError) as error:
-        raise ImageFault(f"{said} without a message.") from error
+        raise ImageFault(f"{answer} without a message.") from error
     if PLANTED in response.text or "Traceback" in response.text:
-        raise ImageFault(f"{said}, and repeats what was sent or shows its code.")
+        raise ImageFault(f"{answer}, and repeats what was sent or reveals its code.")
     if "\n" in message or len(message) > _LONGEST_SENTENCE:
-        raise ImageFault(f"{said} with more than a sentence.")
+        raise ImageFault(f"{answer} with more than one sentence.")
     if bad.row is not None and not message.startswith(f"Row {bad.row}: {bad.column} "):
-        raise ImageFault(f"{said} without naming row {bad.row} and column {bad.column}.")
+        raise ImageFault(f"{answer} without naming row {bad.row} and column {bad.column}.")
     if bad.column is not None and bad.column not in message:
-        raise ImageFault(f"{said} without naming column {bad.column}.")
+        raise ImageFault(f"{answer} without naming column {bad.column}.")
     return message
 
 

@@ -1,6 +1,6 @@
-"""A batch that is found bad later: it leaves all future snapshots, and every version trained on it is flagged.
+"""Withdraws a batch that turned out to be bad: it leaves all future snapshots, and versions trained on it are flagged.
 
-The ledger is written first; the registry's tags follow and can be repeated. No version is moved here.
+The ledger is written first. The tags in the MLflow registry follow, and can be repeated. No version is moved here.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ SNAPSHOT_TAG = "churn.snapshot"
 
 @dataclass(frozen=True)
 class Withdrawn:
-    """The versions that were trained on a batch, and the one of them that is in production, if one is."""
+    """The versions that were trained on a batch, and the one of them that is in production, if any."""
 
     versions: list[int]
     champion: int | None
 
 
 def withdraw_batch(batch: Batch, reason: str, ledger: Ledger, tracking: Tracking) -> Withdrawn:
-    """Take a batch out of all future snapshots and flag what was trained on it; repeated, it flags again.
+    """Remove a batch from all future snapshots, and flag the versions that were trained on it. Repeating this flags again.
 
     Raises:
         ChurnError: the batch was never accepted.
-        TrackingUnreachable: the batch is withdrawn, the versions are not flagged yet; run it again.
+        TrackingUnreachable: the batch is withdrawn, but the versions are not flagged yet; run it again.
     """
     ledger.withdraw(batch.batch, "withdrawn", reason)
-    holding = {one.snapshot for one in ledger.snapshots() if batch.batch in one.batches}
+    holding = {snapshot.snapshot for snapshot in ledger.snapshots() if batch.batch in snapshot.batches}
     with tracking.explained("list the versions that were trained on the batch"):
-        found = tracking.client.search_model_versions(f"name = '{tracking.model}'")
-    versions = sorted(int(one.version) for one in found if one.tags.get(SNAPSHOT_TAG) in holding)
+        registered = tracking.client.search_model_versions(f"name = '{tracking.model}'")
+    versions = sorted(int(version.version) for version in registered if version.tags.get(SNAPSHOT_TAG) in holding)
     now = datetime.now(UTC)
     ledger.flag_versions([VersionFlag(tracking.model, version, batch.batch, reason, now) for version in versions])
     _tag(versions, ledger, tracking)
@@ -45,32 +45,32 @@ def withdraw_batch(batch: Batch, reason: str, ledger: Ledger, tracking: Tracking
 
 
 def restore_batch(batch: Batch, reason: str, ledger: Ledger, tracking: Tracking) -> Withdrawn:
-    """Take a withdrawn batch back into future snapshots, and its flags off.
+    """Return a withdrawn batch to future snapshots, and remove its flags.
 
     Raises:
         ChurnError: the batch was never accepted.
-        TrackingUnreachable: the batch is back, the registry still has the flags; run it again.
+        TrackingUnreachable: the batch has been restored, but the registry still has the flags; run it again.
     """
     ledger.withdraw(batch.batch, "restored", reason)
     with tracking.explained("list the versions that were flagged"):
-        found = tracking.client.search_model_versions(f"name = '{tracking.model}'")
-    versions = sorted(int(one.version) for one in found if batch.batch[:12] in one.tags.get(TAG, ""))
+        registered = tracking.client.search_model_versions(f"name = '{tracking.model}'")
+    versions = sorted(int(version.version) for version in registered if batch.batch[:12] in version.tags.get(TAG, ""))
     ledger.clear_flags(batch.batch)
     _tag(versions, ledger, tracking)
     return Withdrawn(versions, None)
 
 
 def say_flags(version: int, ledger: Ledger, model: str) -> list[str]:
-    """What a person must know of a version that is in production, a sentence for each withdrawn batch."""
+    """Warnings about a version in production: a sentence for each withdrawn batch that it was trained on."""
     return [
-        f"Version {version}, which is in production, was trained on batch {flag.batch[:12]}, withdrawn since: {flag.reason} "
-        "The next night trains without it; until then consider an earlier version."
+        f"Version {version}, which is in production, was trained on batch {flag.batch[:12]}, which has been withdrawn since: {flag.reason} "
+        "The next run trains without it. Until then, consider a rollback."
         for flag in ledger.flags(model, version)
     ]
 
 
 def _tag(versions: list[int], ledger: Ledger, tracking: Tracking) -> None:
-    """The registry's tag says what the ledger's flags say; an empty one where there is none any more."""
+    """Copy the flags of the ledger to the tag in the MLflow registry; empty if there are none."""
     for version in versions:
         batches = [flag.batch[:12] for flag in ledger.flags(tracking.model, version)]
         tracking.tag_version(version, {TAG: ", ".join(batches)})

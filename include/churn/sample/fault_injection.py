@@ -1,6 +1,6 @@
-"""Faults to plant into good files, each with the rule that must find it: for samples, trials and tests.
+"""Faults to plant into good files, each with the rule that must find it. For samples, trials and tests.
 
-All of them derive from the contract, so that another contract has a catalogue of its own.
+All of them are derived from the contract, so that every contract has its own catalogue.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ NOT_DATES = ("31.01.2026", "2026-02-30", "2026-1-5", "yesterday")
 
 @dataclass(frozen=True)
 class Fault:
-    """One kind of fault of a record.
+    """One kind of fault.
 
-    `plant` takes the cells of a good record and returns the bytes of the records that stand in its place;
-    `rules` has, for each of those, the rule that it breaks, or None if it is good.
+    `plant` takes the cells of a good record and returns the bytes of the records that replace it. `rules` has, for each of
+    those, the rule that it breaks, or None if it is good.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Fault:
 
 
 def cell_faults(contract: Contract) -> list[Fault]:
-    """Faulty cells, column by column: missing, of another type, out of range, unknown."""
+    """Faulty cells, column by column: missing, of the wrong type, out of range, unknown."""
     return [
         Fault(f"{column.name}: {value!r}", (rule,), _with({column.name: value}))
         for column in contract.columns
@@ -41,7 +41,7 @@ def cell_faults(contract: Contract) -> list[Fault]:
 
 
 def record_faults(contract: Contract) -> list[Fault]:
-    """Records that cannot be read, or that do not fit the others of their customer."""
+    """Records that cannot be read, or that contradict the others of their customer."""
     names = contract.names
     text = next((column.name for column in contract.columns if column.kind is Kind.TEXT), names[0])
 
@@ -96,11 +96,11 @@ def plant_faults(
     Args:
         text: CSV of the contract's columns in their order.
         contract: the data contract.
-        faults: one for each row.
+        faults: one fault per row.
         rows: the rows to plant them in, counted from 0.
 
     Returns:
-        The file's bytes, and for each line that must be set aside (1 is the header) the rule that it breaks.
+        The bytes of the file, and for each line that must be quarantined (1 is the header) the rule that it breaks.
     """
     header, *lines = text.splitlines()
     planted = dict(zip(rows, faults, strict=True))
@@ -130,18 +130,18 @@ def _bad_values(column: Column) -> Iterator[tuple[str, str]]:
     if column.maximum is not None:
         yield str(int(column.maximum) + 1), f"{column.name}.range"
     if column.categories:
-        known = column.categories[0]
+        category = column.categories[0]
         unlike = [
             "Atlantis",
-            *([] if column.trim else [f"{known} "]),
-            *([] if column.ignore_case else [known.swapcase()]),
+            *([] if column.trim else [f"{category} "]),
+            *([] if column.ignore_case else [category.swapcase()]),
         ]
         for value in unlike:
             yield value, f"{column.name}.category"
 
 
 def _breaks_another(column: Column, value: str, contract: Contract) -> bool:
-    """Whether a value out of range would break a rule between two columns too."""
+    """Whether a value out of range would also break a rule between two columns."""
     numbers = [relation for relation in contract.relations if column.name in (relation.greater, relation.lesser)]
     return bool(numbers) and value.lstrip("-").isdigit()
 

@@ -1,8 +1,7 @@
-"""Files of the contract's schema from a seeded generator: realistic relations, chosen drift, chosen faults.
+"""Generates files of a contract from a seed, with realistic relations, chosen drift and chosen faults.
 
-The columns that the public bank file has are drawn with its shape (age, products, activity, country
-and gender drive churn); a column that this module does not know is drawn from the contract alone,
-so the generator follows when a contract adds, removes or retypes one.
+The columns of the public bank file are drawn with its distributions: age, products, activity, country and gender drive churn. Any
+other column is drawn from the contract alone, so that the generator follows when a contract changes.
 """
 
 from __future__ import annotations
@@ -43,10 +42,10 @@ Draws = dict[str, np.ndarray[Any, np.dtype[Any]]]
 
 @dataclass(frozen=True)
 class Night:
-    """One night's file: how many rows, from which customer number on, and what is special about it.
+    """One nightly file: its number of rows, its first customer number, and what is special about it.
 
-    `older_share` is the share of customers of 45 and older (about .2 in the public file);
-    `faults` is the number of rows with a planted fault; `turned_round` has those leave who elsewhere stay.
+    `older_share` is the share of customers aged 45 and older (about .2 in the public file). `faults` is the number of rows with a
+    planted fault. `turned_round` inverts the labels.
     """
 
     rows: int
@@ -62,11 +61,11 @@ NIGHTS = (
     Night(rows=7000, first_customer=20_100_001, seed=102, older_share=0.5, faults=14),
     Night(rows=1500, first_customer=20_200_001, seed=103, older_share=0.25, faults=4),
 )
-"""The sample in data/sample: the second night brings a kind of customer that the first hardly had."""
+"""The sample in data/sample. The second night brings a kind of customer that the first hardly has."""
 
 
 def make_night(contract: Contract, night: Night) -> str:
-    """The CSV text of one night; the same night gives the same text."""
+    """The CSV text of one nightly file. The same arguments give the same text."""
     rng = np.random.default_rng(night.seed)
     frame = _draw(contract, night, rng)
     probability = _churn_probability(frame, contract)
@@ -75,21 +74,21 @@ def make_night(contract: Contract, night: Night) -> str:
     frame[contract.target.name] = (rng.random(night.rows) < probability).astype("int64")
     text = frame.to_csv(index=False, lineterminator="\n")
     if night.faults > night.rows:
-        raise ChurnError(f"{night.faults} faults do not fit into {night.rows} rows. Ask for fewer.")
+        raise ChurnError(f"{night.faults} faults do not fit into {night.rows} rows. Use fewer faults or more rows.")
     rows = sorted(rng.choice(night.rows, night.faults, replace=False))
     data, _ = plant_faults(text, contract, _chosen_faults(contract, night.faults, rng), rows)
     return data.decode()
 
 
 def _chosen_faults(contract: Contract, count: int, rng: np.random.Generator) -> list[Fault]:
-    """Faulty cells, every kind before one comes again."""
+    """Choose faulty cells, every kind once before any is repeated."""
     faults = cell_faults(contract)
     turns = [rng.permutation(len(faults)) for _ in range(-(-count // len(faults)))]
     return [faults[at] for at in np.concatenate([[], *turns]).astype(int)[:count]]
 
 
 def write_sample(contract: Contract, folder: Path) -> list[Path]:
-    """Write the nights of the sample as files; returns them in order."""
+    """Write the nightly files of the sample; returns them in order."""
     folder.mkdir(parents=True, exist_ok=True)
     files = []
     for number, night in enumerate(NIGHTS, start=1):
@@ -113,7 +112,9 @@ def cut_into_nights(file: Path, nights: int, folder: Path) -> list[Path]:
         return [file]
     header, *rows = data.splitlines(keepends=True) or [b""]
     if len(rows) < nights:
-        raise ChurnError(f"{file} has {len(rows)} rows: too few for {nights} nights. Ask for fewer.")
+        raise ChurnError(
+            f"{file} has {len(rows)} rows, which are too few for {nights} nights. Use a smaller number of nights."
+        )
     folder = folder / f"{hashlib.sha256(data).hexdigest()[:12]}-{nights}"
     folder.mkdir(parents=True, exist_ok=True)
     bounds = np.linspace(0, len(rows), nights + 1).astype(int)
@@ -133,7 +134,7 @@ def _draw(contract: Contract, night: Night, rng: np.random.Generator) -> pd.Data
     balance = np.where(
         rng.random(rows) < np.where(country == "Germany", 0.0, 0.48), 0, rng.normal(119_800, 30_000, rows).clip(0)
     )
-    known: Draws = {
+    draws: Draws = {
         "RowNumber": np.arange(1, rows + 1),
         "CustomerId": night.first_customer + rng.permutation(rows),
         "Surname": rng.choice(SURNAMES, rows),
@@ -150,15 +151,15 @@ def _draw(contract: Contract, night: Night, rng: np.random.Generator) -> pd.Data
     }
     drawn = example_rows(contract, rows, seed=night.seed)
     for column in contract.columns:
-        if column.name in known and _fits(column, known[column.name]):
-            drawn[column.name] = _within(column, known[column.name])
+        if column.name in draws and _fits(column, draws[column.name]):
+            drawn[column.name] = _within(column, draws[column.name])
         elif column.role is Role.KEY:
             drawn[column.name] = _keys(column, night)
     return drawn
 
 
 def _fits(column: Column, values: np.ndarray[Any, np.dtype[Any]]) -> bool:
-    """Whether a column that bears a known name still is what the name says."""
+    """Whether a column with a known name still has the values that the name suggests."""
     text = values.dtype.kind in "UO"
     return column.numeric != text and (not column.categories or set(values) <= set(column.categories))
 
@@ -176,7 +177,7 @@ def _keys(column: Column, night: Night) -> Any:
 
 
 def _churn_probability(frame: pd.DataFrame, contract: Contract) -> Any:
-    """Logistic in effects of the public file's size; unknown features have a fixed small effect each."""
+    """The probability of churn: logistic, with effects as in the public file, and a small fixed effect of any other feature."""
     effects: dict[str, Callable[[pd.Series], Any]] = {
         "Age": lambda age: 1.9 * np.tanh((age - 44) / 9) - 0.1 * np.maximum(age - 62, 0),
         "NumOfProducts": lambda products: products.map({1: 0.45, 2: -1.1, 3: 2.6, 4: 4.0}).fillna(0),
@@ -202,7 +203,7 @@ def _churn_probability(frame: pd.DataFrame, contract: Contract) -> Any:
 
 
 def _turned_round(probability: Any) -> Any:
-    """The same spread of logits around their mean, with every relation to the features the other way."""
+    """Logits with the same spread around their mean, and every relation to the features inverted."""
     logit = np.log(probability / (1 - probability))
     return 1 / (1 + np.exp(logit - 2 * logit.mean()))
 
@@ -211,7 +212,7 @@ BANK_NOISE = frozenset({"Tenure", "HasCrCard", "EstimatedSalary"})
 
 
 def _unknown_effect(values: pd.Series, column: Column) -> Any:
-    """Higher values, and later categories, churn more."""
+    """The effect of an unknown feature: higher values and later categories churn more."""
     position = values.map({name: rank for rank, name in enumerate(column.categories)}) if column.categories else values
     numbers = position.astype("float64").fillna(position.astype("float64").median())
     spread = numbers.std()
