@@ -1,58 +1,63 @@
-# Everything a newcomer needs. `make help` lists it.
+# Everything that a newcomer needs; `make help` lists it.
 #
-# The environment is .venv, made from the locks by uv: the one on the PATH, or one fetched into .uv.
+# The environment is .venv, created from the locks with uv: the one on the PATH, or one installed into .uv.
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-crashes test-stack status maintain stop clean lint format lock docs docs-reference bench up down stack logs user land serve upkeep backup restore bench-intake bench-decision bench-image bench-stack bench-review statistics screenshots sample
 SHELL := /bin/bash
 
-# The first that runs and is of a version that the locks know; a name on the PATH may be a shim that does not run.
+# The first that works and has a version that the locks support. A name on the PATH may be a shim that does not work.
 IN_RANGE := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 PYTHON ?= $(or $(shell for p in python3 python3.13 python3.12 python3.11; do $$p -c '$(IN_RANGE)' 2>/dev/null && { command -v $$p; break; }; done),python3)
 UV := $(shell command -v uv || echo .uv/bin/uv)
 CHURN := .venv/bin/churn
 DAYS ?= 180
-# Of the tests: more than there are cores, since a third of the time they wait for servers.
+# Number of test processes: more than cores, because a third of the time they wait for servers.
 JOBS ?= 3
+COVERED := --cov=include/churn --cov-branch --cov-report=term:skip-covered --cov-fail-under=$(COVERAGE_FLOOR)
+# Branch coverage that include/churn must reach, in percent.
+COVERAGE_FLOOR := 80
 COMPILE := $(UV) pip compile --universal --generate-hashes --no-emit-index-url --no-annotate --python-version 3.11 --quiet --custom-compile-command "make lock"
 
-# Bytecode makes every import in every task three times as fast; some machines switch it off.
+# Bytecode makes every import in every task three times as fast, but some machines switch it off.
 unexport PYTHONDONTWRITEBYTECODE
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: .venv/run ## Set up, start the services, run the next nights (DATA=file.csv NIGHTS=3 for your own file).
+run: .venv/run ## Set up, start the services, do the next runs (DATA=file.csv NIGHTS=3 for your own file, VERBOSE=1).
 	@$(CHURN) local run $(if $(DATA),--data "$(DATA)") $(if $(NIGHTS),--nights $(NIGHTS)) $(if $(VERBOSE),--verbose)
 
-test: .venv/dev ## Run the tests; the long ones are test-stack and test-crashes.
-	@.venv/bin/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
+test: .venv/dev ## Run the tests (COVERAGE=1 measures branch coverage); the long ones are test-stack and test-crashes.
+	@.venv/bin/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(if $(COVERAGE),$(COVERED)) $(ARGS)
 
-test-stack: .venv/dev ## Attack the stack: faults, scale, browser; half an hour, with a container engine.
+test-stack: .venv/dev ## Attack the stack: faults, scale, browser. Half an hour, with a container engine.
 	@.venv/bin/python -m pytest -m stack tests/stack $(ARGS)
 
-test-crashes: .venv/dev ## Kill after each effect; `make test` takes every fourth, others each day.
+test-crashes: .venv/dev ## Kill the pipeline after each write; `make test` does so after a fixed part of them.
 	@TEST_EVERY=1 .venv/bin/python -m pytest -k killed_after tests/integration $(ARGS)
 
-status: .venv/run ## What is in production, and what runs.
+status: .venv/run ## Show what is in production, and what is running (VERBOSE=1).
 	@$(CHURN) status $(if $(VERBOSE),--verbose)
 
-maintain: .venv/run ## Delete what nobody needs any more, and Airflow's history of more than DAYS=180 days.
+maintain: .venv/run ## Delete what is no longer needed, and Airflow's history of more than DAYS=180 days.
 	@$(CHURN) maintain --yes
 	@[ ! -e var/airflow/airflow.db ] || AIRFLOW_HOME=$(CURDIR)/var/airflow AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=sqlite:///$(CURDIR)/var/airflow/airflow.db \
 		.venv/bin/airflow db clean --yes --skip-archive --clean-before-timestamp "$$(date -u -d '-$(DAYS) days' +%FT%TZ)"
 
-stop: ## End the services that `make run` left up.
+stop: ## Stop the services that `make run` started.
 	@if [ -x $(CHURN) ]; then $(CHURN) local stop; else echo "Nothing was set up yet."; fi
 
-clean: stop ## End the services and remove all that they made; the environment stays.
+clean: stop ## Stop the services and delete everything they created; the environment is kept.
 	rm -rf var data/landing data/originals data/accepted data/quarantine data/snapshots data/docs data/decisions data/unfinished
 
-lint: .venv/dev ## Check style, types and layers.
+lint: .venv/dev ## Check style, types, layers, spelling and the generated reference.
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
+	.venv/bin/codespell
+	.venv/bin/python docs/reference.py --check
 	.venv/bin/yamllint --strict .
 	.venv/bin/hadolint include/stack/Dockerfile include/churn/serving/Dockerfile tests/stack/Dockerfile
 
@@ -60,7 +65,7 @@ format: .venv/dev ## Format the code.
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix .
 
-lock: $(UV) ## Make the locks anew from pyproject.toml.
+lock: $(UV) ## Update the locks from pyproject.toml.
 	$(COMPILE) pyproject.toml -o requirements.lock $(ARGS)
 	$(COMPILE) pyproject.toml --group dev -c requirements.lock -o requirements-dev.lock $(ARGS)
 	$(COMPILE) --group serving -c requirements.lock -o requirements-serving.lock $(ARGS)
@@ -99,7 +104,7 @@ screenshots: .venv/dev
 sample: .venv/run
 	@$(CHURN) sample
 
-# Two stamps: what `make run` needs, and what tests and checks need on top.
+# Two stamps: what `make run` needs, and what tests and checks need in addition.
 .venv/run: requirements.lock pyproject.toml | $(UV)
 	@$(MAKE) --no-print-directory .venv/made
 	@if [ ! -e .venv/dev ]; then $(UV) pip sync --quiet --require-hashes --compile-bytecode --python .venv requirements.lock; fi
@@ -113,8 +118,8 @@ sample: .venv/run
 	@touch .venv/run $@
 
 .venv/made: | $(UV)
-	@$(PYTHON) -c '$(IN_RANGE)' || { echo "Python 3.11, 3.12 or 3.13 is needed, and $(PYTHON) is none. Install one, or name it: make run PYTHON=/path/to/python3.12"; exit 1; }
-	@echo "Setting up .venv from the locks; this happens once and takes a minute or two."
+	@$(PYTHON) -c '$(IN_RANGE)' || { echo "Python 3.11, 3.12 or 3.13 is required, and $(PYTHON) is another version. Install one, or name it: make run PYTHON=/path/to/python3.12"; exit 1; }
+	@echo "Creating .venv from the locks. This happens once, and takes a minute or two."
 	@$(UV) venv --quiet --clear --python $(PYTHON) .venv
 	@touch $@
 

@@ -1,18 +1,20 @@
 """### Serving image of one version.
 
-| task | does | fails when | is skipped when |
+| task | does | turns red when | turns pink when |
 |---|---|---|---|
-| build | builds the image of a version *number* | its files changed; the engine is away | it is published already |
-| verify | starts it and holds its answers against the registry model's | they differ: its promotion is taken back | |
-| publish | tags it, pushes it where a registry is set, then moves `production` | engine or registry is away | |
+| build | builds the image of a version *number* | the version's files changed, or the container engine is unavailable | it has been published already |
+| verify | starts the image and compares its answers with those of the registered model | they differ: the promotion is rolled back | |
+| publish | tags the image, pushes it if an image registry is set, then moves the tag `production` | the container engine or the image registry is unavailable | |
 
-Asked are rows made from the data contract and the holdout's most extreme rows, one by one and in batches, equal within 1e-12,
-and requests that must be refused. Different, or it does not load: the promotion is taken back, and automatic promotion is off. An
-engine, a registry or a network that is away is retried and takes nothing back; after the last try the reason is at the version in
-MLflow and in `churn status`. Without a container engine the same service is verified in an environment of its own, and the state says so.
+The image is probed with rows generated from the data contract and with the most extreme rows of the holdout, one by one and in
+batches. Its answers must be equal within 1e-12, and it must refuse invalid requests. If an answer differs or the model does not
+load, the promotion is rolled back, and automatic promotion is off.
 
-The run id is made of the version, so the same version is never built twice side by side; to try a
-failed build again, clear its run.
+If the container engine, the image registry or the network is unavailable, the task is retried and nothing is rolled back. After
+the last attempt, the version in MLflow and `churn status` show the reason. Without a container engine, the same service is
+verified in an isolated environment instead, and the image's state says so.
+
+The id of a run contains the version, so a version is never built twice at the same time. To retry a failed build, clear its run.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from typing import Any
 from airflow.sdk import Param, dag, get_current_context, task
 
 from churn_airflow.review.links import VersionLink
-from churn_airflow.steps import IMAGE_QUEUE, TASK_DEFAULTS, core_step, keep_image_failure, lead_to
+from churn_airflow.steps import IMAGE_QUEUE, TASK_DEFAULTS, core_step, keep_image_failure, store_link
 
 
 @dag(
@@ -42,12 +44,12 @@ from churn_airflow.steps import IMAGE_QUEUE, TASK_DEFAULTS, core_step, keep_imag
             type="integer",
             minimum=1,
             title="Version",
-            description_md="Number of the registered version, never an alias: an alias can move during the build.",
+            description_md="Number of the registered version. Aliases are not accepted, because an alias can move during the build.",
         )
     },
 )
 def churn_image_build() -> None:
-    """Wire build, verify, publish."""
+    """Wire the tasks: build, verify, publish."""
 
     @task(execution_timeout=timedelta(minutes=30), queue=IMAGE_QUEUE)
     def build() -> dict[str, Any]:
@@ -56,7 +58,7 @@ def churn_image_build() -> None:
 
         with core_step() as (workspace, _):
             version = int(get_current_context()["params"]["version"])
-            lead_to(VersionLink(), workspace.tracking.version_link(version))
+            store_link(VersionLink(), workspace.tracking.version_link(version))
             built = shipping.build(workspace, version)
             measure_image(built)
             return asdict(built)
@@ -74,11 +76,11 @@ def churn_image_build() -> None:
         from churn.pipeline import shipping
         from churn.release.image import BuiltImage
         from churn.release.service_checks import Verification
-        from churn_airflow.alerts import tell
+        from churn_airflow.alerts import send_alerts
 
         with core_step() as (workspace, _):
             state = shipping.publish(workspace, BuiltImage(**built), Verification(**verification)).state
-            tell(workspace, get_current_context())
+            send_alerts(workspace, get_current_context())
             return state
 
     built = build()

@@ -1,14 +1,14 @@
-"""### A night as soon as something lands.
+"""### Start a run as soon as a file lands.
 
-Beside the nightly schedule, where `CHURN_WATCH_LANDING` is on and the data root is on S3: waits for a file in landing, starts
-**churn_retraining**, waits for its end, and begins anew. The waiting holds no worker. Files that arrive together, or
-during a night, are one night's.
+Complements the nightly schedule if `CHURN_WATCH_LANDING` is on and the data root is on S3. It waits for a file in landing,
+starts **churn_retraining**, waits until that run has ended, and starts again. Waiting does not occupy a worker. Files that
+arrive together, or during a run, are ingested by one run.
 
 | task | does | turns red when | turns pink when |
 |---|---|---|---|
-| rest | waits, from five minutes to an hour, if files are in landing already: perhaps the last night could not take them | the data root is no S3, or away | |
-| landed | waits for a file; names of unfinished files do not count | S3 does not answer | nothing landed within a day |
-| night | starts the night and waits for its end, whatever it is: a night that fails says so itself | **churn_retraining** is paused | |
+| rest | waits between five minutes and an hour if files are in landing already, because the last run may have been unable to ingest them | the data root is not on S3, or is unavailable | |
+| landed | waits for a file, ignoring unfinished ones by their name | S3 does not answer | nothing landed within a day |
+| night | starts the run and waits until it has ended; a run that fails sends its own alert | **churn_retraining** is paused | |
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOpe
 from airflow.sdk import dag
 
 from churn.settings import Settings
-from churn_airflow.sensors import LandingSensor, RestOperator
+from churn_airflow.sensors import LandingSensor, PauseOperator
 from churn_airflow.steps import TASK_DEFAULTS, report_failed_run
 
 SETTINGS = Settings.load()
@@ -31,15 +31,16 @@ WATCH = timedelta(days=1)
     schedule="@continuous" if SETTINGS.watch_landing else None,
     catchup=False,
     max_active_runs=1,
-    default_args=TASK_DEFAULTS | {"retries": 6},  # an outage is a red run every quarter of an hour, not every minute
+    default_args=TASK_DEFAULTS
+    | {"retries": 6},  # with these, an outage makes a red run every 15 minutes, not every minute
     on_failure_callback=report_failed_run,
     dagrun_timeout=PAUSE + WATCH + timedelta(hours=7 + SETTINGS.approval_hours),
     doc_md=__doc__,
     tags=["churn"],
 )
 def churn_landing() -> None:
-    """Wire the watch."""
-    rest = RestOperator(
+    """Wire the tasks of the watch over landing."""
+    rest = PauseOperator(
         task_id="rest", shortest=timedelta(minutes=5), longest=PAUSE, execution_timeout=timedelta(minutes=2)
     )
     landed = LandingSensor(
@@ -55,7 +56,7 @@ def churn_landing() -> None:
         task_id="night",
         trigger_dag_id="churn_retraining",
         trigger_run_id="landed__{{ run_id }}",
-        skip_when_already_exists=True,  # tried again, it starts no second night
+        skip_when_already_exists=True,  # a retry of this task must not start a second run
         fail_when_dag_is_paused=True,
         wait_for_completion=True,
         deferrable=True,

@@ -1,16 +1,17 @@
-"""### What nobody needs any more goes.
+"""### Delete what is no longer needed.
 
-Weekly, and by hand; with *Dry run* it only lists what would go. Never touched: what is in production, the way back, the anchor,
-decisions that wait for a person, the newest versions and decisions (`CHURN_KEEP_VERSIONS`, `CHURN_KEEP_DECISIONS`), and every row of the ledger.
+Runs weekly, or manually. With *Dry run*, it only lists what it would delete. It never deletes what is in production, the
+versions that a rollback needs, the baseline version, decisions that wait for approval, the newest versions and decisions
+(`CHURN_KEEP_VERSIONS`, `CHURN_KEEP_DECISIONS`), or any row of the ledger.
 
 | task | does | turns red when | turns pink when |
 |---|---|---|---|
-| clean | versions, MLflow runs, rows of snapshots, scored rows of decisions, unfinished files | registry, ledger or data root is away: nothing is deleted on a guess | |
-| clean_images | serving images on the machine that builds them | the engine is away | there is no engine |
-| clean_logs | task logs older than `CHURN_KEEP_DAYS`, on this worker and in the remote folder of Airflow's configuration | the store is away | |
+| clean | deletes versions, MLflow runs, rows of snapshots, scored rows of decisions, and unfinished files | the MLflow registry, the ledger or the data root is unavailable; then it deletes nothing | |
+| clean_images | deletes serving images on the machine that builds them | the container engine is unavailable | there is no container engine |
+| clean_logs | deletes task logs older than `CHURN_KEEP_DAYS`, on this worker and in the remote folder of Airflow's configuration | the store of the logs is unavailable | |
 
-Deleted runs are in MLflow's trash until `mlflow gc` is called beside its server. Airflow's own history (runs, XCom) is cleaned by
-`airflow db clean`, where Airflow's database can be reached: a task cannot, and should not.
+Deleted MLflow runs stay in MLflow's trash until `mlflow gc` is run on its server. Airflow's own history (runs, XCom) is deleted by
+`airflow db clean`, which needs access to Airflow's database; tasks do not have that access.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ SETTINGS = Settings.load()
 
 
 @dag(
-    schedule=CronTriggerTimetable("0 12 * * 0", timezone=SETTINGS.timezone),  # far from the nights
+    schedule=CronTriggerTimetable("0 12 * * 0", timezone=SETTINGS.timezone),  # far from the nightly run
     catchup=False,
     max_active_runs=1,
     default_args=TASK_DEFAULTS,
@@ -39,13 +40,13 @@ SETTINGS = Settings.load()
             False,
             type="boolean",
             title="Dry run",
-            description_md="Only list what would go: in the log of each task.",
+            description_md="Only list what would be deleted, in the log of each task.",
             section="What to do",
         )
     },
 )
 def churn_maintenance() -> None:
-    """Wire the upkeep; the three parts need nothing of each other."""
+    """Wire the tasks, which do not depend on each other."""
 
     @task(execution_timeout=timedelta(hours=1))
     def clean() -> dict[str, int]:
@@ -53,8 +54,8 @@ def churn_maintenance() -> None:
 
         with core_step() as (workspace, request):
             plan = maintenance.plan_upkeep(workspace)
-            went = plan if request.dry_run else maintenance.clean(plan, workspace)
-            return maintenance.counted(went, request.dry_run)
+            deleted = plan if request.dry_run else maintenance.clean(plan, workspace)
+            return maintenance.log_counts(deleted, request.dry_run)
 
     @task(execution_timeout=timedelta(minutes=30), queue=IMAGE_QUEUE)
     def clean_images() -> int:

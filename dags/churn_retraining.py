@@ -1,21 +1,21 @@
 """### Nightly churn retraining.
 
-Takes in what has landed, validates every batch, trains a challenger on everything accepted so far,
-compares it with the champion on the same unseen customers, and promotes it only if
-`promotion_policy.yaml` is met. A promotion triggers **churn_image_build**.
+Ingests the files that have landed, validates every batch, and trains a challenger on all rows accepted so far. It compares
+the challenger with the champion on the same unseen customers, and promotes it only if `promotion_policy.yaml` is met.
+A promotion triggers **churn_image_build**.
 
 | task | does | turns red when | turns pink when |
 |---|---|---|---|
-| arrive | claims the files in landing | the data root or the ledger is away | nothing new arrived |
-| validate | judges one batch | the batch is rejected, or the suite crashed | |
-| train | fits and registers a challenger | MLflow is away, too few rows | nothing new was accepted |
-| compare | scores both versions now, decides | a version cannot be loaded or compared | |
-| promote | moves the challenger into production; waits for a person where one must agree | somebody else promoted meanwhile | the decision is to hold, or nobody agreed |
-| build_image | triggers the image of the version | | nothing was promoted |
-| close | tells people what has happened; checks that the night is whole | a batch was rejected, or no verdict was recorded | nothing new arrived |
+| arrive | ingests the files in landing | the data root or the ledger is unavailable | nothing new arrived |
+| validate | validates one batch | the batch is rejected, or the suite crashed | |
+| train | trains and registers a challenger | MLflow is unavailable, or there are too few rows | nothing new was accepted |
+| compare | scores both versions now, and decides | a version cannot be loaded or compared | |
+| promote | promotes the challenger; waits for a person if approval is required | another promotion happened in the meantime | the decision is to hold, or the promotion was not approved |
+| build_image | triggers the image build of the version | | nothing was promoted |
+| close | sends alerts, and checks that the run is complete | a batch was rejected, or no verdict was recorded | nothing new arrived |
 
-A hold is a good end. *Churn* in the navigation shows every night; its tasks lead there. Every task can be cleared and run again: the same version, decision and
-promotion come back.
+A hold is a normal result. *Churn* in the navigation lists all runs, and the tasks link to their run there. Every task can be
+cleared and repeated: the result is the same version, decision and promotion.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from airflow.sdk import CronTriggerTimetable, Param, dag, get_current_context, t
 from churn.settings import Settings
 from churn_airflow.approval import PromoteOperator
 from churn_airflow.review.links import ComparisonLink, DataDocsLink, NightLink, VersionLink
-from churn_airflow.steps import TASK_DEFAULTS, core_step, lead_to, lead_to_night, report_failed_run
+from churn_airflow.steps import TASK_DEFAULTS, core_step, report_failed_run, store_link, store_run_link
 
 SETTINGS = Settings.load()
 
@@ -43,28 +43,28 @@ SETTINGS = Settings.load()
     on_failure_callback=report_failed_run,
     dagrun_timeout=timedelta(hours=6 + SETTINGS.approval_hours),
     doc_md=__doc__,
-    render_template_as_native_obj=True,  # the image's run takes its version as a number
+    render_template_as_native_obj=True,  # the image build takes its version as a number
     tags=["churn"],
     params={
         "retrain": Param(
             False,
             type="boolean",
-            title="Retrain although nothing arrived",
-            description_md="Train on the rows that are there, even if no batch was accepted since the last training.",
+            title="Retrain even if nothing arrived",
+            description_md="Train on the accepted rows even if no batch has been accepted since the last training.",
             section="What to do",
         ),
         "dry_run": Param(
             False,
             type="boolean",
             title="Dry run",
-            description_md="Train, compare and decide, but **change nothing in production**, whatever the decision.",
+            description_md="Train, compare and decide, but **change nothing in production**.",
             section="What to do",
         ),
         "approval": Param(
             False,
             type="boolean",
             title="Ask before promoting",
-            description_md="A promotion waits until a person agrees (*Required actions*); nobody's answer before the next night is a no.",
+            description_md="A promotion waits until a person approves it (*Required actions*). If nobody answers before the next run, it is rejected.",
             section="What to do",
         ),
         "force_reason": Param(
@@ -72,7 +72,7 @@ SETTINGS = Settings.load()
             type=["null", "string"],
             maxLength=1000,
             title="Force the promotion, because",
-            description_md="**Promotes whatever the policy says**, integrity excepted. The reason and your name are kept; empty: the policy decides.",
+            description_md="**Promotes even if the policy is not met**, unless an integrity check fails. The reason and your name are stored. If empty, the policy decides.",
             section="What to do",
         ),
         "note": Param(
@@ -80,20 +80,20 @@ SETTINGS = Settings.load()
             type=["null", "string"],
             maxLength=1000,
             title="Note for the reviewer",
-            description_md="Shown with the decision in MLflow. Write no customer data here.",
+            description_md="Shown with the decision. Do not enter customer data.",
             section="For the record",
         ),
     },
 )
 def churn_retraining() -> None:
-    """Wire the night."""
+    """Wire the tasks of a run."""
 
     @task(execution_timeout=timedelta(minutes=30))
     def arrive() -> list[str]:
         from churn.pipeline import steps
 
         with core_step() as (workspace, request):
-            lead_to_night(workspace, request)
+            store_run_link(workspace, request)
             return [batch.batch for batch in steps.arrive(workspace, request).batches]
 
     @task(execution_timeout=timedelta(hours=1), map_index_template="{{ batch_label }}")
@@ -104,7 +104,7 @@ def churn_retraining() -> None:
 
         get_current_context()["batch_label"] = batch[:12]
         with core_step() as (workspace, request):
-            lead_to(DataDocsLink(), docs_link(workspace, batch))
+            store_link(DataDocsLink(), docs_link(workspace, batch))
             try:
                 return steps.counts(steps.validate(workspace, request, batch))
             finally:
@@ -116,7 +116,7 @@ def churn_retraining() -> None:
 
         with core_step() as (workspace, request):
             challenger = steps.train(workspace, request)
-            lead_to(VersionLink(), workspace.tracking.version_link(challenger.version))
+            store_link(VersionLink(), workspace.tracking.version_link(challenger.version))
             return asdict(challenger)
 
     @task(execution_timeout=timedelta(hours=1))
@@ -126,23 +126,23 @@ def churn_retraining() -> None:
         from churn_airflow.metrics import measure_decision
 
         with core_step() as (workspace, request):
-            lead_to_night(workspace, request)
+            store_run_link(workspace, request)
             decision = steps.compare(workspace, request, Challenger(**challenger))
-            lead_to(ComparisonLink(), workspace.tracking.run_link(decision.run_id))
+            store_link(ComparisonLink(), workspace.tracking.run_link(decision.run_id))
             measure_decision(decision)
             return {"challenger": decision.challenger, "verdict": decision.verdict, "code": decision.code}
 
     @task(execution_timeout=timedelta(minutes=10), trigger_rule="all_done")
     def close() -> str:
         from churn.pipeline import steps
-        from churn_airflow.alerts import tell
+        from churn_airflow.alerts import send_alerts
         from churn_airflow.metrics import measure_duration
 
         context = get_current_context()
         with core_step() as (workspace, request):
-            lead_to_night(workspace, request)
+            store_run_link(workspace, request)
             measure_duration("night", context["dag_run"].start_date)
-            tell(workspace, context)
+            send_alerts(workspace, context)
             return steps.close(workspace, request)
 
     build_image = TriggerDagRunOperator(

@@ -1,17 +1,17 @@
-"""### Back to an earlier version.
+"""### Roll back to an earlier version.
 
-Puts a version that was in production before back there: the one before the present, or the one that the
-form names. Its files must be those that were registered, and its image must still be there: nothing is
-trained, and nothing built unless the image is gone. Done in seconds.
+Restores a version that was in production before: the previous one, or the one named in the form. Its files must be
+unchanged since they were registered. If its image still exists, nothing is built, and the rollback takes seconds. Nothing is
+trained in any case.
 
-From then on **automatic promotion is off**: nights go on to train and compare, and hold as FROZEN, until
-somebody runs `churn unfreeze --reason ...`.
+Afterwards, **automatic promotion is off**: runs still train and compare, but hold with FROZEN until somebody runs
+`churn unfreeze --reason ...`.
 
 | task | does | turns red when | turns pink when |
 |---|---|---|---|
-| roll_back | moves production, points the image tag `production` back | the version's files changed, its image is not the model, somebody promoted meanwhile | |
-| lost_image | looks whether the image has to be built again | | it is there |
-| build_image | triggers the image of the version | | |
+| roll_back | changes what is in production, and moves the image tag `production` back | the version's files changed, its image differs from the model, or another promotion happened in the meantime | |
+| lost_image | checks whether the image has to be rebuilt | | the image exists |
+| build_image | triggers the image build of the version | | the image exists |
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOpe
 from airflow.sdk import Param, dag, get_current_context, task
 
 from churn_airflow.review.links import VersionLink
-from churn_airflow.steps import IMAGE_QUEUE, TASK_DEFAULTS, core_step, lead_to, report_failed_run
+from churn_airflow.steps import IMAGE_QUEUE, TASK_DEFAULTS, core_step, report_failed_run, store_link
 
 
 @dag(
@@ -34,7 +34,7 @@ from churn_airflow.steps import IMAGE_QUEUE, TASK_DEFAULTS, core_step, lead_to, 
     on_failure_callback=report_failed_run,
     dagrun_timeout=timedelta(minutes=30),
     doc_md=__doc__,
-    render_template_as_native_obj=True,  # the image's run takes its version as a number
+    render_template_as_native_obj=True,  # the image build takes its version as a number
     tags=["churn"],
     params={
         "reason": Param(
@@ -43,7 +43,7 @@ from churn_airflow.steps import IMAGE_QUEUE, TASK_DEFAULTS, core_step, lead_to, 
             minLength=3,
             maxLength=1000,
             title="Reason",
-            description_md="Why; kept with your name in the history. Write no customer data here.",
+            description_md="Why you roll back. It is stored in the history with your name. Do not enter customer data.",
             section="What to do",
         ),
         "version": Param(
@@ -51,33 +51,33 @@ from churn_airflow.steps import IMAGE_QUEUE, TASK_DEFAULTS, core_step, lead_to, 
             type=["null", "integer"],
             minimum=1,
             title="Version",
-            description_md="One that was in production before; empty: the one before the present.",
+            description_md="A version that was in production before. If empty, the previous one.",
             section="What to do",
         ),
     },
 )
 def churn_rollback() -> None:
-    """Wire the way back."""
+    """Wire the tasks of a rollback."""
 
-    @task(execution_timeout=timedelta(minutes=5), queue=IMAGE_QUEUE)  # it points the tag `production` back
+    @task(execution_timeout=timedelta(minutes=5), queue=IMAGE_QUEUE)  # it moves the tag `production` back
     def roll_back() -> dict[str, Any]:
         from churn.pipeline import steps
 
         params = get_current_context()["params"]
         with core_step() as (workspace, request):
             by = request.requested_by or "somebody in Airflow"
-            done = steps.roll_back(workspace, params["version"], params["reason"], by, request.night)
-            lead_to(VersionLink(), workspace.tracking.version_link(done.promotion.version))
-            return {"version": done.promotion.version, "image": done.image is not None}
+            result = steps.roll_back(workspace, params["version"], params["reason"], by, request.night)
+            store_link(VersionLink(), workspace.tracking.version_link(result.promotion.version))
+            return {"version": result.promotion.version, "image": result.image is not None}
 
     @task(execution_timeout=timedelta(minutes=1))
-    def lost_image(done: dict[str, Any]) -> int:
+    def lost_image(rollback: dict[str, Any]) -> int:
         from churn.errors import NothingToDo
 
         with core_step():
-            if done["image"]:
-                raise NothingToDo(f"The image of version {done['version']} is there.")
-            return int(done["version"])
+            if rollback["image"]:
+                raise NothingToDo(f"The image of version {rollback['version']} exists, so nothing has to be built.")
+            return int(rollback["version"])
 
     build_image = TriggerDagRunOperator(
         task_id="build_image",
@@ -87,9 +87,9 @@ def churn_rollback() -> None:
         reset_dag_run=True,
         execution_timeout=timedelta(minutes=5),
     )
-    done = roll_back()
-    lost_image(done) >> build_image
-    done.operator.operator_extra_links = (VersionLink(),)
+    rolled_back = roll_back()
+    lost_image(rolled_back) >> build_image
+    rolled_back.operator.operator_extra_links = (VersionLink(),)
 
 
 churn_rollback()

@@ -1,13 +1,13 @@
-"""### The watch.
+"""### Watch for silence, and retry alerts.
 
-Every hour: notices silence (nothing accepted, or no decision, for `CHURN_SILENCE_NIGHTS` nights), and whatever else the ledger
-says and nobody was told of, and sends the messages that could not be sent before. It needs the ledger and nothing else.
+Every hour, it checks for silence (nothing accepted, or nothing decided, for `CHURN_SILENCE_NIGHTS` nights). It also records every
+other event that no alert was recorded for yet, and retries alerts that could not be sent. It needs only the ledger.
 
 | task | does | turns red when |
 |---|---|---|
-| watch | notices, and sends what waits | a message could not be sent, or the file of `CHURN_NOTIFICATIONS_FILE` is wrong |
+| watch | records new alerts, and sends those that are waiting | an alert could not be sent, or the file that `CHURN_NOTIFICATIONS_FILE` names is invalid |
 
-*Trigger* has a field that sends a test message to everybody whom the file names.
+To send a test alert through every notification channel, choose *Send a test alert* in the trigger form.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from churn_airflow.steps import TASK_DEFAULTS, core_step
     schedule=CronTriggerTimetable("23 * * * *", timezone="UTC"),
     catchup=False,
     max_active_runs=1,
-    # Of a message that cannot be sent no other message is written: red is all that is left to say it.
+    # An alert about alerts that cannot be sent could not be sent either: the red run has to show it.
     default_args=TASK_DEFAULTS | {"on_failure_callback": None},
     dagrun_timeout=timedelta(minutes=50),
     doc_md=__doc__,
@@ -32,24 +32,24 @@ from churn_airflow.steps import TASK_DEFAULTS, core_step
         "test_message": Param(
             False,
             type="boolean",
-            title="Send a test message",
-            description_md="To every notifier of `CHURN_NOTIFICATIONS_FILE`, whatever it wants to be told of.",
+            title="Send a test alert",
+            description_md="Sends it through every channel in `CHURN_NOTIFICATIONS_FILE`, even if the channel is limited to some kinds of alerts.",
             section="What to do",
         )
     },
 )
 def churn_watch() -> None:
-    """Wire the watch."""
+    """Wire the task."""
 
     @task(execution_timeout=timedelta(minutes=10))
     def watch() -> int:
-        from churn_airflow.alerts import notice_and_send, send_trial
+        from churn_airflow.alerts import record_and_send, send_test_alert
 
         context = get_current_context()
         with core_step() as (workspace, _):
             if context["params"]["test_message"]:
-                send_trial(workspace, context)
-            return notice_and_send(workspace, context)
+                send_test_alert(workspace, context)
+            return record_and_send(workspace, context)
 
     watch()
 

@@ -1,4 +1,4 @@
-"""What Airflow must find in its plugins folder: the review, and the libraries loaded once. The code is `churn_airflow`."""
+"""Registers what Airflow must find in its plugins folder: the review and the preloading. The code is in `churn_airflow`."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Everything that imports Airflow: task steps, approval, sensors, metrics, the routes and links of the review."""
+"""Everything that imports Airflow: task steps, approval, sensors, alerts, metrics, and the routes and links of the review."""

@@ -1,8 +1,7 @@
-"""Everything that this product uses of Airflow besides its public SDK and its providers, in one place.
+"""All names that this product uses from Airflow beyond its public SDK and its providers.
 
-Checked against Airflow 3.3. When Airflow is upgraded, this is the module to look at first: none of these
-names is promised to stay where it is. Each is loaded when it is first used, since a task that needs one of
-them must not pay for the others.
+Checked against Airflow 3.3. After an upgrade of Airflow, check this module first: none of these names is part of a
+stable interface. Each is loaded on first use, so that a task that needs one of them does not load the others.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Sends what the core has noticed through Airflow's notifiers, and says what a failed task has no other message for."""
+"""Sends the core's alerts through Airflow's notifiers, and alerts about failed tasks that no other alert explains."""
 
 from __future__ import annotations
 
@@ -12,50 +12,50 @@ if TYPE_CHECKING:
     from churn.pipeline.workspace import Workspace
 
 CLOSING = "close"
-"""The task that fails because something else has failed before."""
+"""The task that fails only because another one has failed before."""
 
 log = logging.getLogger(__name__)
 
 
-def tell(workspace: Workspace, context: Mapping[str, Any]) -> None:
-    """Notice and send. What cannot be sent fails nobody here: it waits, and the DAG churn_watch is red for it."""
+def send_alerts(workspace: Workspace, context: Mapping[str, Any]) -> None:
+    """Record and send alerts. A failed delivery does not fail the task: the DAG churn_watch retries it, and is red meanwhile."""
     try:
-        notice_and_send(workspace, context)
+        record_and_send(workspace, context)
     except Exception:
-        log.exception("Messages wait in the ledger; the DAG churn_watch tries them again")
+        log.exception("Alerts could not be sent. They wait in the ledger, and the DAG churn_watch retries them")
 
 
-def notice_and_send(workspace: Workspace, context: Mapping[str, Any]) -> int:
-    """Write down what the ledger says now, and send what waits.
+def record_and_send(workspace: Workspace, context: Mapping[str, Any]) -> int:
+    """Record new alerts in the ledger, and send all that wait.
 
     Returns:
-        How many alerts were sent.
+        The number of alerts sent.
 
     Raises:
         AlertsUnsent: some could not be sent.
-        NotificationsInvalid: the file that says who is told is wrong.
+        NotificationsInvalid: the file of notification channels is invalid.
     """
-    from churn.alerts.outbox import notice, send_unsent
+    from churn.alerts.outbox import record_alerts, send_unsent
 
-    for alert in notice(workspace.ledger, workspace.settings):
-        log.info("Noticed: %s", alert.subject)
-    return send_unsent(workspace.ledger, _channels(workspace, context))
+    for alert in record_alerts(workspace.ledger, workspace.settings):
+        log.info("New alert: %s", alert.subject)
+    return send_unsent(workspace.ledger, _open_channels(workspace, context))
 
 
-def tell_of_task(workspace: Workspace, context: Mapping[str, Any]) -> None:
-    """A task has failed at its last try: say so, unless what it failed of has a message of its own."""
+def alert_failed_task(workspace: Workspace, context: Mapping[str, Any]) -> None:
+    """Alert about a task whose last attempt failed, unless another alert explains it."""
     from churn.alerts.events import task_failed
 
     ti, error = context["ti"], context.get("exception")
-    if not _is_told(workspace, ti, error):
+    if not _has_other_alert(workspace, ti, error):
         now = datetime.now(UTC)
         alert = task_failed(ti.dag_id, ti.run_id, ti.task_id, ti.map_index, error, workspace.settings, now)
         workspace.ledger.add_alert(alert)
-    tell(workspace, context)
+    send_alerts(workspace, context)
 
 
-def tell_of_run(workspace: Workspace, context: Mapping[str, Any]) -> None:
-    """A run has failed: say so, unless something of it was told already."""
+def alert_failed_run(workspace: Workspace, context: Mapping[str, Any]) -> None:
+    """Alert about a run that failed, unless another alert explains it."""
     from churn.alerts.events import TASK, run_failed
 
     dag, run = context["dag"].dag_id, context["run_id"]
@@ -63,54 +63,59 @@ def tell_of_run(workspace: Workspace, context: Mapping[str, Any]) -> None:
     if not rejected and not workspace.ledger.has_alert(f"{TASK}:{dag}:{run}:"):
         alert = run_failed(dag, run, str(context.get("reason")), workspace.settings, datetime.now(UTC))
         workspace.ledger.add_alert(alert)
-    tell(workspace, context)
+    send_alerts(workspace, context)
 
 
-def tell_of_image(workspace: Workspace, version: int, context: Mapping[str, Any]) -> None:
-    """A task of the image has failed, or its run: the image's state says why; where it has none of failure, task or run do."""
+def alert_failed_image(workspace: Workspace, version: int, context: Mapping[str, Any]) -> None:
+    """Alert about an image whose task or run failed: by the image's state if that is a failed one, otherwise by task or run."""
     from churn.alerts.events import FAILED_IMAGES
 
     image = workspace.ledger.image(workspace.settings.model_name, version)
     if image and image.state in FAILED_IMAGES:
-        tell(workspace, context)
+        send_alerts(workspace, context)
     elif "exception" in context:
-        tell_of_task(workspace, context)
+        alert_failed_task(workspace, context)
     else:
-        tell_of_run(workspace, context)
+        alert_failed_run(workspace, context)
 
 
-def send_trial(workspace: Workspace, context: Mapping[str, Any]) -> None:
-    """Send a message that says nothing to everybody, whatever they want to be told of.
+def send_test_alert(workspace: Workspace, context: Mapping[str, Any]) -> None:
+    """Send a test alert through every notification channel, whatever kinds of alerts it is limited to.
 
     Raises:
-        ChurnError: nobody is named, or somebody could not be reached.
+        ChurnError: there is no channel, or some of them failed.
     """
-    from churn.alerts.events import trial_alert
+    from churn.alerts.events import make_test_alert
     from churn.errors import ChurnError
 
-    channels = _channels(workspace, context)
+    channels = _open_channels(workspace, context)
     if not channels:
-        raise ChurnError("CHURN_NOTIFICATIONS_FILE names no file: there is nobody to send a test message to.")
+        raise ChurnError(
+            "There is no notification channel to send a test alert to: CHURN_NOTIFICATIONS_FILE is not set. "
+            "Copy include/notifications.example.yaml, edit it, and set CHURN_NOTIFICATIONS_FILE to its path."
+        )
     failed = []
     for channel in channels:
         try:
-            channel.send(trial_alert(workspace.settings, datetime.now(UTC)))
+            channel.send(make_test_alert(workspace.settings, datetime.now(UTC)))
         except Exception as error:
-            log.exception("The test message did not reach %s", channel.name)
+            log.exception("The test alert could not be sent through %s", channel.name)
             failed.append(f"{channel.name} ({type(error).__name__})")
     if failed:
         raise ChurnError(
-            f"The test message did not reach {', '.join(failed)}; the log says why. {len(channels) - len(failed)} others have it."
+            f"The test alert could not be sent through {len(failed)} of {len(channels)} channels: {', '.join(failed)}. "
+            "See the task's log for the errors, then check CHURN_NOTIFICATIONS_FILE and its Airflow connections."
         )
 
 
-def _channels(workspace: Workspace, context: Mapping[str, Any]) -> list[Channel]:
+def _open_channels(workspace: Workspace, context: Mapping[str, Any]) -> list[Channel]:
     from churn.alerts.notifications import open_channels, read_notifications
 
     return open_channels(read_notifications(workspace.settings.notifications_file), context)
 
 
-def _is_told(workspace: Workspace, ti: Any, error: object) -> bool:
+def _has_other_alert(workspace: Workspace, ti: Any, error: object) -> bool:
+    """Whether another alert explains this failure: of a rejected batch, or of a task that failed before."""
     from churn.alerts.events import TASK
     from churn.errors import ChurnError
     from churn.intake.acceptance import BatchRejected

@@ -1,4 +1,4 @@
-"""The promotion of a night: at once, or after a person has agreed in Airflow."""
+"""The task that promotes: immediately, or after a person has approved in Airflow."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import Context, Param
 
 from churn_airflow.review.links import ComparisonLink, VersionLink
-from churn_airflow.steps import core_step, lead_to, lead_to_night
+from churn_airflow.steps import core_step, store_link, store_run_link
 
 APPROVE, REJECT = "Approve", "Reject"
 
 
 class PromoteOperator(HITLOperator):
-    """Promotes what the night decided; where the decision needs a person, asks first and promotes on a yes.
+    """Promotes the challenger of a run. If the decision needs a person, it asks first, and promotes only after an approval.
 
-    Nobody's answer in time is a no. A yes that has to come from somebody else leaves the question open: asked
-    again, Airflow takes the answer away from the same question and waits on. It returns the version that is in production from then on.
+    No answer in time counts as a rejection. If a second person is required and the requester approves, the question stays
+    open: asking again makes Airflow discard that answer and keep waiting. Returns the version that is now in production.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -27,14 +27,14 @@ class PromoteOperator(HITLOperator):
             type=["null", "string"],
             maxLength=1000,
             title="Reason",
-            description_md="Kept with the promotion. Write no customer data here.",
+            description_md="Stored with the promotion. Do not enter customer data.",
         )
         super().__init__(
             subject="Promote this version?",
-            body="The comparison is linked here when a person is asked.",
+            body="A link to the comparison is added when the question is asked.",
             options=[APPROVE, REJECT],
             defaults=REJECT,
-            **kwargs | {"params": {"reason": reason}},  # instead of the DAG's own, which nobody is asked again
+            **kwargs | {"params": {"reason": reason}},  # replaces the params of the DAG, which must not be asked again
         )
 
     def execute(self, context: Context) -> int:
@@ -43,39 +43,43 @@ class PromoteOperator(HITLOperator):
         from churn.pipeline import steps
 
         with core_step() as (workspace, request):
-            lead_to_night(workspace, request)
+            store_run_link(workspace, request)
             decision = steps.decision_of(workspace, request.night)
-            lead_to(VersionLink(), workspace.tracking.version_link(decision.challenger))
-            lead_to(ComparisonLink(), workspace.tracking.run_link(decision.run_id))
+            store_link(VersionLink(), workspace.tracking.version_link(decision.challenger))
+            store_link(ComparisonLink(), workspace.tracking.run_link(decision.run_id))
             if not steps.needs_approval(workspace, request.night):
                 promoted: int = steps.promote(workspace, request.night)
                 return promoted
-            self.subject = f"Put version {decision.challenger} into production? ({decision.verdict}: {decision.code})"
-            self.body = f"{decision.sentence}\n\n[The comparison in MLflow]({workspace.tracking.run_link(decision.run_id)}) · [The review of the night]({night_page(workspace.settings, request.night)})"
+            self.subject = f"Promote version {decision.challenger} to production? ({decision.verdict}: {decision.code})"
+            comparison = workspace.tracking.run_link(decision.run_id)
+            review = night_page(workspace.settings, request.night)
+            self.body = f"{decision.sentence}\n\n[Comparison in MLflow]({comparison}) · [Review of the run]({review})"
             if workspace.settings.second_person and decision.requested_by:
-                self.body += f"\n\nA yes counts from anybody but {decision.requested_by}, who asked for this night."
+                self.body += (
+                    f"\n\nThis needs the approval of a second person: {decision.requested_by} requested the run "
+                    "and cannot approve it."
+                )
             self.response_timeout = workspace.settings.approval_time(datetime.now(UTC))
-        asked: int = super().execute(context)
-        return asked
+        deferred: int = super().execute(context)
+        return deferred
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> int:
-        """Remember the answer, and act on it."""
+        """Record the answer, and act on it."""
         from churn.pipeline import steps
 
-        given = super().execute_complete(context, event)
-        user = given["responded_by_user"]
+        response = super().execute_complete(context, event)
+        user = response["responded_by_user"]
         by = (user.get("name") or user.get("id")) if user else "nobody"
-        answer = ("approved" if given["chosen_options"] == [APPROVE] else "rejected") if user else "expired"
-        reason = (given["params_input"] or {}).get("reason") or {"expired": "nobody answered in time"}.get(
-            answer, "no reason given"
-        )
+        answer = ("approved" if response["chosen_options"] == [APPROVE] else "rejected") if user else "expired"
+        default_reason = "nobody answered in time" if answer == "expired" else "no reason given"
+        reason = (response["params_input"] or {}).get("reason") or default_reason
         with core_step() as (workspace, request):
             try:
                 steps.answer(workspace, request.night, answer, by, reason)
-            except steps.SecondPersonNeeded as own:
-                self.log.warning("%s", own)
+            except steps.SecondPersonNeeded as error:
+                self.log.warning("%s", error)
                 self.response_timeout = workspace.settings.approval_time(datetime.now(UTC))
             else:
                 return steps.promote(workspace, request.night)
-        asked: int = super().execute(context)
-        return asked
+        deferred: int = super().execute(context)
+        return deferred

@@ -1,6 +1,6 @@
-"""The pipeline's own numbers, through Airflow's metrics client: StatsD or OpenTelemetry as Airflow's switches say, else nothing.
+"""The pipeline's own metrics, sent through Airflow's metrics client: StatsD, OpenTelemetry or nothing, as Airflow is configured.
 
-Names are whole, without tags, since plain StatsD has none. A number that cannot be sent fails no task.
+Metric names have no tags, because plain StatsD does not support them. A metric that cannot be sent does not fail a task.
 """
 
 from __future__ import annotations
@@ -27,28 +27,28 @@ def _harmless(measure: Callable[P, None]) -> Callable[P, None]:
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
             measure(*args, **kwargs)
-        except Exception as error:  # whatever a metrics client may raise
-            log.warning("%s: no metrics: %s", measure.__name__, error)
+        except Exception as error:  # a metrics client may raise anything
+            log.warning("%s: metrics were not sent: %s", measure.__name__, error)
 
     return wrapper
 
 
 @_harmless
 def measure_batch(ledger: Ledger, name: str) -> None:
-    """Rows and the share set aside of a batch, if it has its verdict."""
+    """Send the numbers of rows of a batch, and the share that was quarantined; nothing for a batch not validated yet."""
     batch = ledger.batch(name)
     if batch is None or batch.arrived_rows is None:
         return
     Stats.incr(f"churn.batches.{batch.state}")
     counts = {"arrived": batch.arrived_rows, "accepted": batch.accepted_rows, "set_aside": batch.quarantined_rows}
-    for what, rows in counts.items():
-        Stats.gauge(f"churn.rows.{what}", rows or 0)
+    for outcome, rows in counts.items():
+        Stats.gauge(f"churn.rows.{outcome}", rows or 0)
     Stats.gauge("churn.rejected_share", (batch.quarantined_rows or 0) / max(batch.arrived_rows, 1))
 
 
 @_harmless
 def measure_decision(decision: DecisionRecord) -> None:
-    """The verdict, and challenger - champion of each metric."""
+    """Send the verdict, and the difference of each metric (challenger - champion)."""
     Stats.incr(f"churn.verdicts.{decision.verdict}")
     for metric, delta in decision.comparison["evidence"]["deltas"].items():
         Stats.gauge(f"churn.delta.{metric}", delta["value"])
@@ -56,13 +56,13 @@ def measure_decision(decision: DecisionRecord) -> None:
 
 @_harmless
 def measure_image(built: BuiltImage) -> None:
-    """How long the build took; nothing where none was built."""
+    """Send how long the build took; nothing if no image was built."""
     if built.seconds is not None:
         Stats.gauge("churn.image.build_seconds", built.seconds)
 
 
 @_harmless
-def measure_duration(step: str, begun: datetime | None) -> None:
-    """How long a step, or the `night`, has taken until now."""
-    if begun is not None:
-        Stats.timing(f"churn.duration.{step}", datetime.now(UTC) - begun)
+def measure_duration(step: str, started_at: datetime | None) -> None:
+    """Send how long a step, or the whole run (`night`), has taken so far."""
+    if started_at is not None:
+        Stats.timing(f"churn.duration.{step}", datetime.now(UTC) - started_at)

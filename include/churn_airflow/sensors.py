@@ -1,4 +1,4 @@
-"""What tells that something has landed on S3, without holding a worker while it waits."""
+"""Detects files that have landed on S3, without occupying a worker while waiting."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from churn_airflow.steps import core_step
 S3 = "s3://"
 
 
-class RestOperator(BaseOperator):
-    """Waits a while if files are in landing already: perhaps the last night could not take them.
+class PauseOperator(BaseOperator):
+    """Pauses if files are in landing already, because the last run may have been unable to ingest them.
 
-    A landing that is watched begins again at once after a night, also after one that failed before it took
-    anything in. The pause is as long as the newest file has been there, within limits: what landed during a
-    night waits for minutes, and what no night can take is tried less and less often.
+    The watch starts again immediately after each run, even if the run failed before it ingested anything. The pause
+    is as long as the newest file has been in landing, within limits. A file that landed during a run therefore waits
+    only minutes, and a file that no run can ingest is retried less and less often.
     """
 
     def __init__(self, *, shortest: timedelta, longest: timedelta, **kwargs: Any) -> None:
@@ -30,7 +30,7 @@ class RestOperator(BaseOperator):
         self.shortest, self.longest = shortest, longest
 
     def execute(self, context: Context) -> None:  # noqa: ARG002 -- Airflow's signature
-        """Look, and wait without a worker."""
+        """Look for files, and defer for the length of the pause."""
         from churn.settings import SettingsError
 
         with core_step() as (workspace, _):
@@ -38,44 +38,49 @@ class RestOperator(BaseOperator):
             if not root.startswith(S3):
                 raise SettingsError(
                     f"CHURN_DATA_ROOT={root}: only a data root on S3 (s3://bucket/prefix) can be watched. "
-                    "On a folder the nightly schedule and `churn run` take in what landed."
+                    "For a folder, use the nightly schedule or `churn run` instead."
                 )
             waiting = workspace.storage.landed()
         if waiting:
             age = timedelta(seconds=time.time() - max(file.arrived for file in waiting))
             pause = min(max(age, self.shortest), self.longest)
-            self.log.info("%d file(s) are in landing already: the next night begins in %s.", len(waiting), pause)
+            self.log.info("%d file(s) are in landing already. The next run starts in %s.", len(waiting), pause)
             self.defer(trigger=TimeDeltaTrigger(pause), method_name="execute_complete")
 
     def execute_complete(self, context: Context, event: Any) -> None:
-        """Rested."""
+        """Continue after the pause."""
 
 
 class LandingSensor(S3KeySensor):
-    """Waits for a finished file in landing. Nothing in time is a good end; a store that is away is none."""
+    """Waits for a complete file in landing. A timeout is a skip; an unavailable store is an error."""
 
     def __init__(self, *, data_root: str, **kwargs: Any) -> None:
         bucket, _, prefix = data_root.removeprefix(S3).partition("/")
-        # Bucket and key apart: of a whole URL the provider's trigger cannot list the files that `check_fn` is asked about.
+        # Bucket and key are passed separately: with a full URL, the provider's trigger cannot list files for `check_fn`.
         folder = "/".join(part for part in (prefix.strip("/"), "landing/") if part)
         super().__init__(
             bucket_name=bucket,
             bucket_key=f"{folder}[!.]*",
             wildcard_match=True,
-            check_fn=partial(any_finished, folder),
+            check_fn=partial(any_complete, folder),
             **kwargs,
         )
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """The time-out as a skip. `soft_fail` would skip outages too, and begin again at once."""
+        """Turn a timeout into a skip. `soft_fail` would also skip outages, and the watch would start again immediately."""
         try:
             return super().resume_execution(next_method, next_kwargs, context)
         except AirflowSensorTimeout:
-            raise AirflowSkipException("Nothing landed. The watch begins anew.") from None
+            raise AirflowSkipException("Nothing landed. The watch starts again.") from None
 
 
-def any_finished(folder: str, files: list[dict[str, Any]], **_: Any) -> bool:
-    """Whether, in this folder, one of these objects is a file that a night takes in: not in a folder below, not one that is still being written."""
+def any_complete(folder: str, files: list[dict[str, Any]], **_: Any) -> bool:
+    """Whether any of these S3 objects is a file that a run ingests: directly in the folder, and not still being written.
+
+    Args:
+        folder: the key of the landing folder, with a slash at its end.
+        files: objects as S3 lists them, with their `Key`.
+    """
     from churn.foundation.storage import is_temporary
 
     names = [file["Key"].removeprefix(folder) for file in files]

@@ -1,6 +1,6 @@
-"""What Airflow adds to a step of the core: credentials, the request of the form, the meaning of errors.
+"""What Airflow adds to a step of the core: credentials, the request from the trigger form, and the handling of errors.
 
-DAG files import this; the core knows nothing of it.
+DAG files import this module; the core does not know it.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
     from churn.settings import Settings
 
 IMAGE_QUEUE = "image"
-"""Tasks that talk to the container engine: of several workers only the one that may reach it takes them. LocalExecutor has no queues."""
+"""Queue of the tasks that use the container engine: only the worker that may reach it takes them. LocalExecutor has no queues."""
 
 
 def report_failure(context: Context) -> None:
-    """After the last try of a task: people are told, once."""
-    from churn_airflow.alerts import tell_of_task
+    """Alert once, after the last attempt of a task has failed."""
+    from churn_airflow.alerts import alert_failed_task
 
-    tell_of_task(_open_workspace(), context)
+    alert_failed_task(_open_workspace(), context)
 
 
 def report_failed_run(context: Context) -> None:
-    """After a run that failed: where a task was killed, or the run's time was up, no task could say so, and this does."""
-    from churn_airflow.alerts import tell_of_run
+    """Alert after a run has failed: if a task was killed or the run timed out, no task could send an alert itself."""
+    from churn_airflow.alerts import alert_failed_run
 
-    tell_of_run(_open_workspace(), context)
+    alert_failed_run(_open_workspace(), context)
 
 
 TASK_DEFAULTS: dict[str, Any] = {
@@ -50,14 +50,14 @@ TASK_DEFAULTS: dict[str, Any] = {
 
 @contextmanager
 def core_step() -> Iterator[tuple[Workspace, Request]]:
-    """The workbench and the request of this task's night; errors leave as Airflow's own.
+    """Open the workspace and the request of this task's run, and translate errors for Airflow.
 
-    Nothing to do is a skip. An outage is retried. What a retry cannot mend fails at once.
+    `NothingToDo` becomes a skip. An outage is retried. Any other error of the core fails at once, because a retry would not help.
     """
     from churn.errors import ChurnError, NothingToDo, Outage
     from churn_airflow.metrics import measure_duration
 
-    begun = datetime.now(UTC)
+    started_at = datetime.now(UTC)
     try:
         yield _open_workspace(), _request()
     except NothingToDo as nothing:
@@ -67,27 +67,27 @@ def core_step() -> Iterator[tuple[Workspace, Request]]:
     except ChurnError as error:
         raise AirflowFailException(str(error)) from error
     finally:
-        measure_duration(get_current_context()["ti"].task_id, begun)
+        measure_duration(get_current_context()["ti"].task_id, started_at)
 
 
-def lead_to(link: BaseOperatorLink, url: str) -> None:
-    """Remember the page that a link of this task opens.
+def store_link(link: BaseOperatorLink, url: str) -> None:
+    """Store the address that a link of this task opens.
 
-    Airflow looks for a link under its XCom key; for a mapped task nobody else would put it there.
+    Airflow looks it up under the link's XCom key. For a mapped task, Airflow does not store it there itself.
     """
     get_current_context()["ti"].xcom_push(link.xcom_key, url)
 
 
-def lead_to_night(workspace: Workspace, request: Request) -> None:
-    """Remember the review of this task's night as the page that its link opens."""
+def store_run_link(workspace: Workspace, request: Request) -> None:
+    """Store the address of the review of this task's run."""
     from churn.foundation.links import night_page
     from churn_airflow.review.links import NightLink
 
-    lead_to(NightLink(), night_page(workspace.settings, request.night))
+    store_link(NightLink(), night_page(workspace.settings, request.night))
 
 
 def open_filesystem(settings: Settings) -> AbstractFileSystem | None:
-    """The data root's filesystem with the credentials of the Airflow connection that a setting names, if one does."""
+    """Open the data root's filesystem with the credentials of an Airflow connection; None if the settings name no connection."""
     if settings.aws_conn_id is None:
         return None
     from airflow.providers.amazon.aws.fs.s3 import get_fs
@@ -96,7 +96,7 @@ def open_filesystem(settings: Settings) -> AbstractFileSystem | None:
 
 
 def registry_login(settings: Settings) -> Callable[[], Login] | None:
-    """How the registry of images is entered: None leaves it to the container engine; ECR hands out a token for each push."""
+    """Choose the login for the image registry: None leaves it to the container engine; ECR issues a token for each push."""
     if settings.registry_login != "ecr":
         return None
 
@@ -110,7 +110,8 @@ def registry_login(settings: Settings) -> Callable[[], Login] | None:
             token = hook.get_temporary_credentials()[0]
         except Exception as error:
             raise EngineFailed(
-                f"Amazon ECR gave no token ({type(error).__name__}). Check CHURN_AWS_CONN_ID and what it may do; the step is retried."
+                f"Amazon ECR returned no token ({type(error).__name__}). The step is retried. If that does not help, check the "
+                "connection in CHURN_AWS_CONN_ID and its permissions."
             ) from error
         return Login(token.username, token.password)
 
@@ -118,7 +119,7 @@ def registry_login(settings: Settings) -> Callable[[], Login] | None:
 
 
 def log_folders() -> list[tuple[AbstractFileSystem, str]]:
-    """Where this Airflow keeps its task logs: this worker's folder, and the remote one on S3 if there is one."""
+    """List where this Airflow keeps task logs: the folder of this worker, and the remote one on S3 if there is one."""
     from fsspec.implementations.local import LocalFileSystem
 
     from churn_airflow.airflow_compat import conf
@@ -134,16 +135,16 @@ def log_folders() -> list[tuple[AbstractFileSystem, str]]:
 
 
 def keep_image_failure(context: Context) -> None:
-    """After the last try of a task of the image, or a run that failed: its reason goes where people look, and people are told, once."""
+    """Record why an image task or its run has failed, where people look for it, and alert once."""
     from churn.pipeline import shipping
-    from churn_airflow.alerts import tell_of_image
+    from churn_airflow.alerts import alert_failed_image
 
     workspace = _open_workspace()
     version = int(context["params"]["version"])
     try:
         shipping.remember_failure(workspace, version, context.get("exception"))
     finally:
-        tell_of_image(workspace, version, context)
+        alert_failed_image(workspace, version, context)
 
 
 def _open_workspace() -> Workspace:

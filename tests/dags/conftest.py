@@ -1,4 +1,4 @@
-"""Airflow in this process: a database of its own, the project's DAGs and plugins, and one MLflow server."""
+"""Airflow in this process: a separate database, the project's DAGs and plugins, and one MLflow server."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from churn.settings import Settings  # noqa: E402
 
 @pytest.fixture(scope="session")
 def airflow_database() -> None:
-    """Airflow's tables, made once."""
+    """Create Airflow's tables, once."""
     from airflow.utils.db import initdb
 
     initdb()
@@ -43,7 +43,7 @@ def dag_bag(airflow_database: None) -> object:
 
 @pytest.fixture
 def dag_workspace(tmp_path: Path, mlflow_url: str, monkeypatch: pytest.MonkeyPatch) -> Workspace:
-    """A bench whose settings stand in the environment, where the tasks read them."""
+    """A workspace whose settings are in the environment, where tasks read them."""
     workspace = make_workspace(tmp_path, mlflow_url)
     export(workspace.settings, monkeypatch)
     return workspace
@@ -51,13 +51,13 @@ def dag_workspace(tmp_path: Path, mlflow_url: str, monkeypatch: pytest.MonkeyPat
 
 @pytest.fixture
 def dag_champion(two_nights: Workspace, monkeypatch: pytest.MonkeyPatch) -> Workspace:
-    """A bench with a champion from night 1, and night 2 landed, whose settings stand in the environment."""
+    """A workspace with a champion from night 1 and the file of night 2 in landing; its settings are in the environment."""
     export(two_nights.settings, monkeypatch)
     return two_nights
 
 
 def export(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Put a bench's settings into the environment."""
+    """Put the settings of a workspace into the environment."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", settings.mlflow_tracking_uri)
     for name in ("data_root", "ledger_url", "model_name", "experiment", "cv_folds", "min_training_rows"):
         monkeypatch.setenv(f"CHURN_{name.upper()}", str(getattr(settings, name)))

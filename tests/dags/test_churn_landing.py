@@ -1,4 +1,4 @@
-"""The watch over landing: the provider's sensor and trigger against a real S3, and what begins a night."""
+"""The watch over landing: the provider's sensor and trigger against a real S3, and what starts a run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from airflow.timetables.simple import ContinuousTimetable
 from churn.foundation.storage import TEMPORARY
 from churn.pipeline.workspace import Workspace
 from churn.settings import Settings
-from churn_airflow.sensors import LandingSensor, RestOperator, any_finished
+from churn_airflow.sensors import LandingSensor, PauseOperator, any_complete
 from churn_airflow.steps import open_filesystem
 from conftest import export
 from support.basics import S3, land_text, make_workspace
@@ -26,7 +26,7 @@ from support.basics import S3, land_text, make_workspace
 
 @pytest.fixture
 def on_s3(tmp_path: Path, s3: S3, monkeypatch: pytest.MonkeyPatch) -> Workspace:
-    """A data root on S3, its keys only in an Airflow connection."""
+    """A data root on S3, with its credentials only in an Airflow connection."""
     extra = {"endpoint_url": s3.endpoint, "region_name": "us-east-1"}
     connection = {"conn_type": "aws", "login": s3.key, "password": s3.secret, "extra": extra}
     monkeypatch.setenv("AIRFLOW_CONN_CHURN_DATA", json.dumps(connection))
@@ -50,7 +50,7 @@ def sensor(workspace: Workspace) -> LandingSensor:
 
 
 def fired(deferred: TaskDeferred, seconds: float = 30) -> dict[str, Any] | None:
-    """The event of the trigger, made from what the database would keep of it; None if nothing happens for a while."""
+    """Run the trigger as Airflow restores it from its database; return its event, or None if there is none in time."""
     name, arguments = deferred.trigger.serialize()
     module, _, kind = name.rpartition(".")
     trigger = getattr(importlib.import_module(module), kind)(**arguments)
@@ -70,8 +70,8 @@ def deferral(call: Any, *arguments: Any) -> TaskDeferred:
     return deferred.value
 
 
-def test_what_lands_is_seen_without_a_worker(on_s3: Workspace) -> None:
-    """Nothing there: deferred. An unfinished file: deferred again. A finished one: seen; there already: seen at once."""
+def test_a_file_is_detected_without_a_worker(on_s3: Workspace) -> None:
+    """An empty landing and an unfinished file defer; a complete file is detected, at once if it is there already."""
     watch = sensor(on_s3)
     waiting = deferral(watch.execute, {})
     assert fired(waiting, 1.5) is None
@@ -85,10 +85,10 @@ def test_what_lands_is_seen_without_a_worker(on_s3: Workspace) -> None:
     assert sensor(on_s3).execute({}) is None
 
 
-def test_nothing_in_time_is_a_skip_and_an_outage_is_none(on_s3: Workspace) -> None:
-    """The day without a file ends pink; a store that is away raises, so that it is retried and said."""
+def test_a_timeout_is_a_skip_and_an_outage_is_an_error(on_s3: Workspace) -> None:
+    """A day without a file is skipped; an unavailable store raises, so that the task is retried and alerts."""
     watch = sensor(on_s3)
-    with pytest.raises(AirflowSkipException, match="Nothing landed"):
+    with pytest.raises(AirflowSkipException):
         watch.resume_execution("__fail__", {"error": "Trigger timeout"}, {})
     error = {"event": {"status": "error", "message": "cannot connect"}}
     with pytest.raises(AirflowException, match="cannot connect"):
@@ -96,21 +96,21 @@ def test_nothing_in_time_is_a_skip_and_an_outage_is_none(on_s3: Workspace) -> No
 
 
 @pytest.mark.parametrize("end", TEMPORARY)
-def test_unfinished_files_begin_no_night(end: str) -> None:
-    """Whatever the sender calls them; nor does the folder's own marker."""
-    no_night = [f"x.csv{end}", "", ".x", "landing/x.csv", "a/x.csv"]
-    files = [{"Key": f"a/landing/{name}"} for name in no_night]
-    assert not any_finished("a/landing/", files)
-    assert any_finished("a/landing/", [*files, {"Key": "a/landing/x.csv"}])
+def test_unfinished_files_start_no_run(end: str) -> None:
+    """Whatever suffix the sender uses; the marker of the folder does not count either."""
+    ignored = [f"x.csv{end}", "", ".x", "landing/x.csv", "a/x.csv"]
+    files = [{"Key": f"a/landing/{name}"} for name in ignored]
+    assert not any_complete("a/landing/", files)
+    assert any_complete("a/landing/", [*files, {"Key": "a/landing/x.csv"}])
 
 
-def test_what_a_night_left_waits_a_while(on_s3: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With an empty landing the watch begins at once; with files in it after a pause, without a worker."""
+def test_files_that_a_run_left_behind_wait(on_s3: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With an empty landing the watch starts at once; with files in it after a pause, without a worker."""
     from churn_airflow import steps
 
     monkeypatch.setattr(steps, "_request", lambda: None)
     monkeypatch.setattr(steps, "get_current_context", lambda: {"ti": SimpleNamespace(task_id="rest")})
-    rest = RestOperator(task_id="rest", shortest=timedelta(seconds=1), longest=timedelta(hours=1))
+    rest = PauseOperator(task_id="rest", shortest=timedelta(seconds=1), longest=timedelta(hours=1))
     assert rest.execute({}) is None
     land_text(on_s3, "x", "left.csv")
     pause = deferral(rest.execute, {})
@@ -121,14 +121,14 @@ def test_what_a_night_left_waits_a_while(on_s3: Workspace, monkeypatch: pytest.M
         later.setattr("churn_airflow.sensors.time.time", lambda: moved)
         pause = deferral(rest.execute, {})
     left = (pause.trigger.moment - datetime.now(UTC)).total_seconds()
-    assert 35 * 60 < left <= 41 * 60  # forty minutes later, it has been there for forty minutes
+    assert 35 * 60 < left <= 41 * 60  # the file has been there for forty minutes
     monkeypatch.setenv("CHURN_DATA_ROOT", "data")
-    with pytest.raises(AirflowFailException, match="only a data root on S3"):
+    with pytest.raises(AirflowFailException, match=r"CHURN_DATA_ROOT=.*S3"):
         rest.execute({})
 
 
-def test_one_landing_is_one_night(dag_bag: object) -> None:
-    """The night is waited for without a worker, whatever its end; tried again, no second one begins; off by default."""
+def test_one_landing_starts_one_run(dag_bag: object) -> None:
+    """The task waits for the run without a worker, whatever its result; a retry starts no second run; off by default."""
     dag = dag_bag.dags["churn_landing"]
     assert [task.task_id for task in dag.topological_sort()] == ["rest", "landed", "night"]
     night = dag.get_task("night")
@@ -142,7 +142,7 @@ def test_one_landing_is_one_night(dag_bag: object) -> None:
 
 
 def test_the_watch_is_on_by_setting(airflow_database: None, on_s3: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Continuously, one run at a time, on the bucket and the connection of the settings."""
+    """It runs continuously, one run at a time, with the bucket and the connection of the settings."""
     from airflow.dag_processing.dagbag import DagBag
 
     from support.basics import ROOT

@@ -1,4 +1,4 @@
-"""The upkeep as a DAG: a dry run that lists, a run that deletes, tasks of the engine on its own queue."""
+"""The maintenance DAG: a dry run lists, a run deletes, and tasks that use the container engine have their own queue."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ def run_dag(dag_bag: object, conf: dict) -> object:
 def test_a_dry_run_lists_and_a_run_deletes(
     dag_bag: object, two_champions: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Versions, unfinished files and old logs; without an engine the images are skipped, and the run is a success."""
+    """Versions, unfinished files and old logs; without a container engine the images are skipped, and the run succeeds."""
     workspace = two_champions
     for number in (3, 4):
         run_night(workspace, f"night {number}", retrain=True)
     export(workspace.settings, monkeypatch)
     monkeypatch.setenv("CHURN_KEEP_VERSIONS", "1")
     monkeypatch.setenv("AIRFLOW__LOGGING__BASE_LOG_FOLDER", str(tmp_path / "logs"))
-    left = [tmp_path / "logs/dag_id=x/attempt=1.log", tmp_path / "data" / UNFINISHED / "left"]
-    for file in left:
+    old_files = [tmp_path / "logs/dag_id=x/attempt=1.log", tmp_path / "data" / UNFINISHED / "left"]
+    for file in old_files:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("x")
         os.utime(file, (time.time() - 200 * 86400,) * 2)
-    for dry_run, versions, there in ((True, {1, 2, 3, 4}, True), (False, {1, 2, 4}, False)):
+    for dry_run, versions, exist in ((True, {1, 2, 3, 4}, True), (False, {1, 2, 4}, False)):
         run = run_dag(dag_bag, {"dry_run": dry_run})
         assert run.state == "success"
-        found = {task.task_id: task for task in run.get_task_instances()}
-        assert found["clean"].xcom_pull(task_ids="clean")["versions"] == 1
-        assert found["clean_logs"].xcom_pull(task_ids="clean_logs") == {str(tmp_path / "logs"): 1}
-        assert found["clean_images"].state == "skipped"
+        tasks = {task.task_id: task for task in run.get_task_instances()}
+        assert tasks["clean"].xcom_pull(task_ids="clean")["versions"] == 1
+        assert tasks["clean_logs"].xcom_pull(task_ids="clean_logs") == {str(tmp_path / "logs"): 1}
+        assert tasks["clean_images"].state == "skipped"
         assert set(stages(workspace)) == versions
-        assert [file.exists() for file in left] == [there, there]
+        assert [file.exists() for file in old_files] == [exist, exist]
 
 
-def test_what_talks_to_the_engine_is_on_its_queue(dag_bag: object) -> None:
-    """One worker alone may reach the engine: its queue has these tasks and no other."""
+def test_tasks_that_use_the_container_engine_are_on_its_queue(dag_bag: object) -> None:
+    """Only one worker may reach the container engine: its queue has exactly these tasks."""
     queued = {
         f"{dag.dag_id}.{task.task_id}"
         for dag in dag_bag.dags.values()

@@ -1,4 +1,4 @@
-"""The pipeline's own numbers reach a server on loopback by Airflow's switches alone: StatsD or OpenTelemetry."""
+"""The pipeline's own metrics reach a server on loopback with Airflow's settings alone: StatsD or OpenTelemetry."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ batches = {
 }
 for name in ("judged", "waiting", "unknown"):
     metrics.measure_batch(Row(batch=batches.get), name)
-metrics.measure_batch(None, "a ledger that is away")
+metrics.measure_batch(None, "a ledger that is unavailable")
 deltas = {"roc_auc": {"value": 0.0146}, "brier": {"value": -0.002}}
 metrics.measure_decision(Row(verdict="promote", comparison={"evidence": {"deltas": deltas}}))
 metrics.measure_decision(Row(verdict="hold", comparison={"unreadable": True}))
@@ -52,17 +52,19 @@ NAMES = {
 
 
 def measure(folder: Path, **switches: str) -> None:
-    """Measure in a process of its own, with Airflow's switches; whatever happens to the numbers, it goes on."""
-    mine = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW__METRICS__", "OTEL_"))}
-    environment = mine | {"AIRFLOW_HOME": str(folder), "AIRFLOW__CORE__UNIT_TEST_MODE": "False"} | switches
+    """Measure in a separate process with Airflow's settings; it must succeed whether or not the metrics can be sent."""
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW__METRICS__", "OTEL_"))
+    }
+    environment = inherited | {"AIRFLOW_HOME": str(folder), "AIRFLOW__CORE__UNIT_TEST_MODE": "False"} | switches
     command = [sys.executable, "-c", MEASURE]
     ran = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
     assert "done" in ran.stdout, ran.stderr[-2000:]
 
 
-def heard(folder: Path, **switches: str) -> list[str]:
-    """The lines that a StatsD server on loopback gets."""
-    got: list[str] = []
+def collect_statsd(folder: Path, **switches: str) -> list[str]:
+    """Measure, and return the lines that a StatsD server on loopback receives."""
+    received: list[str] = []
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind(("127.0.0.1", 0))
         server.setblocking(False)
@@ -73,28 +75,27 @@ def heard(folder: Path, **switches: str) -> list[str]:
         measure(folder, **address, **switches)
         while True:
             try:
-                got += server.recv(65_536).decode().splitlines()
+                received += server.recv(65_536).decode().splitlines()
             except BlockingIOError:
-                return got
+                return received
 
 
-def test_statsd_gets_every_number(tmp_path: Path) -> None:
-    """With their values; a negative difference is a value, not a step down."""
-    got = heard(tmp_path, AIRFLOW__METRICS__STATSD_ON="True")
-    got = [line.removeprefix("airflow.") for line in got if line.startswith("airflow.churn.")]
-    assert {line.split(":")[0] for line in got} == NAMES
-    assert {"churn.rows.arrived:200|g", "churn.rows.set_aside:10|g", "churn.rejected_share:0.05|g"} <= set(got)
-    assert {"churn.delta.roc_auc:0.0146|g", "churn.verdicts.promote:1|c", "churn.image.build_seconds:12.5|g"} <= set(
-        got
-    )
-    assert [line for line in got if "brier" in line] == ["churn.delta.brier:0|g", "churn.delta.brier:-0.002|g"]
-    (night,) = [line for line in got if line.startswith("churn.duration.night:")]
+def test_statsd_receives_every_metric(tmp_path: Path) -> None:
+    """With its value; a negative difference is sent as a value, not as a decrement."""
+    sent = collect_statsd(tmp_path, AIRFLOW__METRICS__STATSD_ON="True")
+    lines = [line.removeprefix("airflow.") for line in sent if line.startswith("airflow.churn.")]
+    assert {line.split(":")[0] for line in lines} == NAMES
+    assert {"churn.rows.arrived:200|g", "churn.rows.set_aside:10|g", "churn.rejected_share:0.05|g"} <= set(lines)
+    assert {"churn.delta.roc_auc:0.0146|g", "churn.verdicts.promote:1|c"} <= set(lines)
+    assert "churn.image.build_seconds:12.5|g" in lines
+    assert [line for line in lines if "brier" in line] == ["churn.delta.brier:0|g", "churn.delta.brier:-0.002|g"]
+    (night,) = [line for line in lines if line.startswith("churn.duration.night:")]
     assert night.startswith("churn.duration.night:90")
     assert night.endswith("|ms")
 
 
-def test_opentelemetry_gets_every_number(tmp_path: Path) -> None:
-    """By OTLP over HTTP, when the process ends at the latest: a task's process does not live long."""
+def test_opentelemetry_receives_every_metric(tmp_path: Path) -> None:
+    """By OTLP over HTTP, at the latest when the process ends, because the process of a task is short-lived."""
     bodies: list[bytes] = []
 
     class Collector(BaseHTTPRequestHandler):
@@ -121,6 +122,6 @@ def test_opentelemetry_gets_every_number(tmp_path: Path) -> None:
     assert {name for name in NAMES if name.encode() in sent} == NAMES
 
 
-def test_nothing_is_sent_when_it_is_off(tmp_path: Path) -> None:
-    """Without the switch a server that is named hears nothing, and nothing fails."""
-    assert heard(tmp_path) == []
+def test_nothing_is_sent_when_metrics_are_off(tmp_path: Path) -> None:
+    """Without the setting, a configured server receives nothing, and nothing fails."""
+    assert collect_statsd(tmp_path) == []

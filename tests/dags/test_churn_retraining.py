@@ -1,4 +1,4 @@
-"""The nights through the real DAGs, in this process, against a real MLflow server."""
+"""Runs of the real DAGs, in this process, against a real MLflow server."""
 
 import json
 from collections.abc import Iterator
@@ -15,20 +15,20 @@ from support.basics import ROOT, S3, land_night, land_text
 
 
 def run_dag(dag_bag: object, name: str, conf: dict | None = None) -> object:
-    """A run of a freshly parsed DAG: `dag.test` leaves the run's parameters behind in the DAG object."""
+    """Run a freshly parsed DAG, because `dag.test` leaves the run's parameters in the DAG object."""
     return type(dag_bag)(str(ROOT / "dags")).dags[name].test(run_conf=conf or {}, logical_date=None)
 
 
 def run_night(dag_bag: object, conf: dict | None = None) -> object:
-    """A night, and the image that it triggers: under `dag.test` a triggered run stays queued."""
-    night = run_dag(dag_bag, "churn_retraining", conf)
+    """Run the retraining, and the image build that it triggers: with `dag.test`, a triggered run stays queued."""
+    run = run_dag(dag_bag, "churn_retraining", conf)
     workspace = Workspace.open()
-    decision = workspace.ledger.decision(night.run_id)
+    decision = workspace.ledger.decision(run.run_id)
     assert decision is None or replay(decision, workspace.storage).faults == []
-    promoted = night.get_task_instance("promote").xcom_pull(task_ids="promote")
+    promoted = run.get_task_instance("promote").xcom_pull(task_ids="promote")
     if promoted:
         assert run_dag(dag_bag, "churn_image_build", {"version": promoted}).state == "success"
-    return night
+    return run
 
 
 def states(run: object) -> dict[str, str]:
@@ -42,10 +42,10 @@ def after_first_night(dag_bag: object, dag_workspace: Workspace) -> Workspace:
     return dag_workspace
 
 
-def test_two_nights_end_with_a_compared_promoted_and_verified_model(
+def test_two_runs_end_with_a_compared_promoted_and_verified_model(
     dag_bag: object, after_first_night: Workspace
 ) -> None:
-    """File in; comparison, transition and image's state out; registry, ledger and image agree."""
+    """A file becomes a comparison, a promotion and a verified image; MLflow registry, ledger and image agree."""
     workspace = after_first_night
     land_night(workspace, 2)
     night = run_night(dag_bag)
@@ -60,8 +60,8 @@ def test_two_nights_end_with_a_compared_promoted_and_verified_model(
     assert find_disagreements(workspace) == []
 
 
-def test_what_crosses_between_tasks_is_ids_and_counts(dag_bag: object, after_first_night: Workspace) -> None:
-    """No XCom of a night with faults holds a customer's value or a secret."""
+def test_xcom_carries_only_ids_and_counts(dag_bag: object, after_first_night: Workspace) -> None:
+    """No XCom of a run with faulty rows contains customer data or a secret."""
     from airflow.models.xcom import XComModel
     from airflow.utils.session import create_session
     from sqlalchemy import select
@@ -71,37 +71,33 @@ def test_what_crosses_between_tasks_is_ids_and_counts(dag_bag: object, after_fir
     land_night(after_first_night, 2, faults=6)
     run_night(dag_bag)
     with create_session() as session:
-        crossed = [json.dumps(row.value, default=str) for row in session.scalars(select(XComModel))]
-    assert len(crossed) >= 8
-    assert max(map(len, crossed)) < 500
-    assert not [text for text in crossed if SALT in text or "Atlantis" in text or "Keller" in text]
+        values = [json.dumps(row.value, default=str) for row in session.scalars(select(XComModel))]
+    assert len(values) >= 8
+    assert max(map(len, values)) < 500
+    assert not [text for text in values if SALT in text or "Atlantis" in text or "Keller" in text]
 
 
-def test_nothing_new_is_a_skipped_night(dag_bag: object, after_first_night: Workspace) -> None:
-    """The run is a success, its tasks are skipped, and nothing is decided."""
+def test_a_run_without_new_data_is_skipped(dag_bag: object, after_first_night: Workspace) -> None:
+    """The run succeeds, its tasks are skipped, and nothing is decided."""
     night = run_dag(dag_bag, "churn_retraining")
     assert night.state == "success"
     assert set(states(night).values()) == {"skipped"}
     assert after_first_night.ledger.decision(night.run_id) is None
 
 
-def test_a_hold_is_a_good_end(dag_bag: object, after_first_night: Workspace) -> None:
-    """Retrained by hand on the same rows: compared, held, nothing promoted, no image, the run green."""
+def test_a_hold_is_a_success(dag_bag: object, after_first_night: Workspace) -> None:
+    """A manual retraining on the same rows is compared and held; there is no promotion and no image, and the run is green."""
     night = run_night(dag_bag, {"retrain": True, "note": "just looking"})
     assert night.state == "success"
-    found = states(night)
-    assert (found["compare"], found["promote"], found["build_image"], found["close"]) == (
-        "success",
-        "skipped",
-        "skipped",
-        "success",
-    )
+    by_task = states(night)
+    expected = {"compare": "success", "promote": "skipped", "build_image": "skipped", "close": "success"}
+    assert {task: by_task[task] for task in expected} == expected
     decision = after_first_night.ledger.decision(night.run_id)
     assert (decision.verdict, decision.note) == ("hold", "just looking")
 
 
 def test_a_dry_run_changes_nothing(dag_bag: object, dag_workspace: Workspace) -> None:
-    """The form's dry run decides and leaves production alone."""
+    """A dry run decides, but does not change production."""
     land_night(dag_workspace, 1)
     night = run_night(dag_bag, {"dry_run": True})
     assert dag_workspace.ledger.decision(night.run_id).verdict == "promote"
@@ -109,8 +105,10 @@ def test_a_dry_run_changes_nothing(dag_bag: object, dag_workspace: Workspace) ->
     assert dag_workspace.ledger.promotions(dag_workspace.settings.model_name) == []
 
 
-def test_a_rejected_batch_is_red_and_the_others_go_on(dag_bag: object, after_first_night: Workspace) -> None:
-    """Validation is not swallowed: the task and the run fail, the good batch has its verdict, the champion stays or wins."""
+def test_a_rejected_batch_fails_its_task_and_the_other_batches_go_on(
+    dag_bag: object, after_first_night: Workspace
+) -> None:
+    """A failed validation is not hidden: the task and the run fail, while the good batch still leads to a decision."""
     workspace = after_first_night
     land_text(workspace, "no,churn\n1,2\n", "bad.csv")
     land_night(workspace, 2)
@@ -122,7 +120,7 @@ def test_a_rejected_batch_is_red_and_the_others_go_on(dag_bag: object, after_fir
 
 
 def test_only_rejected_batches_train_nothing(dag_bag: object, after_first_night: Workspace) -> None:
-    """The run fails, no version is registered, and the champion stays."""
+    """The run fails, no version is registered, and the champion stays in production."""
     workspace = after_first_night
     land_text(workspace, "no,churn\n1,2\n", "bad.csv")
     night = run_dag(dag_bag, "churn_retraining")
@@ -132,10 +130,10 @@ def test_only_rejected_batches_train_nothing(dag_bag: object, after_first_night:
     assert len(workspace.tracking.client.search_model_versions(f"name = '{workspace.settings.model_name}'")) == 1
 
 
-def test_a_served_model_that_differs_loses_its_promotion(
+def test_a_version_whose_image_differs_is_rolled_back(
     dag_bag: object, after_first_night: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The image run fails, production goes back to the predecessor, and the ledger says why."""
+    """The image build fails, the previous version is restored, and the ledger records why."""
     from churn.release import service
 
     workspace = after_first_night
@@ -144,7 +142,7 @@ def test_a_served_model_that_differs_loses_its_promotion(
     assert states(night)["promote"] == "success"
     honest = service.downloaded
     monkeypatch.setattr(service, "downloaded", lambda version, tracking: honest(1, tracking))
-    monkeypatch.setattr(service, "require_registered", lambda *_: None)  # meddled with behind our back
+    monkeypatch.setattr(service, "require_registered", lambda *_: None)  # as if tampered with unnoticed
     image = run_dag(dag_bag, "churn_image_build", {"version": 2})
     assert image.state == "failed"
     assert states(image) == {"build": "success", "verify": "failed", "publish": "upstream_failed"}
@@ -154,10 +152,10 @@ def test_a_served_model_that_differs_loses_its_promotion(
     assert find_disagreements(workspace) == []
 
 
-def test_an_image_that_cannot_be_had_says_why_and_takes_nothing_back(
+def test_a_failed_image_build_is_explained_and_changes_no_production(
     dag_bag: object, after_first_night: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The run is red, the reason is in the ledger, in MLflow and in the status; production stays. Later it succeeds."""
+    """The run is red, and the reason is in the ledger, in MLflow and in the status. Production stays. A later build succeeds."""
     from churn.errors import ChurnError
     from churn.pipeline import shipping
 
@@ -167,7 +165,7 @@ def test_an_image_that_cannot_be_had_says_why_and_takes_nothing_back(
     honest = shipping.build_image
 
     def failing(*_: object) -> None:
-        raise ChurnError("CHURN_BUILD_CA_BUNDLE: there is no such file.")
+        raise ChurnError("CHURN_BUILD_CA_BUNDLE: the file does not exist.")
 
     monkeypatch.setattr(shipping, "build_image", failing)
     image = run_dag(dag_bag, "churn_image_build", {"version": version})
@@ -175,19 +173,19 @@ def test_an_image_that_cannot_be_had_says_why_and_takes_nothing_back(
     assert workspace.ledger.in_production(model).version == version
     tags = workspace.tracking.version(version).tags
     assert (workspace.ledger.image(model, version).state, tags["churn.image"]) == ("failed", "failed")
-    assert "no such file" in tags["churn.image_detail"]
+    assert "CHURN_BUILD_CA_BUNDLE" in tags["churn.image_detail"]
     (problem,) = find_disagreements(workspace)
-    assert "is not there yet" in problem
+    assert f"The image of version {version}," in problem
     monkeypatch.setattr(shipping, "build_image", honest)
     assert run_dag(dag_bag, "churn_image_build", {"version": version}).state == "success"
     assert workspace.ledger.image(model, version).state == "not_built"
     assert find_disagreements(workspace) == []
 
 
-def test_a_night_with_the_credentials_of_an_airflow_connection(
+def test_a_run_with_the_credentials_of_an_airflow_connection(
     dag_bag: object, dag_workspace: Workspace, s3: S3, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The data root on S3, its keys only in a connection: landed, accepted and promoted there."""
+    """With the data root on S3 and its credentials only in a connection, a file is accepted and its model promoted."""
     extra = {"endpoint_url": s3.endpoint, "region_name": "us-east-1"}
     connection = {"conn_type": "aws", "login": s3.key, "password": s3.secret, "extra": extra}
     monkeypatch.setenv("AIRFLOW_CONN_CHURN_DATA", json.dumps(connection))
@@ -203,8 +201,8 @@ def test_a_night_with_the_credentials_of_an_airflow_connection(
     assert dag_workspace.ledger.in_production(settings.model_name).version == 1
 
 
-def test_who_forced_a_promotion_and_why_is_kept(dag_bag: object, after_first_night: Workspace) -> None:
-    """The form's reason promotes what the policy holds, and the history says so."""
+def test_the_reason_of_a_forced_promotion_is_recorded(dag_bag: object, after_first_night: Workspace) -> None:
+    """The reason from the form promotes a version that the policy holds, and is in the history."""
     workspace = after_first_night
     night = run_night(dag_bag, {"retrain": True, "force_reason": "a test of the form"})
     assert night.state == "success"
@@ -216,7 +214,7 @@ def test_who_forced_a_promotion_and_why_is_kept(dag_bag: object, after_first_nig
 def test_a_promotion_waits_for_a_person(
     dag_bag: object, after_first_night: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With approval the task asks, with the sentence and the link before the person, and the answer is acted on."""
+    """If approval is required, the task asks with the decision and a link to the comparison, and acts on the answer."""
     from datetime import UTC, datetime, timedelta
 
     from churn.foundation.records import Approval
@@ -242,19 +240,19 @@ def test_a_promotion_waits_for_a_person(
     assert night.state == "success"
     ((subject, body, wait),) = asked
     assert "version 2" in subject
-    assert "beats champion 1" in body
+    assert "SUPERIOR" in subject
     assert "/runs/" in body
     assert timedelta(minutes=1) <= wait <= timedelta(hours=20)
-    given = workspace.ledger.approval(night.run_id)
-    assert isinstance(given, Approval)
-    assert (given.answer, given.by, given.reason) == ("approved", "Ann", "looks right")
+    recorded = workspace.ledger.approval(night.run_id)
+    assert isinstance(recorded, Approval)
+    assert (recorded.answer, recorded.by, recorded.reason) == ("approved", "Ann", "looks right")
     assert workspace.ledger.in_production(workspace.settings.model_name).actor == "Ann"
 
 
-def test_a_yes_of_ones_own_leaves_the_question_open(
+def test_the_requester_cannot_approve_alone_if_a_second_person_is_required(
     dag_bag: object, after_first_night: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By Airflow's own interface: who asked for the night agrees, and is asked again; somebody else agrees, and it counts."""
+    """Through Airflow's own API: the approval of the requester leaves the question open; that of another person counts."""
     from dataclasses import replace
 
     from churn_airflow import steps
@@ -268,14 +266,14 @@ def test_a_yes_of_ones_own_leaves_the_question_open(
         night = run_night(dag_bag, {"approval": True})
     assert answered == {"ann": 200, "bea": 200}
     assert night.state == "success"
-    given = workspace.ledger.approval(night.run_id)
-    assert (given.answer, given.by, given.reason) == ("approved", "bea", "by bea")
+    recorded = workspace.ledger.approval(night.run_id)
+    assert (recorded.answer, recorded.by, recorded.reason) == ("approved", "bea", "by bea")
     assert workspace.ledger.in_production(workspace.settings.model_name).actor == "bea"
 
 
 @contextmanager
 def answering(*names: str) -> Iterator[dict[str, int]]:
-    """People who agree one after the other, as soon as they are asked: in a thread, by the HITL interface, each logged in."""
+    """Approve as these users, one after the other, as soon as the task asks: in a thread, through the HITL API."""
     from threading import Event, Thread
 
     from airflow.api_fastapi.app import create_app, get_auth_manager
@@ -311,8 +309,8 @@ def answering(*names: str) -> Iterator[dict[str, int]]:
         people.join()
 
 
-def test_the_way_back_is_a_dag(dag_bag: object, after_first_night: Workspace) -> None:
-    """An earlier version is in production again, nothing is trained or built, and promotion is off."""
+def test_a_rollback_by_dag(dag_bag: object, after_first_night: Workspace) -> None:
+    """An earlier version is in production again, nothing is trained or built, and automatic promotion is off."""
     workspace = after_first_night
     land_night(workspace, 2)
     assert run_night(dag_bag).state == "success"
@@ -322,5 +320,5 @@ def test_the_way_back_is_a_dag(dag_bag: object, after_first_night: Workspace) ->
     assert (row.version, row.kind, row.reason) == (1, "rollback", "customers complain")
     assert workspace.ledger.freeze(workspace.settings.model_name) == row
     assert find_disagreements(workspace) == []
-    nowhere = run_dag(dag_bag, "churn_rollback", {"reason": "further", "version": 7})
-    assert states(nowhere)["roll_back"] == "failed"
+    impossible = run_dag(dag_bag, "churn_rollback", {"reason": "further", "version": 7})
+    assert states(impossible)["roll_back"] == "failed"

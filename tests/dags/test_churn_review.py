@@ -1,4 +1,4 @@
-"""The review's routes under Airflow's own permissions: who sees what, what a browser is told, what is said when things are away."""
+"""The review's routes under Airflow's own permissions: access, security headers, and outages."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from starlette.testclient import TestClient
 from churn.foundation.ledger import open_ledger
 from churn.foundation.records import BatchVerdict
 from churn.foundation.schema import HEAD
+from churn_airflow.review.pages import CANNOT_SHOW
 from support.basics import free_port
 from support.review_ledger import NOW, batch_hash, fill_ledger
 
@@ -32,13 +33,13 @@ def client(airflow_database: None) -> Iterator[TestClient]:
     """Airflow's own application with our plugin in it."""
     from airflow.api_fastapi.app import create_app
 
-    with TestClient(create_app(apps="core"), base_url="http://airflow.example") as found:
-        yield found
+    with TestClient(create_app(apps="core"), base_url="http://airflow.example") as client:
+        yield client
 
 
 @pytest.fixture(scope="module")
 def ledger_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A ledger of sixteen nights, with a rollback and, in the last one, a forced promotion."""
+    """A ledger of sixteen runs, with a rollback and, in the last one, a forced promotion."""
     file = tmp_path_factory.mktemp("review") / "ledger.db"
     fill_ledger(f"sqlite:///{file}", 16)
     return file
@@ -46,7 +47,7 @@ def ledger_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def ask(client: TestClient, ledger_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ask:
-    """Ask for a page in a role, by a bearer or by the cookie of a browser; without a role as nobody."""
+    """Request a page in a role, with a bearer token or with the cookie of a browser; without a role anonymously."""
     from airflow.api_fastapi.app import get_auth_manager
     from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
 
@@ -74,8 +75,8 @@ ALL = [*PAGES, f"night?name={NIGHT}", f"batch?hash={batch_hash(9)}", f"compare?l
 
 
 @pytest.mark.parametrize("page", ALL)
-def test_nobody_without_a_name_sees_anything(ask: Ask, page: str) -> None:
-    """401, as a page that leads to the login and back, or as JSON; nothing of the ledger in either."""
+def test_an_anonymous_user_sees_no_data(ask: Ask, page: str) -> None:
+    """401, as a page with a link to the login and back, or as JSON; neither contains data of the ledger."""
     for headers in ({}, {"accept": "*/*"}):
         answer = ask(page, None, **headers)
         assert answer.status_code == 401
@@ -89,18 +90,19 @@ def test_nobody_without_a_name_sees_anything(ask: Ask, page: str) -> None:
 
 
 @pytest.mark.parametrize("page", ALL)
-def test_who_has_no_right_is_told_so(ask: Ask, page: str) -> None:
-    """403, readable; without any role nothing is shown."""
+def test_a_user_without_permission_is_told_which_one_is_missing(ask: Ask, page: str) -> None:
+    """403, as a page that names the DAG, or as JSON."""
     answer = ask(page, "")
     assert answer.status_code == 403
-    assert "may see the DAG churn_retraining" in answer.text
+    assert "churn_retraining" in answer.text
+    assert "Version 11" not in answer.text
     assert ask(page, "", accept="application/json").json() == {"detail": "Forbidden"}
 
 
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize("page", ALL)
 def test_every_role_reads_every_page(ask: Ask, page: str, role: str) -> None:
-    """By bearer and by cookie: the page, and the same view as JSON."""
+    """With a token and with a cookie: the page, and the same view as JSON."""
     for cookie in (False, True):
         answer = ask(page, role, cookie=cookie)
         assert answer.status_code == 200, answer.text
@@ -110,19 +112,19 @@ def test_every_role_reads_every_page(ask: Ask, page: str, role: str) -> None:
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_only_who_may_trigger_sees_how(ask: Ask, role: str) -> None:
-    """A viewer reads; the others are shown the forms of a night and of the way back, filled in."""
-    page, found = ask("", role).text, ask("?format=json", role).json()
-    forms = [json.loads(one.replace("&#34;", '"')) for one in re.findall(r'data-form="([^"]*)"', page)]
-    assert (forms != []) is (found["actions"] != []) is (role != "VIEWER")
+def test_only_users_who_may_trigger_see_the_actions(ask: Ask, role: str) -> None:
+    """A viewer only reads; the other roles see the actions for a run and for a rollback, with the form's values."""
+    page, view = ask("", role).text, ask("?format=json", role).json()
+    forms = [json.loads(form.replace("&#34;", '"')) for form in re.findall(r'data-form="([^"]*)"', page)]
+    assert (forms != []) is (view["actions"] != []) is (role != "VIEWER")
     if forms:
-        assert forms == [{}, {"version": found["actions"][1]["values"]["version"]}]
-        assert [action["dag"] for action in found["actions"]] == ["churn_retraining", "churn_rollback"]
+        assert forms == [{}, {"version": view["actions"][1]["values"]["version"]}]
+        assert [action["dag"] for action in view["actions"]] == ["churn_retraining", "churn_rollback"]
 
 
 @pytest.mark.parametrize("dag", ["churn_retraining", "churn_rollback"])
-def test_an_action_asks_for_the_right_to_its_own_dag(ask: Ask, monkeypatch: pytest.MonkeyPatch, dag: str) -> None:
-    """Who may run only one of the two DAGs is shown how for that one."""
+def test_an_action_needs_the_permission_for_its_own_dag(ask: Ask, monkeypatch: pytest.MonkeyPatch, dag: str) -> None:
+    """A user who may trigger only one of the two DAGs sees only that action."""
     from airflow.api_fastapi.app import get_auth_manager
 
     manager = get_auth_manager()
@@ -136,24 +138,24 @@ def test_an_action_asks_for_the_right_to_its_own_dag(ask: Ask, monkeypatch: pyte
     assert ask("", "ADMIN").text.count("data-form=") == 1
 
 
-def test_a_night_without_a_decision_is_shown_or_its_run_is(
+def test_a_run_without_a_decision_has_a_page_or_a_link_to_airflow(
     ask: Ask, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Of a night that only rejected there is a page, as JSON too; of one that nobody knows there is the link to its run."""
+    """A run that only rejected files has a page, as JSON too; for an unknown run there is a link to its page in Airflow."""
     ledger = open_ledger(f"sqlite:///{tmp_path}/rejected.db")
     monkeypatch.setenv("CHURN_LEDGER_URL", f"sqlite:///{tmp_path}/rejected.db")
     ledger.add_batch(batch_hash(1), "a.csv", 1, NOW)
     ledger.judge_batch(batch_hash(1), "night 1", BatchVerdict("rejected", 9, 0, 9, reason="Faulty."))
-    assert "the file of this night is rejected" in ask("night?name=night%201").text
+    assert "rejected" in ask("night?name=night%201").text
     assert ask("night?name=night%201&format=json").json()["batches"][0]["state"] == "rejected"
     unknown = ask("night?name=night%202")
     assert unknown.status_code == 404
     assert 'href="/dags/churn_retraining/runs/night%202" class="within"' in unknown.text
-    assert ask("night?name=night%202&format=json").json()["detail"].startswith("No decision is known of night night 2")
+    assert "run night 2" in ask("night?name=night%202&format=json").json()["detail"]
 
 
-def test_a_browser_is_told_to_trust_nothing(ask: Ask) -> None:
-    """Pages, errors and styles: no script but our own, no frame but Airflow's, nothing kept, nothing sniffed."""
+def test_every_answer_has_strict_security_headers(ask: Ask) -> None:
+    """For pages, errors and styles: no scripts but our own, no frames but Airflow's, no caching, no sniffing."""
     for answer in (ask(""), ask("", None), ask("night?name=none"), ask("style.css", None), ask("page.js", None)):
         policy = answer.headers["content-security-policy"]
         assert "default-src 'none'" in policy
@@ -165,8 +167,8 @@ def test_a_browser_is_told_to_trust_nothing(ask: Ask) -> None:
     assert re.findall(r"<script(?! src=\"/churn-review/page.js\">)|\son\w+=|\sstyle=|<style", page) == []
 
 
-def test_the_pages_of_great_expectations_are_nobodys(ask: Ask, tmp_path: Path) -> None:
-    """Whatever lies in the data root runs without Airflow's cookie, or not at all."""
+def test_pages_of_great_expectations_are_sandboxed(ask: Ask, tmp_path: Path) -> None:
+    """Scripts in the data root run without access to Airflow's cookie, or not at all."""
     folder = tmp_path / "data/docs" / batch_hash(1)
     folder.mkdir(parents=True)
     for name in ("index.html", "rows.html", "drift.svg"):
@@ -185,11 +187,11 @@ def test_the_pages_of_great_expectations_are_nobodys(ask: Ask, tmp_path: Path) -
 @pytest.mark.parametrize(
     "page", ["night?name=none", "night?name=a%00b", f"batch?hash={'0' * 64}", f"docs/{'0' * 64}/index.html", "nothing"]
 )
-def test_what_is_not_there_is_said(ask: Ask, page: str) -> None:
-    """404 as a page."""
+def test_a_missing_page_is_a_readable_404(ask: Ask, page: str) -> None:
+    """It has a heading of its own."""
     answer = ask(page)
     assert answer.status_code == 404
-    assert "cannot be shown" in answer.text
+    assert f"<h1>{CANNOT_SHOW}</h1>" in answer.text
 
 
 @pytest.mark.parametrize(
@@ -203,16 +205,17 @@ def test_what_is_not_there_is_said(ask: Ask, page: str) -> None:
         "?format=xml",
     ],
 )
-def test_what_makes_no_sense_is_refused(ask: Ask, page: str) -> None:
-    """400 as a page that names the part of the address."""
+def test_an_invalid_address_is_refused(ask: Ask, page: str) -> None:
+    """400 as a page that names the invalid parameter."""
     answer = ask(page)
     assert answer.status_code == 400
-    assert "not as it should be" in answer.text
+    parameter = re.search(r"(hash|before|format)=", page)
+    assert (parameter[1] if parameter else "name") + ":" in answer.text
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
-def test_nothing_can_be_changed(ask: Ask, client: TestClient, ledger_file: Path, method: str) -> None:
-    """There is no route that writes, and reading leaves the ledger as it was, byte for byte."""
+def test_the_review_changes_nothing(ask: Ask, client: TestClient, ledger_file: Path, method: str) -> None:
+    """There is no route that writes, and reading leaves the ledger unchanged, byte for byte."""
     before = ledger_file.read_bytes()
     for page in ALL:
         assert ask(page, "ADMIN").status_code == 200
@@ -220,18 +223,18 @@ def test_nothing_can_be_changed(ask: Ask, client: TestClient, ledger_file: Path,
     assert ledger_file.read_bytes() == before
 
 
-def test_pages_lead_on_to_older_ones(ask: Ask) -> None:
-    """The cursor of the JSON is the link of the page, and gives the rows after it."""
+def test_lists_continue_on_older_pages(ask: Ask) -> None:
+    """The cursor in the JSON leads to the rows that follow."""
     newest = ask("nights?format=json").json()
     assert len(newest["lines"]) == newest["total"] == 16
     older = ask(f"nights?format=json&before={quote(newest['lines'][3]['decided_at'])}").json()
-    assert [one["night"] for one in older["lines"]] == [one["night"] for one in newest["lines"][4:]]
-    assert [one["name"] for one in ask("data?format=json&before=3").json()["lines"]] == ["night-2.csv", "night-1.csv"]
+    assert [line["night"] for line in older["lines"]] == [line["night"] for line in newest["lines"][4:]]
+    assert [line["name"] for line in ask("data?format=json&before=3").json()["lines"]] == ["night-2.csv", "night-1.csv"]
 
 
 @pytest.fixture
 def silent_port() -> Iterator[int]:
-    """A port that takes calls and never answers."""
+    """A port that accepts connections and never answers."""
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen()
@@ -239,10 +242,10 @@ def silent_port() -> Iterator[int]:
 
 
 @pytest.mark.parametrize(("how", "page"), [*(("gone", page) for page in ALL), ("silent", ""), ("silent", ALL[-1])])
-def test_a_ledger_that_is_away_is_said_in_time(
+def test_an_unavailable_ledger_is_reported_in_time(
     ask: Ask, monkeypatch: pytest.MonkeyPatch, silent_port: int, page: str, how: str
 ) -> None:
-    """503 within two seconds: what is away, and what holds all the same; as JSON too."""
+    """503 within two seconds, with the reason and what is not affected; as JSON too."""
     port = silent_port if how == "silent" else free_port()
     monkeypatch.setenv("CHURN_LEDGER_URL", f"postgresql+psycopg2://churn:secret@127.0.0.1:{port}/churn")
     began = time.monotonic()
@@ -250,55 +253,56 @@ def test_a_ledger_that_is_away_is_said_in_time(
     assert time.monotonic() - began < 2
     assert answer.status_code == 503
     assert "The ledger" in answer.text
-    assert "stays there" in answer.text
+    assert "Production is not affected" in answer.text
     assert "secret" not in answer.text
     assert "tile" not in answer.text
     assert "The ledger" in ask(page, accept="application/json").json()["detail"]
 
 
-def test_a_ledger_that_is_not_there_or_of_another_time_is_no_empty_one(
+def test_a_missing_ledger_or_one_with_another_schema_is_not_shown_as_empty(
     ask: Ask, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """It is said what to do, and no file is made."""
+    """The page names the next step, and no file is created."""
     monkeypatch.setenv("CHURN_LEDGER_URL", f"sqlite:///{tmp_path}/none.db")
     answer = ask("")
     assert answer.status_code == 503
-    assert "The ledger is not there yet" in answer.text
+    assert "churn land" in answer.text
+    assert "CHURN_LEDGER_URL" in answer.text
     assert not (tmp_path / "none.db").exists()
-    for found, cure in (("0001", "brings it there"), ("9999", "restart Airflow")):
-        url = f"sqlite:///{tmp_path}/{found}.db"
+    for schema, next_step in (("0001", "churn status"), ("9999", "Restart Airflow")):
+        url = f"sqlite:///{tmp_path}/{schema}.db"
         open_ledger(url)
         with sa.create_engine(url).begin() as connection:
-            connection.execute(sa.text("UPDATE alembic_version SET version_num = :found"), {"found": found})
+            connection.execute(sa.text("UPDATE alembic_version SET version_num = :schema"), {"schema": schema})
         monkeypatch.setenv("CHURN_LEDGER_URL", url)
-        assert re.search(rf"at {found}.*{HEAD}.*{cure}", ask("").text)
+        assert re.search(rf"{schema}.*{HEAD}.*{next_step}", ask("").text)
 
 
-def test_a_setting_that_is_wrong_is_said(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By its name, as a page, instead of an error without words."""
+def test_an_invalid_setting_is_named(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a page, instead of an error without an explanation."""
     monkeypatch.setenv("CHURN_LEDGER_URL", "oracle://elsewhere")
     answer = ask("")
     assert answer.status_code == 503
     assert "CHURN_LEDGER_URL" in answer.text
 
 
-def test_an_empty_ledger_says_what_to_do_first(ask: Ask, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Nothing is good that was not looked at."""
+def test_an_empty_ledger_shows_the_first_steps(ask: Ask, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nothing that was not checked is shown as good."""
     open_ledger(f"sqlite:///{tmp_path}/empty.db")
     monkeypatch.setenv("CHURN_LEDGER_URL", f"sqlite:///{tmp_path}/empty.db")
-    found = ask("?format=json").json()
-    assert found["first_steps"]
-    assert {tile["state"] for tile in found["tiles"][:5]} == {"not monitored"}
+    view = ask("?format=json").json()
+    assert view["first_steps"]
+    assert {tile["state"] for tile in view["tiles"][:5]} == {"not monitored"}
     for page in PAGES:
         assert ask(page).status_code == 200
-    assert "What to do first" in ask("").text
+    assert "churn land FILE" in ask("").text
 
 
 @pytest.mark.parametrize("how", ["gone", "silent"])
-def test_mlflow_and_storage_away_are_said_and_the_rest_holds(
+def test_unavailable_mlflow_and_storage_are_reported_and_the_ledger_is_shown(
     ask: Ask, monkeypatch: pytest.MonkeyPatch, silent_port: int, how: str
 ) -> None:
-    """Within two seconds, on every page; what the ledger says is shown."""
+    """Within two seconds, on every page."""
     port = silent_port if how == "silent" else free_port()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
     monkeypatch.setenv("CHURN_DATA_ROOT", "s3://nowhere/at-all")
@@ -306,7 +310,7 @@ def test_mlflow_and_storage_away_are_said_and_the_rest_holds(
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "none")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "none")
     started = time.monotonic()
-    while "The data root" not in ask("images").text:  # its libraries are loaded beside the first pages after a start
+    while "The data root" not in ask("images").text:  # its libraries are loaded in the background after a start
         assert time.monotonic() - started < 30
 
     for page in ALL:
@@ -315,18 +319,18 @@ def test_mlflow_and_storage_away_are_said_and_the_rest_holds(
         assert time.monotonic() - began < 2
         assert answer.status_code == 200
         assert "MLflow (http://127.0.0.1" in answer.text
-        assert "The data root (s3://nowhere/at-all) does not answer" in answer.text
-    assert "is in production since" in ask("").text
+        assert "The data root (s3://nowhere/at-all)" in answer.text
+    assert "in production since" in ask("").text
     assert len(ask("?format=json").json()["away"]) == 2
     began = time.monotonic()
     docs = ask(f"docs/{'0' * 64}/index.html")
     assert time.monotonic() - began < 2
     assert docs.status_code == 503
-    assert "This page cannot be shown" in docs.text
+    assert CANNOT_SHOW in docs.text
 
 
-def test_a_fault_of_our_own_is_a_page_too(client: TestClient, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With words instead of a bare error; what it was is in the server's log."""
+def test_a_defect_of_the_review_is_a_page_too(client: TestClient, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is explained without details, which are in the server's log."""
 
     def failing(*_: object) -> str:
         raise ZeroDivisionError
@@ -335,15 +339,17 @@ def test_a_fault_of_our_own_is_a_page_too(client: TestClient, ask: Ask, monkeypa
     monkeypatch.setattr(client._transport, "raise_server_exceptions", False)
     answer = ask("images")
     assert answer.status_code == 500
-    assert "<h1>This page cannot be shown.</h1>" in answer.text
+    assert f"<h1>{CANNOT_SHOW}</h1>" in answer.text
     assert "ZeroDivisionError" not in answer.text
 
 
 def test_the_review_is_in_the_navigation(client: TestClient, ask: Ask) -> None:
-    """Airflow knows the page, its mark and where it is."""
+    """Airflow knows the page, its icon and its address."""
     from airflow import plugins_manager
 
-    found: list[dict[str, Any]] = plugins_manager.get_plugin_info()
-    (view,) = [one for plugin in found for one in plugin["external_views"] if one["url_route"] == "churn-review"]
+    plugins: list[dict[str, Any]] = plugins_manager.get_plugin_info()
+    (view,) = [
+        entry for plugin in plugins for entry in plugin["external_views"] if entry["url_route"] == "churn-review"
+    ]
     assert (view["name"], view["href"], view["destination"]) == ("Churn", "churn-review/", "nav")
     assert client.get(view["icon"]).headers["content-type"].startswith("image/svg")

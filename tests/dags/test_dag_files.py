@@ -1,4 +1,4 @@
-"""What every DAG file must be: listed, light, limited in time, and documented."""
+"""Rules for every DAG file: listed here, fast to parse, limited in time, and documented."""
 
 import json
 import subprocess
@@ -13,12 +13,12 @@ HEAVY = ["mlflow", "great_expectations", "sklearn", "pandas", "duckdb", "pyarrow
 
 
 def test_every_dag_file_is_listed_here() -> None:
-    """A new DAG file is added to this list, and with it to the rules below."""
+    """A new DAG file must be added to this list, so that the rules below apply to it."""
     assert {path.stem for path in (ROOT / "dags").glob("*.py")} == DAGS
 
 
-def test_file_dag_and_function_bear_one_name(dag_bag: object) -> None:
-    """dags/NAME.py makes exactly the DAG NAME, and nothing fails to import."""
+def test_file_and_dag_have_the_same_name(dag_bag: object) -> None:
+    """dags/NAME.py defines exactly the DAG NAME, and no file fails to import."""
     assert dag_bag.import_errors == {}
     assert {dag.dag_id: dag.fileloc.rsplit("/", 1)[-1] for dag in dag_bag.dags.values()} == {
         name: f"{name}.py" for name in DAGS
@@ -27,7 +27,7 @@ def test_file_dag_and_function_bear_one_name(dag_bag: object) -> None:
 
 @pytest.mark.parametrize("name", sorted(DAGS))
 def test_a_dag_file_imports_nothing_heavy(name: str) -> None:
-    """Parsing a DAG file, in a fresh interpreter, loads none of the heavy libraries beyond what Airflow does."""
+    """Parsing a DAG file in a fresh interpreter loads no heavy library that Airflow does not load itself."""
     code = "import json, sys; import airflow.sdk; from airflow.providers.standard.operators import trigger_dagrun; "
     code += "before = set(sys.modules); sys.path[:0] = ['dags']; "
     code += f"import {name}; print(json.dumps([m for m in {HEAVY!r} if m in sys.modules and m not in before]))"
@@ -45,19 +45,19 @@ def test_every_task_has_retries_and_a_time_limit(dag_bag: object, name: str) -> 
     for task in dag.tasks:
         assert task.retries >= 1, task.task_id
         assert task.retry_exponential_backoff, task.task_id
-        # A task that may wait for a person is limited by the wait, which it sets itself when it asks.
+        # A task that may wait for a person sets its own limit when it asks.
         assert task.execution_timeout or task.task_type == "PromoteOperator", task.task_id
 
 
 @pytest.mark.parametrize("name", sorted(DAGS))
-def test_every_last_failure_is_told(dag_bag: object, name: str) -> None:
-    """Each task reports its failure; but who sends messages is red instead of writing another one that it cannot send."""
+def test_every_final_failure_sends_an_alert(dag_bag: object, name: str) -> None:
+    """Each task reports its failure, except the task that sends alerts: it could not send that one either."""
     for task in dag_bag.dags[name].tasks:
         assert bool(task.on_failure_callback) is (name != "churn_watch"), task.task_id
 
 
 def test_the_schedule_is_a_setting_and_misses_no_tick_on_unpausing(dag_bag: object) -> None:
-    """Nightly at 02:00 UTC by default; unpausing waits for the next tick."""
+    """Nightly at 02:00 UTC by default; after unpausing, the next run starts on schedule."""
     timetable = dag_bag.dags["churn_retraining"].timetable
     assert (timetable.expression, str(timetable.timezone), timetable.run_immediately) == ("0 2 * * *", "UTC", False)
 
@@ -80,14 +80,14 @@ def test_the_form_has_sections_and_help(dag_bag: object, name: str, fields: set[
         assert {"title", "description_md", "section"} <= set(schema)
 
 
-def test_the_tasks_lead_to_their_pages(dag_bag: object) -> None:
-    """The night's review, comparison, version and Data Docs are one click from their tasks."""
+def test_the_tasks_link_to_their_pages(dag_bag: object) -> None:
+    """The review of the run, the comparison, the version and the Data Docs are one click from their tasks."""
     links = {
         task.task_id: [link.name for link in task.operator_extra_links]
         for task in dag_bag.dags["churn_retraining"].tasks
     }
-    assert links["arrive"] == links["close"] == ["Review of the night"]
-    assert links["compare"] == ["Review of the night", "Comparison in MLflow"]
+    assert links["arrive"] == links["close"] == ["Review of the run"]
+    assert links["compare"] == ["Review of the run", "Comparison in MLflow"]
     assert links["validate"] == ["Data Docs"]
     assert links["train"] == ["Version in MLflow"]
-    assert links["promote"] == ["Review of the night", "Comparison in MLflow", "Version in MLflow"]
+    assert links["promote"] == ["Review of the run", "Comparison in MLflow", "Version in MLflow"]

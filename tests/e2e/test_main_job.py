@@ -185,10 +185,10 @@ def test_the_review_is_read_in_both_themes_and_on_a_telephone(
                 root = visit.page.locator("html")
                 assert root.get_attribute("data-theme") == theme
                 assert root.evaluate("root => root.scrollWidth") <= size[0], page
-                assert visit.barriers() == [], f"{page} in {theme} at {size}"
+                assert visit.accessibility_violations() == [], f"{page} in {theme} at {size}"
             visit.open_review()
             assert visit.frame.locator("html").get_attribute("data-theme") == theme
-        # On paper nothing can be unfolded: it is.
+        # Nothing can be unfolded on paper, so everything is printed unfolded.
         visit.open_alone(f"night?name={nights[1]}")
         folded = visit.page.locator("details table").all()
         assert len(folded) > 3
@@ -196,7 +196,7 @@ def test_the_review_is_read_in_both_themes_and_on_a_telephone(
         visit.page.emulate_media(media="print")
         assert all(one.is_visible() for one in folded)
         assert visit.errors == []
-        assert visit.strangers() == []
+        assert visit.external_requests() == []
 
 
 @pytest.mark.browser
@@ -227,12 +227,12 @@ def test_every_link_of_the_review_leads_somewhere(
         )
         assert [kind for kind in kinds if not any(kind in address for address in seen)] == []
         assert any(f":{checkout.environment['CHURN_MLFLOW_PORT']}" in address for address in seen)
-        # And by hand: out of the frame, whose sandbox holds what a link may do.
+        # With clicks as well: the sandbox of the frame restricts what its links may do.
         visit.open_review()
-        visit.frame.get_by_role("link", name="Nights", exact=True).click()
+        visit.frame.get_by_role("link", name="Nightly runs", exact=True).click()
         visit.frame.get_by_role("button", name="Compare").click()
-        visit.frame.get_by_role("heading", name="Two nights").wait_for()
-        visit.frame.get_by_role("link", name="Nights", exact=True).click()
+        visit.frame.get_by_role("heading", name="Two runs").wait_for()
+        visit.frame.get_by_role("link", name="Nightly runs", exact=True).click()
         visit.frame.locator("tbody a").first.click()
         visit.frame.locator(".verdict").wait_for()
         visit.page.reload()
@@ -269,7 +269,7 @@ def test_a_night_is_asked_for_and_approved_from_the_review(
     user, password = named_user(first_run)
     with logged_in(checkout.airflow, user, password) as visit:
         before = visit.frame.locator("h1").inner_text()
-        visit.frame.get_by_role("link", name="Trigger a night").click()
+        visit.frame.get_by_role("link", name="Trigger a run").click()
         form = visit.page.get_by_role("dialog")
         form.get_by_role("button", name="What to do").click()
         for name in ("retrain", "approval"):
@@ -277,20 +277,20 @@ def test_a_night_is_asked_for_and_approved_from_the_review(
         form.locator("[name=element_force_reason]").fill("The board has asked for it.")
         form.get_by_test_id("trigger-dag-submit").click()
         visit.page.wait_for_url("**/dags/churn_retraining/runs/*")
-        _reload_until(visit, lambda: visit.frame.get_by_text("A promotion waits for a person").count() > 0)
+        _reload_until(visit, lambda: visit.frame.get_by_role("link", name="Approve or reject").count() > 0)
         assert visit.frame.locator("h1").inner_text() == before
-        visit.frame.get_by_role("link", name="Answer it").click()
+        visit.frame.get_by_role("link", name="Approve or reject").click()
         visit.page.wait_for_url("**/tasks/promote/required_actions")
         visit.page.get_by_role("button", name="Approve").first.click()
         _reload_until(visit, lambda: visit.frame.locator("h1").inner_text() != before)
-        assert visit.frame.get_by_text("promoted by force by admin (FORCED)").count() == 1
+        assert visit.frame.get_by_text("by admin (FORCED)").count() == 1
         visit.frame.get_by_role("link", name="Roll back to version").click()
         form.get_by_role("spinbutton").wait_for()
         visit.page.wait_for_function("document.querySelector('[name=element_version]').value !== ''")
         form.get_by_role("button", name="Advanced Options").click()
         expect(form).to_contain_text(re.compile(r'"version":\s*2'))
         assert visit.errors == []
-        assert visit.strangers() == []
+        assert visit.external_requests() == []
 
 
 def _reload_until(visit: Visit, done: Callable[[], bool]) -> None:

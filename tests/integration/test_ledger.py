@@ -245,7 +245,7 @@ def test_a_reader_sees_what_the_pages_show_and_writes_nothing(url: str) -> None:
     assert night is not None
     assert {one.metric for one in night.metrics} == {"roc_auc", "pr_auc", "brier", "log_loss"}
     assert night.changes
-    assert load_overview(reader, SETTINGS, REVIEWED).headline.startswith("Version 1 is in production")
+    assert load_overview(reader, SETTINGS, REVIEWED).headline.startswith("Version 1 has been in production")
     lines = load_nights(reader, SETTINGS, limit=5)
     assert [one.challenger for one in lines.lines] == [12, 11, 10, 9, 8]
     assert lines.lines[0].difference is not None

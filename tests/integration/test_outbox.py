@@ -1,4 +1,4 @@
-"""An alert is sent once to every channel, whoever sends at the same time and whatever fails in between; on SQLite and PostgreSQL."""
+"""An alert is sent once through every channel, despite concurrent senders and failures; on SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -41,59 +41,59 @@ def alert(name: str, kind: str = "promotion", noticed_at: datetime = NOW) -> Ale
 
 
 class Inbox:
-    """A channel that keeps what it was sent, and fails as often as it is told to."""
+    """A channel that keeps the subjects of its alerts, and fails for those in `failures`."""
 
     def __init__(self, name: str, kinds: frozenset[str] | None = None) -> None:
-        self.got: list[str] = []
+        self.received: list[str] = []
         self.failures: set[str] = set()
         self.channel = Channel(name, kinds, self.take)
 
     def take(self, alert: Alert) -> None:
         if alert.subject in self.failures:
             raise ConnectionError("nobody there")
-        self.got.append(alert.subject)
+        self.received.append(alert.subject)
 
 
-def test_each_channel_gets_what_it_wants_once(ledger: Ledger) -> None:
-    """In the order of noticing; a second round sends nothing, and what nobody wants does not wait for ever."""
+def test_each_channel_gets_its_kinds_of_alerts_once(ledger: Ledger) -> None:
+    """The oldest first; a second round sends nothing, and an alert that no channel gets does not wait for ever."""
     mail, topic = Inbox("mail"), Inbox("topic", frozenset({"silence"}))
-    for one in (alert("b", noticed_at=NOW - timedelta(hours=1)), alert("a"), alert("c", "silence")):
-        assert ledger.add_alert(one)
+    for event in (alert("b", noticed_at=NOW - timedelta(hours=1)), alert("a"), alert("c", "silence")):
+        assert ledger.add_alert(event)
     assert send_unsent(ledger, [mail.channel, topic.channel]) == 3
     assert send_unsent(ledger, [mail.channel, topic.channel]) == 0
-    assert (mail.got[0], sorted(mail.got), topic.got) == ("b", ["a", "b", "c"], ["c"])
-    assert all(one.sent_at and one.claimed_at is None for one in ledger.alerts())
+    assert (mail.received[0], sorted(mail.received), topic.received) == ("b", ["a", "b", "c"], ["c"])
+    assert all(alert.sent_at and alert.claimed_at is None for alert in ledger.alerts())
     assert ledger.add_alert(alert("d"))
     assert send_unsent(ledger, [topic.channel]) == 1
-    assert topic.got == ["c"]
+    assert topic.received == ["c"]
 
 
 def test_without_a_channel_an_alert_waits(ledger: Ledger) -> None:
-    """It is sent when there is one, unless it is no news any more by then."""
+    """It is sent once there is a channel, unless it is too old by then."""
     ledger.add_alert(alert("a"))
     ledger.add_alert(alert("old", noticed_at=NOW - NEWS - timedelta(minutes=1)))
     assert send_unsent(ledger, []) == 0
     mail = Inbox("mail")
     assert send_unsent(ledger, [mail.channel]) == 1
-    assert mail.got == ["a"]
+    assert mail.received == ["a"]
 
 
-def test_a_failure_stops_nobody_else_and_is_tried_again(ledger: Ledger) -> None:
-    """The other alerts and channels go on, the error says what failed, and who has it does not get it twice."""
+def test_a_failed_delivery_is_retried_and_does_not_affect_others(ledger: Ledger) -> None:
+    """Other alerts and channels are sent, the error names the failure, and no channel gets an alert twice."""
     mail, topic = Inbox("mail"), Inbox("topic")
     mail.failures = {"a"}
     for name in ("a", "b"):
         ledger.add_alert(alert(name))
-    with pytest.raises(AlertsUnsent, match=r"1 message.*\nmail: a: ConnectionError: nobody there"):
+    with pytest.raises(AlertsUnsent, match=r"1\b.*\nmail: a: ConnectionError: nobody there"):
         send_unsent(ledger, [mail.channel, topic.channel])
-    assert (mail.got, sorted(topic.got)) == (["b"], ["a", "b"])
+    assert (mail.received, sorted(topic.received)) == (["b"], ["a", "b"])
     mail.failures = set()
     assert send_unsent(ledger, [mail.channel, topic.channel]) == 1
-    assert (sorted(mail.got), sorted(topic.got)) == (["a", "b"], ["a", "b"])
+    assert (sorted(mail.received), sorted(topic.received)) == (["a", "b"], ["a", "b"])
 
 
-def test_nobody_is_kept_waiting_by_a_channel_that_is_away(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a while nothing more is begun, and what was not tried is tried the next time."""
+def test_an_unavailable_channel_does_not_hold_up_the_sender(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a while no further delivery is started; the remaining ones are tried the next time."""
     monkeypatch.setattr(outbox, "PATIENCE", 0)
     mail = Inbox("mail")
     ledger.add_alert(alert("a"))
@@ -101,42 +101,42 @@ def test_nobody_is_kept_waiting_by_a_channel_that_is_away(ledger: Ledger, monkey
         send_unsent(ledger, [mail.channel])
     monkeypatch.undo()
     assert send_unsent(ledger, [mail.channel]) == 1
-    assert mail.got == ["a"]
+    assert mail.received == ["a"]
 
 
-def test_many_who_notice_and_send_at_once_send_once(url: str) -> None:
-    """Eight at once: one row, one message."""
+def test_concurrent_senders_send_an_alert_once(url: str) -> None:
+    """Eight processes at once: one row in the ledger, one delivery."""
     mail, start = Inbox("mail"), Barrier(8)
     ledgers = [open_ledger(url) for _ in range(8)]
 
     def work(ledger: Ledger) -> tuple[bool, int]:
         start.wait()
-        new = ledger.add_alert(alert("a"))
-        return new, send_unsent(ledger, [mail.channel])
+        is_new = ledger.add_alert(alert("a"))
+        return is_new, send_unsent(ledger, [mail.channel])
 
     with ThreadPoolExecutor(8) as pool:
-        done = list(pool.map(work, ledgers))
-    assert sum(new for new, _ in done) == 1
-    assert mail.got == ["a"]
+        results = list(pool.map(work, ledgers))
+    assert sum(is_new for is_new, _ in results) == 1
+    assert mail.received == ["a"]
     assert len(ledgers[0].alerts()) == 1
 
 
-def test_who_dies_while_sending_is_followed_by_another(ledger: Ledger) -> None:
-    """A claim holds for a while only; what was sent before the death is known."""
+def test_another_process_takes_over_from_a_sender_that_was_killed(ledger: Ledger) -> None:
+    """A claim expires; deliveries before the sender was killed are recorded."""
     ledger.add_alert(alert("a"))
     mail, topic = Inbox("mail"), Inbox("topic")
-    now = datetime.now(UTC)  # a claim is short, and this module may have been read long ago
+    now = datetime.now(UTC)  # not NOW: a claim is short, and this module may have been imported long ago
     assert ledger.claim_alert("promotion:a", now)
     ledger.record_sending("promotion:a", ["mail"])
     assert send_unsent(ledger, [mail.channel, topic.channel]) == 0
     assert ledger.claim_alert("promotion:a", now + CLAIM + timedelta(seconds=1))
     ledger.release_alert("promotion:a", None)
     assert send_unsent(ledger, [mail.channel, topic.channel]) == 1
-    assert (mail.got, topic.got) == ([], ["a"])
+    assert (mail.received, topic.received) == ([], ["a"])
 
 
-def test_a_beginning_finds_an_alert(ledger: Ledger) -> None:
-    """What has a message is known by the beginning of its key, taken literally."""
+def test_an_alert_is_found_by_the_prefix_of_its_key(ledger: Ledger) -> None:
+    """The prefix is taken literally."""
     ledger.add_alert(alert("dag:run_1:task"))
     assert ledger.has_alert("promotion:dag:run_1:")
     assert not ledger.has_alert("promotion:dag:run%")

@@ -55,7 +55,7 @@ def test_a_hand_moved_alias_is_never_overwritten(two_nights: Workspace) -> None:
     challenger = steps.train(workspace, Request("night 3", retrain=True))
     for moved in ("1", str(challenger.version)):  # back to the previous version, or on to an untried one
         workspace.tracking.client.set_registered_model_alias(workspace.settings.model_name, "champion", moved)
-        with pytest.raises(ChampionDisagreement, match="registry's champion"):
+        with pytest.raises(ChampionDisagreement, match="champion in the MLflow registry"):
             steps.compare(workspace, Request("night 3"), challenger)
         assert read_registry(workspace.tracking).champion == int(moved)
         assert steps.find_disagreements(workspace)
@@ -207,7 +207,7 @@ def test_an_approval_is_waited_for_and_kept(two_nights: Workspace) -> None:
     assert run_night(workspace, "night 2", approval=True) == "promote SUPERIOR"
     assert workspace.ledger.in_production(workspace.settings.model_name).version == 1  # type: ignore[union-attr]
     assert steps.needs_approval(workspace, "night 2")
-    with pytest.raises(NothingToDo, match="waits for an approval"):
+    with pytest.raises(NothingToDo, match="waiting for an approval"):
         steps.promote(workspace, "night 2")
     steps.answer(workspace, "night 2", "approved", "Ann", "looks right")
     assert steps.promote(workspace, "night 2") == 2
@@ -239,9 +239,9 @@ def test_nobody_promotes_alone(two_nights: Workspace) -> None:
     workspace = needing_two(two_nights)
     run_night(workspace, "night 2", approval=True, requested_by="ann")
     for same in ("ann", " Ann "):
-        with pytest.raises(SecondPersonNeeded, match="asked for by ann: by CHURN_SECOND_PERSON somebody else"):
+        with pytest.raises(SecondPersonNeeded, match="CHURN_SECOND_PERSON requires someone else"):
             steps.answer(workspace, "night 2", "approved", same, "mine")
-    with pytest.raises(ChurnError, match="not known who says yes"):
+    with pytest.raises(ChurnError, match="not known who approves"):
         steps.answer(workspace, "night 2", "approved", " ", "nobody's")
     assert steps.needs_approval(workspace, "night 2")
     steps.answer(workspace, "night 2", "approved", "bea", "looks right")
@@ -267,7 +267,7 @@ def test_to_force_takes_two(two_champions: Workspace) -> None:
     steps.answer(workspace, "night 3", "approved", "bea", "I agree")
     assert steps.promote(workspace, "night 3") == 3
     assert run_night(workspace, "night 4", retrain=True, force_reason="who am I") == "promote FORCED"
-    with pytest.raises(ChurnError, match="not known who forced it"):
+    with pytest.raises(ChurnError, match="not known who forced"):
         steps.answer(workspace, "night 4", "approved", "bea", "I agree")
 
 
@@ -276,7 +276,7 @@ def test_an_approval_comes_too_late_after_the_next_decision(two_nights: Workspac
     workspace = two_nights
     run_night(workspace, "night 2", approval=True)
     run_night(workspace, "night 3", retrain=True, approval=True)
-    with pytest.raises(ChurnError, match="is history"):
+    with pytest.raises(ChurnError, match="can no longer be approved"):
         steps.answer(workspace, "night 2", "approved", "Ann", "late")
 
 
@@ -284,7 +284,7 @@ def test_a_hold_cannot_be_approved(two_champions: Workspace) -> None:
     """Approval is for promotions and disputes; what the policy holds is forced or not at all."""
     workspace = two_champions
     run_night(workspace, "night 3", retrain=True)
-    with pytest.raises(ChurnError, match="asks for no approval"):
+    with pytest.raises(ChurnError, match="not waiting for an approval"):
         steps.answer(workspace, "night 3", "approved", "Ann", "please")
 
 
@@ -330,7 +330,7 @@ def test_rolled_back_too_far_one_can_go_forward_again(two_champions: Workspace) 
     assert aliases(workspace) == {"champion": 2, "previous": 1, "anchor": 2}
 
 
-@pytest.mark.parametrize(("to", "why"), [(2, "in production already"), (99, "never was in production")])
+@pytest.mark.parametrize(("to", "why"), [(2, "already in production"), (99, "never in production")])
 def test_a_rollback_to_nowhere_is_refused(two_champions: Workspace, to: int, why: str) -> None:
     """Each with its own reason, and nothing is changed."""
     before = two_champions.ledger.promotions(two_champions.settings.model_name)
@@ -345,7 +345,7 @@ def test_the_first_champion_has_no_way_back(workspace: Workspace) -> None:
         roll_back(workspace)
     land_night(workspace, 1)
     run_night(workspace, "night 1")
-    with pytest.raises(RollbackRefused, match="nothing was in production that could come back"):
+    with pytest.raises(RollbackRefused, match="no version before version 1"):
         roll_back(workspace)
 
 
@@ -395,7 +395,7 @@ def test_what_was_in_production_at_a_time(two_champions: Workspace) -> None:
     assert workspace.ledger.in_production(model, first.promoted_at - timedelta(microseconds=1)) is None
     assert workspace.ledger.in_production(model, second.promoted_at - timedelta(microseconds=1)) == first
     assert (second.actor, second.code, second.night) == ("the policy", "SUPERIOR", "night 2")
-    assert "beats champion 1" in second.reason
+    assert "better than champion 1" in second.reason
 
 
 def test_retention_never_takes_what_somebody_may_need(two_champions: Workspace) -> None:

@@ -68,7 +68,7 @@ def test_what_somebody_needs_stays_and_the_rest_goes_once(long_lived: Workspace)
         if there:
             assert replay(decision, workspace.storage).same
         else:
-            with pytest.raises(ChurnError, match="are gone"):
+            with pytest.raises(ChurnError, match="are missing"):
                 replay(decision, workspace.storage)
     again = plan_upkeep(workspace)
     assert (again.versions.expendable, again.runs, again.files) == ([], [], [])

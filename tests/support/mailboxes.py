@@ -1,4 +1,4 @@
-"""Servers on loopback that keep what they are sent: mail by SMTP, requests by HTTP."""
+"""Servers on loopback that keep what they receive: mails by SMTP, requests by HTTP."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from urllib.parse import parse_qs
 
 @dataclass
 class Mailbox:
-    """The mails that arrived, and where."""
+    """The mails that arrived, and the port of the server."""
 
     port: int
     mails: list[EmailMessage] = field(default_factory=list)
@@ -33,7 +33,7 @@ class Mailbox:
 
 @contextmanager
 def mail_server(port: int = 0) -> Iterator[Mailbox]:
-    """An SMTP server without passwords and encryption."""
+    """An SMTP server without authentication and encryption."""
     box = Mailbox(port)
 
     class Session(socketserver.StreamRequestHandler):
@@ -44,7 +44,7 @@ def mail_server(port: int = 0) -> Iterator[Mailbox]:
                 if verb == b"DATA":
                     self._say("354 go on")
                     lines = iter(self.rfile.readline, b".\r\n")
-                    text = b"".join(one.removeprefix(b".") if one.startswith(b"..") else one for one in lines)
+                    text = b"".join(line.removeprefix(b".") if line.startswith(b"..") else line for line in lines)
                     box.mails.append(email.message_from_bytes(text, policy=policy.default))
                 self._say("221 bye" if verb == b"QUIT" else "250 ok")
                 if verb == b"QUIT":
@@ -66,7 +66,7 @@ def mail_server(port: int = 0) -> Iterator[Mailbox]:
 
 @contextmanager
 def topic_server() -> Iterator[tuple[str, list[dict[str, str]]]]:
-    """What answers to Amazon SNS's `Publish`: its address, and the requests that it had."""
+    """A server that answers Amazon SNS's `Publish`: its address, and the requests that it received."""
     published: list[dict[str, str]] = []
 
     class Topic(BaseHTTPRequestHandler):

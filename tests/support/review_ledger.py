@@ -1,4 +1,4 @@
-"""A ledger with a history for the tests of the review: nights, batches, drift, promotions of every kind, images."""
+"""A ledger with a history for the tests of the review: runs, batches, drift, promotions of every kind, images."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ KINDS = ("promotion", "promotion", "rollback", "forced", "promotion", "take_back
 
 @dataclass(frozen=True)
 class Measured:
-    """A comparison that was really made, with its decision and its curves, as the ledger keeps them."""
+    """The result of a real comparison, with its decision and its curves, as the ledger keeps them."""
 
     comparison: dict[str, Any]
     rules: list[dict[str, Any]]
@@ -66,7 +66,7 @@ class Measured:
 
 @cache
 def measured(better: bool, champion: bool = True) -> Measured:
-    """A challenger that beats its champion, or does not; or one without a champion."""
+    """Compare a challenger that beats its champion, or does not, or that has no champion."""
     rng = np.random.default_rng(7)
     rows = 3000
     signal = 1.6 * rng.normal(size=rows) - 1.5
@@ -75,7 +75,7 @@ def measured(better: bool, champion: bool = True) -> Measured:
         return 1 / (1 + np.exp(-(signal + noise * rng.normal(size=rows))))
 
     fine, coarse = scores(0.1), scores(0.6)
-    mine, theirs = (fine, coarse) if better else (coarse, fine)
+    challenger_scores, champion_scores = (fine, coarse) if better else (coarse, fine)
     everyone = np.ones(rows, dtype=bool)
     evidence = Evidence(
         customers=np.arange(rows, dtype=np.uint64),
@@ -89,9 +89,9 @@ def measured(better: bool, champion: bool = True) -> Measured:
         used=everyone,
         current=everyone,
         undisputed=everyone,
-        challenger=mine,
-        champion=theirs if champion else None,
-        anchor=theirs if champion else None,
+        challenger=challenger_scores,
+        champion=champion_scores if champion else None,
+        anchor=champion_scores if champion else None,
     )
     window = EvidenceWindow(NOW - timedelta(days=180), NOW, 180, widened=False)
     versions = (11, 9) if champion else (None, None)
@@ -114,20 +114,20 @@ def batch_hash(number: int) -> str:
 
 
 def forty_nights(folder: Path) -> Ledger:
-    """Forty nights, to be read: promotions of every kind, rejected batches, drift, images of every state."""
+    """Make a read-only ledger of forty runs: promotions of every kind, rejected batches, drift, images of every state."""
     url = f"sqlite:///{folder}/ledger.db"
     fill_ledger(url, 40)
     return read_ledger(url)
 
 
 def fill_ledger(url: str, nights: int, text: str = "", until: datetime = NOW) -> Ledger:
-    """So many nights, a day apart, the last at 02:00 of the day of `until`; every fifth promotes.
+    """Fill a ledger with runs a day apart, the last one at 02:00 on the day of `until`; every fifth run promotes.
 
     Args:
-        url: of an empty ledger.
-        nights: how many.
-        text: stands in every name, reason and note, beside what belongs there.
-        until: when it is read.
+        url: the address of an empty ledger.
+        nights: the number of runs.
+        text: appended to every name, reason and note.
+        until: the time at which the tests read the ledger.
     """
     ledger = open_ledger(url)
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in schema.metadata.tables}
@@ -136,10 +136,10 @@ def fill_ledger(url: str, nights: int, text: str = "", until: datetime = NOW) ->
     for number in range(1, nights + 1):
         at = begin + timedelta(days=number - 1)
         promotes = number % 5 == 1
-        found = measured(promotes, champion=champion is not None)
+        result = measured(promotes, champion=champion is not None)
         night = f"scheduled__{at.isoformat()}{text}"
         _add_intake(rows, number, night, at, text)
-        _add_decision(rows, number, night, at, text, champion, promotes, found)
+        _add_decision(rows, number, night, at, text, champion, promotes, result)
         if promotes:
             kind = KINDS[len(rows["promotions"]) % len(KINDS)] if champion else "promotion"
             version = previous if kind in ("rollback", "take_back") else number
@@ -156,7 +156,7 @@ def fill_ledger(url: str, nights: int, text: str = "", until: datetime = NOW) ->
                     "mirrored_at": at,
                     "anchor": version,
                     "actor": f"vera {text}",
-                    "code": found.code,
+                    "code": result.code,
                 }
             )
             previous, champion = champion, version
@@ -168,7 +168,7 @@ def fill_ledger(url: str, nights: int, text: str = "", until: datetime = NOW) ->
 
 
 def _name_of_change(kind: str, night: str, sequence: int) -> str:
-    """What the ledger calls the night of a change: only a promotion is of a night."""
+    """Name the run of a change of production, as the ledger does: only promotions are made by a nightly run."""
     names = {
         "rollback": f"manual__{night}",
         "take_back": f"take_back__promotion-{sequence}",
@@ -179,7 +179,7 @@ def _name_of_change(kind: str, night: str, sequence: int) -> str:
 
 def _add_intake(rows: dict[str, list[dict[str, Any]]], number: int, night: str, at: datetime, text: str) -> None:
     rejected = number % 9 == 4
-    aside = 5000 if rejected else 12 + number % 7
+    quarantined = 5000 if rejected else 12 + number % 7
     broken = RULES[: 2 + number % 3] + ((f"Surname.{text or 'range'}",) if number % 8 == 0 else ())
     rows["batches"].append(
         {
@@ -191,8 +191,8 @@ def _add_intake(rows: dict[str, list[dict[str, Any]]], number: int, night: str, 
             "state": "rejected" if rejected else "accepted",
             "night": night,
             "arrived_rows": 5000,
-            "accepted_rows": 5000 - aside,
-            "quarantined_rows": aside,
+            "accepted_rows": 5000 - quarantined,
+            "quarantined_rows": quarantined,
             "reason": f"Too many rows are faulty. {text}" if rejected else None,
             "judged_at": at + timedelta(minutes=1),
             "unlabelled_rows": 1,
@@ -231,12 +231,12 @@ def _add_decision(
     text: str,
     champion: int | None,
     promotes: bool,
-    found: Measured,
+    result: Measured,
 ) -> None:
     snapshot = text_digest(f"snapshot {number}")
     comparison = {
-        **found.comparison,
-        "case": {**found.comparison["case"], "challenger": number, "champion": champion, "anchor": champion},
+        **result.comparison,
+        "case": {**result.comparison["case"], "challenger": number, "champion": champion, "anchor": champion},
     }
     rows["snapshots"].append(
         {
@@ -244,7 +244,7 @@ def _add_decision(
             "rows": 4000 * number,
             "training_rows": 3000 * number,
             "holdout_rows": 800 * number,
-            "batches": [batch_hash(one) for one in range(max(1, number - 300), number + 1)],
+            "batches": [batch_hash(earlier) for earlier in range(max(1, number - 300), number + 1)],
             "salt_fingerprint": "salt",
             "contract_fingerprint": "contract",
             "made_at": at + timedelta(minutes=2),
@@ -273,22 +273,22 @@ def _add_decision(
             "challenger": number,
             "champion": champion,
             "snapshot": snapshot,
-            "verdict": found.verdict,
-            "code": found.code,
-            "sentence": f"{found.sentence} {text}",
-            "rules": [{**rule, "sentence": f"{rule['sentence']} {text[:200]}"} for rule in found.rules],
+            "verdict": result.verdict,
+            "code": result.code,
+            "sentence": f"{result.sentence} {text}",
+            "rules": [{**rule, "sentence": f"{rule['sentence']} {text[:200]}"} for rule in result.rules],
             "comparison": comparison,
             "policy": TEXT,
             "dry_run": False,
             "note": text or None,
             "run_id": f"{number:032x}",
             "decided_at": at + timedelta(minutes=4),
-            "watch": found.watch,
+            "watch": result.watch,
             "digests": {},
             "code_version": f"0.1.0+{number // 3:08x}",
             "approval": False,
             "requested_by": f"vera {text}" if number % 4 == 0 else None,
-            "curves": found.curves,
+            "curves": result.curves,
         }
     )
     if champion is not None:
@@ -313,7 +313,7 @@ def _add_decision(
                 "image_id": f"sha256:{number:064x}",
                 "probes": 500,
                 "max_difference": 0.0,
-                "detail": f"What is to be said. {text}",
+                "detail": f"A detail. {text}",
                 "recorded_at": at + timedelta(minutes=6),
                 "digest": f"sha256:{number:064x}",
                 "size": 710_000_000,
@@ -323,5 +323,5 @@ def _add_decision(
 
 
 def night_name(ledger: Ledger, back: int = 0) -> str:
-    """The newest night, or one so many before it."""
+    """Name the newest run, or the one `back` runs before it."""
     return ledger.night_rows("churn", back + 1)[back].night

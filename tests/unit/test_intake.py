@@ -20,7 +20,7 @@ from churn.foundation.storage import Storage, StorageError
 from churn.intake import judging, validation
 from churn.intake.acceptance import BatchRejected, accept_batch
 from churn.intake.arrival import collect_arrivals, land_file
-from churn.intake.reading import CsvBatch, split_lines
+from churn.intake.csv_reading import CsvBatch, split_lines
 from churn.intake.table_rules import IntakeLimits
 from support.basics import small_file
 

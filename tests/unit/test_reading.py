@@ -18,8 +18,10 @@ from hypothesis import strategies as st
 from churn.contract import Column, Contract
 from churn.contracts.bank import BANK_CHURN
 from churn.foundation import columnar
-from churn.intake import reading
-from churn.intake.reading import FileFault, open_file, split_lines
+from churn.intake import csv_reading
+from churn.intake.batch_file import FileFault
+from churn.intake.csv_reading import split_lines
+from churn.intake.reading import open_file
 from support.basics import judge, small_file
 
 HEADER = ",".join(BANK_CHURN.names)
@@ -125,8 +127,8 @@ def test_a_file_that_cannot_be_taken_says_why(data: bytes, code: str) -> None:
 
 def test_a_line_without_end_is_no_csv(monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that is one endless line is refused before it fills the memory."""
-    monkeypatch.setattr(reading, "LONGEST_LINE", 1000)
-    monkeypatch.setattr(reading, "PIECE", 1000)
+    monkeypatch.setattr(csv_reading, "LONGEST_LINE", 1000)
+    monkeypatch.setattr(csv_reading, "PIECE", 1000)
     with pytest.raises(FileFault, match="longer than"):
         judge(b"x" * 5000)
 
@@ -159,7 +161,7 @@ def test_lines_are_numbered_across_pieces(monkeypatch: pytest.MonkeyPatch) -> No
     """A file read in many pieces gives the same rows and lines as one read at once."""
     text = small_file(faults=9)
     whole = judge(text)
-    monkeypatch.setattr(reading, "PIECE", 777)
+    monkeypatch.setattr(csv_reading, "PIECE", 777)
     pieces = judge(text)
     assert pieces.good.equals(whole.good)
     assert pieces.aside == whole.aside

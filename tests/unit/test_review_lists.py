@@ -1,4 +1,4 @@
-"""The review's lists at their edges: what is on another page, what only one of two nights has, what is over."""
+"""The review's lists at their edges: other pages, data that only one of two runs has, and lists too long to show whole."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from churn.foundation.records import Batch, ImageRecord, Snapshot, Withdrawal
 from churn.review.changes import find_changes
 from churn.review.data import load_batch, load_data, make_heat
 from churn.review.images import load_images, make_images
-from churn.review.nights import Comparing, load_night
-from churn.review.pages import render_comparing, render_night
+from churn.review.nights import ComparedRuns, load_night
+from churn.review.pages import render_compared_runs, render_night
 from support.review_ledger import NOW, SETTINGS, SITE, batch_hash, fill_ledger, forty_nights, night_name
 
 
@@ -26,36 +26,36 @@ def ledger(tmp_path_factory: pytest.TempPathFactory) -> Ledger:
 
 
 @pytest.mark.parametrize("measured_side", ["left", "right"])
-def test_a_night_that_was_measured_is_compared_with_one_that_was_not(ledger: Ledger, measured_side: str) -> None:
-    """The metrics that only one of them has are shown, on either side."""
+def test_a_measured_run_is_compared_with_one_that_was_not_measured(ledger: Ledger, measured_side: str) -> None:
+    """Metrics that only one of them has are shown, on either side."""
     measured = load_night(ledger, SETTINGS, night_name(ledger))
     assert measured is not None
     held = replace(measured, night="held", metrics=[], code="POLICY_INVALID")
     both = (measured, held) if measured_side == "left" else (held, measured)
-    html = render_comparing(Comparing(*both), SITE)
+    html = render_compared_runs(ComparedRuns(*both), SITE)
     for metric in measured.metrics:
         assert html.count(f'<th scope="row">{metric.name}</th>') == 1
     assert f"<td>{ABSENT}</td>" in html
 
 
-def test_what_was_not_recorded_is_not_called_the_same(ledger: Ledger) -> None:
-    """Parameters, snapshots or the champion's night are missing: no difference is known, and that is said."""
+def test_an_incomplete_record_is_not_shown_as_no_difference(ledger: Ledger) -> None:
+    """If parameters, snapshots or the champion's run are missing, the page says that the record is incomplete."""
     record = ledger.decision(night_name(ledger))
     assert record is not None
     assert record.champion is not None
     versions = ledger.versions_numbered(record.model, [record.challenger, record.champion])
     assert find_changes(record, {}, {}, None) == ([], True)
     assert find_changes(record, versions, {}, record)[1]
-    found = load_night(ledger, SETTINGS, record.night)
-    assert found is not None
-    html = render_night(replace(found, changes=[], unrecorded=True), SITE)
-    assert "not everything was recorded" in html
-    assert "the same parameters" not in html
-    assert "Nothing: the same parameters" in render_night(replace(found, changes=[], unrecorded=False), SITE)
+    view = load_night(ledger, SETTINGS, record.night)
+    assert view is not None
+    html = render_night(replace(view, changes=[], unrecorded=True), SITE)
+    assert "record is incomplete" in html
+    assert "are the same" not in html
+    assert "are the same" in render_night(replace(view, changes=[], unrecorded=False), SITE)
 
 
-def test_the_error_budget_is_of_its_own_nights(tmp_path: Path) -> None:
-    """A champion of 200 nights has not spent twice what a policy allows for 90: older looks are another budget's."""
+def test_the_error_budget_covers_only_its_own_nights(tmp_path: Path) -> None:
+    """A champion of 200 nights has not spent twice what a policy allows for 90 nights: older looks do not count."""
     ledger = fill_ledger(f"sqlite:///{tmp_path}/ledger.db", 2)
     looks = []
     for day in range(200):
@@ -69,22 +69,23 @@ def test_the_error_budget_is_of_its_own_nights(tmp_path: Path) -> None:
 
 
 def test_an_image_in_production_may_be_on_a_later_page(ledger: Ledger) -> None:
-    """After a rollback the newest versions are not the one that matters: the headline has it, and nothing is called missing."""
+    """After a rollback the headline is about the version in production, and its image is not reported as missing."""
     old = ImageRecord("churn", 2, "published", "churn:2", "sha256:a", 500, 0.0, "detail", NOW)
     newer = [replace(old, version=version) for version in range(30, 4, -1)]
     times = {2: [(NOW, None)]}
     view = make_images(newer, 2, old, times, SETTINGS)
-    assert view.headline.startswith("The image of version 2 is the model. 500 rows were asked.")
-    assert [one.version for one in view.lines] == list(range(30, 5, -1))
+    assert "version 2 " in view.headline
+    assert "500 rows" in view.headline
+    assert [line.version for line in view.lines] == list(range(30, 10, -1))
     unbuilt = make_images([], 2, replace(old, state="not_built"), times, SETTINGS)
-    assert unbuilt.headline.startswith("The image of version 2: verified, not built.")
+    assert "version 2: verified, not built" in unbuilt.headline
     missing = make_images(newer, 2, None, times, SETTINGS)
-    assert (missing.lines[0].version, missing.lines[0].answer) == (2, "no state yet")
+    assert (missing.lines[0].version, missing.lines[0].answer) == (2, "pending")
     assert missing.lines[0].in_production[0].until is None
 
 
 def test_times_in_production_go_back_to_the_beginning(tmp_path: Path) -> None:
-    """However many changes there were since: an old version's own are read."""
+    """The periods of an old version are read however many changes have followed."""
     url = f"sqlite:///{tmp_path}/ledger.db"
     ledger = fill_ledger(url, 1100)  # 220 changes
     oldest = load_images(ledger, SETTINGS, before=3).lines[-1]
@@ -93,26 +94,28 @@ def test_times_in_production_go_back_to_the_beginning(tmp_path: Path) -> None:
     assert oldest.in_production[-1].until == oldest.in_production[-1].since + timedelta(days=5)
 
 
-def test_only_the_first_page_of_data_speaks_of_the_newest_batch(ledger: Ledger) -> None:
+def test_an_older_page_of_data_does_not_claim_to_show_the_newest_batch(ledger: Ledger) -> None:
+    """Its drift verdict is about the newest batch on that page, and says so."""
     older = load_data(ledger, before=30)
     assert older.heat is not None
-    assert "newest batch" not in older.heat.verdict
-    assert older.heat.verdict.startswith("The newest of these, night-29.csv, has")
-    assert load_data(ledger).heat is not None
+    assert "on this page, night-29.csv" in older.heat.verdict
+    newest = load_data(ledger).heat
+    assert newest is not None
+    assert "on this page" not in newest.verdict
     assert make_heat([], {}) is None
 
 
-def test_a_withdrawn_batch_was_last_in_the_snapshot_before(ledger: Ledger) -> None:
-    """Not in the first one only, and not in the newest."""
+def test_the_last_snapshot_of_a_withdrawn_batch_is_from_before_its_withdrawal(ledger: Ledger) -> None:
+    """It is neither the first snapshot nor the newest one."""
     before = load_batch(ledger, SETTINGS, batch_hash(10))
     assert before is not None
     assert before.first is not None
-    gone = before.first.made_at + timedelta(days=5, hours=1)
-    withdrawn = _Withdrawn(ledger, gone)
+    withdrawn_at = before.first.made_at + timedelta(days=5, hours=1)
+    withdrawn = _Withdrawn(ledger, withdrawn_at)
     after = load_batch(withdrawn, SETTINGS, batch_hash(10))  # type: ignore[arg-type]
     assert after is not None
     assert after.last is not None
-    assert before.first.made_at + timedelta(days=4) < after.last.made_at <= gone
+    assert before.first.made_at + timedelta(days=4) < after.last.made_at <= withdrawn_at
 
 
 class _Withdrawn:
@@ -125,8 +128,8 @@ class _Withdrawn:
         return getattr(self._ledger, name)
 
     def batch(self, name: str) -> Batch | None:
-        found = self._ledger.batch(name)
-        return replace(found, state="withdrawn") if found else None
+        batch = self._ledger.batch(name)
+        return replace(batch, state="withdrawn") if batch else None
 
     def withdrawals_of(self, chosen: list[str]) -> list[Withdrawal]:
         return [Withdrawal(chosen[0], 1, "withdrawn", "A wrong file", self._at)]  # type: ignore[arg-type]

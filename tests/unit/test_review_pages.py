@@ -1,38 +1,44 @@
-"""The review's charts and pages: whole, small, named, and that no text of anybody's can harm them."""
+"""The review's charts and pages: valid, small, labelled, short, and safe whatever texts they show."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
 import sqlalchemy as sa
-from test_card import Page
 
 from churn.foundation.ledger import Ledger, LedgerError, read_ledger
 from churn.review import svg
+from churn.review.changes import Change, group_changes
 from churn.review.data import Data, load_batch, load_data, make_data
 from churn.review.images import load_images
 from churn.review.night_list import load_nights
-from churn.review.nights import Comparing, load_night
-from churn.review.overview import load_overview
+from churn.review.nights import ComparedRuns, Night, load_night
+from churn.review.overview import Pending, load_overview
 from churn.review.pages import (
     render_batch,
-    render_comparing,
+    render_compared_runs,
     render_data,
     render_images,
     render_message,
     render_night,
     render_nights,
     render_overview,
+    render_undecided,
 )
 from churn.review.report import write_report
 from churn.review.svg import Curve, Mark, Series, Span
+from churn.review.undecided import Failure, Undecided
 from support.basics import ROOT
+from support.html_pages import Page
 from support.review_ledger import HOSTILE, NOW, SETTINGS, SITE, batch_hash, fill_ledger, forty_nights, night_name
+
+MOST_ROWS = 20
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +47,7 @@ def ledger(tmp_path_factory: pytest.TempPathFactory) -> Ledger:
 
 
 def every_page(ledger: Ledger) -> dict[str, str]:
-    """Each page of a ledger, as HTML."""
+    """Render each page of a ledger as HTML."""
     last, before = (load_night(ledger, SETTINGS, night_name(ledger, back)) for back in (0, 4))
     batch = load_batch(ledger, SETTINGS, ledger.newest_batches(1)[0].batch)
     assert last is not None
@@ -52,7 +58,7 @@ def every_page(ledger: Ledger) -> dict[str, str]:
         "nights": render_nights(load_nights(ledger, SETTINGS), SITE),
         "night": render_night(last, SITE),
         "promoted": render_night(before, SITE),
-        "compare": render_comparing(Comparing(before, last), SITE),
+        "compare": render_compared_runs(ComparedRuns(before, last), SITE),
         "data": render_data(load_data(ledger), SITE),
         "batch": render_batch(batch, SITE),
         "images": render_images(load_images(ledger, SETTINGS), SITE),
@@ -62,8 +68,8 @@ def every_page(ledger: Ledger) -> dict[str, str]:
 # --- The charts
 
 
-def texts(svg: str) -> list[str]:
-    return [one.text or "" for one in ET.fromstring(svg).iter("text")]  # noqa: S314 -- our own
+def texts(chart: str) -> list[str]:
+    return [element.text or "" for element in ET.fromstring(chart).iter("text")]  # noqa: S314 -- our own
 
 
 @pytest.mark.parametrize(
@@ -82,34 +88,43 @@ def texts(svg: str) -> list[str]:
         svg.draw_bars("a", "T & <b>", "D", [("rule", "12", 12, "worse"), ("none", "0", 0, "champion")]),
     ],
 )
-def test_a_chart_is_named_described_small_and_coloured_by_the_page(drawn: str) -> None:
-    """An image with title and description; no colour, style or script of its own; some kB at most."""
+def test_a_chart_is_accessible_small_and_coloured_by_the_page(drawn: str) -> None:
+    """An image with title and description, without a colour, style or script of its own, of a few kB."""
     root = ET.fromstring(drawn)  # noqa: S314 -- our own
     assert root.get("role") == "img"
     assert (root.findtext("title"), root.findtext("desc")) == ("T & <b>", "D")
     assert root.get("aria-labelledby") == "a-title a-desc"
-    names = {name for one in root.iter() for name in one.attrib}
+    names = {name for element in root.iter() for name in element.attrib}
     assert names & {"style", "fill", "stroke", "href", "onload"} == set()
-    assert {one.tag for one in root.iter()} <= {"svg", "title", "desc", "text", "line", "circle", "path", "rect"}
+    assert {element.tag for element in root.iter()} <= {
+        "svg",
+        "title",
+        "desc",
+        "text",
+        "line",
+        "circle",
+        "path",
+        "rect",
+    }
     assert len(drawn) < 2500
 
 
-def test_an_interval_lies_where_its_numbers_are() -> None:
-    """Left of zero is left of the line; the dot is between its bounds."""
+def test_an_interval_is_drawn_at_its_values() -> None:
+    """A negative interval is left of the line at zero; the dot is between its bounds."""
     drawn = svg.draw_intervals("a", "", "", [Mark("one", "", "worse", -0.02, -0.03, -0.01)])
     root = ET.fromstring(drawn)  # noqa: S314 -- our own
 
     def place(look: str, name: str) -> float:
-        (one,) = (one for one in root.iter() if one.get("class") == look)
-        return float(str(one.get(name)).rstrip("%"))
+        (shape,) = (shape for shape in root.iter() if shape.get("class") == look)
+        return float(str(shape.get(name)).rstrip("%"))
 
     assert (
         place("reach worse", "x1") < place("dot worse", "cx") < place("reach worse", "x2") < place("zero", "x1") <= 98
     )
 
 
-def test_a_chart_of_one_value_or_none_is_drawn() -> None:
-    """Equal values and empty nights divide by nothing."""
+def test_a_chart_of_one_value_or_of_none_is_drawn() -> None:
+    """Equal values and runs without a value do not divide by zero."""
     assert "M" in svg.draw_series("a", "", "", [Series("champion", [(0.8, 0.8, 0.8)])], [""])
     assert texts(svg.draw_series("a", "", "", [Series("champion", [None])], [""]))
     assert svg.draw_intervals("a", "", "", [Mark("x", "", "unsure", 0.0, 0.0, 0.0)])
@@ -118,13 +133,13 @@ def test_a_chart_of_one_value_or_none_is_drawn() -> None:
 # --- The pages
 
 
-def test_every_page_is_whole_and_says_one_thing_on_top(ledger: Ledger) -> None:
-    """Elements are closed, ids are single, one heading of the first rank, tables have heads, and charts their numbers."""
+def test_every_page_is_valid_and_has_one_headline(ledger: Ledger) -> None:
+    """Elements are closed, ids are unique, there is one h1, tables have heads, and charts have tables with their numbers."""
     for name, html in every_page(ledger).items():
         page = Page(html)
         assert not page.open, name
         assert len(page.all("h1")) == 1, name
-        ids = [one["id"] for _, one in page.elements if "id" in one]
+        ids = [element["id"] for _, element in page.elements if "id" in element]
         assert len(ids) == len(set(ids)), name
         assert html.count("<table") == html.count("<thead>"), name
         assert html.count('role="img"') <= html.count("<table") + 2, name
@@ -132,20 +147,26 @@ def test_every_page_is_whole_and_says_one_thing_on_top(ledger: Ledger) -> None:
 
 
 def test_no_text_can_harm_a_page(tmp_path: Path) -> None:
-    """Script, markup, 10,000 letters, turned-round letters, NUL and emoji in every name and note: shown, cut, and harmless."""
+    """Script, markup, 10,000 letters, bidirectional overrides, NUL and emoji in every name and note are cut and harmless."""
     url = f"sqlite:///{tmp_path}/hostile.db"
     fill_ledger(url, 12, HOSTILE.replace("\x00", ""))
     for name, html in every_page(read_ledger(url)).items():
         page = Page(html)
         assert not page.open, name
-        assert [one.get("src") for one in page.all("script")] == ["/churn-review/page.js"], name
+        assert [element.get("src") for element in page.all("script")] == ["/churn-review/page.js"], name
         assert page.all("b") == []
-        assert {key for _, one in page.elements for key in one if key.startswith("on") or key == "style"} == set(), name
-        assert {str(one.get("href")).split(":")[0] for one in page.all("a")} <= {
+        assert {
+            key for _, element in page.elements for key in element if key.startswith("on") or key == "style"
+        } == set(), name
+        assert {str(element.get("href")).split(":")[0] for element in page.all("a")} <= {
             "https",
             "#main",
             "?format=json",
-            *(str(one.get("href")) for one in page.all("a") if str(one.get("href")).startswith("/churn-review/")),
+            *(
+                str(element.get("href"))
+                for element in page.all("a")
+                if str(element.get("href")).startswith("/churn-review/")
+            ),
         }, name
         assert not re.search("[\x00-\x08\u202a-\u202e\u2066-\u2069]", html), name
         assert "A" * 2500 not in page.text, name
@@ -157,19 +178,19 @@ def test_no_text_can_harm_a_page(tmp_path: Path) -> None:
 
 @pytest.fixture
 def counted_queries(request: pytest.FixtureRequest) -> Iterator[list[str]]:
-    """What was asked of any database."""
-    asked: list[str] = []
+    """The statements sent to any database."""
+    statements: list[str] = []
 
     def note(_c: object, _k: object, statement: str, *_: object) -> None:
-        asked.append(statement)
+        statements.append(statement)
 
     sa.event.listen(sa.Engine, "before_cursor_execute", note)
-    yield asked
+    yield statements
     sa.event.remove(sa.Engine, "before_cursor_execute", note)
 
 
-def test_a_page_asks_as_often_however_old_the_ledger(tmp_path: Path, counted_queries: list[str]) -> None:
-    """Ten nights or three hundred: the same number of queries for every page, and none that reads a table from end to end."""
+def test_the_number_of_queries_does_not_grow_with_the_ledger(tmp_path: Path, counted_queries: list[str]) -> None:
+    """Every page needs as many queries after 300 runs as after 10."""
     counts: dict[int, list[int]] = {}
     for nights in (10, 300):
         url = f"sqlite:///{tmp_path}/{nights}.db"
@@ -177,12 +198,12 @@ def test_a_page_asks_as_often_however_old_the_ledger(tmp_path: Path, counted_que
         ledger = read_ledger(url)
         name, batch = night_name(ledger, 1), batch_hash(nights - 1)
         for load in (
-            lambda one: load_overview(one, SETTINGS, NOW),
-            lambda one: load_nights(one, SETTINGS),
-            lambda one, name=name: load_night(one, SETTINGS, name),
+            lambda ledger: load_overview(ledger, SETTINGS, NOW),
+            lambda ledger: load_nights(ledger, SETTINGS),
+            lambda ledger, name=name: load_night(ledger, SETTINGS, name),
             load_data,
-            lambda one, batch=batch: load_batch(one, SETTINGS, batch),
-            lambda one: load_images(one, SETTINGS),
+            lambda ledger, batch=batch: load_batch(ledger, SETTINGS, batch),
+            lambda ledger: load_images(ledger, SETTINGS),
         ):
             counted_queries.clear()
             load(ledger)
@@ -191,8 +212,8 @@ def test_a_page_asks_as_often_however_old_the_ledger(tmp_path: Path, counted_que
     assert max(counts[300]) <= 14
 
 
-def test_a_reader_changes_nothing_and_makes_nothing(tmp_path: Path) -> None:
-    """Its ledger takes no write, and a file that is not there stays so."""
+def test_a_reader_neither_changes_nor_creates_a_ledger(tmp_path: Path) -> None:
+    """A write is refused, and a missing file is not created."""
     url = f"sqlite:///{tmp_path}/ledger.db"
     fill_ledger(url, 2)
     with pytest.raises(LedgerError):
@@ -201,8 +222,8 @@ def test_a_reader_changes_nothing_and_makes_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "deep").exists()
 
 
-def test_the_pages_load_nothing_heavy() -> None:
-    """Airflow's API server shows them: neither models nor pictures nor data frames are imported for it."""
+def test_the_pages_import_nothing_heavy() -> None:
+    """Airflow's API server shows the pages, and must not load libraries for models, figures or data frames."""
     from test_layers import in_fresh_interpreter
 
     heavy = ["mlflow", "pandas", "scipy", "sklearn", "matplotlib", "great_expectations", "duckdb", "pyarrow", "docker"]
@@ -213,26 +234,148 @@ def test_the_pages_load_nothing_heavy() -> None:
     assert in_fresh_interpreter(f"{code}print([name for name in {heavy!r} if name in sys.modules])") == "[]"
 
 
-def test_data_without_batches_says_what_to_do() -> None:
-    """No batch is no drift and no good news."""
+def test_data_without_batches_shows_the_next_step() -> None:
+    """The page has neither drift nor batches, and says what to do."""
     view: Data = make_data([], {}, 0, 0)
     text = Page(render_data(view, SITE)).text
     assert "No file has arrived yet." in text
-    assert "trigger a night" in text
+    assert "trigger a run" in text
 
 
-def test_a_report_is_whole_without_airflow(ledger: Ledger, tmp_path: Path) -> None:
-    """Every link between its pages is a file of the folder; no script, no action; each page has its JSON."""
-    found = write_report(tmp_path / "out", ledger, SETTINGS, NOW, 12)
-    assert len(found) == 4 + 12 + 12
-    for file in found:
+def test_a_report_works_without_airflow(ledger: Ledger, tmp_path: Path) -> None:
+    """Every link between its pages leads to a file of the folder. There are no scripts and actions; each page has its JSON."""
+    files = write_report(tmp_path / "out", ledger, SETTINGS, NOW, 12)
+    assert len(files) == 4 + 12 + 12
+    for file in files:
         page = Page(file.read_text())
         assert page.all("script") == []
         assert page.all("form") == []
         within = [
-            str(one.get("href")) for one in page.all("a") if not str(one.get("href")).startswith(("https://", "#"))
+            str(link.get("href")) for link in page.all("a") if not str(link.get("href")).startswith(("https://", "#"))
         ]
         assert [name for name in within if not (tmp_path / "out" / name).is_file()] == [], file.name
         assert isinstance(json.loads(file.with_suffix(".json").read_text()), dict)
-        assert "Trigger a night" not in page.text
+        assert "Trigger a run" not in page.text
     assert (tmp_path / "out/style.css").is_file()
+
+
+# --- The length of the pages
+
+
+def another_kind(view: Night, shared: int, only_challenger: int, only_champion: int) -> Night:
+    """A run whose versions are of different kinds, as scikit-learn lists their parameters: all of them."""
+    changes = [
+        *(Change("parameter", f"both__{number}", "1", "2") for number in range(shared)),
+        *(Change("parameter", f"new__{number}", "none", "2") for number in range(only_challenger)),
+        *(Change("parameter", f"old__{number}", "1", "none") for number in range(only_champion)),
+        Change("parameter", "kind", "smooth", "boosted"),
+        Change("features", "features", "none", "Tenure"),
+        Change("data", "snapshot", "aaa", "bbb"),
+        Change("code", "version and commit", "1", "2"),
+    ]
+    return replace(view, changes=changes)
+
+
+def test_changes_are_grouped_by_what_a_reviewer_asks_first(ledger: Ledger) -> None:
+    """Data, features, kind of model, code and shared parameters are shown; parameters of one version only are folded."""
+    view = load_night(ledger, SETTINGS, night_name(ledger))
+    assert view is not None
+    view = another_kind(view, 2, 180, 170)
+    groups = group_changes(view.changes)
+    names = [change.name for change in groups.shared]
+    assert names == ["snapshot", "features", "kind", "version and commit", "both__0", "both__1"]
+    assert (len(groups.only_challenger), len(groups.only_champion)) == (180, 170)
+    html = render_night(view, SITE)
+    visible = Page(re.sub(r"<details>.*?</details>", "", html, flags=re.DOTALL)).text
+    assert "both__1" in visible
+    assert "new__" not in visible
+    assert "old__" not in visible
+    text = Page(html).text
+    assert "Only in the challenger (180)" in text
+    assert "Only in the champion (170)" in text
+    assert [change.name for change in view.changes if change.name not in text] == []
+
+
+def test_the_json_of_a_run_lists_all_changes_in_one_list(ledger: Ledger) -> None:
+    """Grouping and folding concern the page only."""
+    view = load_night(ledger, SETTINGS, night_name(ledger))
+    assert view is not None
+    written = asdict(another_kind(view, 30, 180, 170))["changes"]
+    assert len(written) == 30 + 180 + 170 + 4
+    assert {tuple(change) for change in written} == {("kind", "name", "champion", "challenger")}
+
+
+def long_pages(ledger: Ledger) -> dict[str, tuple[str, int]]:
+    """Each page with a list or more of 45 rows, and how many of these lists it has."""
+    run, batch = load_night(ledger, SETTINGS, night_name(ledger)), load_batch(ledger, SETTINGS, batch_hash(39))
+    assert run is not None
+    assert batch is not None
+    batches = [replace(run.batches[0], batch=batch_hash(number)) for number in range(45)]
+    rules = [replace(run.rules[0], name=f"rule_{number}", passed=False) for number in range(45)]
+    slices = [replace(run.slices[0], name=f"slice {number}") for number in range(45)]
+    run = replace(another_kind(run, 41, 3, 3), batches=batches, rules=rules, slices=slices)
+    undecided = Undecided("n", "h", "s", [Failure(f"Task {number}", "Why.", NOW) for number in range(45)], batches, [])
+    reasons = [replace(batch.line.reasons[0], rule=f"rule_{number}") for number in range(45)]
+    line = replace(batch.line, reasons=reasons, warnings=["A warning."] * 45)
+    batch = replace(batch, line=line, drift=[replace(batch.drift[0], column=f"c{number}") for number in range(45)])
+    nights, images = load_nights(ledger, SETTINGS, limit=40), load_images(ledger, SETTINGS)
+    nights = replace(nights, lines=[*nights.lines, *(replace(nights.lines[-1], night=f"n{at}") for at in range(5))])
+    images = replace(images, lines=[replace(images.lines[0], version=number) for number in range(45)])
+    data = load_data(ledger, limit=40)
+    assert data.heat is not None
+    heat = replace(data.heat, columns=[f"c{number}" for number in range(45)])
+    heat = replace(heat, **{name: [getattr(heat, name)[0]] * 45 for name in ("values", "bounds", "drifted")})
+    data = replace(data, lines=[*data.lines, *data.lines[:5]], heat=heat)
+    overview = load_overview(ledger, SETTINGS, NOW)
+    pending = [Pending(f"n{number}", 1, "Why.", NOW, "https://x.example") for number in range(45)]
+    return {
+        "overview": (render_overview(replace(overview, pending=pending), SITE), 1),
+        "nights": (render_nights(nights, SITE), 1),
+        "run": (render_night(run, SITE), 5),
+        "undecided": (render_undecided(undecided, SITE), 3),
+        "data": (render_data(data, SITE), 2),
+        "batch": (render_batch(batch, SITE), 3),
+        "images": (render_images(images, SITE), 1),
+    }
+
+
+def test_no_list_shows_more_than_twenty_rows(ledger: Ledger) -> None:
+    """Longer lists show 20 rows and fold the others, so that nothing is missing on paper and in searches."""
+    for name, (html, lists) in long_pages(ledger).items():
+        page = Page(html)
+        assert not page.open, name
+        assert max(page.lists) == MOST_ROWS, name
+        assert page.lists.count(MOST_ROWS) >= lists, name
+        assert page.text.count("Show 25 more") == lists, name
+        assert page.folded >= 25 * lists, name
+        ids = [element["id"] for _, element in page.elements if "id" in element]
+        assert len(ids) == len(set(ids)), name
+
+
+def test_short_lists_are_not_folded(ledger: Ledger) -> None:
+    """A page of the review within Airflow has at most 20 rows of each list, and pages on."""
+    for name, html in every_page(ledger).items():
+        page = Page(html)
+        assert max(page.lists) <= MOST_ROWS, name
+        assert not re.search(r"Show \d+ more", page.text), name
+    assert len(load_nights(ledger, SETTINGS).lines) == len(load_data(ledger).lines) == MOST_ROWS
+
+
+def test_only_one_run_is_preselected_on_each_side(ledger: Ledger) -> None:
+    """Also if some of the runs are folded."""
+    html = render_nights(load_nights(ledger, SETTINGS, limit=40), SITE)
+    chosen = [radio.get("name") for radio in Page(html).all("input") if "checked" in radio]
+    assert sorted(map(str, chosen)) == ["left", "right"]
+
+
+def test_pages_call_one_execution_of_the_dag_a_run(ledger: Ledger) -> None:
+    """In titles and in the navigation; addresses and JSON keep the names that they have."""
+    pages = every_page(ledger)
+    name = night_name(ledger)
+    assert "<title>Nightly runs " in pages["nights"]
+    assert f"<title>Run {name[:20]}" in pages["night"].replace("&#43;", "+")
+    for html in pages.values():
+        assert ">Nightly runs</a>" in html
+        assert 'href="/churn-review/nights"' in html
+    assert "/churn-review/night?name=" in pages["nights"]
+    assert {"lines", "older", "total", "first", "left"} == set(asdict(load_nights(ledger, SETTINGS)))

@@ -1,1 +1,1 @@
-"""What people are told of, once for each event: events and silence become alerts, an outbox sends them."""
+"""Alerts: events and silence become alerts in the ledger, and an outbox sends each of them once."""

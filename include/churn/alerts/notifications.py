@@ -1,7 +1,7 @@
-"""The file that says who is told: notifier classes by import path, what they are told of, and their arguments as templates.
+"""Reads the file of notification channels: notifier classes by import path, the kinds of alerts they get, and their arguments.
 
-Arguments are rendered here, in a sandbox, and once: an alert whose text holds a template is only text. Any class will do
-that is made from keyword arguments and has `notify(context)`, as Airflow's notifiers have.
+Arguments are templates, rendered here once and in a sandbox: a template inside an alert's text stays text. A notifier is any
+class that takes keyword arguments and has `notify(context)`, as Airflow's notifiers do.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _HTML = SandboxedEnvironment(undefined=StrictUndefined, autoescape=True)
 
 
 class NotificationsInvalid(ChurnError):  # noqa: N818 -- the domain's word for it
-    """The file of notifications cannot be used."""
+    """The file of notification channels is invalid."""
 
 
 class Notification(BaseModel):
-    """One entry: a notifier, the kinds of alerts it wants (None: all), and its arguments."""
+    """One entry of the file: a notifier, the kinds of alerts it gets (None: all), and its arguments."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -40,38 +40,43 @@ class Notification(BaseModel):
 
     @property
     def name(self) -> str:
-        """The same for the same entry, wherever in the file it stands."""
+        """The name of the channel. It depends only on the entry, not on its position in the file."""
         return f"{self.notifier.rsplit('.', 1)[1]} {json_digest(self.model_dump(mode='json'))[:8]}"
 
     def build(self, alert: Alert) -> Any:
-        """The notifier that tells this alert.
+        """Make the notifier that sends this alert.
 
         Raises:
-            NotificationsInvalid: there is no such class, it does not take the arguments, or a template is wrong.
+            NotificationsInvalid: the class does not exist or does not accept the arguments, or a template is invalid.
         """
         try:
             arguments = {key: _render(key, value, alert) for key, value in (self.model_extra or {}).items()}
         except TemplateError as error:
             raise NotificationsInvalid(
-                f"{self.notifier}: the template is wrong: {error}. There are alert.kind, alert.subject, alert.text and alert.link."
+                f"{self.notifier}: a template is invalid: {error}. Templates may use alert.kind, alert.subject, alert.text and "
+                "alert.link."
             ) from error
         module, _, name = self.notifier.rpartition(".")
         try:
-            made = getattr(import_module(module), name)(**arguments)
+            notifier = getattr(import_module(module), name)(**arguments)
         except (ImportError, AttributeError) as error:
-            raise NotificationsInvalid(f"{self.notifier}: there is no such class: {error}.") from error
+            raise NotificationsInvalid(
+                f"{self.notifier}: the class cannot be imported: {error}. Check its import path, and that its package is installed."
+            ) from error
         except Exception as error:
-            raise NotificationsInvalid(f"{self.notifier} cannot be made: {type(error).__name__}: {error}.") from error
-        if not callable(getattr(made, "notify", None)):
-            raise NotificationsInvalid(f"{self.notifier} is no notifier: it has no notify(context).")
-        return made
+            raise NotificationsInvalid(
+                f"{self.notifier} does not accept the arguments {', '.join(arguments) or 'none'}: {type(error).__name__}: {error}."
+            ) from error
+        if not callable(getattr(notifier, "notify", None)):
+            raise NotificationsInvalid(f"{self.notifier} is not a notifier: it has no method notify(context).")
+        return notifier
 
 
 def read_notifications(path: Path | None) -> list[Notification]:
-    """The entries of the file; none where the setting names no file.
+    """Read the entries of the file; none without a file.
 
     Raises:
-        NotificationsInvalid: the file cannot be read, or an entry is none.
+        NotificationsInvalid: the file cannot be read, or an entry is invalid.
     """
     if path is None:
         return []
@@ -81,43 +86,50 @@ def read_notifications(path: Path | None) -> list[Notification]:
         raise NotificationsInvalid(f"CHURN_NOTIFICATIONS_FILE={path} cannot be read: {error}.") from error
     if not isinstance(entries, list) or not entries:
         raise NotificationsInvalid(
-            f"CHURN_NOTIFICATIONS_FILE={path} must be a list of entries with `notifier`; include/notifications.example.yaml shows one."
+            f"CHURN_NOTIFICATIONS_FILE={path} must be a list of entries with `notifier`. See include/notifications.example.yaml."
         )
-    return [_read(entry, f"{path.name}, entry {number}") for number, entry in enumerate(entries, 1)]
+    return [_read_entry(entry, f"{path.name}, entry {number}") for number, entry in enumerate(entries, 1)]
 
 
 def open_channels(notifications: list[Notification], context: Mapping[str, Any]) -> list[Channel]:
-    """The ways to people. `context` is what the notifiers are handed, and with it the alert."""
+    """Open the notification channels.
 
-    def channel(notification: Notification) -> Channel:
+    Args:
+        notifications: the entries of the file.
+        context: passed to the notifiers, with the alert added under `alert`.
+    """
+
+    def open_channel(notification: Notification) -> Channel:
         def send(alert: Alert) -> None:
-            notification.build(alert).notify({**context, "alert": _shown(alert)})
+            notification.build(alert).notify({**context, "alert": _template_fields(alert)})
 
         return Channel(notification.name, None if notification.only is None else frozenset(notification.only), send)
 
-    return [channel(one) for one in notifications]
+    return [open_channel(notification) for notification in notifications]
 
 
-def _read(entry: object, where: str) -> Notification:
+def _read_entry(entry: object, where: str) -> Notification:
     try:
-        found = Notification.model_validate(entry)
+        notification = Notification.model_validate(entry)
     except ValidationError as error:
-        said = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'entry'}: {one['msg']}" for one in error.errors())
-        raise NotificationsInvalid(f"{where}: {said}. `notifier` is the import path of a class.") from error
-    unknown = sorted(set(found.only or []) - set(KINDS))
+        faults = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'entry'}: {fault['msg']}" for fault in error.errors())
+        raise NotificationsInvalid(f"{where}: {faults}. `notifier` must be the import path of a class.") from error
+    unknown = sorted(set(notification.only or []) - set(KINDS))
     if unknown:
-        raise NotificationsInvalid(f"{where}: only: {', '.join(unknown)}: there are {', '.join(KINDS)}.")
-    return found
+        raise NotificationsInvalid(
+            f"{where}: `only` has unknown kinds of alerts: {', '.join(unknown)}. Allowed: {', '.join(KINDS)}."
+        )
+    return notification
 
 
 def _render(key: str, value: Any, alert: Alert) -> Any:
-    """Texts within the argument as templates; what goes into HTML is escaped."""
+    """Render all texts within an argument as templates; escape them if the argument is HTML by its name."""
     if isinstance(value, str):
-        return (_HTML if "html" in key else _PLAIN).from_string(value).render(alert=_shown(alert))
+        return (_HTML if "html" in key else _PLAIN).from_string(value).render(alert=_template_fields(alert))
     if isinstance(value, dict):
-        return {name: _render(key, one, alert) for name, one in value.items()}
-    return [_render(key, one, alert) for one in value] if isinstance(value, list) else value
+        return {name: _render(key, item, alert) for name, item in value.items()}
+    return [_render(key, item, alert) for item in value] if isinstance(value, list) else value
 
 
-def _shown(alert: Alert) -> dict[str, str]:
+def _template_fields(alert: Alert) -> dict[str, str]:
     return {"kind": alert.kind, "subject": alert.subject, "text": alert.text, "link": alert.link}

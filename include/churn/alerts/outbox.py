@@ -1,4 +1,4 @@
-"""What is noticed is written down once; what is written down is sent once to every channel, and tried again if it could not be."""
+"""The outbox: records each event once as an alert, sends each alert once through every channel, and retries failed deliveries."""
 
 from __future__ import annotations
 
@@ -17,81 +17,81 @@ from churn.foundation.schedule import NEWS
 from churn.settings import Settings
 
 PATIENCE = 120
-"""Seconds after which nothing more is begun: who sends has other work, and channels that are away are slow to say so."""
+"""Seconds after which no further delivery is started: the sender has other work, and an unavailable channel fails slowly."""
 
 log = logging.getLogger(__name__)
 
 
 class AlertsUnsent(Outage):
-    """Some alerts have not reached everybody; they wait, and are tried again."""
+    """Some alerts could not be sent through every channel; they are retried."""
 
 
 @dataclass(frozen=True)
 class Channel:
-    """One way to people. `kinds` are those that it wants, None all; `name` stays the same from night to night."""
+    """A notification channel. `kinds` are the kinds of alerts it gets (None: all); `name` is the same in every run."""
 
     name: str
     kinds: frozenset[str] | None
     send: Callable[[Alert], None]
 
     def wants(self, alert: Alert) -> bool:
-        """Whether the alert goes here."""
+        """Whether this channel gets the alert."""
         return self.kinds is None or alert.kind in self.kinds
 
 
-def notice(ledger: Ledger, settings: Settings) -> list[Alert]:
-    """Write down what the ledger says now, each event once.
+def record_alerts(ledger: Ledger, settings: Settings) -> list[Alert]:
+    """Record an alert for each new event.
 
     Returns:
-        The alerts that are new.
+        The new alerts.
     """
     now = datetime.now(UTC)
     silence = find_silence(ledger, settings, now)
-    found = [*find_events(ledger, settings, now), *([silence] if silence else [])]
-    return [alert for alert in found if ledger.add_alert(alert)]
+    alerts = [*find_events(ledger, settings, now), *([silence] if silence else [])]
+    return [alert for alert in alerts if ledger.add_alert(alert)]
 
 
 def send_unsent(ledger: Ledger, channels: Sequence[Channel]) -> int:
-    """Send what waits, the oldest first; without a channel it goes on waiting.
+    """Send the alerts that are waiting, oldest first; without a channel they keep waiting.
 
-    Each channel gets an alert once: it is marked after it was sent, and of two processes one sends.
+    Each channel gets an alert once: each delivery is recorded, and only one process at a time sends an alert.
 
     Returns:
-        How many alerts have reached everybody who wants them.
+        The number of alerts that have now been sent through all channels that get them.
 
     Raises:
-        AlertsUnsent: some could not be sent; the others were.
+        AlertsUnsent: some alerts could not be sent; all others were.
     """
     if not channels:
         return 0
     now, deadline = datetime.now(UTC), time.monotonic() + PATIENCE
-    waiting = [one for one in reversed(ledger.alerts(since=now - NEWS)) if one.sent_at is None]
-    sent, failures = 0, []
-    for one in waiting:
-        alert = ledger.claim_alert(one.key, datetime.now(UTC))
+    waiting = [alert for alert in reversed(ledger.alerts(since=now - NEWS)) if alert.sent_at is None]
+    sent_count, failures = 0, []
+    for candidate in waiting:
+        alert = ledger.claim_alert(candidate.key, datetime.now(UTC))
         if alert is None:
             continue
         failed = _send(alert, channels, ledger, deadline)
         ledger.release_alert(alert.key, None if failed else datetime.now(UTC))
         failures += failed
-        sent += not failed
+        sent_count += not failed
     if failures:
-        told = "\n".join(failures)
+        listed = "\n".join(failures)
         raise AlertsUnsent(
-            f"{len(failures)} message(s) could not be sent, and are tried again for {NEWS.days} days:\n{told}\n"
-            "Check CHURN_NOTIFICATIONS_FILE (`churn alerts --check`) and the Airflow connections that it names."
+            f"Deliveries of alerts failed: {len(failures)}. They are retried for {NEWS.days} days.\n{listed}\n"
+            "Check CHURN_NOTIFICATIONS_FILE with `churn alerts --check`, and the Airflow connections that it names."
         )
-    return sent
+    return sent_count
 
 
 def _send(alert: Alert, channels: Sequence[Channel], ledger: Ledger, deadline: float) -> list[str]:
-    """Send to those who want it and do not have it; what failed, in sentences."""
+    """Send an alert through the channels that have not sent it yet; returns the failures as lines of text."""
     sent_to, failed = list(alert.sent_to), []
     for channel in channels:
         if channel.name in sent_to or not channel.wants(alert):
             continue
         if time.monotonic() >= deadline:
-            failed.append(f"{channel.name}: {alert.subject}: not tried, the others took too long")
+            failed.append(f"{channel.name}: {alert.subject}: not tried, earlier deliveries took too long")
             continue
         try:
             channel.send(alert)
@@ -101,5 +101,5 @@ def _send(alert: Alert, channels: Sequence[Channel], ledger: Ledger, deadline: f
             continue
         sent_to.append(channel.name)
         ledger.record_sending(alert.key, sent_to)
-        log.info("Told %s: %s", channel.name, alert.subject)
+        log.info("Sent through %s: %s", channel.name, alert.subject)
     return failed

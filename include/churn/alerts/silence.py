@@ -1,7 +1,7 @@
-"""Silence: nothing was accepted, or nothing decided, for so many nights.
+"""Detects silence: nothing was accepted, or nothing decided, for `CHURN_SILENCE_NIGHTS` nights.
 
-Nobody can tell an empty landing zone from one that has not been set up yet: counting begins when the first file
-was seen. From then on a night without data, without a verdict or without a run at all counts the same.
+Counting starts with the first file that was seen, because an empty landing zone may simply not be in use yet. From then
+on, a night without data, without a verdict or without any run counts the same.
 """
 
 from __future__ import annotations
@@ -18,32 +18,35 @@ from churn.settings import Settings
 
 
 def find_silence(ledger: Ledger, settings: Settings, now: datetime) -> Alert | None:
-    """The silence that is, if there is one. It is one event until something is heard again."""
-    begun, quiet_since = ledger.first_seen(), silent_since(settings, now)
-    if begun is None or quiet_since is None:
+    """Find the current silence, if there is one. It is one event until something is accepted or decided again."""
+    first_seen, limit = ledger.first_seen(), silence_limit(settings, now)
+    if first_seen is None or limit is None:
         return None
     batch, decision = ledger.last_accepted(), ledger.last_decision()
-    accepted_at = (batch.judged_at if batch else None) or begun
-    decided_at = decision.decided_at if decision else begun
-    if accepted_at < quiet_since:
-        what, last, since = "accepted", batch.batch if batch else "nothing", accepted_at
-    elif decided_at < quiet_since:
-        what, last, since = "decided", decision.night if decision else "nothing", decided_at
+    accepted_at = (batch.judged_at if batch else None) or first_seen
+    decided_at = decision.decided_at if decision else first_seen
+    if accepted_at < limit:
+        missing, last, since = "accepted", batch.batch if batch else "nothing", accepted_at
+    elif decided_at < limit:
+        missing, last, since = "decided", decision.night if decision else "nothing", decided_at
     else:
         return None
     return make_alert(
-        f"{SILENCE}:{settings.model_name}:{what}:{last}",
-        f"Silence: nothing was {what} for {settings.silence_nights} nights",
-        f"Nothing was {what} since {since:%Y-%m-%d %H:%M} UTC, for {settings.silence_nights} nights or more.",
-        "See whether files arrive in landing (`churn status`), whether they are rejected (`churn batches`), and whether the DAG "
-        f"{RETRAINING} runs: paused, red or without a worker. CHURN_SILENCE_NIGHTS says how long silence may last.",
+        f"{SILENCE}:{settings.model_name}:{missing}:{last}",
+        f"Silence: nothing was {missing} for {settings.silence_nights} nights",
+        f"Nothing has been {missing} since {since:%Y-%m-%d %H:%M} UTC, which is {settings.silence_nights} nights or more.",
+        "Check whether files arrive in landing (`churn status`), and whether they are rejected (`churn batches`). Check that the DAG "
+        f"{RETRAINING} is not paused, failing or without a worker. CHURN_SILENCE_NIGHTS sets how long silence may last.",
         run_page(settings, RETRAINING),
         now,
     )
 
 
-def silent_since(settings: Settings, now: datetime) -> datetime | None:
-    """The beginning of the first of the last N nights, those in the making left out; days without a schedule; None when off."""
+def silence_limit(settings: Settings, now: datetime) -> datetime | None:
+    """Compute since when silence is an event: the start of the last N nights, without those still in progress.
+
+    Without a schedule, days count as nights. Returns None if the check is off.
+    """
     if not settings.silence_nights:
         return None
     if settings.schedule is None:

@@ -21,10 +21,11 @@ from churn.foundation.paths import DOCS, accepted, docs_index, original, quarant
 from churn.foundation.records import Batch, BatchVerdict, Drift
 from churn.foundation.storage import Storage
 from churn.intake import quarantine, validation
+from churn.intake.batch_file import BatchFile, FileFault
 from churn.intake.drift import draw_drift, measure_drift
 from churn.intake.history import open_history
 from churn.intake.judging import REJECTED, Judged, judge_rows, reject_rows
-from churn.intake.reading import BatchFile, FileFault, open_file
+from churn.intake.reading import open_file
 from churn.intake.table_rules import IntakeLimits, TableRule, table_rules
 
 log = logging.getLogger(__name__)

@@ -24,7 +24,8 @@ from churn.contract import UNLABELLED, Contract, Kind
 from churn.errors import ChurnError
 from churn.foundation import columnar
 from churn.foundation.columnar import PlainLines
-from churn.intake.reading import BatchFile, FileFault, Piece, split_lines
+from churn.intake.batch_file import BatchFile, FileFault, Piece
+from churn.intake.csv_reading import split_lines
 
 T = TypeVar("T")
 R = TypeVar("R")

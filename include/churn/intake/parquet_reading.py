@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from churn.contract import Contract
-from churn.intake.reading import FileFault, Piece, require_columns
+from churn.intake.batch_file import FileFault, Piece, require_columns
 
 _ROWS = 65_536
 _WHOLE = 2.0**53  # beyond this, floats cannot represent every integer

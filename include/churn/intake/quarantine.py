@@ -18,7 +18,8 @@ from churn.foundation.paths import LANDING, original, quarantined
 from churn.foundation.records import Batch
 from churn.foundation.storage import Storage
 from churn.intake.arrival import keep_original
-from churn.intake.reading import FileFault, open_file
+from churn.intake.batch_file import FileFault
+from churn.intake.reading import open_file
 
 MOST_FREQUENT = 3
 EXAMPLE_LINES = 5

@@ -1,1 +1,1 @@
-"""The review: what the ledger says of production, nights, data and images, as pages for people and as JSON for programs."""
+"""The review: what the ledger says about production, runs, data and images, as pages for people and as JSON for programs."""

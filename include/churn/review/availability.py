@@ -1,4 +1,4 @@
-"""What the review needs of others, asked for no longer than a person waits: the ledger, and whether MLflow and the data root answer."""
+"""Read the ledger, and check whether MLflow and the data root answer, within the time that a person waits for a page."""
 
 from __future__ import annotations
 
@@ -18,132 +18,140 @@ from churn.settings import Settings, masked
 
 T = TypeVar("T")
 LEDGER_SECONDS, PROBE_SECONDS, FRESH_SECONDS = 1.2, 0.7, 10.0
-"""Both waits together end before a person has counted to two."""
-_asking = BoundedSemaphore(8)
-"""Who waits for a ledger that hangs, in this process: nobody more begins to."""
+"""Time-outs of the ledger and of the checks, together under two seconds; and how long the result of a check is reused."""
+_ledger_slots = BoundedSemaphore(8)
+"""Limits how many requests of this process wait for a ledger that hangs."""
 
 
-_SILENT = f"The ledger has not answered within {LEDGER_SECONDS:g} s. Check that its database is up, then load this page again."
+_SILENT = (
+    f"The ledger has not answered within {LEDGER_SECONDS:g} s. Check that its database is up, then reload this page."
+)
 
 
-class LedgerAway(LedgerError):  # noqa: N818 -- it says what is the matter
-    """The ledger has nothing to show; the message says why, and `holds` what is true all the same."""
+class LedgerUnavailable(LedgerError):  # noqa: N818 -- named after the condition
+    """The ledger cannot be shown; the message says why, and `unaffected` what works all the same."""
 
-    holds = (
-        "What is in production stays there: the serving image and MLflow's alias `champion` do not need the ledger. "
+    unaffected = (
+        "Production is not affected: the serving image and MLflow's alias `champion` do not need the ledger. "
         "Nothing is promoted until it answers."
     )
 
 
-def begin(call: Callable[[], T]) -> Future[T]:
-    """Start something in a thread that nobody has to wait for."""
+def start(call: Callable[[], T]) -> Future[T]:
+    """Start a call in a daemon thread, which the caller may abandon."""
     answer: Future[T] = Future()
 
     def run() -> None:
         try:
             answer.set_result(call())
         except BaseException as error:
-            answer.set_exception(error)  # raised where the answer is asked for
+            answer.set_exception(error)  # raised by `result()`
 
     Thread(target=run, daemon=True).start()
     return answer
 
 
 def read(ledger: Ledger, call: Callable[[Ledger], T]) -> T:
-    """What a call reads from a ledger of this code's schema.
+    """Read from a ledger with the schema of this code.
+
+    Args:
+        ledger: the ledger.
+        call: what to read.
 
     Raises:
-        LedgerAway: it does not answer within `LEDGER_SECONDS`, is not there, or has another schema.
+        LedgerUnavailable: the ledger does not answer within `LEDGER_SECONDS`, does not exist, or has another schema.
     """
 
-    def ask() -> T:
+    def read_and_release() -> T:
         try:
             require_schema(ledger)
             return call(ledger)
         finally:
-            _asking.release()
+            _ledger_slots.release()
 
-    if not _asking.acquire(timeout=LEDGER_SECONDS / 4):
-        raise LedgerAway(_SILENT)
+    if not _ledger_slots.acquire(timeout=LEDGER_SECONDS / 4):
+        raise LedgerUnavailable(_SILENT)
     try:
-        return begin(ask).result(LEDGER_SECONDS)
+        return start(read_and_release).result(LEDGER_SECONDS)
     except TimeoutError as error:
-        raise LedgerAway(_SILENT) from error
-    except LedgerAway:
+        raise LedgerUnavailable(_SILENT) from error
+    except LedgerUnavailable:
         raise
     except LedgerError as error:
-        raise LedgerAway(str(error)) from error
+        raise LedgerUnavailable(str(error)) from error
 
 
 def require_schema(ledger: Ledger) -> None:
-    """The tables are those that this code knows.
+    """Check that the ledger's schema is the one of this code.
 
     Raises:
-        LedgerAway: they are not there yet, or older, or newer.
+        LedgerUnavailable: the ledger does not exist yet, or its schema is older or newer.
     """
-    found = ledger.schema()
-    if found == HEAD:
+    schema = ledger.schema()
+    if schema == HEAD:
         return
-    if found is None:
-        raise LedgerAway(
-            "The ledger is not there yet: the first night makes it. Land a file (`churn land FILE`) and trigger churn_retraining. "
-            "If nights have run already, CHURN_LEDGER_URL names another ledger than theirs."
+    if schema is None:
+        raise LedgerUnavailable(
+            "The ledger does not exist yet; the first run creates it. Land a file (`churn land FILE`) and trigger churn_retraining. "
+            "If there have been runs already, check CHURN_LEDGER_URL: it names a different ledger than theirs."
         )
-    if found < HEAD:
-        raise LedgerAway(
-            f"The ledger is at {found}, and this page needs {HEAD}: the next night, or `churn status`, brings it there."
+    if schema < HEAD:
+        raise LedgerUnavailable(
+            f"The ledger has schema {schema}, and this page needs {HEAD}. The next run or `churn status` upgrades it."
         )
-    raise LedgerAway(f"The ledger is at {found}, and this page knows {HEAD}: restart Airflow's API server.")
+    raise LedgerUnavailable(
+        f"The ledger has schema {schema}, and this page needs {HEAD}. Restart Airflow's API server to load the newer code."
+    )
 
 
 @dataclass
 class Reach:
-    """Whether MLflow and the data root answer; asked at most every `FRESH_SECONDS`, both at once, and never again while one hangs.
+    """Checks whether MLflow and the data root answer: both at once, at most every `FRESH_SECONDS`, and not while a check hangs.
 
-    `open_filesystem` gives the data root's filesystem with its credentials. Its libraries take longer to load than it may take to
-    answer: they are loaded beside the first pages, which ask MLflow alone.
+    `open_filesystem` opens the data root's filesystem with its credentials. Its libraries take longer to load than the data root
+    may take to answer. They are therefore loaded in the background, and the first pages check MLflow only.
     """
 
     settings: Settings
     open_filesystem: Callable[[Settings], Any]
-    _asked: float = -FRESH_SECONDS
-    _away: tuple[str, ...] = ()
+    _checked_at: float = -FRESH_SECONDS
+    _unavailable: tuple[str, ...] = ()
     _hanging: dict[str, Future[None]] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
 
     def __post_init__(self) -> None:
-        self._storage = begin(lambda: import_module("churn.foundation.storage").Storage)
+        self._storage = start(lambda: import_module("churn.foundation.storage").Storage)
 
-    def away(self) -> tuple[str, ...]:
-        """A sentence for each that does not answer: which, what follows, and what holds."""
+    def list_unavailable(self) -> tuple[str, ...]:
+        """Describe each service that does not answer: its name, the consequences, and what is not affected."""
         with self._lock:
-            if time.monotonic() - self._asked >= FRESH_SECONDS:
-                self._away = self._ask()
-                self._asked = time.monotonic() if self._storage.done() else -FRESH_SECONDS
-            return self._away
+            if time.monotonic() - self._checked_at >= FRESH_SECONDS:
+                self._unavailable = self._check()
+                self._checked_at = time.monotonic() if self._storage.done() else -FRESH_SECONDS
+            return self._unavailable
 
-    def _ask(self) -> tuple[str, ...]:
-        began = time.monotonic()
-        calls = {
-            f"MLflow ({self.settings.mlflow_ui}) does not answer: its pages cannot be opened, and no night can train. "
-            "What this page says is the ledger's, and holds.": self._ask_mlflow,
+    def _check(self) -> tuple[str, ...]:
+        started_at = time.monotonic()
+        checks = {
+            f"MLflow ({self.settings.mlflow_ui}) does not answer. Its pages cannot be opened, and no run can train. "
+            "This page is read from the ledger and is up to date.": self._check_mlflow,
         }
         if self._storage.done():
-            calls |= {
-                f"The data root ({masked(self.settings.data_root)}) does not answer: Data Docs cannot be opened, and no night can run. "
-                "What this page says is the ledger's, and holds.": self._ask_storage,
+            checks |= {
+                f"The data root ({masked(self.settings.data_root)}) does not answer. Data Docs cannot be opened, and no run can start. "
+                "This page is read from the ledger and is up to date.": self._check_storage,
             }
-        asked = {words: self._hanging.get(words) or begin(call) for words, call in calls.items()}
-        away = tuple(words for words, answer in asked.items() if not _answered(answer, began))
-        self._hanging = {words: answer for words, answer in asked.items() if not answer.done()}
-        return away
+        answers = {sentence: self._hanging.get(sentence) or start(check) for sentence, check in checks.items()}
+        unavailable = tuple(sentence for sentence, answer in answers.items() if not _has_succeeded(answer, started_at))
+        self._hanging = {sentence: answer for sentence, answer in answers.items() if not answer.done()}
+        return unavailable
 
-    def _ask_mlflow(self) -> None:
+    def _check_mlflow(self) -> None:
         uri = self.settings.mlflow_tracking_uri
         if uri.startswith(("http://", "https://")):
             httpx.get(f"{uri.rstrip('/')}/health", timeout=PROBE_SECONDS).raise_for_status()
 
-    def _ask_storage(self) -> None:
+    def _check_storage(self) -> None:
         root = self._storage.result().open(self.settings.data_root, self.open_filesystem(self.settings))
         if root.local:
             root.fs.info(root.root)
@@ -151,13 +159,13 @@ class Reach:
         try:
             root.fs.info(root.root, refresh=True)
         except FileNotFoundError:
-            return  # it answers, and is empty
+            return  # it answers; nothing has been written to it yet
 
 
-def _answered(answer: Future[None], began: float) -> bool:
-    """Whether it did, in time and well: why it did not is the log's of whoever needs it."""
+def _has_succeeded(answer: Future[None], started_at: float) -> bool:
+    """Whether a check has succeeded in time. The reason for a failure is in the log of the task that needs the service."""
     try:
-        answer.result(max(0.0, began + PROBE_SECONDS - time.monotonic()))
+        answer.result(max(0.0, started_at + PROBE_SECONDS - time.monotonic()))
     except Exception:
         return False
     return True

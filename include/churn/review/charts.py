@@ -1,4 +1,4 @@
-"""The views as charts: what is drawn of a night, of the nights, of production and of the data."""
+"""The charts of the pages: one run, the latest runs, production and the data."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from churn.decision.formatting import CAPTIONS, difference
 from churn.review import svg
-from churn.review.data import BatchLine, Heat
+from churn.review.data import Heat, Reason
 from churn.review.measures import Budget, MetricLine, SliceLine
 from churn.review.nights import Night
 from churn.review.overview import NightPoint
@@ -17,37 +17,39 @@ from churn.review.presentation import Interval, Reign
 from churn.review.svg import Curve, Mark, Series, Span
 
 _NEAR = 0.5
+"""Share of its bound above which drift is shown as near."""
 _APART = 6
-"""With fewer columns the two dates below a heat map would touch."""
+"""With fewer columns, the two dates below a heat map would touch."""
 _LONGEST = 34
+"""Characters of a label; longer ones are cut."""
 
 
 def draw_history(points: Sequence[NightPoint]) -> Markup:
-    """ROC AUC of champion and challenger, night by night."""
+    """Draw the ROC AUC of champion and challenger, run by run."""
     heading, reading = CAPTIONS["history"]
-    promoted = [f"v{one.challenger}" if one.promoted else "" for one in points]
+    promoted = [f"v{point.challenger}" if point.promoted else "" for point in points]
     series = [
-        Series("champion", [_triple(one.champion_auc) for one in points]),
-        Series("challenger", [_triple(one.challenger_auc) for one in points]),
+        Series("champion", [_as_triple(point.champion_auc) for point in points]),
+        Series("challenger", [_as_triple(point.challenger_auc) for point in points]),
     ]
     return svg.draw_series("history", heading, reading, series, promoted)
 
 
 def draw_production(reigns: Sequence[Reign], now: datetime) -> Markup:
-    """Who was in production when, the oldest on the left."""
+    """Draw which version was in production when, the oldest on the left."""
     begin = reigns[-1].since
     whole = (now - begin).total_seconds() or 1.0
     spans = [
         Span(
-            (one.since - begin).total_seconds() / whole,
-            ((one.until or now) - begin).total_seconds() / whole,
-            f"v{one.version}" if one.version is not None else "",
-            one.kind,
+            (reign.since - begin).total_seconds() / whole,
+            ((reign.until or now) - begin).total_seconds() / whole,
+            f"v{reign.version}" if reign.version is not None else "",
+            reign.kind,
         )
-        for one in reversed(reigns)
+        for reign in reversed(reigns)
     ]
     reading = (
-        "Each stretch is a version's time in production; its mark says how it came there. The list below has the same."
+        "Each bar is a version's time in production; its mark shows how it got there. The list below has the same data."
     )
     return svg.draw_spans(
         "production", "Versions in production", reading, spans, (f"{begin:%Y-%m-%d}", f"{now:%Y-%m-%d}")
@@ -55,40 +57,47 @@ def draw_production(reigns: Sequence[Reign], now: datetime) -> Markup:
 
 
 def draw_differences(name: str, title: str, lines: Sequence[MetricLine]) -> Markup:
-    """Differences of metrics, challenger minus champion, against 0 and the margin that "no worse" allows."""
+    """Draw the differences of metrics, challenger minus champion, against 0 and the non-inferiority margin."""
     marks = [
         Mark(
-            one.name,
-            difference(one.delta.value, one.metric),
-            _look(one.delta, one.smaller_is_better),
-            one.delta.value,
-            one.delta.lower,
-            one.delta.upper,
-            one.margin,
+            line.name,
+            difference(line.delta.value, line.metric),
+            _choose_look(line.delta, line.smaller_is_better),
+            line.delta.value,
+            line.delta.lower,
+            line.delta.upper,
+            line.margin,
         )
-        for one in lines
-        if one.delta
+        for line in lines
+        if line.delta
     ]
     return svg.draw_intervals(name, title, CAPTIONS["differences"][1], marks)
 
 
-def draw_slices(lines: Sequence[SliceLine], harm: float | None) -> Markup:
-    """The groups of customers, the worst first; where there are too few, no interval is drawn."""
+def draw_slices(lines: Sequence[SliceLine], harm: float | None, name: str = "slices") -> Markup:
+    """Draw the slices, in the order given; a slice with too few customers has no interval.
+
+    Args:
+        lines: the slices.
+        harm: the difference in ROC AUC at which a slice counts as harmed.
+        name: prefix of the ids of the chart.
+    """
     reading = (
-        "ROC AUC, challenger minus champion, in each group of customers, with 95 % intervals; the dashed tick is harm."
+        "Difference in ROC AUC, challenger minus champion, in each slice, with 95 % intervals. "
+        "The dashed tick is the harm limit."
     )
-    return svg.draw_intervals("slices", "Groups of customers", reading, [_slice_mark(one, harm) for one in lines])
+    return svg.draw_intervals(name, "Slices", reading, [_make_slice_mark(line, harm) for line in lines])
 
 
 def draw_night_curves(night: Night) -> dict[str, Markup]:
-    """ROC and calibration of both versions on the same customers, where they were recorded."""
-    kept = {role: found for role in ("champion", "challenger") if (found := (night.curves or {}).get(role))}
-    if not kept:
+    """Draw ROC and calibration of both versions on the same customers; empty if the run recorded no curves."""
+    recorded = {role: curves for role in ("champion", "challenger") if (curves := (night.curves or {}).get(role))}
+    if not recorded:
         return {}
-    roc = [Curve(role, [(x, y) for x, y in found["roc"]]) for role, found in kept.items()]
+    roc = [Curve(role, [(x, y) for x, y in curves["roc"]]) for role, curves in recorded.items()]
     calibration = [
-        Curve(role, [(x, y) for x, y, _ in found["calibration"]], [reach for _, _, reach in found["calibration"]])
-        for role, found in kept.items()
+        Curve(role, [(x, y) for x, y, _ in curves["calibration"]], [reach for _, _, reach in curves["calibration"]])
+        for role, curves in recorded.items()
     ]
     return {
         "roc": svg.draw_curves("roc", *CAPTIONS["roc"], roc, ("stayers flagged", "leavers found")),
@@ -97,65 +106,91 @@ def draw_night_curves(night: Night) -> dict[str, Markup]:
 
 
 def draw_budget(budget: Budget) -> Markup:
-    """How much of the error budget the looks at this champion have spent."""
+    """Draw how much of the error budget the looks at this champion have spent."""
     words = f"{budget.spent:.4f} of {budget.total:g}"
     bars = [
         ("spent", words, budget.spent, "worse" if budget.spent > budget.total else "challenger"),
         ("budget", "", budget.total, "whole"),
     ]
-    reading = f"The chance to promote an equal model that {budget.looks} looks have spent, of {budget.total:g} in {budget.nights} nights."
+    reading = (
+        f"Probability of promoting a model that is not better: {budget.looks} looks have spent {budget.spent:.4f} of the "
+        f"{budget.total:g} allowed in {budget.nights} nights."
+    )
     return svg.draw_bars("budget", "Error budget", reading, bars)
 
 
-def draw_reasons(line: BatchLine) -> Markup:
-    """The rules that rows of a batch broke; those that were not broken before in another colour, and said so."""
+def draw_reasons(reasons: Sequence[Reason], longest: int, name: str = "reasons") -> Markup:
+    """Draw the rules that rows of a batch broke; newly broken ones are labelled and have another colour.
+
+    Args:
+        reasons: the rules.
+        longest: the number of rows that fills the width.
+        name: prefix of the ids of the chart.
+    """
     bars = [
         (
-            f"{_short(one.rule)}{' (new)' if one.new else ''}",
-            f"{one.rows:,}",
-            one.rows,
-            "worse" if one.new else "champion",
+            f"{_shorten(reason.rule)}{' (new)' if reason.new else ''}",
+            f"{reason.rows:,}",
+            reason.rows,
+            "worse" if reason.new else "champion",
         )
-        for one in line.reasons
+        for reason in reasons
     ]
-    return svg.draw_bars("reasons", "Rows set aside, by rule", "A row counts for every rule that it broke.", bars)
+    reading = "A row counts for every rule that it broke."
+    return svg.draw_bars(name, "Quarantined rows by rule", reading, bars, longest)
 
 
-def draw_drift(heat: Heat) -> Markup:
-    """Feature x batch: how near each came to its bound."""
+def order_drift(heat: Heat) -> list[int]:
+    """Order the rows of a heat map: columns with drift first, otherwise as they are. Returns their positions."""
+    return sorted(range(len(heat.columns)), key=lambda row: not any(heat.drifted[row]))
+
+
+def draw_drift(heat: Heat, rows: Sequence[int], name: str = "drift") -> Markup:
+    """Draw how close each column of each batch came to its bound.
+
+    Args:
+        heat: the drift of the batches.
+        rows: the positions of the columns to draw.
+        name: prefix of the ids of the chart.
+    """
     cells = [
-        [_cell(value, bound, beyond) for value, bound, beyond in zip(*rows, strict=True)]
-        for rows in zip(heat.values, heat.bounds, heat.drifted, strict=True)
+        [
+            _choose_cell(value, bound, drifted)
+            for value, bound, drifted in zip(heat.values[row], heat.bounds[row], heat.drifted[row], strict=True)
+        ]
+        for row in rows
     ]
+    columns = [heat.columns[row] for row in rows]
     ends = (f"{heat.times[0]:%Y-%m-%d}", f"{heat.times[-1]:%Y-%m-%d}" if len(heat.times) >= _APART else "")
-    return svg.draw_heat("drift", "Drift, feature by batch", heat.reference, heat.columns, cells, ends)
+    return svg.draw_heat(name, "Drift by column and batch", heat.reference, columns, cells, ends)
 
 
-def _triple(found: Interval | None) -> tuple[float, float, float] | None:
-    return (found.value, found.lower, found.upper) if found else None
+def _as_triple(estimate: Interval | None) -> tuple[float, float, float] | None:
+    return (estimate.value, estimate.lower, estimate.upper) if estimate else None
 
 
-def _look(delta: Interval, smaller_is_better: bool) -> str:
+def _choose_look(delta: Interval, smaller_is_better: bool) -> str:
     if delta.lower <= 0 <= delta.upper:
         return "unsure"
     return "better" if (delta.value < 0) == smaller_is_better else "worse"
 
 
-def _slice_mark(one: SliceLine, harm: float | None) -> Mark:
-    label = f"{_short(f'{one.column} {one.name}')} (n = {one.rows:,})"
-    if one.p is None or one.delta is None:
+def _make_slice_mark(line: SliceLine, harm: float | None) -> Mark:
+    label = f"{_shorten(f'{line.column} {line.name}')} (n = {line.rows:,})"
+    delta = line.delta
+    if line.p is None or delta is None:
         return Mark(label, "too few customers", "untested", None)
-    words = difference(one.delta.value, "roc_auc")
-    return Mark(label, words, _look(one.delta, False), one.delta.value, one.delta.lower, one.delta.upper, harm)
+    words = difference(delta.value, "roc_auc")
+    return Mark(label, words, _choose_look(delta, False), delta.value, delta.lower, delta.upper, harm)
 
 
-def _cell(value: float | None, bound: float | None, beyond: bool) -> str:
+def _choose_cell(value: float | None, bound: float | None, drifted: bool) -> str:
     if value is None or bound is None:
         return "absent"
-    if beyond:
+    if drifted:
         return "drifted"
     return "near" if value > _NEAR * bound else "steady"
 
 
-def _short(text: str) -> str:
+def _shorten(text: str) -> str:
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"

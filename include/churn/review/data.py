@@ -1,4 +1,4 @@
-"""The data: what arrived and what became of it, which rules its rows broke, and what drifted. Nothing of a customer."""
+"""The data: what arrived, what became of it, which rules its rows broke, and what drifted. It shows no customer data."""
 
 from __future__ import annotations
 
@@ -9,16 +9,19 @@ from datetime import datetime
 from churn.foundation.ledger import Ledger
 from churn.foundation.links import docs_page
 from churn.foundation.records import Batch, Drift, Sighting, Snapshot, Withdrawal
-from churn.review.presentation import Link
+from churn.review.presentation import ROWS_SHOWN, Link
 from churn.settings import Settings
 
-PAGE, EARLIER, HEAT = 20, 20, 20
-"""Batches on a page; how many before a batch say whether a rule is broken anew; batches in the heat map."""
+PAGE, EARLIER, HEAT = ROWS_SHOWN, 20, 20
+"""Batches on a page; number of earlier batches that a newly broken rule is judged by; batches in the heat map."""
 
 
 @dataclass(frozen=True)
 class Reason:
-    """A rule that rows broke: how many, and whether none of the batches before had any; `share` is of the rows that arrived."""
+    """A rule that rows broke.
+
+    `rows` is their number and `share` their share of the rows that arrived. `new` marks a rule that no earlier batch had broken.
+    """
 
     rule: str
     rows: int
@@ -28,7 +31,7 @@ class Reason:
 
 @dataclass(frozen=True)
 class BatchLine:
-    """A batch: arrived = accepted + set aside. Counts are None until it is judged."""
+    """A batch, with arrived = accepted + set aside (quarantined). Counts are None until it is validated."""
 
     batch: str
     name: str
@@ -48,9 +51,9 @@ class BatchLine:
 
 @dataclass(frozen=True)
 class Heat:
-    """Drift as feature x batch; a cell is the population stability index, None where it was not measured.
+    """Drift by feature (rows) and batch (columns, oldest first).
 
-    `drifted` tells of each cell whether it is beyond its bound; batches are the oldest first.
+    `values` are population stability indices, None where drift was not measured; `drifted` marks values beyond their bound.
     """
 
     columns: list[str]
@@ -65,7 +68,7 @@ class Heat:
 
 @dataclass(frozen=True)
 class Data:
-    """A page of batches, newest first; `older` is where the next page begins, None at the end."""
+    """A page of batches, newest first; `older` is the cursor of the next page, None at the end."""
 
     headline: str
     total: int
@@ -78,7 +81,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Place:
-    """A snapshot that a batch is part of."""
+    """A snapshot that contains a batch."""
 
     snapshot: str
     made_at: datetime
@@ -87,7 +90,7 @@ class Place:
 
 @dataclass(frozen=True)
 class BatchView:
-    """The page of a batch. `first` and `last` are the first and the last snapshot that hold it, None where none does."""
+    """The page of a batch. `first` and `last` are the first and last snapshot that contain it, None if there are none."""
 
     line: BatchLine
     size: int
@@ -103,12 +106,17 @@ class BatchView:
 
 
 def load_data(ledger: Ledger, before: int | None = None, limit: int = PAGE) -> Data:
-    """Read a page of batches, with the drift of its newest."""
+    """Read a page of batches, and their drift.
+
+    Args:
+        ledger: the ledger.
+        before: the cursor of the page; None for the newest one.
+        limit: batches on the page.
+    """
     rows = ledger.newest_batches(limit + EARLIER, before)
-    shown = rows[:limit]
-    found = ledger.drifts_of([one.batch for one in shown])
+    drift = ledger.drifts_of([batch.batch for batch in rows[:limit]])
     older = rows[limit - 1].arrival if len(rows) > limit else None
-    return make_data(rows, found, ledger.count_batches(), ledger.count_batches("arrived"), older, before is None, limit)
+    return make_data(rows, drift, ledger.count_batches(), ledger.count_batches("arrived"), older, before is None, limit)
 
 
 def make_data(
@@ -120,80 +128,80 @@ def make_data(
     first: bool = True,
     limit: int = PAGE,
 ) -> Data:
-    """The page of what the ledger says; pure.
+    """Make a page from what the ledger says; pure.
 
     Args:
-        rows: batches, newest first; those after `limit` only say whether a rule is broken anew.
-        drift: of each batch that has it.
-        total: batches in the ledger.
-        waiting: of them not judged.
-        older: where the next page begins.
+        rows: batches, newest first; those after `limit` only serve to find newly broken rules.
+        drift: the drift of each batch, by its hash.
+        total: the number of batches in the ledger.
+        waiting: how many of them are not validated yet.
+        older: the cursor of the next page.
         first: whether this is the newest page.
         limit: batches on the page.
     """
     lines = [
-        _line(one, rows[at + 1 : at + 1 + EARLIER], drift.get(one.batch, [])) for at, one in enumerate(rows[:limit])
+        _make_line(batch, rows[at + 1 : at + 1 + EARLIER], drift.get(batch.batch, []))
+        for at, batch in enumerate(rows[:limit])
     ]
-    return Data(
-        _headline(lines, total, first), total, waiting, lines, older, first, make_heat(rows[:HEAT], drift, first)
-    )
+    heat = make_heat(rows[:HEAT], drift, first)
+    return Data(_write_headline(lines, total, first), total, waiting, lines, older, first, heat)
 
 
 def make_heat(rows: Sequence[Batch], drift: dict[str, list[Drift]], first: bool = True) -> Heat | None:
-    """Drift as a grid; None where no batch has been held against a history.
+    """Arrange drift as a grid; None if no batch was compared with earlier rows.
 
     Args:
         rows: batches, newest first.
-        drift: of each batch that has it.
-        first: whether the first of them is the newest of all.
+        drift: the drift of each batch, by its hash.
+        first: whether the first of the batches is the newest of all.
     """
-    shown = [one for one in reversed(rows) if drift.get(one.batch)]
-    if not shown:
+    measured = [batch for batch in reversed(rows) if drift.get(batch.batch)]
+    if not measured:
         return None
-    newest = shown[-1]
-    columns = sorted({one.column for batch in shown for one in drift[batch.batch]})
-    cells = [{one.column: one for one in drift[batch.batch]} for batch in shown]
-    grid = [[by.get(column) for by in cells] for column in columns]
-    beyond = sorted((one for one in drift[newest.batch] if one.drifted), key=lambda one: -one.psi)
-    named = ", ".join(f"{one.column} ({one.psi:.2f}, bound {one.bound:.2f})" for one in beyond)
-    newest_here = "The newest batch" if first else "The newest of these"
-    whose = newest_here if newest == rows[0] else f"{rows[0].name} was not measured; the newest that was"
-    drifted = (
-        f"drifted in {len(beyond)} of {len(cells[-1])} columns: {named}"
-        if beyond
-        else f"not drifted in any of {len(cells[-1])} columns"
+    newest = measured[-1]
+    columns = sorted({cell.column for batch in measured for cell in drift[batch.batch]})
+    by_column = [{cell.column: cell for cell in drift[batch.batch]} for batch in measured]
+    grid = [[cells.get(column) for cells in by_column] for column in columns]
+    drifted = sorted((cell for cell in drift[newest.batch] if cell.drifted), key=lambda cell: -cell.psi)
+    named = ", ".join(f"{cell.column} ({cell.psi:.2f}, bound {cell.bound:.2f})" for cell in drifted)
+    newest_here = "The newest batch" if first else "The newest batch on this page"
+    subject = newest_here if newest == rows[0] else f"{rows[0].name} was not measured; the newest measured batch"
+    result = (
+        f"drifted in {len(drifted)} of {len(by_column[-1])} columns: {named}"
+        if drifted
+        else f"not drifted in any of {len(by_column[-1])} columns"
     )
-    verdict = f"{whose}, {newest.name}, has {drifted}."
+    reference_rows = drift[newest.batch][0].reference_rows
     return Heat(
         columns,
-        [one.batch for one in shown],
-        [one.arrived_at for one in shown],
-        [[one.psi if one else None for one in row] for row in grid],
-        [[one.bound if one else None for one in row] for row in grid],
-        [[bool(one and one.drifted) for one in row] for row in grid],
-        verdict,
-        f"Each batch is held against all rows that were accepted before it ({drift[newest.batch][0].reference_rows:,} for the newest; "
-        "larger histories are sampled), by the population stability index.",
+        [batch.batch for batch in measured],
+        [batch.arrived_at for batch in measured],
+        [[cell.psi if cell else None for cell in row] for row in grid],
+        [[cell.bound if cell else None for cell in row] for row in grid],
+        [[bool(cell and cell.drifted) for cell in row] for row in grid],
+        f"{subject}, {newest.name}, has {result}.",
+        f"Each batch is compared with all rows accepted before it ({reference_rows:,} for the newest; larger histories are "
+        "sampled). The measure is the population stability index.",
     )
 
 
 def load_batch(ledger: Ledger, settings: Settings, name: str) -> BatchView | None:
-    """Read a batch by its whole hash; None where there is none."""
+    """Read the page of a batch by its full hash; None if the ledger does not have it."""
     batch = ledger.batch(name)
     if batch is None:
         return None
     earlier = ledger.newest_batches(EARLIER, batch.arrival)
     first = ledger.first_snapshot(batch.judged_at) if batch.judged_at else None
     withdrawals = ledger.withdrawals_of([name])
-    gone = withdrawals[-1].at if batch.state == "withdrawn" and withdrawals else None
-    last = ledger.last_snapshot(until=gone)
+    withdrawn_at = withdrawals[-1].at if batch.state == "withdrawn" and withdrawals else None
+    last = ledger.last_snapshot(until=withdrawn_at)
     return make_batch(
         batch,
         earlier,
         ledger.drift(name),
         ledger.sightings_of([name]),
         withdrawals,
-        [one for one in (first, last) if one],
+        [snapshot for snapshot in (first, last) if snapshot],
         settings,
     )
 
@@ -207,12 +215,16 @@ def make_batch(
     snapshots: Sequence[Snapshot],
     settings: Settings,
 ) -> BatchView:
-    """The page of what the ledger says; pure."""
-    beginning = batch.batch[:12]
-    places = [Place(one.snapshot, one.made_at, one.rows) for one in snapshots if batch.batch in one.batches]
+    """Make the page from what the ledger says; pure."""
+    short_hash = batch.batch[:12]
+    places = [
+        Place(snapshot.snapshot, snapshot.made_at, snapshot.rows)
+        for snapshot in snapshots
+        if batch.batch in snapshot.batches
+    ]
     judged = batch.state in ("accepted", "rejected", "withdrawn")
     return BatchView(
-        line=_line(batch, earlier, drift),
+        line=_make_line(batch, earlier, drift),
         size=batch.size,
         seen=list(seen),
         origin=batch.origin,
@@ -222,35 +234,35 @@ def make_batch(
         drift=list(drift),
         reference_rows=drift[0].reference_rows if drift else None,
         commands=[
-            *([f"churn quarantine export {beginning} -o rows.csv"] if batch.quarantined_rows else []),
-            f"churn batches show {beginning}",
+            *([f"churn quarantine export {short_hash} -o rows.csv"] if batch.quarantined_rows else []),
+            f"churn batches show {short_hash}",
         ],
         links=[Link("Data Docs", docs_page(settings, batch.batch))] if judged else [],
     )
 
 
-def _headline(lines: Sequence[BatchLine], total: int, first: bool) -> str:
+def _write_headline(lines: Sequence[BatchLine], total: int, first: bool) -> str:
     if not lines:
         return "No file has arrived yet."
     if not first:
-        return f"Earlier batches, of {total:,} in all."
+        return f"Earlier batches, of {total:,} in total."
     newest = lines[0]
     if newest.arrived is None:
-        return f"{newest.name} arrived {newest.arrived_at:%Y-%m-%d %H:%M} UTC and is not judged yet."
+        return f"{newest.name} arrived {newest.arrived_at:%Y-%m-%d %H:%M} UTC and has not been validated yet."
     if newest.state == "rejected":
-        return f"The newest batch, {newest.name}, is rejected: none of its {newest.arrived:,} rows is used."
-    anew = [one.rule for one in newest.reasons if one.new]
-    broken = f" Newly broken: {', '.join(anew)}." if anew else ""
-    state = " It is withdrawn." if newest.state == "withdrawn" else ""
+        return f"The newest batch, {newest.name}, was rejected: none of its {newest.arrived:,} rows are used."
+    newly_broken = [reason.rule for reason in newest.reasons if reason.new]
+    broken = f" Newly broken rules: {', '.join(newly_broken)}." if newly_broken else ""
+    state = " It has been withdrawn." if newest.state == "withdrawn" else ""
     return (
         f"The newest batch, {newest.name}: {newest.arrived:,} rows arrived = {newest.accepted or 0:,} accepted + "
-        f"{newest.set_aside or 0:,} set aside.{state}{broken}"
+        f"{newest.set_aside or 0:,} quarantined.{state}{broken}"
     )
 
 
-def _line(batch: Batch, earlier: Sequence[Batch], drift: Sequence[Drift]) -> BatchLine:
-    known = {rule[0] for one in earlier for rule in one.rules or []}
-    judged_before = any(one.rules is not None for one in earlier)
+def _make_line(batch: Batch, earlier: Sequence[Batch], drift: Sequence[Drift]) -> BatchLine:
+    broken_before = {rule[0] for previous in earlier for rule in previous.rules or []}
+    has_history = any(previous.rules is not None for previous in earlier)
     return BatchLine(
         batch=batch.batch,
         name=batch.name,
@@ -262,11 +274,11 @@ def _line(batch: Batch, earlier: Sequence[Batch], drift: Sequence[Drift]) -> Bat
         set_aside=batch.quarantined_rows,
         unlabelled=batch.unlabelled_rows,
         reasons=[
-            Reason(rule[0], rule[1], rule[1] / (batch.arrived_rows or 1), judged_before and rule[0] not in known)
+            Reason(rule[0], rule[1], rule[1] / (batch.arrived_rows or 1), has_history and rule[0] not in broken_before)
             for rule in batch.rules or []
         ],
         why=batch.reason,
         warnings=batch.warnings or [],
-        drifted=[one.column for one in drift if one.drifted],
+        drifted=[cell.column for cell in drift if cell.drifted],
         monitored=bool(drift),
     )

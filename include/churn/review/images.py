@@ -1,4 +1,4 @@
-"""The images: of each version what was built, how it was verified, and when it was in production."""
+"""The images: what was built for each version, how it was verified, and when the version was in production."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from datetime import datetime
 from churn.foundation.ledger import Ledger
 from churn.foundation.links import version_page
 from churn.foundation.records import ImageRecord
-from churn.review.presentation import IMAGE_STATES, LOOK, UNMONITORED
+from churn.review.presentation import IMAGE_STATES, LOOK, ROWS_SHOWN, UNMONITORED
 from churn.settings import Settings
 
-PAGE = 25
+PAGE = ROWS_SHOWN
 
 
 @dataclass(frozen=True)
 class Time:
-    """A time in production; `until` is None for the present one."""
+    """A period in production; `until` is None for the current one."""
 
     since: datetime
     until: datetime | None
@@ -25,7 +25,7 @@ class Time:
 
 @dataclass(frozen=True)
 class ImageLine:
-    """A version's image; values are None where there is no image, or where it was made without an engine. `size` is in bytes."""
+    """A version's image, `size` in bytes. Values are None if there is no image, or no container engine was used."""
 
     version: int
     state: str
@@ -45,7 +45,7 @@ class ImageLine:
 
 @dataclass(frozen=True)
 class Images:
-    """A page of images, the newest version first; `older` is where the next page begins, None at the end."""
+    """A page of images, newest version first; `older` is the cursor of the next page, None at the end."""
 
     headline: str
     lines: list[ImageLine]
@@ -54,60 +54,69 @@ class Images:
 
 
 def load_images(ledger: Ledger, settings: Settings, before: int | None = None, limit: int = PAGE) -> Images:
-    """Read a page of images."""
+    """Read a page of images.
+
+    Args:
+        ledger: the ledger.
+        settings: which model, and where MLflow is.
+        before: the cursor of the page; None for the newest one.
+        limit: images on the page.
+    """
     model = settings.model_name
     rows = ledger.images_page(model, limit + 1, before)
-    now = ledger.in_production(model)
-    current = now.version if now else None
+    promotion = ledger.in_production(model)
+    current = promotion.version if promotion else None
     image = ledger.image(model, current) if current is not None else None
-    shown = {row.version for row in rows} | ({current} if current is not None else set())
-    return make_images(rows, current, image, ledger.reigns_of(model, sorted(shown)), settings, before is None, limit)
+    versions = {row.version for row in rows} | ({current} if current is not None else set())
+    periods = ledger.reigns_of(model, sorted(versions))
+    return make_images(rows, current, image, periods, settings, before is None, limit)
 
 
 def make_images(
     rows: Sequence[ImageRecord],
     current: int | None,
     image: ImageRecord | None,
-    times: Mapping[int, Sequence[tuple[datetime, datetime | None]]],
+    periods: Mapping[int, Sequence[tuple[datetime, datetime | None]]],
     settings: Settings,
     first: bool = True,
     limit: int = PAGE,
 ) -> Images:
-    """The page of what the ledger says; pure. A version that is in production and has no image is listed as such.
+    """Make a page from what the ledger says; pure. A version in production without an image is listed too.
 
     Args:
-        rows: images, the newest version first; one more than `limit` says that there is another page.
+        rows: images, newest version first; one more than `limit` if there is another page.
         current: the version in production.
         image: its image, which may be on another page.
-        times: of each version on the page when it was in production.
-        settings: where the registry is.
+        periods: when each version on the page was in production.
+        settings: where the MLflow registry is.
         first: whether this is the newest page.
         limit: images on the page.
     """
-    lines = [_line(row, _times(times, row.version), settings) for row in rows[:limit]]
-    mine = None
+    lines = [_make_line(row, _list_times(periods, row.version), settings) for row in rows[:limit]]
+    current_line = None
     if current is not None:
-        mine = _line(image, [], settings) if image else _missing(current, _times(times, current), settings)
+        times = _list_times(periods, current)
+        current_line = _make_line(image, [], settings) if image else _make_missing_line(current, times, settings)
         if first and image is None:
-            lines.insert(0, mine)
+            lines.insert(0, current_line)
     older = rows[limit - 1].version if len(rows) > limit else None
-    return Images(_headline(mine) if first else "Earlier images.", lines, older, first)
+    return Images(_write_headline(current_line) if first else "Earlier images", lines, older, first)
 
 
-def _times(times: Mapping[int, Sequence[tuple[datetime, datetime | None]]], version: int) -> list[Time]:
-    return [Time(since, until) for since, until in times.get(version, ())]
+def _list_times(periods: Mapping[int, Sequence[tuple[datetime, datetime | None]]], version: int) -> list[Time]:
+    return [Time(since, until) for since, until in periods.get(version, ())]
 
 
-def _headline(line: ImageLine | None) -> str:
+def _write_headline(line: ImageLine | None) -> str:
     if line is None:
         return "Nothing is in production, so no image is needed."
-    said = " is the model" if line.answer == "published" else f": {line.answer}"
-    asked = f" {line.probes:,} rows were asked." if line.probes else ""
+    result = " gives the same answers as the model" if line.answer == "published" else f": {line.answer}"
+    probed = f" It was verified on {line.probes:,} rows." if line.probes else ""
     difference = f" The largest difference is {line.max_difference:.1g}." if line.max_difference is not None else ""
-    return f"The image of version {line.version}{said}.{asked}{difference}"
+    return f"The image of version {line.version}{result}.{probed}{difference}"
 
 
-def _line(row: ImageRecord, times: list[Time], settings: Settings) -> ImageLine:
+def _make_line(row: ImageRecord, times: list[Time], settings: Settings) -> ImageLine:
     state, answer, words = IMAGE_STATES.get(row.state, (UNMONITORED, row.state, ""))
     return ImageLine(
         row.version,
@@ -127,12 +136,12 @@ def _line(row: ImageRecord, times: list[Time], settings: Settings) -> ImageLine:
     )
 
 
-def _missing(version: int, times: list[Time], settings: Settings) -> ImageLine:
+def _make_missing_line(version: int, times: list[Time], settings: Settings) -> ImageLine:
     return ImageLine(
         version,
         LOOK,
-        "no state yet",
-        "It is not built or verified yet.",
+        "pending",
+        "It has not been built or verified yet.",
         None,
         None,
         None,

@@ -1,4 +1,4 @@
-"""What a night has measured, as lines of its page: rules, metrics, groups of customers, error budget."""
+"""What a run has measured, as lines of its page: rules, metrics, slices, error budget."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from churn.review.presentation import Interval, interval
 
 @dataclass(frozen=True)
 class RuleLine:
-    """A rule's result; `decides` says that this is why the challenger is held."""
+    """The result of a rule; `decides` marks the rule because of which the challenger is held."""
 
     name: str
     passed: bool
@@ -26,7 +26,7 @@ class RuleLine:
 
 @dataclass(frozen=True)
 class MetricLine:
-    """A metric of both versions on the same customers; `margin` is the change that "no worse" allows."""
+    """A metric of both versions on the same customers; `margin` is the difference that non-inferiority allows."""
 
     metric: str
     name: str
@@ -39,7 +39,7 @@ class MetricLine:
 
 @dataclass(frozen=True)
 class SliceLine:
-    """A group of customers; `p` is None where there were too few of them to be tested."""
+    """A group of customers; `p` is None if there were too few of them to test."""
 
     column: str
     name: str
@@ -51,7 +51,10 @@ class SliceLine:
 
 @dataclass(frozen=True)
 class Budget:
-    """What the looks at this champion in the last `nights` nights have spent of the chance to promote an equal model, `total`."""
+    """The error budget of a champion: `total` is the allowed probability of promoting a model that is not better.
+
+    `spent` is how much of it the `looks` of the last `nights` nights have used.
+    """
 
     spent: float
     total: float
@@ -60,7 +63,12 @@ class Budget:
 
 
 def rule_lines(rules: Sequence[dict[str, Any]], code: str | None) -> list[RuleLine]:
-    """Failures first, and of them that which decided: its code is that of the hold."""
+    """List the rules, failures first, and the one that decided before the others.
+
+    Args:
+        rules: the rules as the ledger keeps them.
+        code: the code of the hold; None if the challenger is not held.
+    """
     lines = [
         RuleLine(
             rule["name"],
@@ -75,64 +83,75 @@ def rule_lines(rules: Sequence[dict[str, Any]], code: str | None) -> list[RuleLi
     return sorted(lines, key=lambda line: (line.passed, not line.decides))
 
 
-def unseen_words(stored: dict[str, Any]) -> str:
-    """On whom both versions were compared, as a sentence; empty where nobody was."""
+def describe_customers(stored: dict[str, Any]) -> str:
+    """Say on which customers both versions were compared; empty if there were none."""
     evidence, window = stored.get("evidence", {}), stored.get("case", {}).get("window")
     if not evidence.get("rows"):
         return ""
     when = ""
     if window:
         since, until = (datetime.fromisoformat(window[end]) for end in ("since", "until"))
-        wider = ", a window widened to have enough" if window["widened"] else ""
-        when = f" that arrived from {since:%Y-%m-%d} to {until:%Y-%m-%d}{wider}"
+        widened = " (window widened to have enough customers)" if window["widened"] else ""
+        when = f" that arrived from {since:%Y-%m-%d} to {until:%Y-%m-%d}{widened}"
     return f"{evidence['rows']:,} unseen customers{when}; {evidence['events']:,} of them left."
 
 
 def metric_lines(evidence: dict[str, Any], policy: Policy | None) -> list[MetricLine]:
-    """Each metric of challenger and champion, with their difference."""
+    """List each metric of challenger and champion, with their difference."""
     champion, deltas = evidence.get("champion", {}), evidence.get("deltas", {})
     return [
-        _metric_line(metric, mine, champion.get(metric), deltas.get(metric), policy)
-        for metric, mine in evidence.get("challenger", {}).items()
+        _metric_line(metric, estimate, champion.get(metric), deltas.get(metric), policy)
+        for metric, estimate in evidence.get("challenger", {}).items()
     ]
 
 
-def anchor_lines(stored: dict[str, Any], policy: Policy | None) -> list[MetricLine]:
-    """Each metric of the challenger, with its difference to the anchor."""
-    mine = stored.get("evidence", {}).get("challenger", {})
+def baseline_lines(stored: dict[str, Any], policy: Policy | None) -> list[MetricLine]:
+    """List each metric of the challenger, with its difference from the baseline version."""
+    challenger = stored.get("evidence", {}).get("challenger", {})
     return [
-        _metric_line(metric, mine[metric], None, delta, policy)
+        _metric_line(metric, challenger[metric], None, delta, policy)
         for metric, delta in stored.get("anchor_deltas", {}).items()
-        if metric in mine
+        if metric in challenger
     ]
 
 
 def _metric_line(
-    metric: str, mine: dict[str, Any], other: dict[str, Any] | None, delta: dict[str, Any] | None, policy: Policy | None
+    metric: str,
+    challenger: dict[str, Any],
+    champion: dict[str, Any] | None,
+    delta: dict[str, Any] | None,
+    policy: Policy | None,
 ) -> MetricLine:
     margins = {"roc_auc": -policy.freshness.roc_auc_margin, "brier": policy.freshness.brier_margin} if policy else {}
     return MetricLine(
         metric,
         METRIC_NAMES.get(metric, metric),
         metric in SMALLER_IS_BETTER,
-        Interval(mine["value"], mine["lower"], mine["upper"]),
-        interval(other),
+        Interval(challenger["value"], challenger["lower"], challenger["upper"]),
+        interval(champion),
         interval(delta),
         margins.get(metric),
     )
 
 
 def slice_lines(stored: dict[str, Any]) -> list[SliceLine]:
-    """The worst first, those that are too small to be tested last."""
+    """List the slices, the worst first and those too small to test last."""
     lines = [
-        SliceLine(one["column"], one["name"], one["rows"], one["events"], interval(one["delta"]), one["p"])
-        for one in stored.get("slices", [])
+        SliceLine(group["column"], group["name"], group["rows"], group["events"], interval(group["delta"]), group["p"])
+        for group in stored.get("slices", [])
     ]
-    return sorted(lines, key=lambda one: (one.p is None or one.delta is None, one.delta.value if one.delta else 0.0))
+    return sorted(
+        lines, key=lambda line: (line.p is None or line.delta is None, line.delta.value if line.delta else 0.0)
+    )
 
 
-def budget_of(looks: dict[int, int], policy: Policy | None) -> Budget | None:
-    """What looks have spent; `looks` counts them by their position within their calendar night."""
+def sum_budget(looks: dict[int, int], policy: Policy | None) -> Budget | None:
+    """Sum up what the looks have spent; None without a policy.
+
+    Args:
+        looks: the number of looks by their position within their calendar night.
+        policy: the policy that decided.
+    """
     if policy is None:
         return None
     rule = policy.superiority

@@ -1,4 +1,4 @@
-"""The nights, newest first, so many on a page."""
+"""The nightly runs that reached a decision, newest first, in pages."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from datetime import datetime
 
 from churn.foundation.ledger import Ledger
 from churn.foundation.records import NightRow
-from churn.review.presentation import interval
+from churn.review.presentation import ROWS_SHOWN, interval
 from churn.settings import Settings
 
-PAGE = 25
+PAGE = ROWS_SHOWN
 
 
 @dataclass(frozen=True)
 class NightLine:
-    """A night in the list; `difference` is the change of ROC AUC, None where there was nobody to compare with."""
+    """A run in the list; `difference` is challenger minus champion in ROC AUC, None without a champion."""
 
     night: str
     decided_at: datetime
@@ -34,7 +34,10 @@ class NightLine:
 
 @dataclass(frozen=True)
 class NightList:
-    """A page of nights, newest first; `older` is where the next page begins, None at the end; `left` is to be compared with one of them."""
+    """A page of runs, newest first.
+
+    `older` is the cursor of the next page, None at the end. `left` is a run for which another one is being chosen.
+    """
 
     total: int
     lines: list[NightLine]
@@ -46,15 +49,24 @@ class NightList:
 def load_nights(
     ledger: Ledger, settings: Settings, before: datetime | None = None, limit: int = PAGE, left: str | None = None
 ) -> NightList:
-    """Read a page of nights; `left` is one that another is to be chosen for."""
+    """Read a page of runs.
+
+    Args:
+        ledger: the ledger.
+        settings: which model.
+        before: the cursor of the page; None for the newest one.
+        limit: runs on the page.
+        left: a run for which another one is being chosen, to compare the two.
+    """
     rows = ledger.night_rows(settings.model_name, limit + 1, before)
-    lines = [_line(row) for row in rows[:limit]]
+    lines = [_make_line(row) for row in rows[:limit]]
     older = lines[-1].decided_at.isoformat() if len(rows) > limit else None
     return NightList(ledger.count_nights(settings.model_name), lines, older, before is None, left)
 
 
-def _line(row: NightRow) -> NightLine:
-    mine, theirs = (interval((found or {}).get("roc_auc")) for found in (row.challenger_metrics, row.champion_metrics))
+def _make_line(row: NightRow) -> NightLine:
+    challenger = interval((row.challenger_metrics or {}).get("roc_auc"))
+    champion = interval((row.champion_metrics or {}).get("roc_auc"))
     return NightLine(
         row.night,
         row.decided_at,
@@ -64,8 +76,8 @@ def _line(row: NightRow) -> NightLine:
         row.dry_run,
         row.challenger,
         row.champion,
-        mine.value if mine else None,
-        mine.value - theirs.value if mine and theirs else None,
+        challenger.value if challenger else None,
+        challenger.value - champion.value if challenger and champion else None,
         row.rows,
         waits=row.asked and row.answer is None and not row.dry_run,
         answer=row.answer,

@@ -1,4 +1,4 @@
-"""One night, and two nights side by side."""
+"""The page of one run, and of two runs side by side."""
 
 from __future__ import annotations
 
@@ -25,34 +25,34 @@ from churn.review.measures import (
     MetricLine,
     RuleLine,
     SliceLine,
-    anchor_lines,
-    budget_of,
+    baseline_lines,
+    describe_customers,
     metric_lines,
     rule_lines,
     slice_lines,
-    unseen_words,
+    sum_budget,
 )
 from churn.review.presentation import (
     DRY,
     HELD,
     KIND_WORDS,
+    KINDS_OF_RUNS,
     LAPSED,
     NOT_CARRIED_OUT,
-    OF_A_NIGHT,
     PROMOTED,
     REFUSED,
     UNDONE,
     WAITS,
     Link,
-    fate_of,
-    taken_away,
+    describe_reversal,
+    find_fate,
 )
 from churn.settings import Settings
 
 
 @dataclass(frozen=True)
 class BatchLine:
-    """A batch that this night judged."""
+    """A batch that this run validated."""
 
     batch: str
     name: str
@@ -65,7 +65,7 @@ class BatchLine:
 
 @dataclass(frozen=True)
 class Night:
-    """The page of a night. Lists are empty, and values None, where nothing was measured or recorded; `gaps` say so in words."""
+    """The page of a run. Where nothing was measured or recorded, lists are empty and values None, and `gaps` explains why."""
 
     night: str
     model: str
@@ -101,8 +101,8 @@ class Night:
 
 
 @dataclass(frozen=True)
-class Comparing:
-    """Two nights side by side, the earlier on the left."""
+class ComparedRuns:
+    """Two runs side by side, the earlier one on the left."""
 
     left: Night
     right: Night
@@ -110,10 +110,10 @@ class Comparing:
 
 @dataclass(frozen=True)
 class NightFacts:
-    """What the ledger says of a night.
+    """What the ledger knows about a run.
 
-    `champion_night` is the decision that made the champion; `made` is what the night has changed in production, `after` the
-    change that followed.
+    `champion_night` is the decision of the run that trained the champion. `promotions` are this run's changes of production,
+    and `following` is the change after them. `open` is whether a person may still answer.
     """
 
     record: DecisionRecord
@@ -121,57 +121,57 @@ class NightFacts:
     versions: dict[int, VersionRecord]
     snapshots: dict[str, Snapshot]
     champion_night: DecisionRecord | None
-    made: Sequence[Promotion]
+    promotions: Sequence[Promotion]
     looks: dict[int, int]
     answer: Approval | None
     open: bool
-    after: Promotion | None = None
+    following: Promotion | None = None
 
 
 def load_night(ledger: Ledger, settings: Settings, name: str) -> Night | None:
-    """Read a night; None where no decision bears this name."""
+    """Read the page of a run; None if no decision has this name."""
     record = ledger.decision(name)
     if record is None:
         return None
     model = record.model
-    chosen = [version for version in (record.challenger, record.champion) if version is not None]
-    versions = ledger.versions_numbered(model, chosen)
-    theirs = versions.get(record.champion or 0)
+    numbers = [version for version in (record.challenger, record.champion) if version is not None]
+    versions = ledger.versions_numbered(model, numbers)
+    champion = versions.get(record.champion or 0)
     epoch = ledger.in_production(model, record.decided_at)
-    made = ledger.promotions_of(model, name)
-    policy, end = _policy(record), record.decided_at + timedelta(minutes=1)
+    promotions = ledger.promotions_of(model, name)
+    policy, end = _read_policy(record), record.decided_at + timedelta(minutes=1)
     facts = NightFacts(
         record=record,
         batches=ledger.batches(night=name),
         versions=versions,
-        snapshots=ledger.snapshots_named([record.snapshot, *([theirs.snapshot] if theirs else [])]),
-        champion_night=ledger.decision(theirs.night) if theirs else None,
-        made=made,
+        snapshots=ledger.snapshots_named([record.snapshot, *([champion.snapshot] if champion else [])]),
+        champion_night=ledger.decision(champion.night) if champion else None,
+        promotions=promotions,
         looks=ledger.looks_by_position(model, epoch.sequence, end - timedelta(days=policy.superiority.nights), end)
         if epoch and policy
         else {},
         answer=ledger.approval(name),
-        open=any(one.night == name for one in ledger.open_decisions(model)) if record.approval else False,
-        after=ledger.promotion_after(made[-1]) if made else None,
+        open=any(decision.night == name for decision in ledger.open_decisions(model)) if record.approval else False,
+        following=ledger.promotion_after(promotions[-1]) if promotions else None,
     )
     return make_night(facts, settings)
 
 
 def make_night(facts: NightFacts, settings: Settings) -> Night:
-    """The page of what the ledger says; pure."""
+    """Make the page from what the ledger says; pure."""
     record, stored = facts.record, facts.record.comparison
-    policy = _policy(record)
+    policy = _read_policy(record)
     case = stored.get("case", {})
     metrics = metric_lines(stored.get("evidence", {}), policy)
-    changes, unknown = find_changes(facts.record, facts.versions, facts.snapshots, facts.champion_night)
+    changes, unrecorded = find_changes(facts.record, facts.versions, facts.snapshots, facts.champion_night)
     return Night(
         night=record.night,
         model=record.model,
         verdict=record.verdict,
         code=record.code,
-        headline=_headline(facts),
+        headline=_write_headline(facts),
         sentence=record.sentence,
-        outcome=_outcome(facts),
+        outcome=_describe_outcome(facts),
         decided_at=record.decided_at,
         dry_run=record.dry_run,
         requested_by=record.requested_by,
@@ -181,84 +181,87 @@ def make_night(facts: NightFacts, settings: Settings) -> Night:
         anchor=case.get("anchor"),
         rules=rule_lines(record.rules, record.code if record.verdict == "hold" else None),
         watch=rule_lines(record.watch, None),
-        unseen=unseen_words(stored),
+        unseen=describe_customers(stored),
         metrics=metrics,
-        anchor_deltas=anchor_lines(stored, policy),
+        anchor_deltas=baseline_lines(stored, policy),
         slices=slice_lines(stored),
         harm=-policy.slices.harm if policy else None,
         changes=changes,
-        unrecorded=unknown,
+        unrecorded=unrecorded,
         curves=record.curves,
-        budget=budget_of(facts.looks, policy) if record.champion is not None else None,
-        batches=[batch_line(one, settings) for one in facts.batches],
+        budget=sum_budget(facts.looks, policy) if record.champion is not None else None,
+        batches=[batch_line(batch, settings) for batch in facts.batches],
         approval_url=approval_page(settings, record.night) if facts.open else None,
         answer=facts.answer,
-        gaps=_gaps(record, metrics, unknown),
-        links=_links(record, case, settings),
+        gaps=_describe_gaps(record, metrics, unrecorded),
+        links=_list_links(record, case, settings),
         replay=f"churn replay {quote(record.night)}",
     )
 
 
-def _policy(record: DecisionRecord) -> Policy | None:
+def _read_policy(record: DecisionRecord) -> Policy | None:
     try:
         return Policy.read(record.policy, "the policy")
-    except PolicyInvalid:  # it is why the night was held, or it is of an older form
+    except PolicyInvalid:  # the reason why the run was held, or a policy of an older format
         return None
 
 
-def _made(facts: NightFacts) -> Promotion | None:
-    return next((one for one in facts.made if one.kind in OF_A_NIGHT), None)
+def _find_promotion(facts: NightFacts) -> Promotion | None:
+    return next((change for change in facts.promotions if change.kind in KINDS_OF_RUNS), None)
 
 
-def _fate(facts: NightFacts) -> str:
+def _find_fate(facts: NightFacts) -> str:
     record, answer = facts.record, facts.answer.answer if facts.answer else None
-    return fate_of(record.verdict, record.approval, answer, record.dry_run, _made(facts) is not None, facts.open)
+    promoted = _find_promotion(facts) is not None
+    return find_fate(record.verdict, record.approval, answer, record.dry_run, promoted, facts.open)
 
 
-def _headline(facts: NightFacts) -> str:
-    """What became of the night; the verdict alone is no promotion."""
-    record, fate = facts.record, _fate(facts)
-    challenger, there = f"version {record.challenger}", record.champion is not None
-    replaced = f"did not replace champion {record.champion}" if there else "did not go into production"
-    to = f"replace champion {record.champion}" if there else "be the first champion"
+def _write_headline(facts: NightFacts) -> str:
+    """Say what became of the run; a verdict alone is not a promotion."""
+    record, fate = facts.record, _find_fate(facts)
+    challenger, has_champion = f"version {record.challenger}", record.champion is not None
+    not_promoted = f"did not replace champion {record.champion}" if has_champion else "did not go into production"
+    intent = f"replace champion {record.champion}" if has_champion else "become the first champion"
     if fate == PROMOTED:
         how = "Promote" if record.verdict == "promote" else "Promoted on approval"
-        return f"{how}: {challenger} {f'replaces champion {record.champion}' if there else 'is the first champion'}."
+        effect = f"replaces champion {record.champion}" if has_champion else "is the first champion"
+        return f"{how}: {challenger} {effect}."
     if fate == HELD or (fate == DRY and record.verdict == "hold"):
-        stays = f"champion {record.champion} stays, {challenger} does not replace it"
-        return f"Hold: {stays if there else f'{challenger} does not go into production'}."
+        effect = f"does not replace champion {record.champion}" if has_champion else "does not go into production"
+        return f"Hold: {challenger} {effect}."
     return {
-        DRY: f"Promote, dry run: {challenger} would {to}.",
-        WAITS: f"Waits for a person: {challenger} is to {to}.",
-        UNDONE: f"Not carried out: {challenger} {replaced}.",
-        REFUSED: f"Not promoted, {facts.answer.answer if facts.answer else ''}: {challenger} {replaced}.",
-        LAPSED: f"Not promoted, not answered: {challenger} {replaced}.",
+        DRY: f"Promote, dry run: {challenger} would {intent}.",
+        WAITS: f"Waiting for approval: {challenger} is to {intent}.",
+        UNDONE: f"Not carried out: {challenger} {not_promoted}.",
+        REFUSED: f"Not promoted, {facts.answer.answer if facts.answer else ''}: {challenger} {not_promoted}.",
+        LAPSED: f"Not promoted, not answered: {challenger} {not_promoted}.",
     }[fate]
 
 
-def _outcome(facts: NightFacts) -> str:
-    """What became of the verdict, and of the version since."""
-    answer, made, fate = facts.answer, _made(facts), _fate(facts)
-    said = []
+def _describe_outcome(facts: NightFacts) -> str:
+    """Say what became of the verdict, and of the version since."""
+    answer, promotion, fate = facts.answer, _find_promotion(facts), _find_fate(facts)
+    sentences = []
     if fate == DRY:
-        return "A dry run: nothing was changed."
-    if made:
-        by = f" by {made.actor}" if made.actor else ""
-        said.append(f"Version {made.version} was {KIND_WORDS[made.kind]}{by} {made.promoted_at:%Y-%m-%d %H:%M} UTC.")
-        said.append(taken_away(made, facts.after))
+        return "This was a dry run: nothing was changed."
+    if promotion:
+        by = f" by {promotion.actor}" if promotion.actor else ""
+        when = f"{promotion.promoted_at:%Y-%m-%d %H:%M} UTC"
+        sentences.append(f"Version {promotion.version} was {KIND_WORDS[promotion.kind]}{by} on {when}.")
+        sentences.append(describe_reversal(promotion, facts.following))
     elif fate == WAITS:
-        said.append("It waits for a person.")
+        sentences.append("The promotion waits for a person's approval.")
     elif answer:
-        said.append(f"It was {answer.answer} by {answer.by}: {answer.reason}")
+        sentences.append(f"The promotion was {answer.answer} by {answer.by}: {answer.reason}")
     elif fate == LAPSED:
-        said.append("Nobody answered, and a later night has decided.")
+        sentences.append("Nobody answered before a later run decided.")
     if fate == UNDONE:
-        said.append(NOT_CARRIED_OUT)
-    return " ".join(one for one in said if one)
+        sentences.append(NOT_CARRIED_OUT)
+    return " ".join(sentence for sentence in sentences if sentence)
 
 
 def batch_line(batch: Batch, settings: Settings) -> BatchLine:
-    """A batch as a night shows it."""
+    """Describe a batch as the page of a run lists it."""
     return BatchLine(
         batch.batch,
         batch.name,
@@ -270,24 +273,30 @@ def batch_line(batch: Batch, settings: Settings) -> BatchLine:
     )
 
 
-def _gaps(record: DecisionRecord, metrics: Sequence[MetricLine], unknown: bool) -> list[str]:
+def _describe_gaps(record: DecisionRecord, metrics: Sequence[MetricLine], unrecorded: bool) -> list[str]:
     refusal = record.comparison.get("case", {}).get("refusal")
-    found = []
+    gaps = []
     if not metrics:
-        found.append(f"Nothing was measured: {refusal['sentence'] if refusal else record.sentence}")
+        gaps.append(f"Nothing was measured: {refusal['sentence'] if refusal else record.sentence}")
     elif record.curves is None:
-        found.append("The curves of this night are older than their recording: the card in MLflow has them.")
+        gaps.append("The ledger did not record curves yet when this run decided. The card in MLflow has them.")
     if metrics and record.champion is None:
-        found.append("There was no champion to compare with: there are no differences and no groups of customers.")
-    if unknown:
-        found.append("What the two versions were made of was not recorded in full: MLflow has it.")
-    return found
+        gaps.append("There was no champion to compare with, so there are no differences and no slices.")
+    if unrecorded:
+        gaps.append(
+            "The ledger's record of the two versions' parameters and data is incomplete. MLflow has both in full."
+        )
+    return gaps
 
 
-def _links(record: DecisionRecord, case: dict[str, Any], settings: Settings) -> list[Link]:
-    named = [("Challenger", record.challenger), ("Champion", record.champion), ("Anchor", case.get("anchor"))]
+def _list_links(record: DecisionRecord, case: dict[str, Any], settings: Settings) -> list[Link]:
+    versions = [("Challenger", record.challenger), ("Champion", record.champion), ("Baseline", case.get("anchor"))]
     return [
         Link("DAG run", run_page(settings, RETRAINING, record.night)),
         Link("Comparison in MLflow", comparison_page(settings, record.run_id)),
-        *(Link(f"{title} v{v}", version_page(settings, record.model, v)) for title, v in named if v is not None),
+        *(
+            Link(f"{title} v{version}", version_page(settings, record.model, version))
+            for title, version in versions
+            if version is not None
+        ),
     ]

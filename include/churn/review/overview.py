@@ -1,4 +1,4 @@
-"""The first page: what is in production and since when, how last night went, and what waits for a person."""
+"""The first page: what is in production and since when, how the last run went, and what waits for a person."""
 
 from __future__ import annotations
 
@@ -19,24 +19,26 @@ from churn.release.lineage import predecessor
 from churn.review.presentation import (
     IMAGE_STATES,
     KIND_WORDS,
+    KINDS_OF_RUNS,
     LINEAGE,
-    OF_A_NIGHT,
+    REVERSALS,
     Interval,
     Link,
     Reign,
     interval,
-    reigns,
+    list_reigns,
     span_words,
 )
 from churn.review.tiles import OverviewFacts, Tile, make_tiles
 from churn.settings import Settings
 
 NIGHTS, CHANGES = 30, 12
+"""How many of the newest runs the chart shows, and how many of the newest changes of production the timeline lists."""
 
 
 @dataclass(frozen=True)
 class NightPoint:
-    """A night as the chart shows it: ROC AUC of both versions on the unseen customers of that night."""
+    """A run as the chart shows it: ROC AUC of both versions on the unseen customers of that run."""
 
     night: str
     decided_at: datetime
@@ -51,7 +53,7 @@ class NightPoint:
 
 @dataclass(frozen=True)
 class Pending:
-    """A decision that waits for a person."""
+    """A promotion that waits for a person's approval."""
 
     night: str
     challenger: int
@@ -62,7 +64,7 @@ class Pending:
 
 @dataclass(frozen=True)
 class Action:
-    """Something that a person may do, in Airflow's form; `values` fill the form in."""
+    """A DAG that a person may trigger; `values` are prefilled in Airflow's trigger form."""
 
     title: str
     dag: str
@@ -72,7 +74,7 @@ class Action:
 
 @dataclass(frozen=True)
 class Overview:
-    """The page. `first_steps` is what to do where nothing has happened yet, else empty; `actions` are for those who may trigger."""
+    """The first page. `first_steps` is empty once anything has happened; `actions` are for people who may trigger the DAGs."""
 
     model: str
     headline: str
@@ -88,11 +90,11 @@ class Overview:
 
 
 def load_overview(ledger: Ledger, settings: Settings, now: datetime) -> Overview:
-    """Read the page from the ledger, in as many queries whatever its age."""
+    """Read the page from the ledger. The number of queries does not grow with the ledger."""
     model = settings.model_name
     changes = ledger.promotions(model, limit=LINEAGE)
     version = changes[0].version if changes else None
-    newest = _newest_batches(ledger)
+    newest = _load_newest_batches(ledger)
     facts = OverviewFacts(
         promotions=changes,
         nights=ledger.night_rows(model, NIGHTS),
@@ -109,33 +111,39 @@ def load_overview(ledger: Ledger, settings: Settings, now: datetime) -> Overview
     return make_overview(facts, settings, now)
 
 
-def _newest_batches(ledger: Ledger) -> list[Batch]:
-    """All of the newest night, and the newest that arrived; the newest first."""
-    judged = ledger.last_judged()
-    tonight = ledger.batches(night=(judged.night if judged else None) or "")
-    waiting = [one for one in ledger.newest_batches(1) if one.state == "arrived"]
-    return sorted((*tonight, *waiting), key=lambda one: -one.arrival)
+def _load_newest_batches(ledger: Ledger) -> list[Batch]:
+    """Read all batches of the newest run, and the newest batch if it is not validated yet; newest first."""
+    last_judged = ledger.last_judged()
+    of_newest_run = ledger.batches(night=(last_judged.night if last_judged else None) or "")
+    waiting = [batch for batch in ledger.newest_batches(1) if batch.state == "arrived"]
+    return sorted((*of_newest_run, *waiting), key=lambda batch: -batch.arrival)
 
 
 def make_overview(facts: OverviewFacts, settings: Settings, now: datetime) -> Overview:
-    """The page of what the ledger says; pure."""
+    """Make the page from what the ledger says; pure."""
     current = facts.promotions[0] if facts.promotions else None
-    headline, detail = _production(current, facts.image, now)
-    promoting = {one.night for one in facts.promotions if one.kind in OF_A_NIGHT}
+    headline, detail = _describe_production(current, facts.image, now)
+    promoting_runs = {change.night for change in facts.promotions if change.kind in KINDS_OF_RUNS}
     nothing_yet = not (facts.promotions or facts.nights or facts.batches or facts.waiting)
     return Overview(
         model=settings.model_name,
         headline=headline,
         detail=detail,
         tiles=make_tiles(facts, settings, now),
-        reigns=reigns(facts.promotions)[:CHANGES],
+        reigns=list_reigns(facts.promotions)[:CHANGES],
         earlier_changes=len(facts.promotions) > CHANGES,
-        nights=[_point(one, promoting) for one in reversed(facts.nights)],
+        nights=[_make_point(row, promoting_runs) for row in reversed(facts.nights)],
         pending=[
-            Pending(one.night, one.challenger, one.sentence, one.decided_at, approval_page(settings, one.night))
-            for one in facts.open
+            Pending(
+                decision.night,
+                decision.challenger,
+                decision.sentence,
+                decision.decided_at,
+                approval_page(settings, decision.night),
+            )
+            for decision in facts.open
         ],
-        actions=_actions(facts.promotions, settings),
+        actions=_list_actions(facts.promotions, settings),
         first_steps=_FIRST_STEPS if nothing_yet else [],
         links=[
             Link("DAG churn_retraining", run_page(settings, RETRAINING)),
@@ -144,38 +152,40 @@ def make_overview(facts: OverviewFacts, settings: Settings, now: datetime) -> Ov
     )
 
 
-def _production(current: Promotion | None, image: ImageRecord | None, now: datetime) -> tuple[str, str]:
+def _describe_production(current: Promotion | None, image: ImageRecord | None, now: datetime) -> tuple[str, str]:
+    """Say what is in production since when, and how it came there: a headline, and the details."""
     if current is None:
         return (
             "Nothing is in production yet.",
-            "The first night whose challenger meets the policy puts its version there.",
+            "The first challenger that meets the policy is promoted.",
         )
     since = f"{current.promoted_at:%Y-%m-%d %H:%M} UTC"
     if current.version is None:
         return (
-            f"Nothing is in production since {since}.",
-            f"Version {current.previous} was taken back by {current.actor or 'the pipeline'}: {current.reason}",
+            f"Nothing has been in production since {since}.",
+            f"Version {current.previous} was {REVERSALS.get(current.kind, 'rolled back')} by "
+            f"{current.actor or 'the pipeline'}: {current.reason}",
         )
-    state = IMAGE_STATES[image.state][1] if image else "no state yet"
+    state = IMAGE_STATES[image.state][1] if image else "pending"
     digest = f", {(image.digest or image.image_id or '')[:19]}" if image and (image.digest or image.image_id) else ""
     by = f" by {current.actor}" if current.actor else ""
     how = f"{KIND_WORDS.get(current.kind, current.kind)}{by}"
     rule = f" ({current.code})" if current.code and current.kind not in ("rollback", "take_back") else ""
-    where = f" in night {current.night}" if current.kind in OF_A_NIGHT else ""
+    where = f" in run {current.night}" if current.kind in KINDS_OF_RUNS else ""
     reason = f" {current.reason}" if current.kind != "promotion" else ""
     return (
-        f"Version {current.version} is in production since {since}.",
-        f"It was {how}{rule}{where}, {span_words(now - current.promoted_at)} ago. Its image: {state}{digest}.{reason}",
+        f"Version {current.version} has been in production since {since}.",
+        f"It was {how}{rule}{where}, {span_words(now - current.promoted_at)} ago. Image: {state}{digest}.{reason}",
     )
 
 
-def _point(row: NightRow, promoting: set[str]) -> NightPoint:
+def _make_point(row: NightRow, promoting_runs: set[str]) -> NightPoint:
     return NightPoint(
         row.night,
         row.decided_at,
         row.verdict,
         row.code,
-        row.night in promoting,
+        row.night in promoting_runs,
         row.challenger,
         row.champion,
         interval((row.challenger_metrics or {}).get("roc_auc")),
@@ -183,18 +193,18 @@ def _point(row: NightRow, promoting: set[str]) -> NightPoint:
     )
 
 
-def _actions(changes: Sequence[Promotion], settings: Settings) -> list[Action]:
-    found = [Action("Trigger a night", RETRAINING, run_page(settings, RETRAINING), {})]
-    before = predecessor(changes)
-    if before:
-        found.append(
-            Action(f"Roll back to version {before}", ROLLBACK, run_page(settings, ROLLBACK), {"version": before})
+def _list_actions(changes: Sequence[Promotion], settings: Settings) -> list[Action]:
+    actions = [Action("Trigger a run", RETRAINING, run_page(settings, RETRAINING), {})]
+    target = predecessor(changes)
+    if target:
+        actions.append(
+            Action(f"Roll back to version {target}", ROLLBACK, run_page(settings, ROLLBACK), {"version": target})
         )
-    return found
+    return actions
 
 
 _FIRST_STEPS = [
-    "Put a CSV file of the contract's columns into landing: `churn land FILE`, `make land FILE=...` on the stack, or any copy into the landing folder.",
-    "Trigger a night here, or wait for the schedule. `make run` does both with the sample.",
-    "Come back: this page says what was accepted, how the version fares and whether it was promoted.",
+    "Put a CSV file with the contract's columns into landing: run `churn land FILE`, or `make land FILE=...` on the stack, or copy it into the landing folder.",
+    "Trigger a run here, or wait for the schedule. `make run` does both steps with the sample data.",
+    "Come back to this page. It shows what was accepted, how the new version performs and whether it was promoted.",
 ]

@@ -1,13 +1,13 @@
-"""The views as pages: the same for Airflow and for a folder of files, but for how their links go and who may act."""
+"""Renders the views as HTML. Airflow and the report folder show the same pages; only links and actions differ."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -17,14 +17,16 @@ from churn.decision import formatting
 from churn.foundation.digests import text_digest
 from churn.foundation.links import night_path
 from churn.review import charts, svg
+from churn.review.changes import group_changes
 from churn.review.data import BatchView, Data
 from churn.review.images import Images
 from churn.review.night_list import NightList
-from churn.review.nights import Comparing, Night
+from churn.review.nights import ComparedRuns, Night
 from churn.review.overview import Overview
-from churn.review.presentation import KIND_WORDS, Link, counted, span_words
+from churn.review.presentation import KIND_WORDS, ROWS_SHOWN, Link, counted, span_words
 from churn.review.undecided import Undecided
 
+T = TypeVar("T")
 TEMPLATES = Path(__file__).parent / "templates"
 STYLE = TEMPLATES / "style.css"
 _LEAST_P = 0.001
@@ -32,99 +34,99 @@ _UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
 
 class Links(Protocol):
-    """Where the pages' links to each other go; None where the page is not there."""
+    """The targets of the pages' links to each other; None if a page does not exist."""
 
     def page(self, name: str, before: object = None) -> str | None:
-        """Overview, nights, data or images; `before` pages on."""
+        """Link to overview, nights, data or images; `before` is the cursor of a further page."""
 
     def night(self, name: str) -> str | None:
-        """A night."""
+        """Link to a run."""
 
-    def comparing(self, left: str, before: object = None) -> str | None:
-        """The nights, to choose one of that a night is to be compared with; `before` pages on."""
+    def compare_with(self, left: str, before: object = None) -> str | None:
+        """Link to the list of runs, to choose one to compare with `left`; `before` is the cursor of a further page."""
 
     def comparison(self, left: str, right: str) -> str | None:
-        """Two nights."""
+        """Link to two runs side by side."""
 
     def batch(self, name: str) -> str | None:
-        """A batch."""
+        """Link to a batch."""
 
 
 @dataclass(frozen=True)
 class AppLinks:
-    """Links within the plugin: all pages stand side by side below `base`, and what has a free name is a query."""
+    """Links within the plugin. All pages are directly below `base`; names that may hold any text are query parameters."""
 
     base: str = ""
 
     def page(self, name: str, before: object = None) -> str:
-        """A page, or a further one of a list."""
-        at = self.base + ("" if name == "overview" else name)
-        return at if before is None else f"{at}?before={str(before).replace('+', '%2B')}"
+        """Link to a page, or to a further page of a list."""
+        url = self.base + ("" if name == "overview" else name)
+        return url if before is None else f"{url}?before={str(before).replace('+', '%2B')}"
 
     def night(self, name: str) -> str:
-        """A night."""
+        """Link to a run."""
         return self.base + night_path(name)
 
-    def comparing(self, left: str, before: object = None) -> str:
-        """The nights, to choose one of that a night is to be compared with."""
-        at = self.page("nights", before)
-        return f"{at}{'&' if '?' in at else '?'}left={quote(left, safe='')}"
+    def compare_with(self, left: str, before: object = None) -> str:
+        """Link to the list of runs, to choose one to compare with `left`."""
+        url = self.page("nights", before)
+        return f"{url}{'&' if '?' in url else '?'}left={quote(left, safe='')}"
 
     def comparison(self, left: str, right: str) -> str:
-        """Two nights."""
+        """Link to two runs side by side."""
         return f"{self.base}compare?left={quote(left, safe='')}&right={quote(right, safe='')}"
 
     def batch(self, name: str) -> str:
-        """A batch."""
+        """Link to a batch."""
         return f"{self.base}batch?hash={name}"
 
 
 @dataclass(frozen=True)
 class FolderLinks:
-    """Links between files of a folder; to a night or a batch only if it has a file."""
+    """Links between the files of a report; runs and batches are linked only if they have a file."""
 
     nights: frozenset[str] = frozenset()
     batches: frozenset[str] = frozenset()
 
     def page(self, name: str, before: object = None) -> str | None:
-        """A page; a list has no further ones."""
+        """Link to a page; lists of a report have no further pages."""
         if before is not None:
             return None
         return "index.html" if name == "overview" else f"{name}.html"
 
     def night(self, name: str) -> str | None:
-        """A night's file; its name is of the hash, since that of a night may be anything."""
+        """Link to the file of a run, which is named by a hash because the name of a run may hold any text."""
         return f"{night_file(name)}.html" if name in self.nights else None
 
-    def comparing(self, left: str, before: object = None) -> str | None:  # noqa: ARG002 -- a folder compares nothing
-        """Not there."""
+    def compare_with(self, left: str, before: object = None) -> str | None:  # noqa: ARG002 -- a report compares no runs
+        """Return None: a report compares no runs."""
         return None
 
     def comparison(self, left: str, right: str) -> str | None:  # noqa: ARG002
-        """Not there."""
+        """Return None: a report compares no runs."""
         return None
 
     def batch(self, name: str) -> str | None:
-        """A batch's file."""
+        """Link to the file of a batch."""
         return f"{batch_file(name)}.html" if name in self.batches else None
 
 
 def night_file(name: str) -> str:
-    """The name of a night's file, without its ending."""
+    """Name the file of a run, without its extension."""
     return f"night-{text_digest(name)[:16]}"
 
 
 def batch_file(name: str) -> str:
-    """The name of a batch's file, without its ending."""
+    """Name the file of a batch, without its extension."""
     return f"batch-{name[:16]}"
 
 
 @dataclass(frozen=True)
 class Site:
-    """What a page must know of where it is shown.
+    """Where and to whom a page is shown.
 
-    `assets` is where style and script are; `json` is where this page is as JSON; `airflow` is the address that its
-    links to Airflow begin with and `root` what stands for it here; `away` are sentences about what does not answer.
+    `assets` is the address of style and script, `json` that of this page as JSON. Links that begin with `airflow` lead to
+    Airflow, and `root` replaces that beginning here. `unavailable` are sentences about services that do not answer.
     """
 
     links: Links
@@ -135,85 +137,103 @@ class Site:
     may_act: bool = False
     airflow: str = ""
     root: str = ""
-    away: tuple[str, ...] = field(default=())
+    unavailable: tuple[str, ...] = field(default=())
 
     def reach(self, url: str) -> str | None:
-        """A link elsewhere, if it is one to the web: to this Airflow without its host, by which a person may know it otherwise."""
+        """Make a link to another site usable here; None if it is not a web address.
+
+        Links to this Airflow lose their host, because a person may reach Airflow under another name.
+        """
         if self.live and self.airflow and url.startswith(f"{self.airflow}/"):
             return f"{self.root}{url.removeprefix(self.airflow)}"
         return url if formatting.is_web(url) else None
 
     def within(self, url: str) -> bool:
-        """Whether a link leads to a page of this Airflow's own."""
+        """Whether a link leads to a page of this Airflow."""
         return bool(self.airflow) and url.startswith(f"{self.airflow}/dags/")
 
 
 def render_overview(view: Overview, site: Site) -> str:
-    """The first page."""
+    """Render the first page."""
+    is_measured = any(point.challenger_auc or point.champion_auc for point in view.nights)
     drawn = {
         "production": charts.draw_production(view.reigns, site.read_at) if view.reigns else None,
-        "history": charts.draw_history(view.nights)
-        if any(one.challenger_auc or one.champion_auc for one in view.nights)
-        else None,
+        "history": charts.draw_history(view.nights) if is_measured else None,
     }
     return _render("overview.html", "Overview", view, site, drawn=drawn)
 
 
 def render_nights(view: NightList, site: Site) -> str:
-    """The list of nights."""
-    return _render("nights.html", "Nights", view, site)
+    """Render the list of runs."""
+    return _render("nights.html", "Nightly runs", view, site)
 
 
 def render_night(view: Night, site: Site) -> str:
-    """One night."""
-    return _render("night.html", f"Night {view.night[:80]}", view, site, drawn=_draw_night(view))
+    """Render the page of a run."""
+    return _render(
+        "night.html",
+        f"Run {view.night[:80]}",
+        view,
+        site,
+        drawn=_draw_night(view),
+        changes=group_changes(view.changes),
+    )
 
 
 def render_undecided(view: Undecided, site: Site) -> str:
-    """A night without a decision."""
-    return _render("undecided.html", f"Night {view.night[:80]}", view, site)
+    """Render the page of a run without a decision."""
+    return _render("undecided.html", f"Run {view.night[:80]}", view, site)
 
 
-def render_comparing(view: Comparing, site: Site) -> str:
-    """Two nights."""
-    return _render("compare.html", "Two nights", view, site)
+def render_compared_runs(view: ComparedRuns, site: Site) -> str:
+    """Render two runs side by side."""
+    return _render("compare.html", "Two runs", view, site)
 
 
 def render_data(view: Data, site: Site) -> str:
-    """The batches and their drift."""
-    return _render("data.html", "Data", view, site, drift=charts.draw_drift(view.heat) if view.heat else None)
+    """Render the batches and their drift."""
+    heat = view.heat
+    drift = _draw_parts("drift", charts.order_drift(heat), partial(charts.draw_drift, heat)) if heat else []
+    return _render("data.html", "Data", view, site, drift=drift)
 
 
 def render_batch(view: BatchView, site: Site) -> str:
-    """One batch."""
-    drawn = charts.draw_reasons(view.line) if view.line.reasons else None
-    return _render("batch.html", f"Batch {view.line.batch[:12]}", view, site, reasons=drawn)
+    """Render the page of a batch."""
+    most_rows = max((reason.rows for reason in view.line.reasons), default=0)
+    reasons = _draw_parts("reasons", view.line.reasons, lambda part, name: charts.draw_reasons(part, most_rows, name))
+    return _render("batch.html", f"Batch {view.line.batch[:12]}", view, site, reasons=reasons)
 
 
 def render_images(view: Images, site: Site) -> str:
-    """The images."""
+    """Render the images."""
     return _render("images.html", "Images", view, site)
 
 
 def render_message(
     title: str, sentences: Iterable[str], site: Site, login: str | None = None, elsewhere: Iterable[Link] = ()
 ) -> str:
-    """A page that says why there is nothing else; `login` is where a person says who they are."""
+    """Render a page that only explains something, such as an error; `login` is the address of the login, if that helps."""
     return _render("message.html", title, list(sentences), site, login=login, elsewhere=list(elsewhere))
 
 
 def _draw_night(view: Night) -> dict[str, Any]:
-    larger = [one for one in view.metrics if one.delta and not one.smaller_is_better]
-    smaller = [one for one in view.metrics if one.delta and one.smaller_is_better]
+    larger = [line for line in view.metrics if line.delta and not line.smaller_is_better]
+    smaller = [line for line in view.metrics if line.delta and line.smaller_is_better]
     return {
         "larger": charts.draw_differences("larger", "ROC AUC and PR AUC: right is better", larger) if larger else None,
         "smaller": charts.draw_differences("smaller", "Brier score and log loss: left is better", smaller)
         if smaller
         else None,
-        "slices": charts.draw_slices(view.slices, view.harm) if view.slices else None,
+        "slices": _draw_parts("slices", view.slices, lambda part, name: charts.draw_slices(part, view.harm, name)),
         "budget": charts.draw_budget(view.budget) if view.budget else None,
         **charts.draw_night_curves(view),
     }
+
+
+def _draw_parts(name: str, rows: Sequence[T], draw: Callable[[Sequence[T], str], Markup]) -> list[Markup]:
+    """Draw the rows that a page shows, and those that it folds as a chart of their own; empty without rows."""
+    parts = [(rows[:ROWS_SHOWN], name), (rows[ROWS_SHOWN:], f"{name}-folded")]
+    return [draw(part, part_name) for part, part_name in parts if part]
 
 
 def _render(template: str, title: str, view: object, site: Site, **more: Any) -> str:
@@ -222,7 +242,7 @@ def _render(template: str, title: str, view: object, site: Site, **more: Any) ->
 
 @cache
 def _environment() -> Environment:
-    found = Environment(
+    environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
@@ -230,12 +250,16 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters |= {
-        "metric": lambda one: formatting.metric_value(one.value if one else None),
+    environment.filters |= {
+        "shown": lambda rows: rows[:ROWS_SHOWN],
+        "folded": lambda rows: rows[ROWS_SHOWN:],
+        "metric": lambda estimate: formatting.metric_value(estimate.value if estimate else None),
         "number": formatting.metric_value,
-        "delta": lambda one, metric: formatting.difference(one.value if one else None, metric),
+        "delta": lambda delta, metric: formatting.difference(delta.value if delta else None, metric),
         "difference": formatting.difference,
-        "interval": lambda one, metric: formatting.bounds(one.lower, one.upper, metric) if one else formatting.ABSENT,
+        "interval": lambda delta, metric: (
+            formatting.bounds(delta.lower, delta.upper, metric) if delta else formatting.ABSENT
+        ),
         "share": formatting.share,
         "value": formatting.rule_value,
         "p_value": lambda p: f"{p:.3f}" if p >= _LEAST_P else f"< {_LEAST_P}",
@@ -244,17 +268,17 @@ def _environment() -> Environment:
         "day": lambda moment: formatting.ABSENT if moment is None else f"{moment:%Y-%m-%d}",
         "moment": lambda moment: formatting.ABSENT if moment is None else f"{moment:%Y-%m-%d %H:%M}",
         "span": span_words,
-        "size": _size,
+        "size": _format_size,
         "tiny": lambda number: f"{number:.1e}" if number else "0",
-        "ticks": _ticks,
+        "ticks": _mark_commands,
         "kind": lambda kind: KIND_WORDS.get(kind, kind),
         "shape": svg.shape_of,
     }
-    return found
+    return environment
 
 
-def _ticks(text: str) -> Markup:
-    """A sentence, its commands between backticks as code."""
+def _mark_commands(text: str) -> Markup:
+    """Mark up the commands of a sentence, which are between backticks, as code."""
     parts = formatting.clean(text).split("`")
     if len(parts) % 2 == 0:
         return escape("`".join(parts))
@@ -263,8 +287,8 @@ def _ticks(text: str) -> Markup:
     )
 
 
-def _size(found: int | None) -> str:
-    if found is None:
+def _format_size(size: int | None) -> str:
+    if size is None:
         return formatting.ABSENT
-    unit, name = next(((unit, name) for unit, name in _UNITS if found >= unit), (1, "bytes"))
-    return f"{found / unit:,.0f}\u00a0{name}"
+    unit, name = next(((unit, name) for unit, name in _UNITS if size >= unit), (1, "bytes"))
+    return f"{size / unit:,.0f}\u00a0{name}"

@@ -1,4 +1,4 @@
-"""What the views have in common: intervals, links, and a time in words."""
+"""What the views share: states, intervals, links, and numbers and durations in words."""
 
 from __future__ import annotations
 
@@ -10,26 +10,33 @@ from typing import Any
 from churn.foundation.records import Promotion
 
 GOOD, LOOK, BAD, UNMONITORED = "good", "look", "bad", "not monitored"
-"""The states of a tile: nothing is shown as good that was not looked at."""
+"""The states of a tile. Nothing that could not be checked is shown as good."""
+ROWS_SHOWN = 20
+"""Rows that a list of a page shows before it folds the rest."""
 LINEAGE = 200
-"""So many changes of production are read: for the way back, and for who was in production when."""
+"""How many of the newest changes of production are read, to offer a rollback and to draw the timeline."""
 IMAGE_STATES = {
-    "published": (GOOD, "published", "Its answers are the model's."),
-    "not_built": (GOOD, "verified, not built", "No container engine; the same service gave the model's answers."),
-    "mismatch": (BAD, "not the model", ""),
+    "published": (GOOD, "published", "Its answers equal the model's."),
+    "not_built": (
+        GOOD,
+        "verified, not built",
+        "There is no container engine; the same service was verified against the model instead.",
+    ),
+    "mismatch": (BAD, "differs from the model", ""),
     "faulty": (BAD, "not published", ""),
-    "failed": (BAD, "could not be built", ""),
-    "pruned": (LOOK, "removed here", "It was published, and is removed on this machine."),
+    "failed": (BAD, "build failed", ""),
+    "pruned": (LOOK, "deleted here", "It was published, and has been deleted from this machine."),
 }
+"""For each state of an image in the ledger: the tile's state, the answer, and a sentence if the ledger has no detail."""
 KIND_WORDS = {
     "promotion": "promoted",
-    "forced": "promoted by force",
-    "rollback": "brought back",
-    "take_back": "brought back, since the version before was taken back",
+    "forced": "force-promoted",
+    "rollback": "restored in a rollback",
+    "take_back": "restored after an automatic rollback",
     "adopted": "adopted from MLflow",
 }
-OF_A_NIGHT = frozenset({"promotion", "forced"})
-"""The kinds of changes that a night of churn_retraining makes; the others bear the id of another run, or a name of their own."""
+KINDS_OF_RUNS = frozenset({"promotion", "forced"})
+"""The kinds of changes that a run of churn_retraining makes. Other kinds carry the id of another run, or a generated name."""
 PROMOTED, WAITS, REFUSED, HELD, DRY, UNDONE, LAPSED = (
     "promoted",
     "waits",
@@ -39,9 +46,12 @@ PROMOTED, WAITS, REFUSED, HELD, DRY, UNDONE, LAPSED = (
     "not carried out",
     "lapsed",
 )
-"""What became of a verdict. A verdict is no promotion yet: that is what the ledger's changes of production say."""
-NOT_CARRIED_OUT = "No promotion followed: production is not what was compared with any more, or the run was ended before. Its run in Airflow says which."
-TAKEN_AWAY = {"rollback": "rolled back", "take_back": "taken back"}
+"""What became of a verdict. A verdict is not a promotion: only the ledger's changes of production are."""
+NOT_CARRIED_OUT = (
+    "No promotion followed: either production has changed since the comparison, or the run was stopped early. "
+    "Its run in Airflow shows which."
+)
+REVERSALS = {"rollback": "rolled back", "take_back": "rolled back automatically"}
 _DAY, _HOUR, _MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
 
 
@@ -56,7 +66,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Link:
-    """A page elsewhere."""
+    """A page outside the review."""
 
     title: str
     url: str
@@ -64,9 +74,9 @@ class Link:
 
 @dataclass(frozen=True)
 class Reign:
-    """A version's time in production (None: nothing was); `until` is None for the present one.
+    """A period in which a version was in production (`version` None: nothing was). `until` is None for the current one.
 
-    `night` is one only if `of_a_night`: else the id of another run, or a name.
+    `night` is the name of a nightly run only if `of_a_night`; otherwise it is the id of another run, or a generated name.
     """
 
     sequence: int
@@ -83,45 +93,45 @@ class Reign:
 
 
 def interval(estimate: Mapping[str, Any] | None) -> Interval | None:
-    """An estimate of the ledger's JSON."""
+    """Read an estimate from the ledger's JSON."""
     return Interval(estimate["value"], estimate["lower"], estimate["upper"]) if estimate else None
 
 
-def reigns(rows: Sequence[Promotion]) -> list[Reign]:
-    """From each change of production to the next.
+def list_reigns(changes: Sequence[Promotion]) -> list[Reign]:
+    """List the periods in production, each from one change of production to the next.
 
     Args:
-        rows: changes of production, the newest first.
+        changes: changes of production, newest first.
     """
-    ends = [None, *(row.promoted_at for row in rows)]
+    ends = [None, *(change.promoted_at for change in changes)]
     return [
         Reign(
-            row.sequence,
-            row.version,
-            row.previous,
-            row.promoted_at,
+            change.sequence,
+            change.version,
+            change.previous,
+            change.promoted_at,
             end,
-            row.kind,
-            row.code,
-            row.actor,
-            row.night,
-            row.reason,
-            row.kind in OF_A_NIGHT,
+            change.kind,
+            change.code,
+            change.actor,
+            change.night,
+            change.reason,
+            change.kind in KINDS_OF_RUNS,
         )
-        for row, end in zip(rows, ends, strict=False)
+        for change, end in zip(changes, ends, strict=False)
     ]
 
 
-def fate_of(verdict: str, asked: bool, answer: str | None, dry_run: bool, promoted: bool, waits: bool) -> str:
-    """What became of a verdict: one of the words above.
+def find_fate(verdict: str, asked: bool, answer: str | None, dry_run: bool, promoted: bool, waits: bool) -> str:
+    """Determine what became of a verdict: one of `PROMOTED` to `LAPSED`.
 
     Args:
         verdict: promote or hold; a person may approve a hold too.
-        asked: whether a person had to agree.
-        answer: what they said.
-        dry_run: nothing was to be changed.
-        promoted: the ledger has a promotion of this night.
-        waits: a person may still answer.
+        asked: whether the promotion needed a person's approval.
+        answer: that person's answer, if there is one.
+        dry_run: whether the run was to change nothing.
+        promoted: whether the ledger has a promotion by this run.
+        waits: whether a person may still answer.
     """
     if promoted:
         return PROMOTED
@@ -136,16 +146,22 @@ def fate_of(verdict: str, asked: bool, answer: str | None, dry_run: bool, promot
     return WAITS if waits else LAPSED
 
 
-def taken_away(change: Promotion, after: Promotion | None) -> str:
-    """That a version is in production no more since it was taken back or rolled back; empty if it was not."""
-    if after is None or after.kind not in TAKEN_AWAY or after.previous != change.version:
+def describe_reversal(change: Promotion, following: Promotion | None) -> str:
+    """Say when, by whom and why a promotion was rolled back; empty if it was not.
+
+    Args:
+        change: the promotion.
+        following: the change of production after it.
+    """
+    if following is None or following.kind not in REVERSALS or following.previous != change.version:
         return ""
-    by = f" by {after.actor}" if after.actor else ""
-    return f"Version {change.version} was {TAKEN_AWAY[after.kind]} on {after.promoted_at:%Y-%m-%d %H:%M} UTC{by}: {after.reason}"
+    by = f" by {following.actor}" if following.actor else ""
+    when = f"{following.promoted_at:%Y-%m-%d %H:%M} UTC"
+    return f"Version {change.version} was {REVERSALS[following.kind]}{by} on {when}: {following.reason}"
 
 
 def span_words(span: timedelta) -> str:
-    """How long, in the largest unit that fits."""
+    """Express a duration in the largest unit that fits."""
     for unit, name in ((_DAY, "day"), (_HOUR, "hour"), (_MINUTE, "minute")):
         if span >= unit:
             count = int(span / unit)
@@ -154,10 +170,10 @@ def span_words(span: timedelta) -> str:
 
 
 def counted(count: int, noun: str) -> str:
-    """A number with its noun."""
+    """Write a number with its noun, in the plural unless the number is 1."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def plain(value: object) -> str:
-    """What JSON has no form for: a time as ISO 8601."""
+def encode_for_json(value: object) -> str:
+    """Encode a value that JSON has no type for; a time as ISO 8601."""
     return value.isoformat() if isinstance(value, datetime) else str(value)

@@ -1,7 +1,7 @@
-"""Charts as inline SVG: small, without script or style of their own; their colours are the page's, by class.
+"""Charts as inline SVG: small, without scripts or styles of their own. Colours come from the page's style sheet, by class.
 
-Places across are percentages or a stretched box, so that a chart is as wide as its page and its letters stay as
-large as the text around them. Every chart has a title and a description, and the page shows its numbers as a table.
+Horizontal positions are percentages, or lie in a stretched box. A chart is therefore as wide as its page, while its text keeps
+the size of the surrounding text. Every chart has a title and a description, and the page shows its numbers as a table.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from markupsafe import Markup
 from churn.decision.formatting import clean
 
 WIDE = 1000
-"""The units across of a stretched box."""
+"""Width of a stretched box, in units of its own."""
 _ROW, _TOP, _AXIS = 46, 6, 24
 _ROUND_STEPS = (1, 2, 2.5, 5, 10)
 _Point = tuple[float, float]
@@ -24,9 +24,9 @@ _Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class Mark:
-    """A value with its interval, on a line of its own; `margin` is what it may be at worst, `look` how sure it is.
+    """A value with its interval, on a line of its own. `margin` is the worst value allowed.
 
-    Looks: better, worse, unsure, untested. A value of None leaves the line empty, but for its words.
+    `look` is better, worse, unsure or untested. If `value` is None, the line shows only `label` and `words`.
     """
 
     label: str
@@ -40,7 +40,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Series:
-    """A model over the nights: of each night value, lower and upper, None where there is none; `look` is its class."""
+    """A model over the runs: value, lower and upper bound for each run, None if there is none. `look` is its CSS class."""
 
     look: str
     points: Sequence[tuple[float, float, float] | None]
@@ -48,7 +48,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Curve:
-    """A line of points, x and y from 0 to 1; `reach` is half an interval up and down at each."""
+    """A line of points, x and y from 0 to 1; `reach` is half the interval at each point."""
 
     look: str
     points: Sequence[_Point]
@@ -57,7 +57,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Span:
-    """A stretch of time with a name, from 0 to 1 of the whole; `mark` says how it began."""
+    """A labelled period, from 0 to 1 of the whole time; `mark` is the kind of change that it began with."""
 
     begin: float
     end: float
@@ -66,8 +66,8 @@ class Span:
 
 
 def draw_intervals(name: str, title: str, description: str, marks: Sequence[Mark]) -> Markup:
-    """Intervals against a line at 0, one below the other; a margin is a dashed tick in its own line."""
-    ends = [end for one in marks for end in (one.lower, one.upper, one.value, one.margin) if end is not None]
+    """Draw intervals against a line at 0, one below the other; a margin is a dashed tick."""
+    ends = [end for mark in marks for end in (mark.lower, mark.upper, mark.value, mark.margin) if end is not None]
     low, high = _padded(min([0.0, *ends]), max([0.0, *ends]))
 
     def at(value: float) -> str:
@@ -75,27 +75,27 @@ def draw_intervals(name: str, title: str, description: str, marks: Sequence[Mark
 
     bottom = _TOP + _ROW * len(marks)
     root = _root(name, title, description, bottom + _AXIS)
-    for place, one in enumerate(marks):
+    for place, mark in enumerate(marks):
         top = _TOP + _ROW * place
-        _text(root, one.label, "0", top + 14, "label")
-        _text(root, one.words, "100%", top + 14, "words end")
+        _text(root, mark.label, "0", top + 14, "label")
+        _text(root, mark.words, "100%", top + 14, "words end")
         line = top + 31
         _add(root, "line", "zero", x1=at(0), x2=at(0), y1=line - 11, y2=line + 11)
-        if one.margin is not None:
-            _add(root, "line", "margin", x1=at(one.margin), x2=at(one.margin), y1=line - 9, y2=line + 9)
-        if one.lower is not None and one.upper is not None:
-            _add(root, "line", f"reach {one.look}", x1=at(one.lower), x2=at(one.upper), y1=line, y2=line)
-        if one.value is not None:
-            _add(root, "circle", f"dot {one.look}", cx=at(one.value), cy=line, r=5)
+        if mark.margin is not None:
+            _add(root, "line", "margin", x1=at(mark.margin), x2=at(mark.margin), y1=line - 9, y2=line + 9)
+        if mark.lower is not None and mark.upper is not None:
+            _add(root, "line", f"reach {mark.look}", x1=at(mark.lower), x2=at(mark.upper), y1=line, y2=line)
+        if mark.value is not None:
+            _add(root, "circle", f"dot {mark.look}", cx=at(mark.value), cy=line, r=5)
     for tick in _ticks(low, high, 5):
         _text(root, f"{tick:+g}" if tick else "0", at(tick), bottom + 18, "tick middle")
-    return _written(root)
+    return _serialise(root)
 
 
 def draw_series(name: str, title: str, description: str, series: Sequence[Series], labels: Sequence[str]) -> Markup:
-    """Values over the nights with their intervals; `labels` has a night's mark above the chart, empty for most."""
-    known = [end for one in series for point in one.points if point for end in point]
-    low, high = _padded(min(known, default=0.0), max(known, default=1.0))
+    """Draw values over the runs with their intervals; `labels` are written above the runs, and are empty for most."""
+    ends = [end for model in series for point in model.points if point for end in point]
+    low, high = _padded(min(ends, default=0.0), max(ends, default=1.0))
     top, bottom = 22, 202
 
     def across(place: int) -> float:
@@ -111,19 +111,19 @@ def draw_series(name: str, title: str, description: str, series: Sequence[Series
     box = _box(root, bottom)
     for place in (place for place, label in enumerate(labels) if label):
         _path(box, "margin", f"M{across(place):.0f} {top}V{bottom}")
-    for one in series:
-        places = [(across(place), point) for place, point in enumerate(one.points) if point]
-        _path(box, f"reach {one.look}", "".join(f"M{x:.0f} {down(p[1])}V{down(p[2])}" for x, p in places))
-        _path(box, f"line {one.look}", "M" + "L".join(f"{x:.0f} {down(p[0])}" for x, p in places))
-        _path(box, f"dots {one.look}", "".join(f"M{x:.0f} {down(p[0])}h0" for x, p in places))
+    for model in series:
+        places = [(across(place), point) for place, point in enumerate(model.points) if point]
+        _path(box, f"reach {model.look}", "".join(f"M{x:.0f} {down(p[1])}V{down(p[2])}" for x, p in places))
+        _path(box, f"line {model.look}", "M" + "L".join(f"{x:.0f} {down(p[0])}" for x, p in places))
+        _path(box, f"dots {model.look}", "".join(f"M{x:.0f} {down(p[0])}h0" for x, p in places))
     for place, label in enumerate(labels):
         if label:
             _text(root, label, f"{across(place) / WIDE * 100:.1f}%", 14, "tick middle")
-    return _written(root)
+    return _serialise(root)
 
 
 def draw_curves(name: str, title: str, description: str, curves: Sequence[Curve], axes: tuple[str, str]) -> Markup:
-    """Lines in a square from 0 to 1 with its diagonal."""
+    """Draw lines in a unit square with its diagonal."""
     side, left = 260, 30
     root = _root(name, title, description, side + 44, width=side + left + 12)
 
@@ -132,41 +132,41 @@ def draw_curves(name: str, title: str, description: str, curves: Sequence[Curve]
 
     _path(root, "frame", f"M{left} 4V{side + 4}H{left + side}")
     _path(root, "guide", f"M{at((0, 0))}L{at((1, 1))}")
-    for one in curves:
-        ends = [(x, max(y - r, 0), min(y + r, 1)) for (x, y), r in zip(one.points, one.reach, strict=False)]
-        _path(root, f"reach {one.look}", "".join(f"M{at((x, low))}L{at((x, high))}" for x, low, high in ends))
-        _path(root, f"line {one.look}", "M" + "L".join(at(point) for point in one.points))
-        if one.reach:
-            _path(root, f"dots {one.look}", "".join(f"M{at(point)}h0" for point in one.points))
+    for curve in curves:
+        ends = [(x, max(y - r, 0), min(y + r, 1)) for (x, y), r in zip(curve.points, curve.reach, strict=False)]
+        _path(root, f"reach {curve.look}", "".join(f"M{at((x, low))}L{at((x, high))}" for x, low, high in ends))
+        _path(root, f"line {curve.look}", "M" + "L".join(at(point) for point in curve.points))
+        if curve.reach:
+            _path(root, f"dots {curve.look}", "".join(f"M{at(point)}h0" for point in curve.points))
     for tick in (0, 0.5, 1):
         _text(root, f"{tick:g}", str(left + side * tick), side + 20, "tick middle")
         _text(root, f"{tick:g}", "0", 4 + side * (1 - tick) + 4, "tick")
     _text(root, axes[0], str(left + side / 2), side + 38, "tick middle")
     _text(root, axes[1], str(left + 6), 16, "tick")
-    return _written(root)
+    return _serialise(root)
 
 
 def draw_spans(name: str, title: str, description: str, spans: Sequence[Span], ends: tuple[str, str]) -> Markup:
-    """Stretches of one time, side by side, each with the mark of how it began."""
+    """Draw periods side by side, each with the mark of the change that it began with."""
     root = _root(name, title, description, 78)
     box = _box(root, 78)
     for look in ("even", "odd"):
-        chosen = [one for place, one in enumerate(spans) if (place % 2 == 0) == (look == "even") and one.label]
-        drawn = (f"M{WIDE * one.begin:.1f} 20H{WIDE * one.end:.1f}V52H{WIDE * one.begin:.1f}z" for one in chosen)
-        _path(box, f"span {look}", "".join(drawn))
-    for one in spans:
-        _text(root, _SHAPES.get(one.mark, _SHAPES["promotion"]), f"{100 * one.begin:.2f}%", 14, f"shape {one.mark}")
-        if one.end - one.begin > _ROOM:
-            _text(root, one.label, f"{50 * (one.begin + one.end):.2f}%", 41, "inside middle")
+        alternate = [span for place, span in enumerate(spans) if (place % 2 == 0) == (look == "even") and span.label]
+        boxes = (f"M{WIDE * span.begin:.1f} 20H{WIDE * span.end:.1f}V52H{WIDE * span.begin:.1f}z" for span in alternate)
+        _path(box, f"span {look}", "".join(boxes))
+    for span in spans:
+        _text(root, _SHAPES.get(span.mark, _SHAPES["promotion"]), f"{100 * span.begin:.2f}%", 14, f"shape {span.mark}")
+        if span.end - span.begin > _ROOM:
+            _text(root, span.label, f"{50 * (span.begin + span.end):.2f}%", 41, "inside middle")
     _text(root, ends[0], "0", 71, "tick")
     _text(root, ends[1], "100%", 71, "tick end")
-    return _written(root)
+    return _serialise(root)
 
 
 def draw_heat(
     name: str, title: str, description: str, rows: Sequence[str], cells: Sequence[Sequence[str]], ends: tuple[str, str]
 ) -> Markup:
-    """A grid of looks: a row for each name, a column for each time. Drift has a dot beside its colour."""
+    """Draw a grid of cells: a row for each name, a column for each time. A drifted cell has a dot besides its colour."""
     height = 22 * len(rows)
     root = _root(name, title, description, height + 26)
     for place, row in enumerate(rows):
@@ -188,18 +188,28 @@ def draw_heat(
     for down, looks in enumerate(cells):
         for across, look in enumerate(looks):
             places.setdefault(look, []).append((across, down))
-    for look, found in sorted(places.items()):
-        _path(box, f"cell {look}", "".join(f"M{x + 0.04:g} {y + 0.05:g}h.92v.9h-.92z" for x, y in found))
+    for look, points in sorted(places.items()):
+        _path(box, f"cell {look}", "".join(f"M{x + 0.04:g} {y + 0.05:g}h.92v.9h-.92z" for x, y in points))
     _path(box, "dots drifted", "".join(f"M{x + 0.5:g} {y + 0.5:g}h0" for x, y in places.get("drifted", ())))
     _text(root, ends[0], "34%", height + 18, "tick")
     if ends[1]:
         _text(root, ends[1], f"{34 + 66 * filled / columns:.1f}%", height + 18, "tick end")
-    return _written(root)
+    return _serialise(root)
 
 
-def draw_bars(name: str, title: str, description: str, bars: Sequence[tuple[str, str, float, str]]) -> Markup:
-    """Bars one below the other: label, words, length and look of each."""
-    longest = max((length for _, _, length, _ in bars), default=0) or 1
+def draw_bars(
+    name: str, title: str, description: str, bars: Sequence[tuple[str, str, float, str]], longest: float | None = None
+) -> Markup:
+    """Draw bars one below the other.
+
+    Args:
+        name: prefix of the ids of the chart.
+        title: the title of the chart.
+        description: how to read the chart.
+        bars: label, words, length and look of each bar.
+        longest: the length that fills the width; by default that of the longest bar.
+    """
+    longest = longest or max((length for _, _, length, _ in bars), default=0) or 1
     root = _root(name, title, description, 38 * len(bars) or 1)
     for place, (label, words, length, look) in enumerate(bars):
         _text(root, label, "0", 38 * place + 14, "label")
@@ -207,18 +217,18 @@ def draw_bars(name: str, title: str, description: str, bars: Sequence[tuple[str,
         _add(root, "rect", "track", x="0", y=38 * place + 21, width="100%", height=8, rx=4)
         share = max(100 * length / longest, 0.6) if length else 0
         _add(root, "rect", f"bar {look}", x="0", y=38 * place + 21, width=f"{share:.2f}%", height=8, rx=4)
-    return _written(root)
+    return _serialise(root)
 
 
 _SHAPES = {"promotion": "▲", "forced": "⚑", "rollback": "◀", "take_back": "✕", "adopted": "◇"}
 _FEWEST = 12
-"""A heat map is as wide as for so many columns, and no cell wider."""
+"""The cells of a heat map are as wide as if it had at least this many columns."""
 _ROOM = 0.08
-"""So much of the whole a span needs to bear its name."""
+"""The smallest share of the whole width in which the label of a period fits."""
 
 
 def shape_of(kind: str) -> str:
-    """The mark of a change of production, the same in chart and list."""
+    """Return the mark of a kind of change of production; chart and list use the same."""
     return _SHAPES.get(kind, "•")
 
 
@@ -241,7 +251,7 @@ def _root(name: str, title: str, description: str, height: float, width: float |
 
 
 def _box(root: ET.Element, height: float) -> ET.Element:
-    """A chart's lines and stretches: `WIDE` units across, however wide that is."""
+    """Add a box for lines and areas, which is stretched from `WIDE` units to the width of the chart."""
     attributes = {"width": "100%", "height": f"{height:g}", "viewBox": f"0 0 {WIDE} {height:g}"}
     return ET.SubElement(root, "svg", {**attributes, "preserveAspectRatio": "none"})
 
@@ -250,9 +260,9 @@ def _add(parent: ET.Element, tag: str, look: str, **attributes: float | str) -> 
     ET.SubElement(parent, tag, {"class": look, **{name: str(value) for name, value in attributes.items()}})
 
 
-def _path(parent: ET.Element, look: str, way: str) -> None:
-    if len(way) > 1:
-        ET.SubElement(parent, "path", {"class": look, "d": way})
+def _path(parent: ET.Element, look: str, commands: str) -> None:
+    if len(commands) > 1:
+        ET.SubElement(parent, "path", {"class": look, "d": commands})
 
 
 def _text(parent: ET.Element, text: str, x: str, y: float, look: str) -> None:
@@ -265,13 +275,13 @@ def _padded(low: float, high: float) -> tuple[float, float]:
 
 
 def _ticks(low: float, high: float, most: int) -> list[float]:
-    """At most so many round numbers between two others."""
+    """Choose at most `most` round numbers between two bounds."""
     rough = (high - low) / most
     unit = 10.0 ** floor(log10(rough))
-    step = next(unit * one for one in _ROUND_STEPS if unit * one >= rough)
+    step = next(unit * factor for factor in _ROUND_STEPS if unit * factor >= rough)
     first = floor(low / step) + 1
     return [round(step * place, 12) for place in range(first, floor(high / step) + 1)]
 
 
-def _written(root: ET.Element) -> Markup:
-    return Markup(ET.tostring(root, encoding="unicode"))  # noqa: S704 - the serialiser has escaped its texts
+def _serialise(root: ET.Element) -> Markup:
+    return Markup(ET.tostring(root, encoding="unicode"))  # noqa: S704 -- the serialiser has escaped the texts

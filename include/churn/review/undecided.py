@@ -1,4 +1,4 @@
-"""A night without a decision: what it took in, and what failed."""
+"""The page of a run without a decision: what it ingested, and what failed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from churn.settings import Settings
 
 @dataclass(frozen=True)
 class Failure:
-    """A task that has failed at its last try."""
+    """A task whose last attempt failed."""
 
     subject: str
     text: str
@@ -23,7 +23,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Undecided:
-    """The page of such a night."""
+    """The page of a run without a decision."""
 
     night: str
     headline: str
@@ -34,26 +34,28 @@ class Undecided:
 
 
 def load_undecided(ledger: Ledger, settings: Settings, name: str) -> Undecided | None:
-    """Read what is known of a night without a decision; None where nothing is."""
+    """Read what the ledger knows about a run without a decision; None if it knows nothing."""
     batches, failures = ledger.batches(night=name), ledger.failures(RETRAINING, name)
     if not (batches or failures):
         return None
-    rejected = sum(one.state == "rejected" for one in batches)
+    rejected = sum(batch.state == "rejected" for batch in batches)
     if failures:
-        headline = "Nothing is decided: a task failed."
-        sentence = "When its cause is mended, its task can be cleared in Airflow, and the night goes on."
+        headline = "No decision: a task failed."
+        sentence = "Fix the cause, then clear the task in Airflow. The run continues from there."
     elif rejected == len(batches):
-        what = "the file of this night is" if rejected == 1 else f"all {counted(rejected, 'file')} of this night are"
-        headline = f"Nothing is decided: {what} rejected."
-        sentence = "Mend what was rejected and land it again; the next night takes it in."
+        subject = "the file of this run was" if rejected == 1 else f"all {counted(rejected, 'file')} of this run were"
+        headline = f"No decision: {subject} rejected."
+        sentence = "Fix the rejected files and land them again. The next run ingests them."
     else:
-        headline = "Nothing is decided yet."
-        sentence = "The night may still run, or was ended before it could decide: its run in Airflow says which."
+        headline = "No decision yet."
+        sentence = (
+            "The run is still in progress, or was stopped before it could decide. Its page in Airflow shows which."
+        )
     return Undecided(
         name,
         headline,
         sentence,
-        [Failure(one.subject, one.text, one.noticed_at) for one in failures],
-        [batch_line(one, settings) for one in batches],
+        [Failure(alert.subject, alert.text, alert.noticed_at) for alert in failures],
+        [batch_line(batch, settings) for batch in batches],
         [Link("DAG run", run_page(settings, RETRAINING, name))],
     )

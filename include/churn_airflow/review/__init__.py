@@ -1,4 +1,4 @@
-"""The Airflow UI's side of the pipeline: the review in the navigation, links to it and to MLflow, the Data Docs behind Airflow's login."""
+"""What the pipeline adds to Airflow's UI: the review, links to it and to MLflow, and the Data Docs behind Airflow's login."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class ChurnReviewPlugin(AirflowPlugin):
     fastapi_apps = [{"app": app, "url_prefix": PREFIX, "name": "churn review"}]  # noqa: RUF012
     external_views = [  # noqa: RUF012
         {
-            "name": "Churn",  # what the navigation has room for
+            "name": "Churn",  # short, because the navigation is narrow
             "href": f"{PREFIX.lstrip('/')}/",
             "destination": "nav",
             "url_route": "churn-review",

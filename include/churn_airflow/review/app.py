@@ -1,4 +1,4 @@
-"""The plugin's application: its routes, what every answer says to the browser, and errors that a person can read."""
+"""The plugin's application: its routes, the security headers of every answer, and readable errors."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 WORDS = {
-    401: ("Please log in.", "Nobody is logged in here, or the session has ended."),
+    401: ("Please log in.", "You are not logged in, or your session has expired."),
     403: (
-        "This is not for you.",
-        "Whoever may see the DAG churn_retraining may see this page. Ask an admin of Airflow for that right.",
+        "You do not have access to this page.",
+        "It is visible to people who may see the DAG churn_retraining. Ask an Airflow administrator for that permission.",
     ),
 }
 
 
 class Headers:
-    """Puts the headers on every answer that has none of its own."""
+    """Adds the security headers to every answer that does not set them itself."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, with the headers."""
+        """Answer a request, with the headers added."""
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -64,32 +64,32 @@ app.include_router(docs.router)
 
 @app.exception_handler(HTTPException)
 def explain(request: Request, error: HTTPException) -> Response:
-    """An error as a page, or as JSON where that was asked for; who is not logged in is led there."""
+    """Show an error as a page, or as JSON if that was requested. A user who is not logged in gets a link to the login."""
     if wants_json(request):
         return JSONResponse({"detail": error.detail}, error.status_code, headers=error.headers)
-    title, words = WORDS.get(error.status_code, ("This page cannot be shown.", str(error.detail)))
-    login = _login(request) if error.status_code == 401 else None  # noqa: PLR2004 -- nobody is logged in
-    return answer_message(request, error.status_code, title, [words], login)
+    title, sentence = WORDS.get(error.status_code, (pages.CANNOT_SHOW, str(error.detail)))
+    login = _login_address(request) if error.status_code == 401 else None  # noqa: PLR2004 -- not logged in
+    return answer_message(request, error.status_code, title, [sentence], login)
 
 
 @app.exception_handler(RequestValidationError)
 def refuse(request: Request, error: Any) -> Response:
-    """What was asked for is not of the form that it has."""
-    words = "; ".join(f"{one['loc'][-1]}: {one['msg']}" for one in error.errors())
-    return explain(request, HTTPException(400, f"The address is not as it should be: {words}."))
+    """Refuse a request with invalid parameters."""
+    faults = "; ".join(f"{fault['loc'][-1]}: {fault['msg']}" for fault in error.errors())
+    return explain(request, HTTPException(400, f"The address is invalid: {faults}."))
 
 
 @app.exception_handler(Exception)
-def confess(request: Request, error: Exception) -> Response:  # noqa: ARG001 -- the server logs it
-    """A fault of our own, said as a page too."""
+def report_defect(request: Request, error: Exception) -> Response:  # noqa: ARG001 -- the server logs it
+    """Report a defect of the review itself as a page too."""
     return explain(
         request,
-        HTTPException(500, "A fault in this page: the log of Airflow's API server has it. Nothing was changed."),
+        HTTPException(500, "The review has a defect. See the log of Airflow's API server. Nothing was changed."),
     )
 
 
-def _login(request: Request) -> str:
-    """Airflow's login, which leads back to this page within Airflow's own."""
+def _login_address(request: Request) -> str:
+    """Return the address of Airflow's login, which leads back to this page within Airflow."""
     root = request.scope.get("root_path", "").removesuffix(PREFIX)
     query = f"?{request.url.query}" if request.url.query else ""
     back = f"{root}/plugin/churn-review{PREFIX}/{pages.path_of(request)}{query}"

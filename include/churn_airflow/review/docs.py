@@ -1,4 +1,4 @@
-"""The Data Docs of a batch, from the data root, for people whom Airflow lets see the DAG."""
+"""Serves the Data Docs of a batch from the data root, to people who may see the DAG."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from churn_airflow.review.pages import guard, load_settings
 from churn_airflow.steps import open_filesystem
 
 router = APIRouter()
-OURS = "script-src 'none'; form-action 'none'; frame-ancestors 'self'; base-uri 'none'"
-"""Our own page, and whatever is no page: no script runs."""
-THEIRS = "sandbox allow-scripts allow-popups; frame-ancestors 'self'; base-uri 'none'"
-"""Great Expectations' pages fold and sort by script. It runs as nobody's: without Airflow's cookie, whatever lies in the data root."""
+OWN_POLICY = "script-src 'none'; form-action 'none'; frame-ancestors 'self'; base-uri 'none'"
+"""For our own page and for everything that is not HTML: no script runs."""
+SANDBOX_POLICY = "sandbox allow-scripts allow-popups; frame-ancestors 'self'; base-uri 'none'"
+"""For Great Expectations' pages, which need scripts to fold and sort. The sandbox keeps Airflow's cookie from them, whatever they contain."""
 SECONDS = 1.8
-"""So long a page is waited for."""
+"""How long to wait for the data root."""
 _BATCH = re.compile(r"[0-9a-f]{64}")
 
 
 @router.get("/docs/{batch}/{page:path}", dependencies=guard)
 def data_docs(batch: str, page: str) -> Response:
-    """One file of a batch's Data Docs."""
+    """Serve one file of a batch's Data Docs."""
     from churn.foundation.paths import DOCS
     from churn.foundation.storage import Storage, StorageError
-    from churn.review.availability import begin
+    from churn.review.availability import start
 
     if not _BATCH.fullmatch(batch) or ".." in page.split("/"):
-        raise HTTPException(404, "There is no such batch.")
+        raise HTTPException(404, "The address does not name a batch.")
     settings = load_settings()
     name = f"{DOCS}/{batch}/{page or 'index.html'}"
 
@@ -41,15 +41,18 @@ def data_docs(batch: str, page: str) -> Response:
             return stream.read()
 
     try:
-        content = begin(read).result(SECONDS)
+        content = start(read).result(SECONDS)
     except TimeoutError as error:
-        raise HTTPException(503, "The data root does not answer: try again when it does. Nothing is lost.") from error
+        raise HTTPException(
+            503, f"The data root has not answered within {SECONDS:g} s. Nothing is lost; try again later."
+        ) from error
     except StorageError as error:
         raise HTTPException(503, str(error)) from error
     if content is None:
         raise HTTPException(
-            404, "There are no Data Docs of this batch: its file could not be read as the contract says."
+            404, "This batch has no Data Docs, because its file could not be read as the data contract requires."
         )
     media_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
-    theirs = media_type == "text/html" and page not in ("", "index.html")
-    return Response(content, media_type=media_type, headers={"Content-Security-Policy": THEIRS if theirs else OURS})
+    needs_scripts = media_type == "text/html" and page not in ("", "index.html")
+    policy = SANDBOX_POLICY if needs_scripts else OWN_POLICY
+    return Response(content, media_type=media_type, headers={"Content-Security-Policy": policy})

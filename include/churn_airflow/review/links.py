@@ -1,4 +1,4 @@
-"""Links from a task to the page that shows its result; the task says where (`churn_airflow.steps.lead_to`)."""
+"""Links from a task to the page that shows its result. The task stores the address (`churn_airflow.steps.store_link`)."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 
 class _ResultLink(BaseOperatorLink):
-    """The page that the task remembered; none if it ended before it knew one."""
+    """The page whose address the task has stored; no link if the task ended before it did."""
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002 -- Airflow's signature
         return XCom.get_value(key=self.xcom_key, ti_key=ti_key) or ""
 
 
 class NightLink(_ResultLink):
-    """The review of the night."""
+    """The review of the run. The class keeps its name, because the XCom key of a link is made from it."""
 
-    name = "Review of the night"
+    name = "Review of the run"
 
 
 class ComparisonLink(_ResultLink):
@@ -33,12 +33,12 @@ class ComparisonLink(_ResultLink):
 
 
 class VersionLink(_ResultLink):
-    """The version in the registry."""
+    """The version in the MLflow registry."""
 
     name = "Version in MLflow"
 
 
 class DataDocsLink(_ResultLink):
-    """Great Expectations' page of the batch."""
+    """The Data Docs of the batch, by Great Expectations."""
 
     name = "Data Docs"

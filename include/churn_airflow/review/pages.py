@@ -1,6 +1,6 @@
-"""The review's pages and their JSON: who may see the DAG reads them, who may trigger it is shown how. Nothing is written.
+"""The routes of the review: pages, and the same as JSON with `?format=json`. They only read.
 
-Every page is JSON with `?format=json`, behind the same guard.
+People who may see the DAG churn_retraining may read the pages. People who may trigger a DAG also see the actions for it.
 """
 
 from __future__ import annotations
@@ -38,9 +38,10 @@ if TYPE_CHECKING:
     from churn_airflow.airflow_compat import BaseUser
 
 GUARDED_BY = "churn_retraining"
-"""Whoever may see this DAG may see the pages; not a DAG of the caller's choice."""
+"""The permission to see this DAG is the permission to see the pages. The caller cannot choose another DAG."""
 PREFIX = "/churn-review"
 STATIC = Path(__file__).parent / "static"
+CANNOT_SHOW = "This page cannot be shown."
 _HASH = r"^[0-9a-f]{64}$"
 _LONGEST = 20_000
 
@@ -53,7 +54,7 @@ Name = Annotated[str, Query(max_length=_LONGEST)]
 
 @router.get("/style.css")
 def style() -> FileResponse:
-    """The style sheet; open to all, since it says nothing."""
+    """Serve the style sheet. It needs no login, because it contains no data."""
     from churn.review.pages import STYLE
 
     return FileResponse(STYLE, media_type="text/css")
@@ -61,26 +62,26 @@ def style() -> FileResponse:
 
 @router.get("/{name}.svg")
 def icon(name: Literal["icon", "icon-dark"]) -> FileResponse:
-    """The mark in Airflow's navigation."""
+    """Serve the icon for Airflow's navigation."""
     return FileResponse(STATIC / f"{name}.svg", media_type="image/svg+xml")
 
 
 @router.get("/{name}.js")
 def script(name: Literal["page", "form"]) -> FileResponse:
-    """The scripts; open to all, since they say nothing."""
+    """Serve the scripts. They need no login, because they contain no data."""
     return FileResponse(STATIC / f"{name}.js", media_type="text/javascript")
 
 
 @router.get("/", dependencies=guard)
 def overview(request: Request, user: GetUserDep, format: Format = "html") -> Response:  # noqa: A002 -- the query's name
-    """What is in production, how last night went, what waits for a person."""
+    """Show what is in production, how the last run went, and what waits for a person."""
     from churn.review.overview import load_overview
     from churn.review.pages import render_overview
 
     view = _read(lambda ledger, settings: load_overview(ledger, settings, datetime.now(UTC)))
-    actions = [one for one in view.actions if _may_trigger(user, one.dag)]
+    actions = [action for action in view.actions if _may_trigger(user, action.dag)]
     may_answer = _may_trigger(user, GUARDED_BY)
-    pending = view.pending if may_answer else [replace(one, url="") for one in view.pending]
+    pending = view.pending if may_answer else [replace(decision, url="") for decision in view.pending]
     shown = replace(view, actions=actions, pending=pending)
     return _answer(request, shown, render_overview, format, may_answer or bool(actions))
 
@@ -92,7 +93,7 @@ def nights(
     left: Annotated[str | None, Query(max_length=_LONGEST)] = None,
     format: Format = "html",  # noqa: A002
 ) -> Response:
-    """The nights, newest first; `before` pages on, `left` is one that another is to be chosen for."""
+    """List the runs, newest first; `before` is the cursor of a page, `left` a run for which another one is being chosen."""
     from churn.review.night_list import load_nights
     from churn.review.pages import render_nights
 
@@ -100,14 +101,14 @@ def nights(
     try:
         since = since and since.astimezone(UTC)
     except OverflowError as error:
-        raise HTTPException(400, "The address is not as it should be: before: no night has such a time.") from error
+        raise HTTPException(400, "The address is invalid: before: the time is out of range.") from error
     view = _read(lambda ledger, settings: load_nights(ledger, settings, since, left=left))
     return _answer(request, view, render_nights, format)
 
 
 @router.get("/night", dependencies=guard)
 def night(request: Request, name: Name, user: GetUserDep, format: Format = "html") -> Response:  # noqa: A002
-    """One night, by its name, which is the id of its run in Airflow."""
+    """Show one run, by its name, which is the id of its run in Airflow."""
     from churn.foundation.links import RETRAINING, run_page
     from churn.review.nights import Night
     from churn.review.pages import render_night, render_undecided
@@ -118,28 +119,30 @@ def night(request: Request, name: Name, user: GetUserDep, format: Format = "html
         view = _read(partial(_load_night, name=name))
     if view is None:
         if wants_json(request):
-            raise HTTPException(404, _unknown(name))
-        run = Link("Its run in Airflow", run_page(load_settings(), RETRAINING, name))
-        return answer_message(request, 404, "This page cannot be shown.", [_unknown(name)], elsewhere=[run])
+            raise HTTPException(404, _describe_unknown_run(name))
+        run = Link("The run in Airflow", run_page(load_settings(), RETRAINING, name))
+        return answer_message(request, 404, CANNOT_SHOW, [_describe_unknown_run(name)], elsewhere=[run])
     if not isinstance(view, Night):
         return _answer(request, view, render_undecided, format)
-    may = _may_trigger(user, GUARDED_BY)
-    return _answer(request, view if may else replace(view, approval_url=None), render_night, format, may)
+    may_answer = _may_trigger(user, GUARDED_BY)
+    shown = view if may_answer else replace(view, approval_url=None)
+    return _answer(request, shown, render_night, format, may_answer)
 
 
 @router.get("/compare", dependencies=guard)
 def compare(request: Request, left: Name, right: Name, format: Format = "html") -> Response:  # noqa: A002
-    """Two nights, the earlier on the left."""
-    from churn.review.nights import Comparing
-    from churn.review.pages import render_comparing
+    """Show two runs side by side, the earlier one on the left."""
+    from churn.review.nights import ComparedRuns
+    from churn.review.pages import render_compared_runs
 
-    both = sorted(_nights(left, right), key=lambda one: one.decided_at)
-    return _answer(request, Comparing(*(replace(one, approval_url=None) for one in both)), render_comparing, format)
+    runs = sorted(_load_decided_runs(left, right), key=lambda run: run.decided_at)
+    compared = ComparedRuns(*(replace(run, approval_url=None) for run in runs))
+    return _answer(request, compared, render_compared_runs, format)
 
 
 @router.get("/data", dependencies=guard)
 def data(request: Request, before: Before = None, format: Format = "html") -> Response:  # noqa: A002
-    """The batches, newest first, and their drift; `before` pages on."""
+    """List the batches, newest first, and their drift; `before` is the cursor of a page."""
     from churn.review.data import load_data
     from churn.review.pages import render_data
 
@@ -148,19 +151,19 @@ def data(request: Request, before: Before = None, format: Format = "html") -> Re
 
 @router.get("/batch", dependencies=guard)
 def batch(request: Request, hash: Annotated[str, Query(pattern=_HASH)], format: Format = "html") -> Response:  # noqa: A002
-    """One batch, by its whole hash."""
+    """Show one batch, by its full hash."""
     from churn.review.data import load_batch
     from churn.review.pages import render_batch
 
     view = _read(lambda ledger, settings: load_batch(ledger, settings, hash))
     if view is None:
-        raise HTTPException(404, f"The ledger knows no batch {hash[:12]}.")
+        raise HTTPException(404, f"The ledger has no batch {hash[:12]}. `churn batches` lists those that it has.")
     return _answer(request, view, render_batch, format)
 
 
 @router.get("/images", dependencies=guard)
 def images(request: Request, before: Before = None, format: Format = "html") -> Response:  # noqa: A002
-    """The images, the newest version first; `before` pages on."""
+    """List the images, newest version first; `before` is the cursor of a page."""
     from churn.review.images import load_images
     from churn.review.pages import render_images
 
@@ -170,13 +173,13 @@ def images(request: Request, before: Before = None, format: Format = "html") -> 
 
 
 def wants_json(request: Request) -> bool:
-    """Whether whoever asks is a program: by the query, or by accepting JSON and no page."""
+    """Whether a request asks for JSON: by its query, or by accepting JSON but not HTML."""
     accepted = request.headers.get("accept", "")
     return request.query_params.get("format") == "json" or ("json" in accepted and "html" not in accepted)
 
 
 def path_of(request: Request) -> str:
-    """The path below the review's own address."""
+    """The path of a request, relative to the review."""
     path = request.scope["path"]
     return str(path.removeprefix(request.scope.get("root_path", "")).lstrip("/"))
 
@@ -189,35 +192,45 @@ def answer_message(
     login: str | None = None,
     elsewhere: Sequence[Link] = (),
 ) -> Response:
-    """A page that says why there is nothing else."""
+    """Answer with a page that only explains something, such as an error.
+
+    Args:
+        request: the request.
+        status: the HTTP status.
+        title: the heading.
+        sentences: the explanation.
+        login: the address of the login, if that helps.
+        elsewhere: pages outside the review that help.
+    """
     from churn.review.pages import render_message
 
     site = replace(_site(request), airflow=load_settings().airflow_ui) if elsewhere else _site(request)
     return HTMLResponse(render_message(title, sentences, site, login, elsewhere), status)
 
 
-def _nights(*names: str) -> list[Any]:
+def _load_decided_runs(*names: str) -> list[Night]:
     from churn.review.nights import load_night
 
-    def load(ledger: Ledger, settings: Settings) -> list[Any]:
+    def load(ledger: Ledger, settings: Settings) -> list[Night | None]:
         return [None if "\x00" in name else load_night(ledger, settings, name) for name in names]
 
-    found = _read(load)
-    for name, one in zip(names, found, strict=True):
-        if one is None:
-            raise HTTPException(404, _unknown(name))
-    return list(found)
+    runs: list[Night] = []
+    for name, run in zip(names, _read(load), strict=True):
+        if run is None:
+            raise HTTPException(404, _describe_unknown_run(name))
+        runs.append(run)
+    return runs
 
 
-def _unknown(name: str) -> str:
+def _describe_unknown_run(name: str) -> str:
     return (
-        f"No decision is known of night {name[:200]}. It may still run, or have had nothing to decide, or have failed: "
-        "its run in Airflow says which."
+        f"The ledger has no decision of run {name[:200]}. The run may still be in progress, may have had nothing to decide, "
+        "or may have failed. Its page in Airflow shows which."
     )
 
 
 def _load_night(ledger: Ledger, settings: Settings, name: str) -> Night | Undecided | None:
-    """The page of a night, whether it has decided or not; None where the ledger does not know it."""
+    """Read the page of a run, whether it has decided or not; None if the ledger knows nothing about it."""
     from churn.review.nights import load_night
     from churn.review.undecided import load_undecided
 
@@ -225,14 +238,18 @@ def _load_night(ledger: Ledger, settings: Settings, name: str) -> Night | Undeci
 
 
 def _read(call: Callable[[Ledger, Settings], Any]) -> Any:
-    """What a call reads from the ledger; away, it is said as 503 with what holds all the same."""
+    """Read from the ledger.
+
+    Raises:
+        HTTPException: 503 if the ledger is unavailable; the message also says what is not affected.
+    """
     from churn.review import availability
 
     settings = load_settings()
     try:
         return availability.read(_ledger(settings.ledger_url), lambda ledger: call(ledger, settings))
-    except availability.LedgerAway as away:
-        raise HTTPException(503, f"{away} {away.holds}") from away
+    except availability.LedgerUnavailable as error:
+        raise HTTPException(503, f"{error} {error.unaffected}") from error
 
 
 def _answer(
@@ -242,18 +259,19 @@ def _answer(
     format: Format,  # noqa: A002
     may_act: bool = False,
 ) -> Response:
-    from churn.review.presentation import plain
+    from churn.review.presentation import encode_for_json
 
     settings = load_settings()
-    away = _reach(settings).away()
+    unavailable = _reach(settings).list_unavailable()
     if format == "json":
-        return JSONResponse(json.loads(json.dumps(asdict(view) | {"away": away}, default=plain)))
-    site = replace(_site(request), may_act=may_act, airflow=settings.airflow_ui, away=away)
+        content = asdict(view) | {"away": unavailable}
+        return JSONResponse(json.loads(json.dumps(content, default=encode_for_json)))
+    site = replace(_site(request), may_act=may_act, airflow=settings.airflow_ui, unavailable=unavailable)
     return HTMLResponse(render(view, site))
 
 
 def _site(request: Request) -> Site:
-    """What every page knows of where it is shown, an error's too."""
+    """Describe where a page is shown; pages of errors need this too."""
     from churn.review.pages import AppLinks, Site
 
     mounted = request.scope.get("root_path", "")
@@ -269,7 +287,7 @@ def _site(request: Request) -> Site:
 
 
 def _may_trigger(user: BaseUser, dag: str) -> bool:
-    """Whether a person may run this DAG; each action is of one, and asks for the right to that."""
+    """Whether a user may trigger this DAG. Each action belongs to one DAG, and needs the permission for that one."""
     details = DagDetails(id=dag, team_name=DagModel.get_team_name(dag))
     return get_auth_manager().is_authorized_dag(
         method="POST", access_entity=DagAccessEntity.RUN, details=details, user=user
@@ -277,14 +295,18 @@ def _may_trigger(user: BaseUser, dag: str) -> bool:
 
 
 def load_settings() -> Settings:
-    """The settings; one that is wrong is said by its name."""
+    """Load the settings.
+
+    Raises:
+        HTTPException: 503 with the name of the setting, if one is invalid.
+    """
     from churn.settings import Settings, SettingsError
 
     try:
         return Settings.load()
     except SettingsError as error:
         raise HTTPException(
-            503, f"{error} Mend it where Airflow's API server is started, and start it again."
+            503, f"{error} Fix it in the environment of Airflow's API server, then restart it."
         ) from error
 
 

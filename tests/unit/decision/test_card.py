@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 from typing import Any
 
 import numpy as np
@@ -19,38 +18,10 @@ from churn.decision.policy_file import Policy
 from churn.decision.reasons import Reason
 from churn.decision.slices import Slicing
 from support.basics import ROOT
+from support.html_pages import Page
 
 POLICY = Policy.read((ROOT / "include/churn/promotion_policy.yaml").read_text(), "promotion_policy.yaml")
 HOSTILE = "<script>alert(1)</script>\" onload='x' <b> \x00\ud800 \u202egnp.exe 🧨👩‍👩‍👧 مرحبا " + "A" * 10_000
-VOID = {"meta", "link", "img", "br", "hr", "input"}
-
-
-class Page(HTMLParser):
-    """The page's elements, its text, and whether every element is closed."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.open: list[str] = []
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.elements if name == tag]
 
 
 def make_facts(evidence: Evidence | None = None, comparison: Comparison | None = None, **changes: Any) -> CardFacts:

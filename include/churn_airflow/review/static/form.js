@@ -1,12 +1,12 @@
-// Runs in Airflow's own window: goes to a DAG, opens its trigger form and fills in what is known. A person reads it and submits.
+// Runs in Airflow's own window: opens the trigger form of a DAG and prefills it. A person checks the form and submits it.
 (() => {
   const { page, values } = document.currentScript.dataset;
   const patience = 15000;
-  const pause = 500; // the form lives a moment after it is seen
-  const found = (choose, then, since = performance.now()) => {
+  const pause = 500; // the form is visible shortly before it reacts
+  const whenPresent = (choose, then, since = performance.now()) => {
     const element = choose();
     if (element) then(element);
-    else if (performance.now() - since < patience) setTimeout(() => found(choose, then, since), pause);
+    else if (performance.now() - since < patience) setTimeout(() => whenPresent(choose, then, since), pause);
   };
   const enter = (input, value) => {
     const kind = input instanceof HTMLTextAreaElement ? HTMLTextAreaElement : HTMLInputElement;
@@ -20,16 +20,16 @@
     const unfolded = () => {
       const trigger = field()?.closest("[data-part=item]")?.querySelector("[data-part=item-trigger]");
       if (trigger && trigger.dataset.state === "closed") {
-        trigger.focus(); // it heeds a click only when it has the focus
+        trigger.focus(); // it reacts to a click only if it has the focus
         trigger.click();
       }
       return field()?.checkVisibility() && field();
     };
-    found(unfolded, () => setTimeout(() => enter(field(), value), pause));
+    whenPresent(unfolded, () => setTimeout(() => enter(field(), value), pause));
   };
   history.pushState(null, "", page);
   dispatchEvent(new PopStateEvent("popstate", { state: null }));
-  found(
+  whenPresent(
     () => location.pathname === page && document.querySelector("[data-testid=trigger-dag-button]:not(:disabled)"),
     (button) => {
       button.click();

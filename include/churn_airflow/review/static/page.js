@@ -1,4 +1,4 @@
-// The page within Airflow: it follows Airflow's theme, and opens its links in the window around it, which the frame alone may not.
+// The page within Airflow: it follows Airflow's theme, and opens its links in the surrounding window, which the sandboxed frame itself may not do.
 (() => {
   const html = document.documentElement;
   const shell = window.parent === window ? null : window.parent.document;

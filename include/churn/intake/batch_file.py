@@ -1,0 +1,77 @@
+"""What a file of either format offers to intake: its columns, and its records in pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from churn.contract import Contract
+from churn.intake.lines import Lines
+
+
+class FileFault(Exception):  # noqa: N818 -- it is turned into the rejection of the batch
+    """Why a whole file cannot be read: a short code, and a sentence with the next step."""
+
+    def __init__(self, code: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.code = code
+        self.sentence = sentence
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some records of a file, in its order.
+
+    `plain` has `_line` and `_text` of the lines that can be split at every comma (each ends with an extra comma). `records` has
+    the others, as returned by `split_lines`. `arrived` is the number of records, counted as lines that are not blank.
+    """
+
+    arrived: int
+    plain: pa.Table | None
+    records: pa.Table
+    lines: Lines | None = field(default=None, repr=False)
+
+
+class BatchFile(Protocol):
+    """A file of either format."""
+
+    header: list[str]
+
+    def check(self, contract: Contract) -> None:
+        """Check the columns against the contract. Their order does not matter, and further ones are ignored.
+
+        Raises:
+            FileFault: the file cannot be read.
+        """
+
+    def pieces(self, contract: Contract) -> Iterator[Piece]:
+        """Its records."""
+
+    def raw(self, only: NDArray[np.int64] | None = None) -> Iterator[pa.Table]:
+        """`_line` and `_raw` of every record, or of the records of these lines; of a damaged file, up to the damage."""
+
+
+def require_columns(header: Sequence[str], contract: Contract) -> None:
+    """Check that every column of the contract appears in the header once.
+
+    Raises:
+        FileFault: one does not.
+    """
+    repeated = sorted({name for name in contract.names if header.count(name) > 1})
+    if repeated:
+        raise FileFault(
+            "repeated_column",
+            f"Column {', '.join(repeated)} appears twice in the header. Send the file again with one of each.",
+        )
+    missing = [name for name in contract.names if name not in header]
+    if missing:
+        plural = "s are" if len(missing) > 1 else " is"
+        raise FileFault(
+            "missing_column",
+            f"Column{plural} missing: {', '.join(missing)}. Expected: {', '.join(contract.names)}. Fix the header and send the file again.",
+        )

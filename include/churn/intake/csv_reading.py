@@ -1,0 +1,178 @@
+"""Reads a CSV file as records: raw text, line number and cells of every record, without losing or guessing anything.
+
+A record is one physical line. What cannot be split as the header says is a record too, with the reason.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import gzip
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import IO
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from churn.contract import Contract
+from churn.intake.batch_file import FileFault, Piece, require_columns
+from churn.intake.lines import Line, Lines
+
+DELIMITERS = {";": "semicolon", "\t": "tab", "|": "pipe"}
+PIECE = 12 << 20
+LONGEST_LINE = 64 << 20
+csv.field_size_limit(LONGEST_LINE)  # Python's default is far shorter than a line may be
+
+
+def split_lines(lines: Iterable[Line], header: Sequence[str], contract: Contract) -> pa.Table:
+    """Split lines that contain quotes or unusual bytes. Blank lines are not records.
+
+    Returns:
+        `_line`, `_raw`, `_unreadable` (a rule, or null) and one text column per column of the contract;
+        an empty cell is null.
+    """
+    kept = [(number, line) for number, line in lines if line.strip()]
+    split = [_split(line, len(header)) for _, line in kept]
+    positions = [header.index(name) for name in contract.names]
+    cells = [
+        pa.array([cells[position] or None if cells else None for cells, _ in split], pa.string())
+        for position in positions
+    ]
+    unreadable = pa.array([reason for _, reason in split], pa.string())
+    return pa.table([*_raw_columns(kept), unreadable, *cells], ["_line", "_raw", "_unreadable", *contract.names])
+
+
+class CsvBatch:
+    """A CSV file in UTF-8, with or without a byte order mark; line ends are LF, CRLF or CR."""
+
+    def __init__(self, stream: IO[bytes], zipped: bool) -> None:
+        self._stream, self._zipped = stream, zipped
+        self.header: list[str] = []
+
+    def check(self, contract: Contract) -> None:
+        """Read the header and check it against the contract."""
+        first = next((line for lines in self._blocks() for _, line in lines.at(lines.all) if line.strip()), None)
+        if first is None:
+            raise FileFault("empty", "The file is empty. Ask the sender for a complete file.")
+        self.header = _header(first, contract)
+
+    def pieces(self, contract: Contract) -> Iterator[Piece]:
+        """The records, in pieces of some megabytes."""
+        for lines in self._body():
+            special = lines.special()
+            plain = np.setdiff1d(lines.all, special, assume_unique=True) if len(special) else None
+            records = split_lines(lines.at(special), self.header, contract)
+            yield Piece(len(lines) - lines.blank(), lines.table(plain), records, lines)
+
+    def raw(self, only: NDArray[np.int64] | None = None) -> Iterator[pa.Table]:
+        """`_line` and `_raw` of every record, or of the records of these lines; of a damaged file, up to the damage."""
+        try:
+            for lines in self._body():
+                wanted = lines.all if only is None else lines.positions(only)
+                records = [(number, line) for number, line in lines.at(wanted) if line.strip()]
+                yield pa.table(_raw_columns(records), ["_line", "_raw"])
+        except FileFault:
+            return
+
+    def _body(self) -> Iterator[Lines]:
+        """Everything after the header, which is the first line that is not blank."""
+        begun = False
+        for lines in self._blocks():
+            if begun:
+                yield lines
+                continue
+            header = next((int(at) for at in lines.all if next(lines.at([at]))[1].strip()), None)
+            if header is not None:
+                begun = True
+                if header + 1 < len(lines):
+                    yield lines.behind(header + 1)
+
+    def _blocks(self) -> Iterator[Lines]:
+        number = 1
+        for block in _whole_lines(self._stream, self._zipped):
+            lines = Lines(number, block)
+            number += len(lines)
+            yield lines
+
+
+def _raw_columns(lines: Sequence[Line]) -> list[pa.Array]:
+    numbers = pa.array([number for number, _ in lines], pa.int64())
+    return [numbers, pa.array([line.decode(errors="backslashreplace") for _, line in lines], pa.string())]
+
+
+def _whole_lines(stream: IO[bytes], zipped: bool) -> Iterator[bytearray]:
+    """A file in blocks of complete lines, with line feeds as line ends and without a byte order mark."""
+    stream.seek(0)
+    source = gzip.GzipFile(fileobj=stream) if zipped else stream
+    rest, old_mac, begun = bytearray(), False, False
+    while True:
+        try:
+            data = source.read(PIECE)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise FileFault(
+                "broken_gzip", "The compressed file is damaged or incomplete. Ask the sender for a complete file."
+            ) from error
+        if not begun:
+            data, begun = data.removeprefix(codecs.BOM_UTF8), True
+            old_mac = b"\r" in data and b"\n" not in data
+        if old_mac:
+            data = data.replace(b"\r", b"\n")
+        last = not data
+        if last and rest:
+            data = b"\n"
+        cut = data.rfind(b"\n") + 1
+        if cut:
+            rest += memoryview(data)[:cut]
+            yield rest.replace(b"\r\n", b"\n") if b"\r\n" in rest else rest
+            rest = bytearray(memoryview(data)[cut:])
+        else:
+            rest += data
+        if last:
+            return
+        if len(rest) > LONGEST_LINE:
+            raise FileFault(
+                "not_csv",
+                f"A line is longer than {LONGEST_LINE >> 20} MB, so this is not a CSV file. Export it as CSV and send it again.",
+            )
+
+
+def _header(line: bytes, contract: Contract) -> list[str]:
+    try:
+        header = _cells(line.decode())
+    except (UnicodeDecodeError, csv.Error):
+        header = []
+    if not header or b"\0" in line:
+        raise FileFault(
+            "not_csv", "The first line is not the header of a CSV file in UTF-8. Export it as CSV and send it again."
+        )
+    if len(header) == 1:
+        delimiter = next((word for mark, word in DELIMITERS.items() if mark in header[0]), None)
+        hint = f" The file seems to be separated by {delimiter}s." if delimiter else ""
+        raise FileFault(
+            "delimiter",
+            f"The header has only one cell.{hint} Export it with commas between the cells and send it again.",
+        )
+    require_columns(header, contract)
+    return header
+
+
+def _split(line: bytes, width: int) -> tuple[list[str] | None, str | None]:
+    if b"\0" in line:
+        return None, "record.nul"
+    if b"\r" in line:
+        return None, "record.line_break"
+    try:
+        cells = _cells(line.decode())
+    except UnicodeDecodeError:
+        return None, "record.encoding"
+    except csv.Error:
+        return None, "record.quotes"
+    return (cells, None) if len(cells) == width else (None, "record.field_count")
+
+
+def _cells(line: str) -> list[str]:
+    if '"' not in line:
+        return line.split(",")
+    return next(csv.reader([line], strict=True))
