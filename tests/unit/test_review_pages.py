@@ -12,8 +12,9 @@ from xml.etree import ElementTree as ET
 import pytest
 import sqlalchemy as sa
 
+from churn.foundation import svg
 from churn.foundation.ledger import Ledger, LedgerError, read_ledger
-from churn.review import svg
+from churn.foundation.svg import Curve, Mark, Series, Span
 from churn.review.changes import Change, group_changes
 from churn.review.data import Data, load_batch, load_data, make_data
 from churn.review.images import load_images
@@ -32,7 +33,6 @@ from churn.review.pages import (
     render_undecided,
 )
 from churn.review.report import write_report
-from churn.review.svg import Curve, Mark, Series, Span
 from churn.review.undecided import Failure, Undecided
 from support.basics import ROOT
 from support.html_pages import Page

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.metrics import roc_curve
 
 from churn.decision.comparison import Comparison, Evidence
-from churn.decision.inference import Labels, Scores, rank
+from churn.decision.inference import Labels, Scores
 
 Curve = NDArray[np.float64]
 BINS, KEPT_POINTS = 10, 60
@@ -28,14 +29,6 @@ def curves_of(comparison: Comparison, evidence: Evidence | None) -> dict[str, An
     return {role: _curves(y, scores[evidence.used]) for role, scores in models.items() if scores is not None}
 
 
-def sweep(y: Labels, scores: Scores) -> tuple[Curve, Curve]:
-    """For each threshold from the highest down: the number of customers at or above it, and how many of them left."""
-    ranked = rank(scores)
-    rows = np.bincount(ranked.level)[::-1].cumsum()
-    hits = np.bincount(ranked.level, weights=y[ranked.order])[::-1].cumsum()
-    return np.r_[0.0, rows], np.r_[0.0, hits]
-
-
 def thin(x: Curve, y: Curve, most: int) -> tuple[Curve, Curve]:
     """Reduce a curve to at most `most` points, evenly spaced along it."""
     if len(x) <= most:
@@ -47,7 +40,10 @@ def thin(x: Curve, y: Curve, most: int) -> tuple[Curve, Curve]:
 
 
 def in_tenths(y: Labels, scores: Scores) -> tuple[Curve, Curve, Curve]:
-    """Mean score, observed share and half its 95 % interval, in ten bins of equal size."""
+    """Mean score, observed share and half its 95 % interval, in ten bins of equal size.
+
+    scikit-learn's `calibration_curve` returns no sizes of its bins, which the intervals need.
+    """
     parts = [part for part in np.array_split(np.argsort(scores, kind="stable"), BINS) if len(part)]
     predicted = np.array([scores[part].mean() for part in parts])
     observed = np.array([y[part].mean() for part in parts])
@@ -55,8 +51,8 @@ def in_tenths(y: Labels, scores: Scores) -> tuple[Curve, Curve, Curve]:
 
 
 def _curves(y: Labels, scores: Scores) -> dict[str, list[list[float]]]:
-    rows, hits = sweep(y, scores)
-    roc = thin((rows - hits) / (len(y) - y.sum()), hits / y.sum(), KEPT_POINTS)
+    false_positives, true_positives, _ = roc_curve(y, scores, drop_intermediate=False)
+    roc = thin(false_positives, true_positives, KEPT_POINTS)
     return {"roc": _points(*roc), "calibration": _points(*in_tenths(y, scores))}
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-import re
 from typing import Any
 from urllib.parse import urlsplit
 
 from markupsafe import Markup
+
+from churn.foundation.plain_text import clean
 
 ABSENT = "–"  # noqa: RUF001 - the dash of a cell that holds nothing
 METRIC_NAMES = {"roc_auc": "ROC AUC", "pr_auc": "PR AUC", "brier": "Brier score", "log_loss": "Log loss"}
@@ -17,6 +18,11 @@ CAPTIONS = {
         "Differences with 95 % intervals",
         "Challenger minus champion on the same customers: each metric, then the ROC AUC of each slice from worst to best. "
         "Where an interval includes 0, the models cannot be told apart.",
+    ),
+    "slices": (
+        "Slices",
+        "ROC AUC, challenger minus champion, in each slice of the customers, with 95 % intervals, the worst first. "
+        "The dashed tick marks harm.",
     ),
     "roc": (
         "ROC curves",
@@ -40,14 +46,8 @@ CAPTIONS = {
     ),
 }
 """The heading of each figure, and how to read it."""
-_HARMFUL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069\ufffe\uffff]")
 _DIGITS = {"brier": 5}
 _MANY = 1000
-
-
-def clean(text: str) -> str:
-    """Remove characters that no page may contain, or that reverse the direction of others."""
-    return _HARMFUL.sub("�", text)
 
 
 def harmless(value: Any) -> Any:

@@ -20,10 +20,11 @@ from churn.contract import Contract
 from churn.decision.calibration import Calibration
 from churn.decision.card import CardFacts, parity_table, render_card
 from churn.decision.comparison import Comparison, Evidence, Shown
-from churn.decision.figures import PastNight, draw_figures
+from churn.decision.figures import PastRun, draw_figures
 from churn.decision.inference import Estimate
 from churn.decision.slices import Slicing
 from churn.foundation.records import DecisionRecord, Drift, Snapshot
+from churn.foundation.svg import standalone
 from churn.foundation.tracking import Tracking
 from churn.intake.drift import draw_drift
 
@@ -117,7 +118,11 @@ def _log_files(review: Review, contract: Contract, run_id: str, links: dict[str,
     """Log figures, card and numbers in one upload."""
     past = [_past_run(earlier) for earlier in reversed(review.past) if earlier.night != review.record.night]
     figures = draw_figures(review.comparison, review.evidence, [*past, _past_run(review.record)], review.harm)
-    figures |= {f"drift_{batch[:12]}": draw_drift(columns) for batch, columns in review.drift.items() if columns}
+    figures |= {
+        f"drift_{batch[:12]}": draw_drift(columns, f"drift-{batch[:12]}")
+        for batch, columns in review.drift.items()
+        if columns
+    }
     facts = CardFacts(
         title=review.record.night,
         model=review.record.model,
@@ -136,7 +141,7 @@ def _log_files(review: Review, contract: Contract, run_id: str, links: dict[str,
     with tempfile.TemporaryDirectory(prefix="churn-review-") as scratch:
         folder = Path(scratch)
         for title, figure in figures.items():
-            figure.savefig(folder / f"{title}.png", dpi=110)
+            (folder / f"{title}.svg").write_text(standalone(figure), encoding="utf-8")
         (folder / CARD).write_text(render_card(facts), encoding="utf-8")
         numbers = {
             "comparison": review.record.comparison,
@@ -226,9 +231,9 @@ def _links(review: Review, run_id: str, tracking: Tracking) -> dict[str, str]:
     return links | review.links
 
 
-def _past_run(record: DecisionRecord) -> PastNight:
+def _past_run(record: DecisionRecord) -> PastRun:
     comparison = Comparison.from_dict(record.comparison)
-    return PastNight(
+    return PastRun(
         night=record.night,
         decided_at=record.decided_at,
         verdict=record.verdict,

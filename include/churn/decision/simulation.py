@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 from scipy.special import expit, ndtr
 
 from churn.decision.comparison import Case, Evidence, History, compare
-from churn.decision.figures import CHALLENGER_COLOUR, CHAMPION_COLOUR, GUIDE, WIDTH
 from churn.decision.inference import Labels, Scores
 from churn.decision.policy import Verdict, decide
 from churn.decision.policy_file import Policy
@@ -32,6 +31,7 @@ from churn.decision.reasons import Reason
 from churn.errors import ChurnError
 
 YEAR = 365
+CHALLENGER_COLOUR, CHAMPION_COLOUR, GUIDE, WIDTH = "#0072b2", "#d55e00", "#6b6b6b", 5.2
 CUSTOMERS_A_NIGHT = 11
 START_AUC, CREEP_BY, JUMP_BY, JUMP_NIGHT = 0.86, 0.02, 0.015, 120
 OWN_ERROR = 0.5

@@ -20,6 +20,7 @@ from churn.foundation.ledger import Ledger
 from churn.foundation.paths import DOCS, accepted, docs_index, original, quarantined
 from churn.foundation.records import Batch, BatchVerdict, Drift
 from churn.foundation.storage import Storage
+from churn.foundation.svg import standalone
 from churn.intake import quarantine, validation
 from churn.intake.batch_file import BatchFile, FileFault
 from churn.intake.drift import draw_drift, measure_drift
@@ -139,7 +140,7 @@ def _validate(
     named = {rule.name: rule for rule in rules}
     verdict = validation.judge(job.batch.batch, suites, [*contract.rules, *named], job.docs)
     if drift:
-        draw_drift(drift).savefig(job.docs / validation.PICTURE)
+        (job.docs / validation.PICTURE).write_text(standalone(draw_drift(drift)), encoding="utf-8")
     sentences = [_counts(judged), *_sentences([*verdict.failures, *verdict.warnings], named)]
     _publish(job, verdict, sentences)
     return verdict, named, drift

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import duckdb
 import numpy as np
 import pyarrow as pa
+from markupsafe import Markup
 from numpy.typing import NDArray
 from scipy import stats
 from scipy.stats.contingency import association
@@ -15,16 +16,13 @@ from scipy.stats.contingency import association
 from churn.contract import Column, Contract
 from churn.foundation import columnar
 from churn.foundation.records import Drift
+from churn.foundation.svg import Mark, draw_intervals
 from churn.intake.history import History
 
 SAMPLE = 50_000
 BINS = 10
 BY_CHANCE = 0.001
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 _ABSENT = "(absent)"
-_DRIFTED, _STEADY, _BOUND = "#d55e00", "#0072b2", "#444444"
 
 Counts = NDArray[np.int64]
 
@@ -72,25 +70,23 @@ def index_by_chance(before: int, now: int, bins: int) -> float:
     return float(stats.chi2.isf(BY_CHANCE, max(bins - 1, 1)) * (1 / before + 1 / now))
 
 
-def draw_drift(drift: list[Drift]) -> Figure:
-    """Draw a bar for each column, with its limit as a mark. Columns that have drifted have another colour."""
-    from matplotlib.figure import Figure
+def draw_drift(drift: Sequence[Drift], name: str = "drift") -> Markup:
+    """Draw the population stability index of each column, with its limit as a dashed tick.
 
-    figure = Figure(figsize=(7, 0.6 + 0.32 * len(drift)), layout="constrained")
-    axes = figure.subplots()
-    places = np.arange(len(drift))[::-1]
-    axes.barh(
-        places,
-        [column.psi for column in drift],
-        color=[_DRIFTED if column.drifted else _STEADY for column in drift],
-        height=0.6,
+    Args:
+        drift: the columns.
+        name: distinguishes several charts on one page.
+    """
+    marks = [
+        Mark(
+            column.column, f"{column.psi:.3f}", "worse" if column.drifted else "better", column.psi, margin=column.bound
+        )
+        for column in drift
+    ]
+    reading = (
+        "Population stability index of each column, compared with the accepted history. The dashed tick is its limit."
     )
-    axes.plot([column.bound for column in drift], places, "|", color=_BOUND, markersize=14, label="limit")
-    axes.set_yticks(places, [column.column for column in drift])
-    axes.set_xlabel("population stability index, compared with the accepted history")
-    axes.legend(loc="lower right", frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure
+    return draw_intervals(name, "Drift", reading, marks)
 
 
 def _compare(column: Column, before: pa.ChunkedArray, now: pa.ChunkedArray, limit: float) -> Drift:

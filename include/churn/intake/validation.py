@@ -27,7 +27,7 @@ from churn.intake.table_rules import TableRule
 
 ROWS = "rows"
 FACTS = "batch"
-INDEX, RESULT, PICTURE = "index.html", "validation.json", "drift.png"
+INDEX, RESULT, PICTURE = "index.html", "validation.json", "drift.svg"
 _RULES = "rules"  # key in the notes of an expectation for the rules that it covers
 
 Suites = dict[str, tuple[pd.DataFrame, list[Any]]]

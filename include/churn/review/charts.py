@@ -8,13 +8,13 @@ from datetime import datetime
 from markupsafe import Markup
 
 from churn.decision.formatting import CAPTIONS, difference
-from churn.review import svg
+from churn.foundation import svg
+from churn.foundation.svg import Curve, Mark, Series, Span
 from churn.review.data import Heat, Reason
 from churn.review.measures import Budget, MetricLine, SliceLine
 from churn.review.nights import Night
 from churn.review.overview import NightPoint
 from churn.review.presentation import Interval, Reign
-from churn.review.svg import Curve, Mark, Series, Span
 
 _NEAR = 0.5
 """Share of its bound above which drift is shown as near."""

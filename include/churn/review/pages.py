@@ -14,9 +14,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from churn.decision import formatting
+from churn.foundation import svg
 from churn.foundation.digests import text_digest
 from churn.foundation.links import night_path
-from churn.review import charts, svg
+from churn.foundation.plain_text import clean
+from churn.review import charts
 from churn.review.changes import group_changes
 from churn.review.data import BatchView, Data
 from churn.review.images import Images
@@ -279,7 +281,7 @@ def _environment() -> Environment:
 
 def _mark_commands(text: str) -> Markup:
     """Mark up the commands of a sentence, which are between backticks, as code."""
-    parts = formatting.clean(text).split("`")
+    parts = clean(text).split("`")
     if len(parts) % 2 == 0:
         return escape("`".join(parts))
     return Markup().join(

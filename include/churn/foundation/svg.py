@@ -13,7 +13,7 @@ from xml.etree import ElementTree as ET
 
 from markupsafe import Markup
 
-from churn.decision.formatting import clean
+from churn.foundation.plain_text import clean
 
 WIDE = 1000
 """Width of a stretched box, in units of its own."""
@@ -122,8 +122,15 @@ def draw_series(name: str, title: str, description: str, series: Sequence[Series
     return _serialise(root)
 
 
-def draw_curves(name: str, title: str, description: str, curves: Sequence[Curve], axes: tuple[str, str]) -> Markup:
-    """Draw lines in a unit square with its diagonal."""
+def draw_curves(
+    name: str,
+    title: str,
+    description: str,
+    curves: Sequence[Curve],
+    axes: tuple[str, str],
+    guide: tuple[_Point, _Point] = ((0, 0), (1, 1)),
+) -> Markup:
+    """Draw lines in a unit square with a guide, by default the diagonal."""
     side, left = 260, 30
     root = _root(name, title, description, side + 44, width=side + left + 12)
 
@@ -131,7 +138,7 @@ def draw_curves(name: str, title: str, description: str, curves: Sequence[Curve]
         return f"{left + side * point[0]:.1f} {4 + side * (1 - point[1]):.1f}"
 
     _path(root, "frame", f"M{left} 4V{side + 4}H{left + side}")
-    _path(root, "guide", f"M{at((0, 0))}L{at((1, 1))}")
+    _path(root, "guide", f"M{at(guide[0])}L{at(guide[1])}")
     for curve in curves:
         ends = [(x, max(y - r, 0), min(y + r, 1)) for (x, y), r in zip(curve.points, curve.reach, strict=False)]
         _path(root, f"reach {curve.look}", "".join(f"M{at((x, low))}L{at((x, high))}" for x, low, high in ends))
@@ -144,6 +151,57 @@ def draw_curves(name: str, title: str, description: str, curves: Sequence[Curve]
     _text(root, axes[0], str(left + side / 2), side + 38, "tick middle")
     _text(root, axes[1], str(left + 6), 16, "tick")
     return _serialise(root)
+
+
+def draw_histograms(
+    name: str, title: str, description: str, panels: Sequence[tuple[str, Sequence[Curve]]], axis: str
+) -> Markup:
+    """Draw outlines of histograms over 0 to 1, one panel below the other; x and y of the curves are from 0 to 1."""
+    height, top = 118, 24
+    root = _root(name, title, description, len(panels) * height + 30)
+    box = _box(root, len(panels) * height)
+    for place, (label, curves) in enumerate(panels):
+        begin = place * height + top
+        _text(root, label, "0", begin - 8, "label")
+        _path(box, "frame", f"M0 {begin + 86}H{WIDE}")
+        for curve in curves:
+            points = (f"{WIDE * x:.0f} {begin + 86 * (1 - y):.1f}" for x, y in curve.points)
+            _path(box, f"line {curve.look}", "M" + "L".join(points))
+    for tick in (0, 0.25, 0.5, 0.75, 1):
+        anchor = " end" if tick == 1 else " middle" if tick else ""
+        _text(root, f"{tick:g}", f"{100 * tick:g}%", len(panels) * height + 8, f"tick{anchor}")
+    _text(root, axis, "50%", len(panels) * height + 26, "tick middle")
+    return _serialise(root)
+
+
+def standalone(chart: Markup, width: int = 720) -> str:
+    """A chart as a file of its own, with the colours of a light page.
+
+    Args:
+        chart: a chart of this module.
+        width: its width in pixels, if the chart is as wide as its page.
+    """
+    root = ET.fromstring(chart)  # noqa: S314 -- our own chart
+    root.set("xmlns", "http://www.w3.org/2000/svg")
+    if root.get("width") == "100%":
+        root.set("width", str(width))
+    root.insert(0, ET.fromstring('<rect width="100%" height="100%" fill="#fff"/>'))  # noqa: S314 -- ours
+    style = ET.Element("style")
+    style.text = _STANDALONE
+    root.insert(0, style)
+    return ET.tostring(root, encoding="unicode")
+
+
+_STANDALONE = """svg { font: 13px system-ui, "DejaVu Sans", sans-serif; fill: #1b1f23; overflow: visible }
+text.end { text-anchor: end } text.middle { text-anchor: middle } .tick { fill: #57606a; font-size: 12px }
+path, line { fill: none; stroke: #8a9299; vector-effect: non-scaling-stroke }
+.zero { stroke: #1b1f23 } .grid, .frame { stroke: #d0d7de } .margin, .guide { stroke: #57606a; stroke-width: 1.5; stroke-dasharray: 4 3 }
+.reach { stroke-width: 2 } .line { stroke-width: 2; stroke-linejoin: round } .dots { stroke-width: 8; stroke-linecap: round }
+.challenger, .better { stroke: #0072b2 } .champion, .worse { stroke: #c04f00 } .unsure { stroke: #8a9299 }
+path.line.champion { stroke-dasharray: 6 4 } path.dots.champion { stroke-width: 6; stroke-linecap: square }
+.reach.challenger, .reach.champion { stroke-width: 1; opacity: .75 } text.challenger, text.champion { stroke: none }
+circle.better { fill: #0072b2 } circle.worse { fill: #c04f00 } circle.unsure { fill: #8a9299 }"""
+"""The rules of the review's style sheet that charts need, with the colours of its light theme."""
 
 
 def draw_spans(name: str, title: str, description: str, spans: Sequence[Span], ends: tuple[str, str]) -> Markup:
