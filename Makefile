@@ -35,7 +35,7 @@ test-stack: .venv/dev ## Attack the stack: faults, scale, browser. Half an hour,
 	@.venv/bin/python -m pytest -m stack tests/stack $(ARGS)
 
 test-crashes: .venv/dev ## Kill the pipeline after each write; `make test` does so after a fixed part of them.
-	@TEST_EVERY=1 .venv/bin/python -m pytest -k killed_after tests/integration $(ARGS)
+	@TEST_CRASHES=all .venv/bin/python -m pytest -k killed_after tests/integration $(ARGS)
 
 status: .venv/run ## Show what is in production, and what is running (VERBOSE=1).
 	@$(CHURN) status $(if $(VERBOSE),--verbose)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from support.basics import ROOT, make_workspace
+from support.basics import ROOT, export, make_workspace
 
 AIRFLOW_HOME = tempfile.mkdtemp(prefix="churn-airflow-")
 os.environ |= {
@@ -22,7 +22,6 @@ os.environ |= {
 }
 
 from churn.pipeline.workspace import Workspace  # noqa: E402
-from churn.settings import Settings  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -54,10 +53,3 @@ def dag_champion(two_nights: Workspace, monkeypatch: pytest.MonkeyPatch) -> Work
     """A workspace with a champion from night 1 and the file of night 2 in landing; its settings are in the environment."""
     export(two_nights.settings, monkeypatch)
     return two_nights
-
-
-def export(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Put the settings of a workspace into the environment."""
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", settings.mlflow_tracking_uri)
-    for name in ("data_root", "ledger_url", "model_name", "experiment", "cv_folds", "min_training_rows"):
-        monkeypatch.setenv(f"CHURN_{name.upper()}", str(getattr(settings, name)))

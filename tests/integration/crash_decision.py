@@ -32,9 +32,10 @@ from churn.learning.training import Challenger
 from churn.pipeline import steps
 from churn.pipeline.workspace import Request, Workspace
 from churn.release.mirror import read_registry
-from support.basics import clone_workspace, ended, forked, make_workspace, sampled
+from support.basics import clone_workspace, crash_points, ended, forked, make_workspace
 
 NIGHT = "night 2"
+KILLED_AFTER = ("move_in", "take_look", "log-batch", "add_decision", "promote", "transition-stage", "mark_mirrored")
 LEDGER_WRITES = ("add_snapshot", "take_look", "add_decision", "promote", "mark_mirrored")
 
 
@@ -105,7 +106,7 @@ def main(folder: Path, mlflow_url: str, source: Path, challenger: Challenger) ->
     assert ended(forked(lambda: decide_and_promote(calm, challenger, None, log))) == 0
     effects = log.read_text().splitlines()
     found: dict[str, Any] = {"calm": state(calm), "effects": effects, "killed": []}
-    for effect in sampled(len(effects)):
+    for effect in crash_points(effects, KILLED_AFTER):
         if (
             effect > 1 and effects[effect - 2 : effect + 1] == [effects[effect - 1]] * 3
         ):  # of a row of one kind the ends

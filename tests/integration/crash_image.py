@@ -23,10 +23,11 @@ from churn.pipeline import shipping
 from churn.pipeline.workspace import Workspace
 from churn.release import image_verification
 from churn.release.engine import Engine
-from support.basics import clone_workspace, ended, forked, make_workspace, sampled
+from support.basics import clone_workspace, crash_points, ended, forked, make_workspace
 from support.images import VERIFIED, Registry, containers_of, images_of, remove_images, with_engine
 
 ACTS = {Engine: ("build", "tag", "push"), ContainerCollection: ("run",), Ledger: ("record_image",)}
+KILLED_AFTER = ("build", "push 2", "record_image")
 SHOWN = {"tag": 3, "push": 2}
 """Where the tag stands among the arguments."""
 
@@ -91,7 +92,7 @@ def main(folder: Path, mlflow_url: str, source: Path, address: str) -> None:
     assert ended(forked(lambda: ship(calm, None, log))) == 0
     effects = log.read_text().splitlines()
     found: dict[str, Any] = {"calm": state(calm, registry), "effects": effects, "killed": []}
-    for effect in sampled(len(effects)):
+    for effect in crash_points(effects, KILLED_AFTER):
         if effect > 1 and effects[effect - 2] == effects[effect - 1]:
             continue  # of a row of one kind the first
         one = workspace(f"killed-{effect}")

@@ -29,8 +29,9 @@ from churn.intake.acceptance import accept_batch
 from churn.intake.arrival import collect_arrivals
 from churn.intake.table_rules import IntakeLimits
 from churn.sample.fault_injection import cell_faults, plant_faults, record_faults
-from support.basics import ended, forked, sampled, small_file
+from support.basics import crash_points, ended, forked, small_file
 
+KILLED_AFTER = ("mv", "add_batch", "judge_batch")
 LIMITS = IntakeLimits(max_rejected_share=0.05, memory_limit="300MB")
 TIMES = ("arrived_at", "seen_at", "judged_at", "at")
 
@@ -45,17 +46,16 @@ def land(root: Path) -> None:
         os.utime(root / "data/landing" / name, (1_700_000_000 - age, 1_700_000_000 - age))
 
 
-def take_in(root: Path, kill_after: int | None = None) -> int:
-    """One night's intake; returns how many things it did outside."""
-    done = 0
+def take_in(root: Path, kill_after: int | None = None) -> list[str]:
+    """The intake of one run; returns the names of what it did outside."""
+    done: list[str] = []
 
-    def counted(method: Callable[..., Any]) -> Callable[..., Any]:
+    def counted(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
         def effect(*args: Any, **kwargs: Any) -> Any:
-            nonlocal done
             result = method(*args, **kwargs)
             if "docs/" not in str(args):  # the pages' own times differ from run to run
-                done += 1
-                if done == kill_after:
+                done.append(name)
+                if len(done) == kill_after:
                     os.kill(os.getpid(), signal.SIGKILL)
             return result
 
@@ -68,7 +68,7 @@ def take_in(root: Path, kill_after: int | None = None) -> int:
         (Ledger, "add_batch"),
         (Ledger, "judge_batch"),
     ):
-        setattr(owner, name, counted(getattr(owner, name)))
+        setattr(owner, name, counted(name, getattr(owner, name)))
     for batch in collect_arrivals(storage, ledger).batches:
         with suppress(ChurnError):
             accept_batch(batch.batch, "night", storage, ledger, BANK_CHURN, LIMITS)
@@ -98,9 +98,9 @@ def main(folder: Path) -> None:
     calm = folder / "calm"
     land(calm)
     counts = folder / "effects"
-    assert ended(forked(lambda: counts.write_text(str(take_in(calm))) and None)) == 0
+    assert ended(forked(lambda: counts.write_text("\n".join(take_in(calm))) and None)) == 0
     found: dict[str, Any] = {"calm": state(calm), "killed": []}
-    for effect in sampled(int(counts.read_text())):
+    for effect in crash_points(counts.read_text().split(), KILLED_AFTER):
         root = folder / f"killed-{effect}"
         land(root)
         killed = ended(forked(lambda root=root, effect=effect: take_in(root, effect) and None))  # type: ignore[misc]

@@ -16,16 +16,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from sqlalchemy.engine import make_url
 
 ROOT = Path(__file__).parents[2]
@@ -206,6 +206,13 @@ def make_workspace(folder: Path, mlflow_url: str, **changes: object) -> Workspac
     return Workspace.open(settings.model_copy(update=changes))
 
 
+def export(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put the settings of a workspace into the environment."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", settings.mlflow_tracking_uri)
+    for name in ("data_root", "ledger_url", "model_name", "experiment", "cv_folds", "min_training_rows"):
+        monkeypatch.setenv(f"CHURN_{name.upper()}", str(getattr(settings, name)))
+
+
 def forked(work: Callable[[], object]) -> int:
     """Begin work in a fork of this process; returns its pid. It ends with 0, or with 1 if the work raised."""
     pid = os.fork()
@@ -224,10 +231,15 @@ def ended(pid: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def sampled(effects: int) -> range:
-    """Of so many effects, from 1, those after which a process is killed: every fourth, others each day; all with TEST_EVERY=1."""
-    every = int(os.environ.get("TEST_EVERY", "4"))
-    return range(1 + datetime.now(UTC).toordinal() % every, effects + 1, every)
+def crash_points(effects: Sequence[str], named: Sequence[str]) -> list[int]:
+    """The effects, counted from 1, after which a process is killed.
+
+    `make test` takes the first effect of each named kind; `make test-crashes` sets TEST_CRASHES=all and takes every one.
+    """
+    if os.environ.get("TEST_CRASHES") == "all":
+        return list(range(1, len(effects) + 1))
+    points = {next(at for at, effect in enumerate(effects, 1) if name in effect) for name in named}
+    return sorted(points)
 
 
 def run_script(name: str, *arguments: object) -> dict[str, Any]:

@@ -152,9 +152,9 @@ def test_old_events_send_no_alert(ledger: Ledger) -> None:
 
 def test_the_alert_about_a_failed_task_does_not_quote_foreign_errors() -> None:
     """Our own errors are shown in full; another error may quote a row, so only its type is shown."""
-    ours, foreign = RuntimeError("wrapped"), ValueError("could not convert 'Keller'")
-    ours.__cause__ = ChurnError("MLflow is unavailable. Start it.")
-    alert = task_failed("churn_retraining", "run 1", "train", -1, ours, SETTINGS, NOW)
+    own, foreign = RuntimeError("wrapped"), ValueError("could not convert 'Keller'")
+    own.__cause__ = ChurnError("MLflow is unavailable. Start it.")
+    alert = task_failed("churn_retraining", "run 1", "train", -1, own, SETTINGS, NOW)
     assert (alert.subject, alert.key) == (
         "Task train of churn_retraining failed",
         "task_failed:churn_retraining:run 1:train",

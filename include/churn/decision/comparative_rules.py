@@ -31,7 +31,7 @@ def slice_harm_rule(comparison: Comparison, policy: Policy) -> Rule:
     limits = policy.slices
     tested = [group for group in comparison.slices if group.p is not None and group.delta is not None]
     untested = len(comparison.slices) - len(tested)
-    too_small = f" {untested} slices are too small to test." if untested else ""
+    too_small = f" {untested} {'slice is' if untested == 1 else 'slices are'} too small to test." if untested else ""
     if not tested:
         sentence = f"No slice could be tested.{too_small}"
         return Rule("no_slice_harmed", Reason.SLICE_HARM, True, None, -limits.harm, sentence)
@@ -46,7 +46,7 @@ def slice_harm_rule(comparison: Comparison, policy: Policy) -> Rule:
         not harmed,
         value,
         -limits.harm,
-        f"Of {len(tested)} slices, {worst.column} {worst.name} changes the most for the worse: ROC AUC {value:+.4f} on {worst.rows:,} "
+        f"Of {len(tested)} slices, the least favourable change is that of {worst.column} {worst.name}: ROC AUC {value:+.4f} on {worst.rows:,} "
         f"customers (adjusted p = {worst.p:.2g}). A slice is harmed below {-limits.harm:+.2f} at p < {limits.level:.2f}.{too_small}",
     )
 

@@ -16,7 +16,7 @@ SMALLER_IS_BETTER = frozenset({"brier", "log_loss"})
 CAPTIONS = {
     "differences": (
         "Differences with 95 % intervals",
-        "Challenger minus champion on the same customers: each metric, then the ROC AUC of each slice from worst to best. "
+        "Challenger minus champion on the same customers. "
         "Where an interval includes 0, the models cannot be told apart.",
     ),
     "slices": (
