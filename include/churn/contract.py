@@ -1,7 +1,7 @@
-"""The data contract: what a row of churn data is. Everything that knows a column derives from it.
+"""The data contract: the definition of a row of churn data, from which every column rule is derived.
 
-A contract is a value. It is handed to the code that needs it; no module of the core reads a
-particular one (the settings name it, and the pipeline hands it on). `contracts/` has those that ship.
+A contract is a value that is passed to the code that needs it; no module of the core imports a
+particular one (the settings name it, and the pipeline passes it on). `contracts/` has those that ship.
 """
 
 from __future__ import annotations
@@ -39,23 +39,24 @@ class Role(StrEnum):
     TARGET = "target"
     FEATURE = "feature"
     CARRIED = "carried"  # kept with the row, never shown to a model
-    POSITION = "position"  # where the row stands in its file: carried, and means nothing
-    AS_OF = "as_of"  # when the row was true: of two rows of a customer the later one holds
+    POSITION = "position"  # position of the row in its file: carried, without meaning
+    AS_OF = "as_of"  # when the row was true: of two rows of a customer the later one counts
 
 
 UNLABELLED = "unlabelled"
-"""The rule of a row whose label is still missing: set aside, and no fault of the file."""
+"""The rule of a row whose label is still missing: quarantined, but not counted as a fault of the file."""
 DUPLICATE, CONFLICT = "record.duplicate", "record.conflict"
-"""The rules of a customer's further rows in one file: the same again, or another."""
+"""The rules for further rows of the same customer in one file: identical, or different."""
 
 
 @dataclass(frozen=True)
 class Column:
     """One column. Bounds are inclusive; `categories` lists every allowed value of a text.
 
-    `at_most` names another column of the row that this one does not exceed. Cells are taken as they are written. The owner of the data may say otherwise for a column: `trim`
-    drops blanks around a cell, `ignore_case` reads a category in any case. A `permanent` column does
-    not change while a customer is one: a file in which it does for many is mixed up.
+    `at_most` names another column of the row that this one must not exceed. Cells are read exactly as
+    written, unless the owner of the data allows more for a column: `trim` strips surrounding blanks,
+    `ignore_case` accepts a category in any case. A `permanent` column never changes for a customer: a
+    file in which it changes for many customers is mixed up.
     """
 
     name: str
@@ -73,15 +74,17 @@ class Column:
 
     def __post_init__(self) -> None:
         if self.categories and self.kind is not Kind.TEXT:
-            raise ValueError(f"Column {self.name}: categories are for text, and it is {self.kind}.")
+            raise ValueError(f"Column {self.name}: only a text column has categories, and this one is {self.kind}.")
         if not self.numeric and (self.minimum is not None or self.maximum is not None):
-            raise ValueError(f"Column {self.name}: a range is for numbers, and it is {self.kind}.")
+            raise ValueError(f"Column {self.name}: only a numeric column has a range, and this one is {self.kind}.")
         if self.role is Role.FEATURE and not self.numeric and not self.categories:
-            raise ValueError(f"Column {self.name}: a feature is a number, or a text with its categories.")
+            raise ValueError(f"Column {self.name}: a feature is a number, or a text with categories.")
         if self.role is Role.AS_OF and self.kind not in (Kind.INTEGER, Kind.DATE):
-            raise ValueError(f"Column {self.name}: as-of is a date or an integer, and it is {self.kind}.")
+            raise ValueError(
+                f"Column {self.name}: an as-of column is a date or an integer, and this one is {self.kind}."
+            )
         if self.ignore_case and not self.categories:
-            raise ValueError(f"Column {self.name}: only categories can be read in any case.")
+            raise ValueError(f"Column {self.name}: ignore_case needs categories.")
         if self.nullable and self.role in (Role.KEY, Role.TARGET, Role.AS_OF):
             raise ValueError(f"Column {self.name}: a {self.role} cannot be nullable.")
 
@@ -92,7 +95,7 @@ class Column:
 
     @property
     def rules(self) -> tuple[str, ...]:
-        """The names of the rules that each cell of the column is held against."""
+        """The names of the rules that each cell of the column is checked against."""
         missing = UNLABELLED if self.role is Role.TARGET else f"{self.name}.missing"
         held = {
             missing: not self.nullable,
@@ -117,15 +120,15 @@ class AtLeast:
 
 
 MOST_GROUPS = 50
-"""A column that falls into more groups than this is no slice."""
+"""A column with more groups than this cannot define slices."""
 
 
 @dataclass(frozen=True)
 class SliceBy:
-    """A column by whose values customers fall into groups that no version may harm.
+    """A column whose values divide customers into slices that no version may harm.
 
-    `edges` cut a number into bands: (30, 45) makes under 30, 30 to 44, 45 and over. `parity` groups are
-    also held side by side in the model card.
+    `edges` cut a number into bands: (30, 45) makes under 30, 30 to 44, 45 and over. The model card also
+    compares the groups of a `parity` column with one another.
     """
 
     column: str
@@ -134,7 +137,7 @@ class SliceBy:
 
     def __post_init__(self) -> None:
         if list(self.edges) != sorted(set(self.edges)):
-            raise ValueError(f"Slice by {self.column}: the edges {self.edges} must grow.")
+            raise ValueError(f"Slice by {self.column}: the edges {self.edges} must increase.")
 
     @property
     def bands(self) -> tuple[str, ...]:
@@ -149,7 +152,7 @@ class SliceBy:
 class Contract:
     """An ordered set of columns with one key and one target (an integer, 1 = the event).
 
-    `slices` say nothing of what a row is, so that they are no part of the fingerprint.
+    `slices` do not define what a row is, so they are not part of the fingerprint.
     """
 
     name: str
@@ -160,10 +163,10 @@ class Contract:
         names = [column.name for column in self.columns]
         if len({name.lower() for name in names}) != len(names):
             raise ValueError(
-                f"Contract {self.name}: a column name stands twice (case is not enough to tell two apart): {names}."
+                f"Contract {self.name}: a column name appears twice (names that differ only in case count as equal): {names}."
             )
         if any(name.startswith("_") for name in names):
-            raise ValueError(f"Contract {self.name}: names that begin with _ are the pipeline's own: {names}.")
+            raise ValueError(f"Contract {self.name}: names that begin with _ are reserved for the pipeline: {names}.")
         for role in (Role.KEY, Role.TARGET):
             if len(self._having(role)) != 1:
                 raise ValueError(f"Contract {self.name}: needs exactly one {role} column.")
@@ -172,19 +175,19 @@ class Contract:
         if not self.features:
             raise ValueError(f"Contract {self.name}: needs at least one feature.")
         if len(self._having(Role.AS_OF)) > 1:
-            raise ValueError(f"Contract {self.name}: only one column can say when a row was true.")
+            raise ValueError(f"Contract {self.name}: only one column can be the as-of column.")
         numbers = {column.name for column in self.columns if column.numeric}
-        for one in self.slices:
-            if one.column not in names or not self._can_slice(one):
+        for cut in self.slices:
+            if cut.column not in names or not self._can_slice(cut):
                 raise ValueError(
-                    f"Contract {self.name}: it cannot be sliced by {one.column}: that takes a text with categories, a number "
+                    f"Contract {self.name}: {cut.column} cannot define slices: use a text with categories, a number "
                     f"with edges, or an integer of at most {MOST_GROUPS} values."
                 )
         for relation in self.relations:
             if not {relation.greater, relation.lesser} <= numbers:
                 raise ValueError(
-                    f"Contract {self.name}: {relation.lesser} is to be at most {relation.greater}, "
-                    "and they are not both numeric columns of the contract."
+                    f"Contract {self.name}: {relation.lesser} must be at most {relation.greater}, "
+                    "but they are not both numeric columns of the contract."
                 )
 
     def _can_slice(self, by: SliceBy) -> bool:
@@ -220,12 +223,12 @@ class Contract:
 
     @cached_property
     def permanent(self) -> tuple[Column, ...]:
-        """The columns that do not change while a customer is one."""
+        """The columns that never change for a customer."""
         return tuple(column for column in self.columns if column.permanent)
 
     @cached_property
     def rules(self) -> tuple[str, ...]:
-        """The name of every rule that an accepted row keeps; the suite must cover each of them."""
+        """The name of every rule that an accepted row satisfies; the suite must cover each of them."""
         cells = tuple(rule for column in self.columns for rule in column.rules)
         return (*cells, *(relation.rule for relation in self.relations), DUPLICATE, CONFLICT)
 
@@ -246,23 +249,23 @@ class Contract:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of everything the contract says, descriptions apart; 16 hex digits."""
-        said = [{k: v for k, v in asdict(column).items() if k != "description"} for column in self.columns]
-        return hashlib.sha256(json.dumps([self.name, said], sort_keys=True).encode()).hexdigest()[:16]
+        """Hash of the contract without its descriptions; 16 hex digits."""
+        definition = [{k: v for k, v in asdict(column).items() if k != "description"} for column in self.columns]
+        return hashlib.sha256(json.dumps([self.name, definition], sort_keys=True).encode()).hexdigest()[:16]
 
     def to_json(self) -> str:
-        """What a row is, as a text that `from_json` reads; slices apart."""
+        """Return the contract without its slices, as a text that `from_json` reads."""
         return json.dumps({"name": self.name, "columns": [asdict(column) for column in self.columns]}, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """The contract that `to_json` wrote.
+        """Read a contract that `to_json` wrote.
 
         Raises:
-            ValueError: the text is none.
+            ValueError: the text is not a contract.
         """
         try:
-            said = json.loads(text)
+            definition = json.loads(text)
             columns = tuple(
                 Column(
                     **column
@@ -272,11 +275,11 @@ class Contract:
                         "categories": tuple(column["categories"]),
                     }
                 )
-                for column in said["columns"]
+                for column in definition["columns"]
             )
-            return cls(said["name"], columns)
+            return cls(definition["name"], columns)
         except (KeyError, TypeError) as error:
-            raise ValueError(f"This is no contract as `to_json` writes it: {error!r}") from error
+            raise ValueError(f"This text is not a contract written by `to_json`: {error!r}") from error
 
     def __getitem__(self, name: str) -> Column:
         for column in self.columns:

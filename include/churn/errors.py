@@ -1,27 +1,27 @@
-"""The errors that a person can act on. Everything else that is raised is a defect."""
+"""The errors that a person can act on. Any other exception is a defect."""
 
 
 class ChurnError(Exception):
     """What is wrong, the values, and the next step, in one message without customer data.
 
-    Repeating the step would not help; `Outage` is for what it would.
+    Repeating the step does not help; where a retry may succeed, raise `Outage`.
     """
 
 
 def stated(reason: str) -> str:
-    """A person's reason, without the blanks around it.
+    """Return the reason that a person gave, stripped of surrounding blanks.
 
     Raises:
-        ChurnError: there is none.
+        ChurnError: the reason is empty.
     """
     if not reason.strip():
-        raise ChurnError("A reason is needed, and this one is empty. Say why: it stays in the history.")
+        raise ChurnError("The reason is empty. Give one: it is kept in the history.")
     return reason.strip()
 
 
 class Outage(ChurnError):  # noqa: N818 -- it says what it is
-    """Something outside does not answer; the same step may succeed a little later."""
+    """A service outside does not answer; the same step may succeed a little later."""
 
 
 class NothingToDo(ChurnError):  # noqa: N818 -- a skip, not a failure
-    """There is no work for this step tonight, and the message says why."""
+    """This step has nothing to do in this run; the message says why."""

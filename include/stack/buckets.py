@@ -1,4 +1,4 @@
-"""The buckets for data, task logs and MLflow's artifacts, each made with the key that will use it; one that is there stays."""
+"""Creates the buckets for data, task logs and artifacts, each with the key that uses it; existing buckets are kept."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
 BUCKETS = {"data": "DATA", "logs": "DATA", "mlflow": "MLFLOW"}
-"""What a bucket is for, and whose key it belongs to."""
+"""The purpose of each bucket, and the owner of its key."""
 SECONDS = 30
-"""So long a server that answers with errors is asked again."""
+"""Seconds for which a server that answers with errors is retried."""
 
 
 @cache
 def client_of(purpose: str) -> tuple[Any, str]:
-    """A client with the key of a bucket, and the bucket's name."""
+    """Return a client with the key of a bucket, and the name of the bucket."""
     owner = BUCKETS[purpose]
     client = boto3.client(
         "s3",
@@ -29,9 +29,9 @@ def client_of(purpose: str) -> tuple[Any, str]:
 
 
 def main() -> None:
-    """Make those that are missing."""
+    """Create the missing buckets."""
     region = os.environ["AWS_DEFAULT_REGION"]
-    # Of all regions this one may not be named.
+    # S3 does not accept this region by name.
     place = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
     for purpose in BUCKETS:
         client, bucket = client_of(purpose)
@@ -39,7 +39,7 @@ def main() -> None:
             try:
                 _make_bucket(client, bucket, place)
                 break
-            except (BotoCoreError, ClientError):  # a server that has just begun may say anything
+            except (BotoCoreError, ClientError):  # a server that is starting may answer with any error
                 if not patience:
                     raise
                 time.sleep(1)

@@ -1,6 +1,6 @@
-"""Celery's configuration in the stack: the provider's own, and the heavy libraries loaded once in each worker.
+"""Celery's configuration in the stack: the provider's defaults, plus heavy libraries loaded once in each worker.
 
-Every task is a fork of the worker. Without this each of them imports MLflow and Great Expectations again. Named by
+Every task is a fork of the worker; without this, each imports MLflow and Great Expectations again. Set by
 `AIRFLOW__CELERY__CELERY_CONFIG_OPTIONS`.
 """
 

@@ -1,4 +1,4 @@
-"""All objects of the three buckets as one tar: `save` writes it to standard output, `load` makes the buckets what it holds."""
+"""Copies all objects of the three buckets as one tar: `save` writes it to standard output, `load` restores it."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from buckets import BUCKETS, client_of, main
 
 
 def save() -> None:
-    """Write every object, one after the other; an object that goes meanwhile is left out."""
+    """Write every object in turn; an object that is deleted meanwhile is left out."""
     with tarfile.open(fileobj=sys.stdout.buffer, mode="w|") as archive:
         for purpose in BUCKETS:
             client, bucket = client_of(purpose)
             for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
-                for found in page.get("Contents", []):
-                    _add(archive, client, bucket, purpose, found["Key"])
+                for entry in page.get("Contents", []):
+                    _add(archive, client, bucket, purpose, entry["Key"])
 
 
 class _Stream:
-    """A file of the archive as boto3 needs it: one that does not claim to know how to seek."""
+    """A file of the archive for boto3, which must not find it seekable."""
 
     def __init__(self, source: Any) -> None:
         self.read = source.read
 
 
 def load() -> None:
-    """Put every object, and remove those that the archive does not hold; buckets that are missing are made."""
+    """Upload every object and delete those missing from the archive; missing buckets are created."""
     main()
     kept: dict[str, set[str]] = {purpose: set() for purpose in BUCKETS}
     with tarfile.open(fileobj=sys.stdin.buffer, mode="r|") as archive:
@@ -39,9 +39,9 @@ def load() -> None:
     for purpose, keys in kept.items():
         client, bucket = client_of(purpose)
         for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
-            for found in page.get("Contents", []):
-                if found["Key"] not in keys:
-                    client.delete_object(Bucket=bucket, Key=found["Key"])
+            for entry in page.get("Contents", []):
+                if entry["Key"] not in keys:
+                    client.delete_object(Bucket=bucket, Key=entry["Key"])
 
 
 def _add(archive: tarfile.TarFile, client: Any, bucket: str, purpose: str, key: str) -> None:

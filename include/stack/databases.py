@@ -1,7 +1,7 @@
-"""A role and a database each for Airflow, MLflow and the ledger; none may connect to another's.
+"""Creates a role and a database each for Airflow, MLflow and the ledger; no role may connect to another database.
 
-Run again, it changes nothing but the passwords, which become those of the environment. It works as a superuser, or as the
-master user of a managed PostgreSQL.
+Repeated, it changes only the passwords, to those of the environment. It needs a superuser, or the master user of a
+managed PostgreSQL.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import psycopg2
 from psycopg2 import sql
 
 PASSWORDS = {"airflow": "AIRFLOW_DB_PASSWORD", "mlflow": "MLFLOW_DB_PASSWORD", "churn": "LEDGER_DB_PASSWORD"}
-"""Name of a role and of its database, and the variable with the role's password."""
+"""Roles, which name their databases too, and the variables with their passwords."""
 
 
 def prepare_database(cursor: psycopg2.extensions.cursor, name: str, password: str) -> None:
-    """Make the role and the database where they are missing; let nobody else in."""
+    """Create the role and the database if missing, and deny access to everybody else."""
     role = sql.Identifier(name)
     cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [name])
     act = sql.SQL("ALTER" if cursor.fetchone() else "CREATE")
     cursor.execute(sql.SQL("{} ROLE {} LOGIN PASSWORD {}").format(act, role, sql.Literal(password)))
-    cursor.execute(sql.SQL("GRANT {} TO CURRENT_USER").format(role))  # a master user that is no superuser needs it
+    cursor.execute(sql.SQL("GRANT {} TO CURRENT_USER").format(role))  # needed by a master user without superuser rights
     cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name])
     if cursor.fetchone() is None:
         cursor.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(role, role))
@@ -36,7 +36,7 @@ def main() -> None:
         password=os.environ["POSTGRES_PASSWORD"],
         dbname="postgres",
     )
-    connection.autocommit = True  # CREATE DATABASE runs in no transaction
+    connection.autocommit = True  # CREATE DATABASE cannot run in a transaction
     with connection.cursor() as cursor:
         for name, variable in PASSWORDS.items():
             prepare_database(cursor, name, os.environ[variable])

@@ -1,6 +1,6 @@
-"""Is this container's service well? Exit 0 says yes.
+"""Checks the health of the service in this container; exit status 0 means healthy.
 
-Airflow's own commands for it load all of Airflow, six seconds of a core each time; these ask the same questions in a tenth of one.
+Airflow's own commands load all of Airflow, six seconds of a core each time; these checks take a tenth of a second.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ import urllib.request
 
 SECONDS = 10
 FRESH = 60
-"""A job whose heartbeat is older than so many seconds is not well."""
+"""Age in seconds of the last heartbeat above which a job is unhealthy."""
 
 
 def url(address: str) -> bool:
     """A server answers."""
     with urllib.request.urlopen(address, timeout=SECONDS):  # noqa: S310 -- the address is docker-compose.yaml's
-        return True  # anything but a good answer raises
+        return True  # any other answer raises
 
 
 def job(kind: str) -> bool:
-    """A job of this kind on this host beats in Airflow's database."""
+    """Return whether a job of this kind on this host has a recent heartbeat in Airflow's database."""
     import psycopg2
     from sqlalchemy.engine import make_url
 
@@ -38,7 +38,7 @@ def job(kind: str) -> bool:
 
 
 def worker() -> bool:
-    """This host's Celery worker answers a ping."""
+    """Return whether the Celery worker of this host answers a ping."""
     from celery import Celery
 
     name = f"celery@{socket.gethostname()}"

@@ -1,7 +1,7 @@
-"""Writes the secrets of the stack into .env: those that are missing, and no other line.
+"""Adds the missing secrets of the stack to .env and changes no other line.
 
-Needs nothing but Python. Complete or not at all, readable by nobody else, and a value that is there is never replaced: another
-salt would be another holdout, another key would lose what it encrypted.
+It needs only Python. It writes the file completely or not at all, readable by its owner only, and never replaces a value:
+a new salt would change the holdout, and a new key would make encrypted data unreadable.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ SECRETS: dict[str, Callable[[], str]] = {
 }
 MODE = stat.S_IRUSR | stat.S_IWUSR
 HEAD = """
-# --- Secrets of the stack (docker-compose.yaml), made by `make up`. Keep them: without AIRFLOW_FERNET_KEY Airflow's connections
-# cannot be read, and another HOLDOUT_SALT is another holdout. Passwords of the databases may be changed here, then `make up`.
+# --- Secrets of the stack (docker-compose.yaml), created by `make up`. Keep them: without AIRFLOW_FERNET_KEY Airflow's connections
+# cannot be read, and a new HOLDOUT_SALT changes the holdout. To change a database password, edit it here and run `make up`.
 """
 
 
 def missing_lines(text: str) -> list[str]:
-    """The lines that a .env of this text still needs."""
+    """Return the lines that a .env with this text still needs."""
     pairs = (line.partition("=") for line in text.splitlines())
     there = {name.strip(): value.strip() for name, _, value in pairs if value.strip()}
     lines = [f"{name}={make()}" for name, make in SECRETS.items() if name not in there]
@@ -49,7 +49,7 @@ def missing_lines(text: str) -> list[str]:
 
 
 def socket_group(named: str | None) -> int:
-    """The group that may talk to this machine's container engine, by its socket; the builder joins it."""
+    """Return the group of the container engine's socket, which the builder joins."""
     socket = Path(os.environ.get("DOCKER_SOCKET") or named or "/var/run/docker.sock")
     return socket.stat().st_gid if socket.exists() else 0
 
@@ -65,7 +65,7 @@ def main(file: Path) -> None:
     new.touch(mode=MODE)
     new.write_text(text + HEAD + "\n".join(lines) + "\n")
     new.replace(file)
-    sys.stdout.write(f"{file}: {len(lines)} lines were added. Keep a copy of it in a safe place.\n")
+    sys.stdout.write(f"Added {len(lines)} lines to {file}. Keep a copy of it in a safe place.\n")
 
 
 if __name__ == "__main__":

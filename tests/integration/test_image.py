@@ -201,7 +201,7 @@ def test_files_that_changed_in_the_store_are_not_built(
         return str(folder)
 
     monkeypatch.setattr(artifacts.mlflow.artifacts, "download_artifacts", tampered)
-    with pytest.raises(ArtifactChanged, match="not those that were registered"):
+    with pytest.raises(ArtifactChanged, match="have changed since it was registered"):
         shipping.ship(workspace, 2)
     assert images_of(workspace, 2) == []
     assert workspace.ledger.in_production(workspace.settings.model_name).version == 2

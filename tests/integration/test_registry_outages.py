@@ -70,7 +70,7 @@ def test_another_model_s_answer_is_nonsense(tmp_path: Path) -> None:
     """An empty object names no model: not "there is no champion"."""
     with answering(b"{}") as url:
         workspace = make_workspace(tmp_path, url)
-        with pytest.raises(TrackingUnreachable, match="no MLflow server"):
+        with pytest.raises(TrackingUnreachable, match="is not MLflow"):
             read_registry(workspace.tracking)
 
 

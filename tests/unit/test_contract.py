@@ -79,8 +79,8 @@ def test_identifiers_are_never_features() -> None:
     ("columns", "complaint"),
     [
         (BANK_CHURN.columns[:-1], "exactly one target"),
-        ((*BANK_CHURN.columns, BANK_CHURN.columns[0]), "stands twice"),
-        ((*BANK_CHURN.columns, Column("_line", Kind.NUMBER, Role.FEATURE)), "pipeline's own"),
+        ((*BANK_CHURN.columns, BANK_CHURN.columns[0]), "appears twice"),
+        ((*BANK_CHURN.columns, Column("_line", Kind.NUMBER, Role.FEATURE)), "reserved for the pipeline"),
     ],
 )
 def test_an_impossible_contract_says_why(columns: tuple[Column, ...], complaint: str) -> None:

@@ -156,7 +156,7 @@ def test_a_name_that_stands_twice_is_no_choice() -> None:
     assert send(f'{{"dataframe_records": [{row}]}}').status_code == 200
     twice = row[:-1] + ', "Age": 42}'
     response = send(f'{{"dataframe_records": [{twice}]}}')
-    assert (response.status_code, response.json()["message"]) == (400, "A name stands twice in one object.")
+    assert (response.status_code, response.json()["message"]) == (400, "A name appears twice in one object.")
 
 
 def test_a_body_ends_somewhere() -> None:

@@ -167,5 +167,5 @@ def test_the_contract_survives_its_way_into_the_image() -> None:
         assert again == contract
         assert again.fingerprint == contract.fingerprint
     assert Contract.from_json(BANK_CHURN.to_json()).fingerprint == BANK_CHURN.fingerprint
-    with pytest.raises(ValueError, match="no contract"):
+    with pytest.raises(ValueError, match="not a contract"):
         Contract.from_json("{}")

@@ -20,7 +20,7 @@ def _number(name: str, minimum: float, maximum: float, description: str) -> Colu
 BANK_CHURN = Contract(
     name="bank_churn",
     columns=(
-        _integer("RowNumber", Role.POSITION, 0, 2**53, "Position in the file; means nothing."),
+        _integer("RowNumber", Role.POSITION, 0, 2**53, "Position in the file, without meaning."),
         _integer("CustomerId", Role.KEY, 1, 2**53, "The customer."),
         Column("Surname", Kind.TEXT, Role.CARRIED, permanent=True, description="Never a feature: it identifies."),
         _integer("CreditScore", Role.FEATURE, 300, 850, "Credit score, points."),

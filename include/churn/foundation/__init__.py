@@ -1,1 +1,1 @@
-"""What every room stands on: storage, ledger, columnar work."""
+"""The base of every room: storage, ledger and columnar work."""

@@ -1,4 +1,4 @@
-"""The files of a registered version: fetched by number, and still those that were registered."""
+"""The files of a registered version: fetched by number and checked against their hash at registration."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from churn.foundation.tracking import Tracking
 
 
 class ArtifactChanged(ChurnError):  # noqa: N818 -- it says what is the matter
-    """The files of a version are not those that were registered."""
+    """The files of a version have changed since registration."""
 
 
 @contextmanager
 def downloaded(version: int, tracking: Tracking) -> Iterator[Path]:
-    """The files of a version in a temporary folder, by number.
+    """Fetch the files of a version, by number, into a temporary folder.
 
     Raises:
-        TrackingUnreachable: they cannot be had.
+        TrackingUnreachable: MLflow or its artifact store is unavailable.
     """
     with tempfile.TemporaryDirectory(prefix="churn-model-") as folder:
         with tracking.explained(f"hand out the files of version {version}"):
@@ -33,19 +33,19 @@ def downloaded(version: int, tracking: Tracking) -> Iterator[Path]:
 
 
 def require_registered(version: int, files: Path, ledger: Ledger, model: str) -> None:
-    """Hold files against the hash that the ledger kept when the version was registered.
+    """Compare files with the hash that the ledger stored when the version was registered.
 
     Raises:
-        ArtifactChanged: they have another hash, or the ledger knows none of this version.
+        ArtifactChanged: the hash differs, or the ledger has no hash of this version.
     """
     known = ledger.version(model, version)
     if known is None:
         raise ArtifactChanged(
-            f"The ledger has no hash of version {version} of {model}: nobody can say whether its files are those that were registered. "
-            "Only versions that a night trained are released."
+            f"The ledger has no hash of version {version} of {model}, so its files cannot be checked. "
+            "Only versions that a run of this pipeline trained are released."
         )
     if folder_digest(files) != known.artifacts:
         raise ArtifactChanged(
-            f"The files of version {version} are not those that were registered: somebody changed them since "
-            f"{known.registered_at:%Y-%m-%d %H:%M}. Restore them, or `churn rollback` to a version whose files are whole."
+            f"The files of version {version} have changed since it was registered at "
+            f"{known.registered_at:%Y-%m-%d %H:%M}. Restore them, or run `churn rollback` to a version whose files are intact."
         )

@@ -1,4 +1,4 @@
-"""The settings and the clients that steps are given."""
+"""The settings and clients that every step receives."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from churn.foundation.tracking import Tracking
 
 ENVIRONMENTS = VAR / "serving"
-"""Environments in which models are served on this machine, each named by the hash of its lock."""
+"""Folder of the environments that serve models on this machine, each named by the hash of its lock."""
 
 
 @dataclass(frozen=True)
 class Clients:
-    """Settings, data root and ledger; and from the settings the contract, MLflow and the assignment of customers."""
+    """Settings, data root and ledger, with the contract, MLflow and the bucket assignment that the settings define."""
 
     settings: Settings
     storage: Storage
@@ -36,7 +36,7 @@ class Clients:
 
     @cached_property
     def tracking(self) -> Tracking:
-        """MLflow. Connected to on first use, since its import is slow."""
+        """MLflow, connected on first use, since its import is slow."""
         from churn.foundation.tracking import Tracking
 
         return Tracking(
@@ -48,10 +48,10 @@ class Clients:
 
     @cached_property
     def sampling(self) -> Sampling:
-        """What assigns customers to buckets."""
+        """The assignment of customers to buckets."""
         return Sampling(self.settings.bucket_salt.get_secret_value().encode(), self.settings.duckdb_memory_limit)
 
     @property
     def environments(self) -> Path:
-        """The folder of the environments that earlier versions are served from."""
+        """The folder of the environments that serve earlier versions."""
         return ENVIRONMENTS

@@ -1,4 +1,4 @@
-"""Hashes that tell whether something still is what it was."""
+"""Hashes that show whether something has changed."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Rows made from the contract alone: the model's input example and the probes of a served model.
+"""Rows generated from the contract: the input example of a model and the probes of a served model.
 
-No row here is a customer's. Every category, both bounds of every range and, where allowed, an
+No row belongs to a customer. Every category, both bounds of every range and, where allowed, an
 absent value occur; the rest are drawn between the bounds.
 """
 
@@ -15,7 +15,7 @@ from churn.contract import Column, Contract, Kind
 
 
 def example_rows(contract: Contract, rows: int, seed: int = 0) -> pd.DataFrame:
-    """Rows within the contract.
+    """Generate rows that satisfy the contract.
 
     Args:
         contract: the data contract.
@@ -35,7 +35,7 @@ def example_rows(contract: Contract, rows: int, seed: int = 0) -> pd.DataFrame:
 
 
 def model_input(contract: Contract, frame: pd.DataFrame) -> pd.DataFrame:
-    """The features as the model takes them: numbers as float64, texts as objects, in contract order.
+    """Return the features in the types of the model: numbers as float64, texts as objects, in contract order.
 
     A long column of a model signature would refuse a float and a missing value, so every
     numeric feature is a double (MLflow, "Model Signature").

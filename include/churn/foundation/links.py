@@ -1,4 +1,4 @@
-"""Where a person opens what the ledger names: pages of Airflow, MLflow and the review."""
+"""Links to the pages of Airflow, MLflow and the review."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ _SAFE = ":+@~"  # what the ids of runs hold, and a path may hold too
 
 
 def comparison_page(settings: Settings, run_id: str) -> str:
-    """A run in MLflow, by the address that needs no experiment."""
+    """Link to a run in MLflow, at the address that needs no experiment."""
     return f"{settings.mlflow_ui}/#/runs/{run_id}"
 
 
 def version_page(settings: Settings, model: str, version: int | None) -> str:
-    """A version in the registry."""
+    """Link to a version in the MLflow registry."""
     return f"{settings.mlflow_ui}/#/models/{model}" + (f"/versions/{version}" if version else "")
 
 
 def run_page(settings: Settings, dag: str, run: str | None = None) -> str:
-    """A DAG, or one run of it."""
+    """Link to a DAG, or to one of its runs."""
     return f"{settings.airflow_ui}/dags/{dag}" + (f"/runs/{quote(run, safe=_SAFE)}" if run else "")
 
 
 def approval_page(settings: Settings, night: str) -> str:
-    """Where a person answers whether a night's version is to be promoted."""
+    """Link to the page where a person approves or rejects the promotion of a run."""
     return f"{run_page(settings, RETRAINING, night)}/tasks/promote/required_actions"
 
 
 def docs_page(settings: Settings, batch: str) -> str:
-    """Great Expectations' page of a batch, behind Airflow's login."""
+    """Link to the Data Docs of a batch, behind the login of Airflow."""
     return f"{settings.airflow_ui}{REVIEW}/{docs_index(batch)}"
 
 
 def night_page(settings: Settings, night: str) -> str:
-    """The review of a night, within Airflow's own page."""
+    """Link to the review of a run, within the page of Airflow."""
     return f"{settings.airflow_ui}/plugin/churn-review{REVIEW}/{night_path(night)}"
 
 
 def night_path(night: str) -> str:
-    """The review of a night below the review's own address. A night's name is free text: it goes where any text can."""
+    """Path of the review of a run. The name of a run is free text, so it is a query parameter."""
     return f"night?name={quote(night, safe='')}"

@@ -1,7 +1,7 @@
-"""A model served on this machine, in an environment of its own made from a serving lock.
+"""A model served on this machine, in its own environment built from a serving lock.
 
-By MLflow's own app, which takes whatever a model asks for: an old version is scored through it. Or by the
-service of the image: without a container engine this is what the verification asks.
+Either by MLflow's own app, which serves any model, to score an old version; or by the service of the
+image, which the verification queries if there is no container engine.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ _POLL = 0.1  # seconds
 
 
 class ServingUnavailable(Outage):
-    """The server did not come up in time, for a reason that says nothing about the model; try again."""
+    """The server did not start, for a reason unrelated to the model; retry."""
 
 
 class ServiceEnded(ChurnError):  # noqa: N818 -- it says what happened
-    """A server ended by itself before it was ready."""
+    """A server exited before it was ready."""
 
     def __init__(self, status: int, words: str) -> None:
         super().__init__(f"The serving process ended with status {status} before it was ready: {words}")
@@ -48,11 +48,11 @@ class ServiceEnded(ChurnError):  # noqa: N818 -- it says what happened
 
 
 class ModelMismatch(ChurnError):  # noqa: N818 -- it says what is the matter
-    """The served model does not load, or does not answer like the registry's."""
+    """The served model does not load, or its answers differ from those of the registered model."""
 
 
 def serving_python(lock: Path, environments: Path, python: str = PYTHON) -> Path:
-    """The Python of the environment that holds exactly the serving lock, made on first use.
+    """Return the Python of the environment that has exactly the packages of the serving lock, built on first use.
 
     Args:
         lock: requirements with their hashes.
@@ -83,8 +83,8 @@ def wait_until_ready(url: str, ended: Callable[[], ServiceEnded | None], timeout
         timeout: seconds.
 
     Raises:
-        ServiceEnded: the server ended by itself.
-        ServingUnavailable: it runs, and does not answer in time.
+        ServiceEnded: the server exited.
+        ServingUnavailable: it is running but does not answer in time.
     """
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
@@ -95,30 +95,30 @@ def wait_until_ready(url: str, ended: Callable[[], ServiceEnded | None], timeout
             answered = httpx.get(f"{url}/ping", timeout=2, trust_env=False).is_success
         except httpx.TransportError:
             answered = False
-        if answered and ended() is None:  # else it was somebody else who answered
+        if answered and ended() is None:  # otherwise another program answered
             return
         time.sleep(_POLL)
     raise ServingUnavailable(
-        f"No answer from {url}/ping within {timeout:.0f} s, while the process runs. Retry; look at the load of the machine."
+        f"No answer from {url}/ping within {timeout:.0f} s, although the process is running. Check the load of the machine, then retry."
     )
 
 
 @dataclass(frozen=True)
 class App:
-    """What is served, and how its process is started."""
+    """An app to serve: the command that starts its process, and its environment."""
 
     arguments: list[str]
     environment: dict[str, str]
 
 
 def mlflow_app(model: Path) -> App:
-    """MLflow's scoring app of a model's folder."""
+    """Return MLflow's scoring app for the folder of a model."""
     arguments = ["-m", "uvicorn", "mlflow.pyfunc.scoring_server.app:app", "--no-access-log"]
     return App(arguments, {"__pyfunc_model_path__": str(model)})
 
 
 def image_app(folder: Path) -> App:
-    """The service of the image, of a folder as `release.service` lays it out."""
+    """Return the service of the image for a folder laid out by `release.service`."""
     return App(
         ["-m", "churn.serving"], {FOLDER_VARIABLE: str(folder), "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
     )
@@ -126,10 +126,10 @@ def image_app(folder: Path) -> App:
 
 @contextmanager
 def served(python: Path, app: App, port: int | None = None) -> Iterator[str]:
-    """An app on loopback, ended on leaving.
+    """Serve an app on loopback until the block ends.
 
     Args:
-        python: of an environment with a serving lock.
+        python: the interpreter of an environment with a serving lock.
         app: what to serve.
         port: to listen on; None for a free one.
 
@@ -137,7 +137,7 @@ def served(python: Path, app: App, port: int | None = None) -> Iterator[str]:
         Its base URL, once it answers.
     """
     if port is not None and _taken(port):
-        raise ChurnError(f"Port {port} is taken by another program. Choose another with --port.")
+        raise ChurnError(f"Port {port} is in use by another program. Choose another with --port.")
     port = port or _free_port()
     with tempfile.TemporaryFile("w+") as log:
         listen = {
@@ -186,7 +186,7 @@ def ask(url: str, rows: pd.DataFrame) -> NDArray[np.float64]:
 
 
 def _environment() -> dict[str, str]:
-    """Nothing of ours: what the image has, no credentials, no tracking server."""
+    """Return an environment like that of the image: no credentials and no tracking server."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
     return {**kept, "MLFLOW_DISABLE_TELEMETRY": "true"}
 
@@ -223,7 +223,7 @@ def _end(log: object, process: subprocess.Popen[bytes]) -> ServiceEnded | None:
     log.seek(0)  # type: ignore[attr-defined]
     lines = [line for line in log.read().splitlines() if line.strip()]  # type: ignore[attr-defined]
     if process.returncode < 0 or any("address already in use" in line for line in lines):
-        raise ServingUnavailable(f"The serving process was ended from outside (status {process.returncode}). Retry.")
+        raise ServingUnavailable(f"The serving process was stopped from outside (status {process.returncode}). Retry.")
     return ServiceEnded(process.returncode, lines[-1] if lines else "it wrote nothing")
 
 

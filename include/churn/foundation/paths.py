@@ -1,4 +1,4 @@
-"""Where things are below the data root. Everything of a batch or a snapshot is named by its hash."""
+"""Paths below the data root. Files of a batch or a snapshot are named by its hash."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def accepted(batch: str) -> str:
 
 
 def quarantined(batch: str) -> str:
-    """The rows of a batch that were set aside."""
+    """The quarantined rows of a batch."""
     return f"{QUARANTINE}/{batch}.parquet"
 
 

@@ -1,4 +1,4 @@
-"""The rows of the ledger, as the rest of the code knows them."""
+"""The rows of the ledger as values."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class BatchVerdict:
-    """What became of a batch; `batch` and `night` apart, the columns of the ledger's row.
+    """The verdict on a batch: the columns of the ledger's row, without `batch` and `night`.
 
     The database checks that arrived = accepted + quarantined.
     """
@@ -66,7 +66,7 @@ class Sighting:
 
 @dataclass(frozen=True)
 class Withdrawal:
-    """A batch was taken out of all future snapshots (`withdrawn`), or back into them (`restored`)."""
+    """A batch was removed from all future snapshots (`withdrawn`) or returned to them (`restored`)."""
 
     batch: str
     sequence: int
@@ -120,9 +120,9 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class VersionRecord:
-    """A registered version: what it was trained on and with, and the hash of its files when it was registered.
+    """A registered version: its training data and parameters, and the hash of its files at registration.
 
-    `parameters` are None for a version that is older than their recording.
+    `parameters` is None for a version from before they were recorded.
     """
 
     model: str
@@ -137,7 +137,7 @@ class VersionRecord:
 
 @dataclass(frozen=True)
 class Look:
-    """One test of a challenger against the champion, on one evidence: `look` is the hash of what was looked at.
+    """One test of a challenger against the champion on one body of evidence; `look` is the hash of that evidence.
 
     `epoch` is the promotion that made the champion; `position` counts the looks of a calendar night and epoch from 0.
     """
@@ -153,12 +153,12 @@ class Look:
 
 @dataclass(frozen=True)
 class DecisionRecord:
-    """What one night decided, with the evidence and the policy that it was decided by.
+    """The decision of one run, with its evidence and policy.
 
-    `digests` are the hashes of what a replay reads, by name; `watch` is how the champion itself does; `approval` is
-    whether a person must agree before the transition; `requested_by` is who asked for the night, if a person did; `curves` are points for
-    whoever draws ROC and calibration, see `decision.curves`; `rules_version` is the version of the rules that decided,
-    None before versions were stored.
+    `digests` are the hashes of what a replay reads, by name; `watch` is the test of the champion itself; `approval` is
+    whether a person must approve the promotion; `requested_by` is the person who started the run, if one did; `curves`
+    are the points of the ROC and calibration charts, see `decision.curves`; `rules_version` is the version of the rules
+    that decided, None before versions were stored.
     """
 
     night: str
@@ -189,8 +189,8 @@ class DecisionRecord:
 class NightRow:
     """A decision as a list shows it: without rules, evidence and policy.
 
-    `asked` is whether a person must agree, `answer` what they said; `rows` are the unseen customers; the metrics are
-    estimates as plain JSON by name, empty where nothing was measured.
+    `asked` is whether a person must approve, `answer` is their answer; `rows` is the number of unseen customers; the
+    metrics are estimates as plain JSON by name, empty if nothing was measured.
     """
 
     night: str
@@ -211,7 +211,7 @@ class NightRow:
 
 @dataclass(frozen=True)
 class Approval:
-    """A person's answer to a decision: approved or rejected; or expired, when nobody answered in time."""
+    """A person's answer to a decision: approved, rejected, or expired if nobody answered in time."""
 
     night: str
     answer: str
@@ -222,10 +222,10 @@ class Approval:
 
 @dataclass(frozen=True)
 class Promotion:
-    """From `promoted_at` on `version` is in production (None: nothing is); the registry knows it from `mirrored_at` on.
+    """A change of production: `version` from `promoted_at` (None: no version), shown in the MLflow registry from `mirrored_at`.
 
-    `kind` is promotion, forced, rollback, take_back or adopted; `actor` is who did it, `code` the rule that decided;
-    `anchor` is the last winner by superiority at that time.
+    `kind` is promotion, forced, rollback, take_back or adopted; `actor` is the person or process behind it, `code` the
+    reason; `anchor` is the baseline: the last version promoted as superior at that time.
     """
 
     model: str
@@ -244,7 +244,7 @@ class Promotion:
 
 @dataclass(frozen=True)
 class Thaw:
-    """Automatic promotion was allowed again after the promotion of this number had frozen it."""
+    """Automatic promotion was allowed again after the promotion with this sequence number froze it."""
 
     model: str
     sequence: int
@@ -257,8 +257,9 @@ class Thaw:
 class ImageRecord:
     """State of a version's serving image.
 
-    published; not_built (no engine, and its answers are the model's all the same); mismatch (not the model); faulty (the
-    model, but not as an image has to be); failed (no verdict at the last try); pruned (it was published, and is removed here).
+    published; not_built (no container engine; its answers were verified without an image); mismatch (its answers are not
+    the model's); faulty (the right answers, but an image rule is broken); failed (the last attempt gave no verdict);
+    pruned (it was published, and has been removed from this machine).
     """
 
     model: str
@@ -277,9 +278,9 @@ class ImageRecord:
 
 @dataclass(frozen=True)
 class Alert:
-    """One event that people are told of, once: `key` names the event, `text` ends with the next step.
+    """One event that alerts are sent for, once: `key` names the event, `text` ends with the next step.
 
-    `sent_to` are the channels that have it; from `sent_at` on every channel that wants it does.
+    `sent_to` lists the channels that have received it; from `sent_at` on, every subscribed channel has.
     """
 
     key: str

@@ -1,4 +1,4 @@
-"""What assigns customers to buckets."""
+"""The assignment of customers to buckets."""
 
 from __future__ import annotations
 

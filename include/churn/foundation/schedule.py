@@ -1,4 +1,4 @@
-"""When nights are due, as all who look for a missing one count them."""
+"""When runs are due, for every check for a missing run."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from croniter import croniter  # type: ignore[import-untyped]
 from churn.settings import Settings
 
 UNFINISHED = timedelta(hours=6)
-"""A night that began so recently may still bring something."""
+"""A run that began this recently may still finish."""
 NEWS = timedelta(days=3)
-"""What is older is no news: it is neither told nor shown as today's."""
+"""Older events are not current: no alert is sent for them, and no page shows them as such."""
 
 
 def due_nights(settings: Settings, now: datetime) -> Iterator[datetime]:
-    """When the nights were due that must have ended by now, the newest first, without end; none without a schedule."""
+    """Yield when runs were due that must have ended by now, newest first, without end; nothing without a schedule."""
     if settings.schedule is None:
         return
     ticks = croniter(settings.schedule, (now - UNFINISHED).astimezone(ZoneInfo(settings.timezone)))

@@ -1,4 +1,4 @@
-"""The ledger's tables. Changing one means a new migration; a test holds the two together."""
+"""The tables of the ledger. A change needs a new migration; a test compares the two."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from sqlalchemy import (
 )
 
 HEAD = "0007"
-"""The migration that these tables are at."""
+"""The migration that creates these tables."""
 
 
 class Moment(TypeDecorator[datetime]):
-    """A time in UTC. SQLite keeps no time zone: what it returns is given one back."""
+    """A time in UTC. SQLite stores no time zone, so it is added again on reading."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -61,16 +61,16 @@ batches = Table(
     Column("size", BigInteger, nullable=False),
     Column("arrived_at", Moment, nullable=False),
     Column("state", Text, nullable=False, index=True),
-    Column("night", Text, index=True, doc="the night that judged it"),
+    Column("night", Text, index=True, doc="the run that judged it"),
     Column("arrived_rows", Integer),
     Column("accepted_rows", Integer),
     Column("quarantined_rows", Integer),
     Column("reason", Text, doc="why it was rejected"),
     Column("judged_at", Moment, index=True),
-    Column("unlabelled_rows", Integer, doc="of the quarantined: rows that only wait for their label"),
+    Column("unlabelled_rows", Integer, doc="quarantined rows that are only waiting for their label"),
     Column("events", Integer, doc="accepted rows with target 1"),
     Column("rules", JSON, doc="rules that rows broke: name, rows, first lines; the most frequent first"),
-    Column("warnings", JSON, doc="what was said of the batch without stopping it"),
+    Column("warnings", JSON, doc="warnings that did not reject the batch"),
     Column("origin", Text, doc="the batch whose quarantined rows this one repairs"),
     Column("accepted_sha256", Text, doc="of the file of accepted rows"),
     CheckConstraint("state IN ('arrived', 'accepted', 'rejected', 'withdrawn')", name="state"),
@@ -85,7 +85,7 @@ sightings = Table(
     Column("arrived_at", Moment, primary_key=True),
     Column("seen_at", Moment, nullable=False),
 )
-"""Every file that was ever seen in landing; the first of a batch is the one that was taken in."""
+"""Every file ever seen in landing; the first one of a batch is the one that was ingested."""
 
 withdrawals = Table(
     "withdrawals",
@@ -104,7 +104,7 @@ drifts = Table(
     Column("batch", Text, ForeignKey("batches.batch"), primary_key=True),
     Column("column", Text, primary_key=True),
     Column("psi", Float, nullable=False, doc="population stability index against the accepted history"),
-    Column("bound", Float, nullable=False, doc="what psi was held against"),
+    Column("bound", Float, nullable=False, doc="the bound that psi was compared with"),
     Column("measure", Text, nullable=False),
     Column("value", Float, nullable=False, doc="of the measure"),
     Column("drifted", Boolean, nullable=False),
@@ -154,15 +154,15 @@ decisions = Table(
     Column("note", Text),
     Column("run_id", Text, nullable=False, doc="MLflow run of the comparison"),
     Column("decided_at", Moment, nullable=False, index=True),
-    Column("watch", JSON, nullable=False, doc="the champion itself against floor and calibration"),
+    Column("watch", JSON, nullable=False, doc="the test of the champion itself against floor and calibration"),
     Column("digests", JSON, nullable=False, doc="hashes of what a replay reads, by name"),
     Column("code_version", Text, nullable=False),
-    Column("approval", Boolean, nullable=False, doc="a person must agree before the transition"),
-    Column("requested_by", Text, doc="who asked for the night, if a person did"),
+    Column("approval", Boolean, nullable=False, doc="a person must approve the promotion"),
+    Column("requested_by", Text, doc="the person who started the run, if one did"),
     Column(
         "curves",
         JSON(none_as_null=True),
-        doc="points of ROC and calibration; null: nothing was measured, or it is older",
+        doc="points of the ROC and calibration charts; null: nothing was measured, or the decision is older",
     ),
     Column("rules_version", Integer, doc="version of the rules that decided; null: before versions were stored"),
     CheckConstraint("verdict IN ('promote', 'hold')", name="verdict"),
@@ -179,7 +179,11 @@ versions = Table(
     Column("snapshot", Text, ForeignKey("snapshots.snapshot"), nullable=False, doc="what it was trained on"),
     Column("artifacts", Text, nullable=False, doc="sha256 over its files when it was registered"),
     Column("registered_at", Moment, nullable=False),
-    Column("parameters", JSON(none_as_null=True), doc="what it was trained with, by name; null: it is older"),
+    Column(
+        "parameters",
+        JSON(none_as_null=True),
+        doc="training parameters by name; null: the version is older than this column",
+    ),
 )
 
 looks = Table(
@@ -217,15 +221,15 @@ promotions = Table(
         autoincrement=False,
         doc="1, 2, ...: the key makes promotion compare-and-set",
     ),
-    Column("version", Integer, doc="in production from here on; null after the only champion was taken back"),
-    Column("previous", Integer, doc="in production until here"),
+    Column("version", Integer, doc="in production from this change on; null after the only champion was rolled back"),
+    Column("previous", Integer, doc="in production until this change"),
     Column("kind", Text, nullable=False),
     Column("night", Text, nullable=False),
     Column("reason", Text, nullable=False),
     Column("promoted_at", Moment, nullable=False, index=True),
-    Column("mirrored_at", Moment, doc="the registry has taken it over; null: not yet"),
-    Column("anchor", Integer, doc="the last winner by superiority at that time"),
-    Column("actor", Text, nullable=False, doc="who did it"),
+    Column("mirrored_at", Moment, doc="when the MLflow registry showed it; null: not yet"),
+    Column("anchor", Integer, doc="the baseline: the last version promoted as superior at that time"),
+    Column("actor", Text, nullable=False, doc="the person or process behind it"),
     Column("code", Text, nullable=False, doc="the rule that decided"),
     CheckConstraint("kind IN ('promotion', 'forced', 'rollback', 'take_back', 'adopted')", name="kind"),
     UniqueConstraint("model", "night", "kind"),
@@ -235,7 +239,13 @@ thaws = Table(
     "thaws",
     metadata,
     Column("model", Text, primary_key=True),
-    Column("sequence", Integer, primary_key=True, autoincrement=False, doc="of the promotion that had frozen it"),
+    Column(
+        "sequence",
+        Integer,
+        primary_key=True,
+        autoincrement=False,
+        doc="the promotion that turned automatic promotion off",
+    ),
     Column("reason", Text, nullable=False),
     Column("by", Text, nullable=False),
     Column("at", Moment, nullable=False),
@@ -253,7 +263,7 @@ images = Table(
     Column("max_difference", Float, doc="largest difference of an answer; null where there was none to compare"),
     Column("detail", Text, nullable=False),
     Column("recorded_at", Moment, nullable=False),
-    Column("digest", Text, doc="in the registry of images, read back from it; null: never pushed"),
+    Column("digest", Text, doc="digest in the image registry, read back from it; null: never pushed"),
     Column("size", BigInteger, doc="bytes, the base included"),
     Column("build_seconds", Float),
     CheckConstraint("state IN ('published', 'not_built', 'mismatch', 'faulty', 'failed', 'pruned')", name="state"),
@@ -262,14 +272,14 @@ images = Table(
 alerts = Table(
     "alerts",
     metadata,
-    Column("key", Text, primary_key=True, doc="names the event: an event is told once"),
+    Column("key", Text, primary_key=True, doc="names the event: alerts are sent once per event"),
     Column("kind", Text, nullable=False),
     Column("subject", Text, nullable=False),
     Column("text", Text, nullable=False),
     Column("link", Text, nullable=False),
     Column("noticed_at", Moment, nullable=False, index=True),
-    Column("sent_at", Moment, doc="every channel that wants it has it; null: it waits"),
-    Column("sent_to", JSON, nullable=False, doc="the channels that have it"),
-    Column("claimed_at", Moment, doc="somebody has been sending it since"),
+    Column("sent_at", Moment, doc="when every subscribed channel had it; null: still waiting"),
+    Column("sent_to", JSON, nullable=False, doc="the channels that have received it"),
+    Column("claimed_at", Moment, doc="when a process claimed it for sending"),
     Index(None, "kind", "noticed_at"),
 )

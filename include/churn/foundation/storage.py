@@ -25,9 +25,9 @@ from churn.errors import Outage
 from churn.foundation.paths import LANDING, UNFINISHED
 
 TEMPORARY = (".part", ".partial", ".tmp", ".temp", ".filepart", ".crdownload", "~")
-"""How senders name files that they are still writing."""
-_ABANDONED = 24 * 3600  # seconds after which an unfinished file is nobody's
-# Within limits: a store that is away is told within a minute, not after many.
+"""Suffixes of files that their sender is still writing."""
+_ABANDONED = 24 * 3600  # seconds after which an unfinished file is deleted
+# Limits, so that an unavailable store is reported within a minute.
 _S3 = {
     "config_kwargs": {
         "connect_timeout": 5,
@@ -52,7 +52,7 @@ class Landed:
 
 @dataclass
 class Staged:
-    """A file that is being written; `keep_as` gives it the name under which it appears, complete, at the end."""
+    """A file being written; `keep_as` gives it its name, under which it appears complete."""
 
     storage: Storage
     name: str
@@ -62,7 +62,7 @@ class Staged:
         self.stream: IO[bytes]
 
     def keep_as(self, name: str) -> None:
-        """Keep it under this name."""
+        """Move the file to this name."""
         self.target = name
 
 
@@ -79,40 +79,42 @@ class Storage:
 
         Args:
             url: folder or fsspec URL, such as `s3://bucket/prefix`.
-            fs: filesystem with credentials of its own, for example from an Airflow connection;
-                by default fsspec makes one from the environment.
+            fs: filesystem with its own credentials, for example from an Airflow connection;
+                by default fsspec creates one from the environment.
         """
         try:
-            found, root = fsspec.core.url_to_fs(url, **(_S3 if url.startswith(("s3://", "s3a://")) else {}))
+            default, root = fsspec.core.url_to_fs(url, **(_S3 if url.startswith(("s3://", "s3a://")) else {}))
         except (ValueError, ImportError) as error:
             raise StorageError(
-                f"{url} is no place to keep data: {error}. Set CHURN_DATA_ROOT to a folder or s3://..."
+                f"{url} cannot be a data root: {error}. Set CHURN_DATA_ROOT to a folder or s3://..."
             ) from error
-        return cls(fs or found, root.rstrip("/"))
+        return cls(fs or default, root.rstrip("/"))
 
     @property
     def local(self) -> bool:
-        """Whether the root is a folder of this machine."""
+        """Whether the root is a folder on this machine."""
         return isinstance(self.fs, LocalFileSystem)
 
     def path(self, name: str) -> str:
-        """The path of `name` as the filesystem knows it."""
+        """Return the path of `name` on the filesystem."""
         return posixpath.join(self.root, name)
 
     def url(self, name: str) -> str:
-        """The URL of `name`, for messages and links."""
+        """Return the URL of `name`, for messages and links."""
         return str(self.fs.unstrip_protocol(self.path(name)))
 
     def exists(self, name: str) -> bool:
-        """Whether the file is there."""
+        """Return whether the file exists."""
         with self._explained("read", name):
             return bool(self.fs.exists(self.path(name)))
 
     def landed(self) -> list[Landed]:
-        """The finished files in landing, in the order of arrival, then name."""
+        """Return the finished files in landing, by arrival, then by name."""
         with self._explained("list", LANDING):
             self.fs.invalidate_cache()
-            self.fs.makedirs(self.path(LANDING), exist_ok=True)  # a root that is not there is no empty landing
+            self.fs.makedirs(
+                self.path(LANDING), exist_ok=True
+            )  # otherwise a missing root would look like an empty landing
             entries = self._entries(LANDING)
         files = [
             _landed(entry)
@@ -125,19 +127,19 @@ class Storage:
 
     @contextmanager
     def reading(self, name: str) -> Iterator[IO[bytes]]:
-        """The file's bytes, streamed."""
+        """Open a file for reading its bytes."""
         with self._explained("read", name), self.fs.open(self.path(name), "rb") as stream:
             yield stream
 
     def chunks(self, name: str) -> Iterator[bytes]:
-        """The file's bytes, some megabytes at a time."""
+        """Yield the bytes of a file, some megabytes at a time."""
         with self.reading(name) as stream:
             while chunk := stream.read(_CHUNK):
                 yield chunk
 
     @contextmanager
     def staging(self) -> Iterator[Staged]:
-        """A file that is nowhere until it is kept under a name; left without one, it is removed."""
+        """Write a file that stays invisible until it is kept under a name; otherwise it is deleted."""
         staged = Staged(self, f"{UNFINISHED}/{uuid.uuid4().hex}")
         with self._explained("write", staged.name):
             self.fs.makedirs(self.path(UNFINISHED), exist_ok=True)
@@ -153,14 +155,14 @@ class Storage:
 
     @contextmanager
     def writing(self, name: str) -> Iterator[IO[bytes]]:
-        """A file that appears under its name complete or not at all."""
+        """Write a file that appears under its name complete or not at all."""
         with self.staging() as staged:
             yield staged.stream
             staged.keep_as(name)
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
-        """A local folder for work in progress; on the disk of the zones if they are local, so that `move_in` copies nothing."""
+        """Create a local folder for work in progress, on the disk of the zones if they are local, so that `move_in` copies nothing."""
         folder = self.path(UNFINISHED) if self.local else None
         with self._explained("write", UNFINISHED):
             if folder:
@@ -169,7 +171,7 @@ class Storage:
                 yield Path(made)
 
     def move_in(self, file: Path, name: str) -> None:
-        """Keep a file of the scratch folder under a name; it appears complete or not at all."""
+        """Move a file from the scratch folder to a name; it appears complete or not at all."""
         if not self.local:
             self.put(file, name)
             return
@@ -178,11 +180,11 @@ class Storage:
             self.fs.mv(str(file), self.path(name))
 
     def sweep(self) -> None:
-        """Remove what killed processes left unfinished a day ago or earlier."""
+        """Delete files that killed processes left unfinished a day ago or earlier."""
         with self._explained("list", UNFINISHED):
             for entry in self._entries(UNFINISHED):
                 if time.time() - _landed(entry).arrived > _ABANDONED:
-                    with suppress(FileNotFoundError):  # another process sweeps too
+                    with suppress(FileNotFoundError):  # another process cleans up too
                         self.fs.rm(entry["name"], recursive=True)
 
     def put(self, file: Path, name: str) -> None:
@@ -191,7 +193,7 @@ class Storage:
             shutil.copyfileobj(here, there, _CHUNK)
 
     def look(self, name: str) -> Landed | None:
-        """Size and time of a file as they are now; None if it is gone."""
+        """Return the current size and time of a file; None if it no longer exists."""
         with self._explained("read", name):
             self.fs.invalidate_cache()
             try:
@@ -200,15 +202,15 @@ class Storage:
                 return None
 
     def names(self, zone: str) -> list[str]:
-        """The names of all files below a zone."""
+        """Return the names of all files below a zone."""
         with self._explained("list", zone):
             self.fs.invalidate_cache()
-            found = self.fs.find(self.path(zone)) if self.fs.exists(self.path(zone)) else []
-            return sorted(posixpath.relpath(path, self.root) for path in found)
+            paths = self.fs.find(self.path(zone)) if self.fs.exists(self.path(zone)) else []
+            return sorted(posixpath.relpath(path, self.root) for path in paths)
 
     def remove(self, name: str) -> None:
-        """Remove a file, if it is there."""
-        with self._explained("write", name), suppress(FileNotFoundError):  # perhaps removed by another a moment ago
+        """Delete a file, if it exists."""
+        with self._explained("write", name), suppress(FileNotFoundError):  # another process may just have deleted it
             if self.fs.exists(self.path(name)):
                 self.fs.rm(self.path(name))
 
@@ -218,41 +220,41 @@ class Storage:
             return pq.read_table(stream, columns=columns)
 
     def count_rows(self, name: str) -> int:
-        """Number of rows of a Parquet file, from its footer."""
+        """Return the number of rows of a Parquet file, from its footer."""
         with self.reading(name) as stream:
             return int(pq.read_metadata(stream).num_rows)
 
     def upload(self, folder: Path, name: str, suffixes: Iterable[str]) -> None:
-        """Copy the files of a local folder that have one of the suffixes below `name`."""
+        """Copy the files of a local folder that have one of the suffixes to below `name`."""
         for file in sorted(folder.rglob("*")):
             if file.suffix in suffixes:
                 self.put(file, posixpath.join(name, file.relative_to(folder).as_posix()))
 
     def _entries(self, zone: str) -> list[dict[str, Any]]:
-        """What is in a folder now, while other processes may be taking things out of it."""
+        """List a folder while other processes may be removing files from it."""
         folder = self.path(zone)
         if not self.fs.exists(folder):
             return []
         if not self.local:
             return list(self.fs.ls(folder, detail=True))
-        found = []
+        entries = []
         for name in os.listdir(folder):  # noqa: PTH208 -- fsspec's listing fails as a whole where one file vanishes
             with suppress(FileNotFoundError):
-                found.append(self.fs.info(posixpath.join(folder, name)))
-        return found
+                entries.append(self.fs.info(posixpath.join(folder, name)))
+        return entries
 
     @contextmanager
     def _explained(self, act: str, name: str) -> Iterator[None]:
         try:
             yield
-        except (OSError, BotoCoreError) as error:  # S3 not reached is no OSError
+        except (OSError, BotoCoreError) as error:  # an unreachable S3 does not raise OSError
             if getattr(error, "errno", None) == errno.ENOSPC:
                 raise StorageError(
-                    f"The disk of {self.url('')} is full. Free some of it and run the step again; nothing was lost."
+                    f"The disk of {self.url('')} is full. Free some space and run the step again; nothing was lost."
                 ) from error
             raise StorageError(
                 f"Cannot {act} {self.url(name)}: {getattr(error, 'strerror', None) or type(error).__name__}. "
-                "Check CHURN_DATA_ROOT, its permissions and that the store is up; nothing was lost, run the step again."
+                "Check CHURN_DATA_ROOT, its permissions and that the store is running, then run the step again; nothing was lost."
             ) from error
 
 
@@ -260,7 +262,7 @@ _CHUNK = 4 << 20
 
 
 def is_temporary(name: str) -> bool:
-    """Whether a file bears the name of one that is still being written."""
+    """Return whether the name is that of a file still being written."""
     return name.startswith(".") or name.lower().endswith(TEMPORARY)
 
 

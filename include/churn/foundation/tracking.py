@@ -1,4 +1,4 @@
-"""MLflow as the rooms use it: the runs of a night, found again instead of made twice."""
+"""MLflow for every room; a retried step finds its MLflow run again instead of creating a second one."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ _NIGHT_KEY = "churn.night_key"
 
 
 class TrackingUnreachable(Outage):
-    """MLflow does not answer, or answers nonsense."""
+    """MLflow does not answer, or its answer makes no sense."""
 
 
 class NonsenseAnswer(Exception):  # noqa: N818 -- it says what came; `explained` turns it into an outage
-    """An answer that no registry gives to this question."""
+    """An answer that an MLflow server never gives to this question."""
 
 
 NONSENSE = (ParseError, JSONDecodeError, NonsenseAnswer)
-"""What is met when something else answers in MLflow's place."""
+"""The exceptions raised when something other than MLflow answers."""
 
 
 @dataclass(frozen=True)
@@ -50,14 +50,14 @@ class Tracking:
     model: str
 
     def __post_init__(self) -> None:
-        """The fluent API of this process talks to the same server, quietly, and gives up within seconds."""
+        """Point the fluent API of this process at the same server, quietly, with time-outs of seconds."""
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # the default retries for minutes
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")  # and waits for two of them
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")  # the default waits for two minutes
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
         logging.getLogger("mlflow").setLevel(logging.WARNING)
-        logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)  # a venv without pip is no fault
+        logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)  # a venv without pip is fine
         warnings.filterwarnings("ignore", message=".*transition_model_version_stage.*", category=FutureWarning)
         warnings.filterwarnings("ignore", message="The specified dataset source can be interpreted in multiple ways")
         mlflow.set_tracking_uri(self.uri)
@@ -69,56 +69,56 @@ class Tracking:
 
     @contextmanager
     def explained(self, act: str) -> Iterator[None]:
-        """Turn an outage into one error with the next step; `act` says what could not be done."""
+        """Turn an outage into one error with the next step; `act` names what failed."""
         try:
             yield
         except (MlflowException, RequestException, *NONSENSE) as error:
             raise TrackingUnreachable(
                 f"MLflow at {self.ui} could not {act} ({_cause(error)}). Nothing was promoted. "
-                "Check that it is up (`make run` starts the local one) and MLFLOW_TRACKING_URI, then run the step again."
+                "Check that it is running (`make run` starts the local one) and check MLFLOW_TRACKING_URI, then run the step again."
             ) from error
 
     @cached_property
     def experiment_id(self) -> str:
-        """The experiment, made on first use."""
-        found = self.client.get_experiment_by_name(self.experiment)
-        return str(found.experiment_id if found else self.client.create_experiment(self.experiment))
+        """The experiment, created on first use."""
+        experiment = self.client.get_experiment_by_name(self.experiment)
+        return str(experiment.experiment_id if experiment else self.client.create_experiment(self.experiment))
 
     def find_run(self, night: str, role: str) -> Run | None:
-        """The night's run of a role (`night`, `challenger`, `champion`)."""
+        """Return the MLflow run that a pipeline run has for a role (`night`, `challenger`, `champion`)."""
         query = f"tags.`{_NIGHT_KEY}` = '{_digest(night)}' AND tags.`{ROLE}` = '{role}'"
-        found = self.client.search_runs([self.experiment_id], query, max_results=1)
-        return found[0] if found else None
+        runs = self.client.search_runs([self.experiment_id], query, max_results=1)
+        return runs[0] if runs else None
 
     def run(self, night: str, role: str, name: str, parent: str | None = None) -> Run:
-        """The night's run of a role, made if it is not there; a retry finds the same one."""
-        found = self.find_run(night, role)
-        if found:
-            return found
+        """Return the MLflow run for a role, created if missing; a retry finds the same one."""
+        existing = self.find_run(night, role)
+        if existing:
+            return existing
         tags = {NIGHT: night, _NIGHT_KEY: _digest(night), ROLE: role}
         if parent:
             tags["mlflow.parentRunId"] = parent
         return self.client.create_run(self.experiment_id, tags=tags, run_name=name)
 
     def fail_runs(self, night: str) -> None:
-        """What still runs of a night that has ended without a decision is shown as failed.
+        """Mark the MLflow runs of a pipeline run that ended without a decision as failed.
 
         Raises:
-            TrackingUnreachable: MLflow is away.
+            TrackingUnreachable: MLflow is unavailable.
         """
         query = f"tags.`{_NIGHT_KEY}` = '{_digest(night)}' AND attributes.status = 'RUNNING'"
-        with self.explained("show the night's runs as failed"):
+        with self.explained("mark the MLflow runs as failed"):
             for run in self.client.search_runs([self.experiment_id], query):
                 self.client.set_terminated(run.info.run_id, "FAILED")
 
     def version(self, version: int) -> ModelVersion:
-        """A registered version, by number."""
+        """Return a registered version, by number."""
         return self.client.get_model_version(self.model, str(version))
 
     def version_of_run(self, run_id: str) -> int | None:
-        """The version that was registered from a run."""
-        found = self.client.search_model_versions(f"run_id = '{run_id}'")
-        numbers = sorted(int(version.version) for version in found if version.name == self.model)
+        """Return the version that was registered from a run."""
+        versions = self.client.search_model_versions(f"run_id = '{run_id}'")
+        numbers = sorted(int(version.version) for version in versions if version.name == self.model)
         return numbers[0] if numbers else None
 
     def tag_version(self, version: int, tags: dict[str, str]) -> None:
@@ -128,24 +128,24 @@ class Tracking:
                 self.client.set_model_version_tag(self.model, str(version), name, value)
 
     def model_uri(self, version: int) -> str:
-        """The URI of a version, always by number: an alias or a stage can move meanwhile."""
+        """Return the URI of a version, always by number: an alias or a stage can move at any time."""
         return f"models:/{self.model}/{version}"
 
     def load(self, version: int) -> Any:
-        """The version as a pyfunc; its `predict` gives probabilities, shape (rows, 2)."""
+        """Load a version as a pyfunc; its `predict` returns probabilities, shape (rows, 2)."""
         return mlflow.pyfunc.load_model(self.model_uri(version))
 
     def run_link(self, run_id: str) -> str:
-        """Where a person opens a run; the parameter selects the UI mode that has metric columns."""
+        """Link to a run; the parameter selects the UI mode that has metric columns."""
         return f"{self.ui}/#/experiments/{self.experiment_id}/runs/{run_id}?workflowType=machine_learning"
 
     def version_link(self, version: int) -> str:
-        """Where a person opens a version."""
+        """Link to a version."""
         return f"{self.ui}/#/models/{self.model}/versions/{version}"
 
 
 def _digest(night: str) -> str:
-    """A night's name is free text; its digest is safe in a filter."""
+    """Return a digest of the name of a run, since free text is not safe in a filter."""
     return text_digest(night)[:16]
 
 
@@ -153,5 +153,5 @@ def _cause(error: Exception) -> str:
     if isinstance(error, Timeout) or isinstance(error.__cause__, Timeout) or "timed out" in str(error):
         return "it answers too slowly"
     if isinstance(error, NONSENSE):
-        return f"what answers there is no MLflow server: {type(error).__name__}"
+        return f"the server there is not MLflow: {type(error).__name__}"
     return str(error).splitlines()[0][:200] if isinstance(error, MlflowException) else type(error).__name__

@@ -53,15 +53,15 @@ class AirflowApi:
 
     def run_state(self, dag: str, run: str) -> str | None:
         """State of a run, or None if there is no such run."""
-        found = self._call("GET", f"/api/v2/dags/{dag}/dagRuns/{run}", accept=(404,))
-        state: str | None = found.get("state")
+        answer = self._call("GET", f"/api/v2/dags/{dag}/dagRuns/{run}", accept=(404,))
+        state: str | None = answer.get("state")
         return state
 
     def task_states(self, dag: str, run: str) -> list[TaskState]:
         """The run's tasks, in the order in which they began."""
-        found = self._call("GET", f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances", params={"limit": 100})
+        answer = self._call("GET", f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances", params={"limit": 100})
         tasks = sorted(
-            found["task_instances"], key=lambda one: (one["start_date"] or "~", one["task_id"], one["map_index"])
+            answer["task_instances"], key=lambda task: (task["start_date"] or "~", task["task_id"], task["map_index"])
         )
         return [_task_state(task) for task in tasks]
 
@@ -87,27 +87,27 @@ class AirflowApi:
 
     def has_dags(self, dags: set[str], since: datetime | None = None) -> bool:
         """Whether Airflow has parsed all of these DAGs; with `since`, after that time, because its database keeps earlier results."""
-        found = self._call("GET", "/api/v2/dags", params={"limit": 100})
-        return dags <= {dag["dag_id"] for dag in found["dags"] if _after(dag["last_parsed_time"], since)}
+        answer = self._call("GET", "/api/v2/dags", params={"limit": 100})
+        return dags <= {dag["dag_id"] for dag in answer["dags"] if _after(dag["last_parsed_time"], since)}
 
     def import_errors(self, since: datetime | None = None) -> list[str]:
         """DAG files that cannot be imported, each with the last line of its error; with `since`, only errors after that time."""
-        found = self._call("GET", "/api/v2/importErrors")
+        answer = self._call("GET", "/api/v2/importErrors")
         return [
-            f"{one['filename']}: {one['stack_trace'].strip().splitlines()[-1]}"
-            for one in found["import_errors"]
-            if _after(one["timestamp"], since)
+            f"{error['filename']}: {error['stack_trace'].strip().splitlines()[-1]}"
+            for error in answer["import_errors"]
+            if _after(error["timestamp"], since)
         ]
 
     def why_failed(self, dag: str, run: str, task: TaskState) -> str:
         """The last error in a task's log."""
         path = f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances/{task.task}/logs/{task.try_number}"
-        found = self._call(
+        answer = self._call(
             "GET", path, params={"map_index": task.map_index}, headers={"accept": "application/json"}, accept=(404,)
         )
         errors = [
             (line.get("error_detail") or [{}])[0].get("exc_value") or line.get("event", "")
-            for line in found.get("content", [])
+            for line in answer.get("content", [])
             if isinstance(line, dict) and line.get("level") == "error"
         ]
         return errors[-1] if errors else "see the log"

@@ -153,7 +153,7 @@ def make_overview(facts: OverviewFacts, settings: Settings, now: datetime) -> Ov
 
 
 def _describe_production(current: Promotion | None, image: ImageRecord | None, now: datetime) -> tuple[str, str]:
-    """Say what is in production since when, and how it came there: a headline, and the details."""
+    """Write the headline of what is in production, since when and how it came there, and the details."""
     if current is None:
         return (
             "Nothing is in production yet.",

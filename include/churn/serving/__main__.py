@@ -8,7 +8,7 @@ from churn.serving import HOST_VARIABLE, PORT_VARIABLE
 from churn.serving.log import SERVER_LOG
 
 SECONDS_TO_FINISH = 20
-"""On SIGTERM: requests that have begun are answered, new ones are not taken."""
+"""On SIGTERM, seconds in which requests that have begun are still answered; new ones are refused."""
 
 if __name__ == "__main__":
     uvicorn.run(

@@ -1,6 +1,6 @@
-"""The service: MLflow's protocol on /invocations, /ping, /health and /version, and a sentence for every refusal.
+"""The service: MLflow's protocol on /invocations, /ping, /health and /version, with a clear message for every refusal.
 
-A line of JSON for each request goes to standard output: counts, times and names of rules, never a value.
+Each request writes a line of JSON to standard output: counts, times and names of rules, never a value.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ from churn.serving.rows import BadRow, check_rows
 from churn.serving.scorer import Predict, Scorer
 
 MOST_BYTES = 4 * 2**20
-"""Of a body, some 40,000 rows. What is beyond it is read and dropped, so that the client gets an answer and not a broken pipe."""
+"""Largest body, about 40,000 rows. The excess is read and discarded, so that the client gets an answer, not a broken pipe."""
 _READ_AT_MOST = 32 * MOST_BYTES
 _SECONDS_TO_SEND = 60
 _LARGE = 2**16
-"""Bytes from which on a body is read, and its answer written, beside the event loop, so that others are answered meanwhile."""
+"""Bytes above which a body is handled in a thread, so that other requests are answered meanwhile."""
 _PATHS = ("/ping", "/health", "/version", "/invocations")
 _GONE = 499
 
 
 def create_app() -> ASGIApp:
-    """The service of the folder that the environment names; the model is loaded before anything is answered.
+    """Create the service for the folder that the environment names; the model is loaded before the first answer.
 
     Raises:
-        ValueError: the contract is none.
-        SystemExit: the model does not load; the status says so, and the last line of the log says why.
+        ValueError: the contract is not valid.
+        SystemExit: the model does not load; the last line of the log says why.
     """
     folder = Path(os.environ[FOLDER_VARIABLE])
     contract = Contract.from_json((folder / CONTRACT_FILE).read_text())
@@ -61,7 +61,7 @@ def create_app() -> ASGIApp:
 
 
 def make_service(contract: Contract, predict: Predict) -> ASGIApp:
-    """The service of a model that is loaded already."""
+    """Create the service for a loaded model."""
     scorer, one_at_a_time = Scorer(predict), asyncio.Semaphore(1)
 
     def read(body: bytes, media: str) -> Any:
@@ -86,9 +86,11 @@ def make_service(contract: Contract, predict: Predict) -> ASGIApp:
             return _refused(bad.status, str(bad))
         except ClientDisconnect:
             return Response(status_code=_GONE)
-        except Exception as error:  # the kind of it is logged; its words may repeat the rows
+        except Exception as error:  # only its type is logged; the message may repeat the rows
             facts["failed"] = type(error).__name__
-            return _refused(500, "The model could not answer. The service goes on; the log has the kind of error.")
+            return _refused(
+                500, "The model failed on this request. The service keeps running; the log has the type of the error."
+            )
         facts["rows"] = len(probabilities)
         written = await asyncio.to_thread(answer, probabilities) if len(body) > _LARGE else answer(probabilities)
         return Response(written, media_type="application/json")
@@ -105,7 +107,7 @@ def make_service(contract: Contract, predict: Predict) -> ASGIApp:
 
 
 async def _body(request: Request) -> bytes:
-    """The body, if it is small enough and comes in time."""
+    """Read the body, if it is small enough and arrives in time."""
     chunks, size = [], 0
     try:
         async with asyncio.timeout(_SECONDS_TO_SEND):
@@ -116,7 +118,7 @@ async def _body(request: Request) -> bytes:
                 elif size > _READ_AT_MOST:
                     break
     except TimeoutError as error:
-        raise BadRequest(f"The body did not come within {_SECONDS_TO_SEND} s.", 408) from error
+        raise BadRequest(f"The body did not arrive within {_SECONDS_TO_SEND} s.", 408) from error
     if size > MOST_BYTES:
         raise BadRequest(f"The body is larger than {MOST_BYTES // 2**20} MiB. Send fewer rows at a time.", 413)
     return b"".join(chunks)
@@ -133,7 +135,7 @@ async def _version(_: Request) -> Response:
 async def _not_found(_: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 404
     headers = error.headers if isinstance(error, HTTPException) else None
-    return _refused(status, f"There are {', '.join(_PATHS)}; rows are sent by POST to /invocations.", headers=headers)
+    return _refused(status, f"The paths are {', '.join(_PATHS)}; send rows by POST to /invocations.", headers=headers)
 
 
 def _refused(status: int, message: str, headers: Any = None, **more: Any) -> Response:
@@ -143,7 +145,7 @@ def _refused(status: int, message: str, headers: Any = None, **more: Any) -> Res
 
 
 def _logged(app: ASGIApp) -> ASGIApp:
-    """The access log around the service; a path that does not exist is not repeated."""
+    """Wrap the service with the access log; an unknown path is not repeated."""
 
     async def service(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

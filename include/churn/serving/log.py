@@ -15,7 +15,7 @@ def log_request(**facts: Any) -> None:
 
 
 class JsonLines(logging.Formatter):
-    """What the server itself has to say, in lines like those of the access log; an error by its kind alone."""
+    """Format the messages of the server like the access log; of an error, only the type."""
 
     def format(self, record: logging.LogRecord) -> str:
         """A line of JSON."""

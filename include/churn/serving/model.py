@@ -1,6 +1,6 @@
-"""The model of the image: what skops saved, of types that we trust, asked for probabilities of rows that keep the contract.
+"""The model of the image: loaded by skops from trusted types only, and given only rows that satisfy the contract.
 
-MLflow is not imported: it would take a third of the start and of the memory, to call the same function.
+MLflow is not imported: it would take a third of the start time and memory, only to call the same function.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ TRUSTED_TYPES = [
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "sklearn.utils._bunch.Bunch",
 ]
-"""What a saved model may hold besides what skops trusts itself; reviewed, never taken from a model."""
+"""Types that a saved model may hold beyond those that skops trusts; reviewed, never read from a model."""
 
 
 def load_model(folder: Path, contract: Contract) -> Predict:
-    """The MLflow model in a folder, tried on a row of the contract.
+    """Load the MLflow model of a folder and try it on a row of the contract.
 
-    Its rows are checked by the contract before they come here, so that scikit-learn need not look for NaN again.
+    Rows are checked against the contract beforehand, so scikit-learn need not look for NaN again.
 
     Raises:
-        ValueError: it is no scikit-learn model saved by skops, or answers no two probabilities a row. Whatever else a damaged
-            model raises is not caught.
+        ValueError: it is not a scikit-learn model saved by skops, or does not return two probabilities per row. Anything
+            else that a damaged model raises is not caught.
     """
     saved = yaml.safe_load((folder / "MLmodel").read_text())["flavors"]["sklearn"]
     if saved["serialization_format"] != "skops":
@@ -51,7 +51,7 @@ def load_model(folder: Path, contract: Contract) -> Predict:
 
     tried = predict(_example(contract))
     if tried.shape != (1, 2) or not np.isfinite(tried).all():
-        raise ValueError("The model does not answer two probabilities for a row.")
+        raise ValueError("The model does not return two probabilities per row.")
     return predict
 
 

@@ -1,7 +1,7 @@
-"""MLflow's scoring protocol: the body of a request becomes columns, and the answer a body.
+"""MLflow's scoring protocol: reads the body of a request into columns and writes the body of an answer.
 
-The four JSON forms and CSV that MLflow's own server takes ("MLflow Serving: API Reference"). Unlike there,
-nothing is cast or guessed on the way, and no message repeats what was sent.
+It reads the four JSON forms and CSV of MLflow's own server ("MLflow Serving: API Reference"). Unlike MLflow,
+it casts and guesses nothing, and no message repeats what was sent.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from churn.serving.rows import read_cells
 JSON, CSV = "application/json", "text/csv"
 FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 _LEFT_ALONE = frozenset({"params"})
-"""What MLflow's clients may send beside the rows; a model without parameters has no use for it."""
+"""Fields that MLflow's clients may send beside the rows; ignored, since the model has no parameters."""
 
 Columns = dict[str, Sequence[Any]]
 
 
 class BadRequest(ValueError):  # noqa: N818 -- it says what is the matter
-    """The request cannot be read; `status` is HTTP's."""
+    """The request cannot be read; `status` is the HTTP status."""
 
     def __init__(self, message: str, status: int = 400) -> None:
         super().__init__(message)
@@ -35,31 +35,31 @@ class BadRequest(ValueError):  # noqa: N818 -- it says what is the matter
 
 
 def require_content_type(header: str | None, encoding: str | None = None) -> str:
-    """The media type of a body that can be read.
+    """Return the media type of the body.
 
     Raises:
-        BadRequest: 415, if there is none or another, or if the body is compressed.
+        BadRequest: 415, if it is missing or unsupported, or if the body is compressed.
     """
     if encoding and encoding.lower() != "identity":
-        raise BadRequest("The body must be sent as it is, without a Content-Encoding.", 415)
+        raise BadRequest("The body must not be compressed. Send it without a Content-Encoding.", 415)
     media, *parameters = [part.strip().lower() for part in (header or "").split(";")]
     if media not in (JSON, CSV):
         raise BadRequest(f"The header Content-Type must be {JSON} or {CSV}.", 415)
     if any(parameter and parameter not in ("charset=utf-8", 'charset="utf-8"') for parameter in parameters):
-        raise BadRequest("The body must be UTF-8, and Content-Type may have no other parameter than charset.", 415)
+        raise BadRequest("The body must be UTF-8. The only parameter allowed in Content-Type is charset.", 415)
     return media
 
 
 def read_rows(body: bytes, media: str, contract: Contract) -> Columns:
-    """The features of the rows in a body, by name and all of one length.
+    """Read the features of the rows in a body: columns by name, all of one length.
 
     Args:
         body: of the request.
         media: `application/json` or `text/csv`.
-        contract: names the features. Its other columns may be there and are left alone; an unknown one is a fault.
+        contract: names the features. Its other columns are allowed and ignored; an unknown column is an error.
 
     Raises:
-        BadRequest: it cannot be read, is not of the protocol, has no row, lacks a feature or has an unknown column.
+        BadRequest: the body cannot be read, does not follow the protocol, has no row, lacks a feature or has an unknown column.
     """
     try:
         text = body.decode("utf-8-sig")
@@ -78,15 +78,15 @@ def answer(probabilities: NDArray[np.float64]) -> bytes:
 
 def _from_json(text: str, contract: Contract) -> Columns:
     try:
-        said = json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant)
+        document = json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant)
     except BadRequest:
         raise
     except (ValueError, RecursionError) as error:
-        raise BadRequest("The body is not JSON.") from error
-    forms = [form for form in FORMS if form in said] if isinstance(said, dict) else []
-    if len(forms) != 1 or said.keys() - {*forms, *_LEFT_ALONE}:
+        raise BadRequest("The body is not valid JSON.") from error
+    forms = [form for form in FORMS if form in document] if isinstance(document, dict) else []
+    if len(forms) != 1 or document.keys() - {*forms, *_LEFT_ALONE}:
         raise BadRequest(f"The body must be a JSON object with exactly one of {', '.join(FORMS)}.")
-    data = said[forms[0]]
+    data = document[forms[0]]
     if forms[0] == "dataframe_split":
         return _from_split(data, contract)
     if forms[0] == "inputs" and isinstance(data, dict):
@@ -106,7 +106,7 @@ def _from_table(names: Any, rows: Any, contract: Contract) -> Columns:
     places = _places(names, contract)
     for number, row in enumerate(rows):
         if not isinstance(row, list) or len(row) != len(names):
-            raise BadRequest(f"Row {number}: it must have as many values as there are columns, {len(names)}.")
+            raise BadRequest(f"Row {number}: it must have one value for each of the {len(names)} columns.")
     return {name: [row[place] for row in rows] for name, place in places.items()}
 
 
@@ -116,7 +116,7 @@ def _from_records(data: Any, form: str, contract: Contract) -> Columns:
     if not data:
         return {name: [] for name in contract.feature_names}
     if not isinstance(data[0], dict):
-        raise BadRequest(f"Row 0: it must be an object with a value for each column; {form} has no other rows here.")
+        raise BadRequest(f"Row 0: it must be an object with a value for each column; {form} accepts no other rows.")
     names = data[0].keys()
     _places(list(names), contract)
     for number, row in enumerate(data):
@@ -126,11 +126,11 @@ def _from_records(data: Any, form: str, contract: Contract) -> Columns:
 
 
 def _from_columns(data: dict[str, Any], contract: Contract) -> Columns:
-    """The form `inputs` as columns; a value by itself is one row."""
+    """Read the form `inputs` into columns; a single value is one row."""
     _places(list(data), contract)
     columns = {name: data[name] if isinstance(data[name], list) else [data[name]] for name in contract.feature_names}
     if len({len(values) for values in columns.values()}) > 1:
-        raise BadRequest("The columns of inputs must be of one length.")
+        raise BadRequest("The columns of inputs must all have the same length.")
     return columns
 
 
@@ -144,10 +144,10 @@ def _from_csv(text: str, contract: Contract) -> Columns:
 
 
 def _places(names: list[Any], contract: Contract) -> dict[str, int]:
-    """Where each feature stands among the names; a name may be anything that was sent."""
+    """Return the position of each feature among the names; a name may be anything that was sent."""
     places = {name: place for place, name in enumerate(names) if isinstance(name, str)}
     if len(places) != len(names):
-        raise BadRequest("The names of columns must be texts, each once.")
+        raise BadRequest("Column names must be strings, and no name may appear twice.")
     unknown = places.keys() - set(contract.names)
     if unknown:
         place = min(places[name] for name in unknown)
@@ -164,9 +164,9 @@ def _places(names: list[Any], contract: Contract) -> dict[str, int]:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) != len(pairs):
-        raise BadRequest("A name stands twice in one object.")
+        raise BadRequest("A name appears twice in one object.")
     return made
 
 
 def _no_constant(_: str) -> Any:
-    raise BadRequest("NaN and Infinity are no JSON; an absent value is null.")
+    raise BadRequest("NaN and Infinity are not valid JSON. Send an absent value as null.")

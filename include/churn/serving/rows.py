@@ -1,4 +1,4 @@
-"""Rows of a request held against the contract: what intake sets aside, the service refuses, by the same rule."""
+"""Checks the rows of a request against the contract: the service refuses what intake quarantines, by the same rule."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NUMBERS = frozenset({int, float})
 
 
 class BadRow(ValueError):  # noqa: N818 -- it says what is the matter
-    """A row breaks a rule. The sentence names the row's index and the column, never the value."""
+    """A row breaks a rule. The message names the index of the row and the column, never the value."""
 
     def __init__(self, row: int, column: str, rule: str, wanted: str) -> None:
         super().__init__(f"Row {row}: {column} {wanted}.")
@@ -30,12 +30,12 @@ class BadRow(ValueError):  # noqa: N818 -- it says what is the matter
 
 
 def check_rows(columns: Mapping[str, Sequence[Any]], contract: Contract) -> Values:
-    """The features of rows, typed, if every row keeps every rule that intake has for them.
+    """Type the features of rows, if every row satisfies every rule that intake has for them.
 
     Args:
         columns: values by feature, all of one length of at least 1; a number is an int or a float, a text a str,
             an absent value None.
-        contract: the data contract. Rules that need a column that is no feature cannot be held against a request.
+        contract: the data contract. Rules that need a column other than a feature cannot be checked in a request.
 
     Raises:
         BadRow: the first row that breaks a rule, and in it the first column.
@@ -59,7 +59,7 @@ def check_rows(columns: Mapping[str, Sequence[Any]], contract: Contract) -> Valu
 
 
 def read_cells(cells: Sequence[str], column: Column) -> list[Any]:
-    """Cells of a text file as values: an empty one is absent, a number is read if it is written as intake wants it."""
+    """Read cells of a text file as values: an empty cell is absent, a number is read if intake would accept its notation."""
     if column.trim:
         cells = [cell.strip(" ") for cell in cells]
     if not column.numeric:
@@ -83,7 +83,7 @@ def _numbers(cells: Sequence[Any], column: Column) -> tuple[NDArray[Any], BadRow
 
 
 def _typed(cells: Sequence[Any], column: Column) -> tuple[NDArray[Any], BadRow | None]:
-    """The numbers up to the first cell that is none; an absent value is NaN where the column allows it."""
+    """Read numbers up to the first cell that is not one; an absent value is NaN where the column allows it."""
     if _NUMBERS.issuperset(map(type, cells)):
         try:
             numbers = np.array(cells, dtype=np.float64)

@@ -52,17 +52,19 @@ class Scorer:
 
     async def _score_part(self, values: Values) -> NDArray[np.float64]:
         loop = asyncio.get_running_loop()
-        one = _Waiting(values, len(next(iter(values.values()))), loop.create_future())
-        self._waiting.append(one)
+        request = _Waiting(values, len(next(iter(values.values()))), loop.create_future())
+        self._waiting.append(request)
         if self._runner is None or self._runner.done():
             self._runner = loop.create_task(self._run())
-        return await one.answer
+        return await request.answer
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         while self._waiting:
             together = self._next()
-            values = {name: np.concatenate([one.values[name] for one in together]) for name in together[0].values}
+            values = {
+                name: np.concatenate([request.values[name] for request in together]) for name in together[0].values
+            }
             try:
                 answers = await loop.run_in_executor(self._thread, self._predict, values)
             except Exception as error:  # whatever a model raises, its callers get, and the next ones are served
@@ -81,11 +83,11 @@ class Scorer:
     @staticmethod
     def _settle(together: list[_Waiting], outcome: NDArray[np.float64] | Exception) -> None:
         at = 0
-        for one in together:
-            if one.answer.done():  # its client has gone
+        for request in together:
+            if request.answer.done():  # its client has gone
                 pass
             elif isinstance(outcome, Exception):
-                one.answer.set_exception(outcome)
+                request.answer.set_exception(outcome)
             else:
-                one.answer.set_result(outcome[at : at + one.rows])
-            at += one.rows
+                request.answer.set_result(outcome[at : at + request.rows])
+            at += request.rows

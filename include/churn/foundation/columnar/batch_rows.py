@@ -1,4 +1,4 @@
-"""The rows of one batch, in files: repeats, what is left out, what is set aside."""
+"""The rows of one batch in Parquet files: repeated, accepted and quarantined ones."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from churn.foundation.columnar.names import column_name, literal
 
 
 def resolve_repeats(connection: duckdb.DuckDBPyConnection, rows: Path, keys: pa.Table, contract: Contract) -> pa.Table:
-    """Of a customer's rows in one file: the first of equal ones is kept, of different ones none.
+    """Find repeated customers in one file: of equal rows the first is kept, of different rows none.
 
     Args:
         connection: the engine.
         rows: Parquet file of good rows.
         keys: `_key`, the hashes that more than one row has.
-        contract: the data contract; where a row stands in the file makes no difference.
+        contract: the data contract; the position of a row in the file is ignored.
 
     Returns:
-        `_line` and `_rule` of the rows to set aside.
+        `_line` and `_rule` of the rows to quarantine.
     """
     key = column_name(contract.key)
-    told = ", ".join(column_name(column) for column in contract.columns if column.role is not Role.POSITION)
+    compared = ", ".join(column_name(column) for column in contract.columns if column.role is not Role.POSITION)
     connection.register("repeated", keys)
     return connection.sql(
         f"""
         WITH rows AS (
-          SELECT _line, {key} AS _customer, ({told}) AS _told FROM read_parquet($file)
+          SELECT _line, {key} AS _customer, ({compared}) AS _compared FROM read_parquet($file)
           WHERE hash({key}) IN (SELECT _key FROM repeated)
         ), versions AS (
-          SELECT _customer, count(DISTINCT _told) AS _versions, min(_line) AS _first FROM rows GROUP BY _customer HAVING count(*) > 1
+          SELECT _customer, count(DISTINCT _compared) AS _versions, min(_line) AS _first FROM rows GROUP BY _customer HAVING count(*) > 1
         )
         SELECT _line, CASE WHEN _versions > 1 THEN {literal(CONFLICT)} ELSE {literal(DUPLICATE)} END AS _rule
         FROM rows JOIN versions USING (_customer) WHERE _versions > 1 OR _line > _first ORDER BY _line
@@ -43,7 +43,7 @@ def resolve_repeats(connection: duckdb.DuckDBPyConnection, rows: Path, keys: pa.
 
 
 def leave_out(connection: duckdb.DuckDBPyConnection, rows: Path, lines: pa.Table, target: Path) -> None:
-    """Copy a Parquet file without the rows of these lines, in the same order."""
+    """Copy a Parquet file without the rows of these lines, in order."""
     connection.register("left_out", lines)
     connection.execute(
         "COPY (SELECT * FROM read_parquet($file) WHERE _line NOT IN (SELECT _line FROM left_out)) TO $target (COMPRESSION snappy)",
@@ -60,7 +60,7 @@ def merge_by_line(connection: duckdb.DuckDBPyConnection, files: Sequence[Path], 
 
 
 def append_rule(connection: duckdb.DuckDBPyConnection, raw: pa.Table, own: Path | None, rule: str) -> pa.Table:
-    """Give every row of a rejected batch the batch's rule, behind the rules that it broke itself.
+    """Add the rule of a rejected batch to every row, after the rules that the row itself broke.
 
     Args:
         connection: the engine.
@@ -85,7 +85,7 @@ def append_rule(connection: duckdb.DuckDBPyConnection, raw: pa.Table, own: Path 
 
 
 def count_rules(connection: duckdb.DuckDBPyConnection, rows: Path, examples: int) -> list[tuple[str, int, list[int]]]:
-    """The rules that rows set aside broke: name, number of rows, first lines; the most frequent first."""
+    """Return the rules that quarantined rows broke: name, number of rows, first lines; most frequent first."""
     return connection.execute(
         """
         SELECT rule, count(*), list_slice(list(_line ORDER BY _line), 1, $examples)

@@ -1,4 +1,4 @@
-"""DuckDB with limits from the settings, and the data root's Parquet files as its views."""
+"""DuckDB with limits from the settings, and views of the Parquet files of the data root."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from churn.foundation.storage import Storage
 
 
 class EngineExhausted(Outage):
-    """The columnar engine has no memory or no disk left."""
+    """The columnar engine ran out of memory or disk."""
 
 
 @contextmanager
 def engine(memory_limit: str, threads: int | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A private in-memory DuckDB with a memory limit such as `1GB`; what goes beyond it is in a folder that is removed.
+    """A private in-memory DuckDB with a memory limit such as `1GB`; work beyond it spills to a temporary folder.
 
     Raises:
         EngineExhausted: the work needs more memory than that, or the disk is full.
@@ -32,11 +32,11 @@ def engine(memory_limit: str, threads: int | None = None) -> Iterator[duckdb.Duc
         config: dict[str, Any] = {"memory_limit": memory_limit, "temp_directory": folder}
         connection = duckdb.connect(config=config | ({"threads": threads} if threads else {}))
         try:
-            connection.execute("SET enable_progress_bar = false")  # it would be drawn into logs
+            connection.execute("SET enable_progress_bar = false")  # it would end up in logs
             yield connection
         except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
             raise EngineExhausted(
-                f"The columnar engine has not enough memory or disk ({type(error).__name__}). Raise CHURN_DUCKDB_MEMORY_LIMIT "
+                f"The columnar engine ran out of memory or disk ({type(error).__name__}). Raise CHURN_DUCKDB_MEMORY_LIMIT "
                 f"(now {memory_limit}) or free the disk of {folder}, then run the step again; nothing was lost."
             ) from error
         finally:
@@ -44,17 +44,17 @@ def engine(memory_limit: str, threads: int | None = None) -> Iterator[duckdb.Duc
 
 
 def scan(connection: duckdb.DuckDBPyConnection, view: str, storage: Storage, names: Sequence[str]) -> None:
-    """Make Parquet files of the data root readable as a view; local ones by the engine itself, others by Arrow.
+    """Create a view of Parquet files of the data root; DuckDB reads local files, Arrow reads others.
 
     Raises:
-        ChurnError: one of them is gone or damaged.
+        ChurnError: a file is missing or damaged.
     """
     try:
         _scan(connection, view, storage, names)
     except (duckdb.Error, pa.ArrowException) as error:
         raise ChurnError(
-            f"Of {len(names)} files of {storage.url('')} one is gone or damaged ({type(error).__name__}). "
-            "`churn audit` says which. Put it back, or withdraw its batch (`churn batches withdraw`)."
+            f"One of {len(names)} files of {storage.url('')} is missing or damaged ({type(error).__name__}). "
+            "`churn audit` names it. Restore it from a backup, or withdraw its batch (`churn batches withdraw`)."
         ) from error
 
 

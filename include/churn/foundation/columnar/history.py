@@ -1,4 +1,4 @@
-"""What was accepted before, and a batch held against it."""
+"""The accepted history, and the comparison of a batch with it."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from churn.foundation.columnar.names import column_name, literal, quoted
 def unite_history(
     connection: duckdb.DuckDBPyConnection, latest: str | None, more: str | None, arrivals: pa.Table, contract: Contract
 ) -> list[str]:
-    """Make the view `before`: what was accepted before, with `_arrived_at` and `_line`.
+    """Create the view `before`: the rows accepted so far, with `_arrived_at` and `_line`.
 
     Args:
         connection: the engine.
         latest: view of a snapshot, or None.
-        more: view of accepted batches that it does not hold, or None.
+        more: view of accepted batches that the snapshot does not have, or None.
         arrivals: `_batch` and `_arrived_at` of those batches.
         contract: the data contract.
 
     Returns:
-        The columns of the contract that all of it has: an earlier contract may not have had the others.
+        The columns of the contract that all of these rows have; an earlier contract may have lacked some.
     """
     views = [view for view in (latest, more) if view]
-    found = [set(connection.view(view).columns) for view in views]
-    columns = [column for column in contract.columns if all(column.name in names for names in found)]
+    available = [set(connection.view(view).columns) for view in views]
+    columns = [column for column in contract.columns if all(column.name in names for names in available)]
     listed = ", ".join(column_name(column) for column in columns)
     connection.register("arrivals", arrivals)
     parts = [f"SELECT {listed}, _arrived_at, 0 AS _line FROM {latest}"] if latest else []  # noqa: S608 -- quoted names
@@ -41,7 +41,7 @@ def unite_history(
 def count_disputes(
     connection: duckdb.DuckDBPyConnection, rows: Path, columns: Sequence[str], contract: Contract
 ) -> tuple[int, int, int]:
-    """Hold a batch against what `before` says last of the same customers.
+    """Compare a batch with the latest rows of the same customers in `before`.
 
     Args:
         connection: the engine, with the view `before`.
@@ -50,20 +50,20 @@ def count_disputes(
         contract: the data contract.
 
     Returns:
-        Customers that were known; of those, how many the batch says have not left after all; and how many
-        have another value in a permanent column.
+        Number of customers with history; of those, the number whose label goes back from 1 to 0; and the number
+        whose value in a permanent column has changed.
     """
     key, target = column_name(contract.key), column_name(contract.target)
     permanent = [column for column in contract.permanent if column.name in columns]
-    told = ", ".join([key, target, *(column_name(column) for column in permanent)])
+    names = ", ".join([key, target, *(column_name(column) for column in permanent)])
     changed = " OR ".join(
         f"here.{column_name(column)} IS DISTINCT FROM known.{column_name(column)}" for column in permanent
     )
-    found = connection.execute(
+    counts = connection.execute(
         f"""
-        WITH here AS (SELECT {told} FROM read_parquet($file)),
+        WITH here AS (SELECT {names} FROM read_parquet($file)),
         known AS (
-          SELECT {told} FROM before WHERE {key} IN (SELECT {key} FROM here)
+          SELECT {names} FROM before WHERE {key} IN (SELECT {key} FROM here)
           QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY {_latest_first(contract)}) = 1
         )
         SELECT count(*), count(*) FILTER (known.{target} = 1 AND here.{target} = 0), count(*) FILTER ({changed or "FALSE"})
@@ -71,14 +71,14 @@ def count_disputes(
         """,  # noqa: S608 -- names come from the contract, quoted; values are parameters
         {"file": str(rows)},
     ).fetchall()
-    ((known, reversed_labels, changed_customers),) = found
+    ((known, reversed_labels, changed_customers),) = counts
     return known, reversed_labels, changed_customers
 
 
 def sample_rows(
     connection: duckdb.DuckDBPyConnection, source: Path | str, columns: Sequence[str], contract: Contract, rows: int
 ) -> pa.Table:
-    """About so many rows of a file or view, always the same ones: chosen by a hash of the customer."""
+    """Return about this number of rows of a file or view, always the same ones: chosen by a hash of the customer."""
     relation = f"read_parquet({literal(str(source))})" if isinstance(source, Path) else source
     ((total,),) = connection.execute(f"SELECT count(*) FROM {relation}").fetchall()  # noqa: S608 -- a quoted path or our view
     every = max(1, total // rows)

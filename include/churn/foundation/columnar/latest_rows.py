@@ -23,8 +23,8 @@ def write_latest_rows(
     """Write the latest row of every customer, with the customer's bucket, ordered by key.
 
     Latest is by the as-of column if the contract has one, then by the arrival of the batch, then by line.
-    The bucket is HMAC-SHA256(salt, key) modulo 100 (RFC 2104, written out in SQL): it depends on
-    the customer and the salt alone, so nobody moves between nights.
+    The bucket is HMAC-SHA256(salt, key) modulo 100 (RFC 2104, written out in SQL): it depends
+    only on the customer and the salt, so no customer changes buckets between runs.
 
     Args:
         connection: the engine, with the view `accepted`.
@@ -32,14 +32,14 @@ def write_latest_rows(
         contract: the data contract.
         salt: the secret key.
         target: Parquet file with the contract's columns, `_bucket` (0-99), `_customer` (64 further bits of the
-            keyed hash), `_arrived_at` and `_batch`. A column that `accepted` does not have is absent in every row.
+            keyed hash), `_arrived_at` and `_batch`. A column that `accepted` lacks is null in every row.
     """
     inner, outer = hmac_pads(salt)
     key, columns = column_name(contract.key), column_names(contract)
-    found = set(connection.view("accepted").columns)
-    told = ", ".join(
+    available = set(connection.view("accepted").columns)
+    selected = ", ".join(
         column_name(column)
-        if column.name in found
+        if column.name in available
         else f"CAST(NULL AS {_ABSENT[column.kind]}) AS {column_name(column)}"
         for column in contract.columns
     )
@@ -50,7 +50,7 @@ def write_latest_rows(
     connection.execute(
         f"""
         COPY (
-          WITH rows AS (SELECT {told}, _arrived_at, _batch, {order} AS _order FROM accepted JOIN arrivals USING (_batch)),
+          WITH rows AS (SELECT {selected}, _arrived_at, _batch, {order} AS _order FROM accepted JOIN arrivals USING (_batch)),
           latest AS (SELECT {key}, max(_order) AS _order FROM rows GROUP BY {key}),
           hashed AS (
             SELECT {columns}, _arrived_at, _batch, sha256($outer || unhex(sha256($inner || encode(CAST({key} AS VARCHAR))))) AS _hash
@@ -74,7 +74,7 @@ def hmac_pads(salt: bytes) -> tuple[bytes, bytes]:
 def count_shared_customers(
     connection: duckdb.DuckDBPyConnection, trained: str, holdout: str, key: Column, training: range, unseen: range
 ) -> int:
-    """How many customers in the buckets `unseen` of the view `holdout` are in the buckets `training` of `trained`."""
+    """Return the number of customers in the buckets `unseen` of the view `holdout` are in the buckets `training` of `trained`."""
     name = column_name(key)
     ((shared,),) = connection.execute(
         f"""

@@ -1,4 +1,4 @@
-"""Names of columns and values, as SQL takes them: names quoted, values as parameters."""
+"""Columns and values in SQL: names quoted, values as parameters."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from churn.contract import Column, Contract
 
 
 def parameter(parameters: dict[str, object], value: object) -> str:
-    """Add a value to the parameters of a query; returns what stands for it."""
+    """Add a value to the parameters of a query; returns its placeholder."""
     name = f"p{len(parameters)}"
     parameters[name] = value
     return f"${name}"
@@ -33,10 +33,10 @@ def raw_name(column: Column) -> str:
 
 
 def quoted(name: str) -> str:
-    """A name, whatever is in it."""
+    """Quote a name, whatever characters it has."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def literal(value: str) -> str:
-    """A text of our own, where a parameter cannot stand."""
+    """Write a constant of the code as a literal, where SQL allows no parameter."""
     return "'" + value.replace("'", "''") + "'"

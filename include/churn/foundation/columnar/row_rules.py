@@ -1,4 +1,4 @@
-"""Cells become values, and the rules that a row breaks: at a glance where all is plain, else cell by cell."""
+"""Types the cells of rows and lists the rules that a row breaks: fast where every cell is plain, else cell by cell."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from churn.foundation.columnar.names import column_name, column_names, literal, 
 
 @dataclass(frozen=True)
 class PlainLines:
-    """The SQL that types lines in which every cell is written in its plainest form and keeps its rules."""
+    """The SQL that types lines in which every cell has its plainest form and satisfies its rules."""
 
     sql: str
     parameters: dict[str, object]
@@ -27,8 +27,8 @@ class PlainLines:
             lines: `_line` and `_text`, each text closed by a delimiter of its own.
 
         Returns:
-            `_line`, the typed columns, `_key` (a hash of the key) and `_odd`: true where a line has to be
-            looked at cell by cell, because it breaks a rule or is written in another form.
+            `_line`, the typed columns, `_key` (a hash of the key) and `_odd`: true where a line must be
+            read cell by cell, because it breaks a rule or has another form.
         """
         connection.register("lines", lines)
         return connection.sql(self.sql, params=self.parameters).to_arrow_table()
@@ -37,8 +37,8 @@ class PlainLines:
 def plain_lines(contract: Contract, header: Sequence[str]) -> PlainLines:
     """Prepare the typing of plain lines of a file with this header.
 
-    It knows less than `apply_row_rules` and is many times faster. What it accepts the other accepts
-    too, with the same values; a test holds them together.
+    It accepts less than `apply_row_rules` and is many times faster. Whatever it accepts, `apply_row_rules`
+    accepts with the same values; a test compares the two.
     """
     parameters: dict[str, object] = {}
     cells = ", ".join(f"cells[{header.index(column.name) + 1}] AS {raw_name(column)}" for column in contract.columns)
@@ -130,7 +130,7 @@ def _plainly_typed(column: Column) -> str:
         integer = f"TRY_CAST({cell} AS BIGINT)"
         same = f"CAST({integer} AS VARCHAR) = {cell}"
         if column.minimum is not None and column.maximum is not None and 0 <= column.minimum <= column.maximum < 100:  # noqa: PLR2004
-            # Of all texts that are read as a number of one or two digits, only its own is as short; and it is faster to see.
+            # Of all texts that read as a number of one or two digits, only the plain one is this short, and a length is fast to check.
             same = f"strlen({cell}) = CASE WHEN {integer} < 10 THEN 1 ELSE 2 END"
         return f"CASE WHEN {same} THEN {integer} END"
     if column.kind is Kind.TEXT:
@@ -139,7 +139,7 @@ def _plainly_typed(column: Column) -> str:
 
 
 def _plainly_kept(column: Column, parameters: dict[str, object]) -> str:
-    """The SQL that is true where a cell keeps every rule of its column."""
+    """The SQL that is true where a cell satisfies every rule of its column."""
     value = column_name(column)
     if column.categories:
         listed = ", ".join(parameter(parameters, category) for category in column.categories)
@@ -157,12 +157,12 @@ def _plainly_kept(column: Column, parameters: dict[str, object]) -> str:
 
 
 def _normalised(column: Column, parameters: dict[str, object]) -> str:
-    """A cell as the contract has it read: as it is written, unless the owner of the data says otherwise."""
+    """The SQL of a cell after the leniency that the contract allows: trimmed, in any case, or exactly as written."""
     cell = f"r.{column_name(column)}"
     if column.trim:
         cell = f"nullif(trim({cell}), '')"
     if column.ignore_case:
         allowed = parameter(parameters, list(column.categories))
-        same = f"list_filter({allowed}, lambda one: lower(one) = lower({cell}))"
+        same = f"list_filter({allowed}, lambda category: lower(category) = lower({cell}))"
         cell = f"coalesce({same}[1], {cell})"
     return cell

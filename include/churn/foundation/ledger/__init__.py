@@ -18,12 +18,12 @@ class Ledger(BatchRows, DecisionRows, ProductionRows, ReviewRows, AlertRows):
 
 
 def open_ledger(url: str) -> Ledger:
-    """Open the ledger at the present schema."""
+    """Open the ledger and migrate it to the current schema."""
     ledger = Ledger(url)
     ledger.migrate()
     return ledger
 
 
 def read_ledger(url: str) -> Ledger:
-    """The ledger for whoever only reads: nothing is made, migrated or locked, and a server that is away is told within seconds."""
+    """Open the ledger to read only: creates, migrates and locks nothing, and reports an unavailable server within seconds."""
     return Ledger(url, read_only=True)

@@ -1,4 +1,4 @@
-"""What people are told: an outbox, in which an event stands once, and which one process at a time sends from."""
+"""The outbox of alerts: each event appears once, and one process at a time sends from it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from churn.foundation.records import Alert
 from churn.foundation.schema import alerts
 
 FAILURE = "task_failed"
-"""The kind of an alert of a task; its key goes on with DAG, run and task."""
+"""The kind of an alert about a task; its key continues with DAG, run and task."""
 CLAIM = timedelta(minutes=10)
-"""Who has not finished sending by then has died at it, and another may send."""
+"""A sender that has not finished after this time is taken for dead, and another process may send."""
 
 
 def failed_run(alert: Alert) -> str:
-    """The run whose task has failed. The id of a run may hold anything, that of a DAG or a task no colon."""
+    """Return the run whose task failed. The id of a run may hold any character, that of a DAG or task no colon."""
     return alert.key.split(":", 2)[2].rpartition(":")[0]
 
 
@@ -25,34 +25,34 @@ class AlertRows(LedgerDatabase):
     """The outbox."""
 
     def add_alert(self, alert: Alert) -> bool:
-        """Remember an alert; False when its event was known already."""
+        """Store an alert; False if its event was known already."""
         with self._transaction() as connection:
             row = {column.name: getattr(alert, column.name) for column in alerts.c}
             done = connection.execute(self._insert(alerts).values(row).on_conflict_do_nothing(index_elements=["key"]))
             return bool(done.rowcount)
 
     def alerts(self, since: datetime | None = None, limit: int | None = None) -> list[Alert]:
-        """Alerts that were noticed since a time, the latest first."""
+        """Return the alerts noticed since a time, newest first."""
         query = sa.select(alerts).order_by(alerts.c.noticed_at.desc(), alerts.c.key).limit(limit)
         return self._all(Alert, query.where(alerts.c.noticed_at >= since) if since else query)
 
     def failures(self, dag: str, run: str | None = None, since: datetime | None = None) -> list[Alert]:
-        """Tasks of a DAG, or of one of its runs, that have failed at their last try; the latest first."""
+        """Return the alerts about tasks of a DAG, or of one of its runs, that failed at their last try; newest first."""
         query = sa.select(alerts).where(
             alerts.c.kind == FAILURE, alerts.c.key.startswith(f"{FAILURE}:{dag}:{run or ''}", autoescape=True)
         )
         if since:
             query = query.where(alerts.c.noticed_at >= since)
-        found = self._all(Alert, query.order_by(alerts.c.noticed_at.desc()))
-        return [one for one in found if run is None or failed_run(one) == run]
+        rows = self._all(Alert, query.order_by(alerts.c.noticed_at.desc()))
+        return [alert for alert in rows if run is None or failed_run(alert) == run]
 
     def has_alert(self, beginning: str) -> bool:
-        """Whether an event is known whose key begins so."""
+        """Return whether there is an event whose key has this prefix."""
         query = sa.select(alerts).where(alerts.c.key.startswith(beginning, autoescape=True)).limit(1)
         return self._one(Alert, query) is not None
 
     def claim_alert(self, key: str, now: datetime) -> Alert | None:
-        """Take an alert for sending; None when it is sent, or somebody else is at it."""
+        """Claim an alert for sending; None if it is sent or another process is sending it."""
         free = sa.or_(alerts.c.claimed_at.is_(None), alerts.c.claimed_at < now - CLAIM)
         claim = alerts.update().where(alerts.c.key == key, alerts.c.sent_at.is_(None), free).values(claimed_at=now)
         with self._transaction() as connection:
@@ -60,11 +60,11 @@ class AlertRows(LedgerDatabase):
         return self._one(Alert, sa.select(alerts).where(alerts.c.key == key)) if claimed else None
 
     def record_sending(self, key: str, sent_to: list[str]) -> None:
-        """Remember which channels have an alert that is claimed."""
+        """Store which channels have received a claimed alert."""
         with self._transaction() as connection:
             connection.execute(alerts.update().where(alerts.c.key == key).values(sent_to=sent_to))
 
     def release_alert(self, key: str, sent_at: datetime | None) -> None:
-        """Give an alert back: sent, or to be tried again."""
+        """Release a claimed alert: sent, or to be retried."""
         with self._transaction() as connection:
             connection.execute(alerts.update().where(alerts.c.key == key).values(claimed_at=None, sent_at=sent_at))

@@ -1,4 +1,4 @@
-"""What arrived: batches, where they were seen, what drifted, what was withdrawn, which versions that concerns."""
+"""Batches: where they arrived, how far they drifted, which were withdrawn, and which versions that affects."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from churn.foundation.schema import batches, drifts, sightings, version_flags, w
 
 
 class BatchRows(LedgerDatabase):
-    """Batches and all that is known of them."""
+    """Reads and writes batches, sightings, drift and withdrawals."""
 
     def add_batch(self, batch: str, name: str, size: int, arrived_at: datetime, origin: str | None = None) -> bool:
-        """Remember a file that arrived, and that it was seen.
+        """Store a file that arrived, and its sighting.
 
         Returns:
-            False when these bytes were known already.
+            False if these bytes were known already.
         """
         with self._transaction() as connection:
             if self._engine.dialect.name == "postgresql":
@@ -43,7 +43,7 @@ class BatchRows(LedgerDatabase):
             return bool(done.rowcount)
 
     def judge_batch(self, batch: str, night: str, verdict: BatchVerdict, drift: Sequence[Drift] = ()) -> None:
-        """Record the verdict on a batch, once; with it, how far its columns have drifted."""
+        """Store the verdict on a batch, once, together with the drift of its columns."""
         with self._transaction() as connection:
             judged = connection.execute(
                 batches.update()
@@ -51,10 +51,12 @@ class BatchRows(LedgerDatabase):
                 .values(**asdict(verdict), night=night, judged_at=datetime.now(UTC))
             )
             if judged.rowcount and drift:
-                connection.execute(drifts.insert(), [{"batch": batch, **asdict(one)} for one in drift])
+                connection.execute(
+                    drifts.insert(), [{"batch": batch, **asdict(column_drift)} for column_drift in drift]
+                )
 
     def reopen_batch(self, batch: str) -> bool:
-        """Let a rejected batch wait for a verdict again; False if it is not rejected."""
+        """Reopen a rejected batch for a new verdict; False if it is not rejected."""
         nothing = dict.fromkeys(BatchVerdict.__dataclass_fields__, None)
         with self._transaction() as connection:
             done = connection.execute(
@@ -65,24 +67,24 @@ class BatchRows(LedgerDatabase):
             return bool(done.rowcount)
 
     def batch(self, batch: str) -> Batch | None:
-        """The batch of this hash."""
+        """Return the batch with this hash."""
         return self._one(Batch, sa.select(batches).where(batches.c.batch == batch))
 
     def find_batch(self, beginning: str) -> Batch:
-        """The one batch whose hash begins so.
+        """Return the one batch whose hash has this prefix.
 
         Raises:
-            ChurnError: there is none, or more than one.
+            ChurnError: no batch has it, or several do.
         """
         query = sa.select(batches).where(batches.c.batch.startswith(beginning.lower(), autoescape=True)).limit(2)
-        found = self._all(Batch, query)
-        if len(found) != 1:
-            many = "more than one batch begins" if found else "no batch begins"
-            raise ChurnError(f"In the ledger {many} with {beginning}. `churn batches --json` lists whole hashes.")
-        return found[0]
+        rows = self._all(Batch, query)
+        if len(rows) != 1:
+            many = "More than one batch begins" if rows else "No batch begins"
+            raise ChurnError(f"{many} with {beginning}. `churn batches --json` lists the full hashes.")
+        return rows[0]
 
     def batches(self, state: str | None = None, night: str | None = None) -> list[Batch]:
-        """Batches in the order of their files' arrival, then name, whoever claimed them first."""
+        """Return batches by the arrival of their files, then by name, in whatever order they were claimed."""
         query = sa.select(batches).order_by(batches.c.arrived_at, batches.c.name, batches.c.batch)
         if state:
             query = query.where(batches.c.state == state)
@@ -91,43 +93,43 @@ class BatchRows(LedgerDatabase):
         return self._all(Batch, query)
 
     def hashes(self, state: str) -> list[str]:
-        """The hashes of the batches in a state, in the order of `batches`."""
+        """Return the hashes of the batches in a state, in the order of `batches`."""
         query = sa.select(batches.c.batch).where(batches.c.state == state)
         with self._transaction() as connection:
             return list(connection.scalars(query.order_by(batches.c.arrived_at, batches.c.name, batches.c.batch)).all())
 
     def accepted_sizes(self) -> list[tuple[int, int]]:
-        """Accepted rows and, among them, events of every accepted batch."""
+        """Return the number of accepted rows and of events among them, for every accepted batch."""
         query = sa.select(batches.c.accepted_rows, batches.c.events).where(batches.c.state == "accepted")
         with self._transaction() as connection:
             return [(rows, events or 0) for rows, events in connection.execute(query)]
 
     def sightings(self, batch: str | None = None) -> list[Sighting]:
-        """Every file that was seen in landing, or those with these bytes; in the order of arrival."""
+        """Return every file seen in landing, or those with these bytes, in the order of arrival."""
         query = sa.select(sightings).order_by(sightings.c.arrived_at, sightings.c.name)
         return self._all(Sighting, query.where(sightings.c.batch == batch) if batch else query)
 
     def first_seen(self) -> datetime | None:
-        """When the first file ever was seen in landing."""
+        """Return when the first file was seen in landing."""
         query = sa.select(sightings).order_by(sightings.c.seen_at).limit(1)
         first = self._one(Sighting, query)
         return first.seen_at if first else None
 
     def last_accepted(self) -> Batch | None:
-        """The batch that was accepted last, withdrawn since or not."""
+        """Return the batch that was accepted last, whether withdrawn since or not."""
         query = sa.select(batches).where(batches.c.state.in_(("accepted", "withdrawn")))
         return self._one(Batch, query.order_by(batches.c.judged_at.desc()).limit(1))
 
     def drift(self, batch: str) -> list[Drift]:
-        """How far the columns of a batch have drifted; empty where there was no history to hold it against."""
+        """Return the drift of the columns of a batch; empty if there was no history to compare it with."""
         columns = [column for column in drifts.c if column.name != "batch"]
         return self._all(Drift, sa.select(*columns).where(drifts.c.batch == batch).order_by(drifts.c.psi.desc()))
 
     def withdraw(self, batch: str, kind: str, reason: str) -> Withdrawal | None:
-        """Take an accepted batch out of future snapshots (`withdrawn`), or a withdrawn one back (`restored`).
+        """Remove an accepted batch from future snapshots (`withdrawn`), or return a withdrawn one to them (`restored`).
 
         Returns:
-            The new row; None when the batch is in that state already.
+            The new row; None if the batch is in that state already.
 
         Raises:
             ChurnError: the batch was never accepted.
@@ -148,23 +150,23 @@ class BatchRows(LedgerDatabase):
             return row
 
     def withdrawals(self, batch: str) -> list[Withdrawal]:
-        """How often a batch was withdrawn and restored, in order."""
+        """Return the withdrawals and restorations of a batch, in order."""
         query = sa.select(withdrawals).where(withdrawals.c.batch == batch).order_by(withdrawals.c.sequence)
         return self._all(Withdrawal, query)
 
     def flag_versions(self, flags: Sequence[VersionFlag]) -> None:
-        """Remember versions that were trained on a withdrawn batch."""
+        """Flag versions that were trained on a withdrawn batch."""
         with self._transaction() as connection:
             for flag in flags:
                 self._insert_once(connection, version_flags, flag)
 
     def clear_flags(self, batch: str) -> None:
-        """Forget the flags that a batch brought."""
+        """Delete the flags that a batch caused."""
         with self._transaction() as connection:
             connection.execute(version_flags.delete().where(version_flags.c.batch == batch))
 
     def flags(self, model: str, version: int | None = None, batch: str | None = None) -> list[VersionFlag]:
-        """Versions that were trained on a batch that has been withdrawn since."""
+        """Return the versions that were trained on a batch that has been withdrawn since."""
         query = sa.select(version_flags).where(version_flags.c.model == model)
         if version is not None:
             query = query.where(version_flags.c.version == version)

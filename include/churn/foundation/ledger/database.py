@@ -1,4 +1,4 @@
-"""The ledger's database: transactions, inserts that can be repeated, and what a broken database is told as."""
+"""The database of the ledger: transactions, repeatable inserts, and clear errors for a broken database."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ T = TypeVar("T")
 
 
 class LedgerError(Outage):
-    """The ledger cannot be reached or refuses."""
+    """The ledger cannot be reached, or it refuses the request."""
 
 
 class LedgerDatabase:
-    """What every part of the ledger stands on; SQLite or PostgreSQL."""
+    """The base of every part of the ledger, on SQLite or PostgreSQL."""
 
     def __init__(self, url: str, read_only: bool = False) -> None:
         parsed = sa.make_url(url)
@@ -37,7 +37,7 @@ class LedgerDatabase:
                 Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise LedgerError(
-                    f"The ledger {parsed.database} cannot be made ({error.strerror}). Check CHURN_LEDGER_URL."
+                    f"The ledger {parsed.database} cannot be created ({error.strerror}). Check CHURN_LEDGER_URL."
                 ) from error
         self._engine = sa.create_engine(parsed, pool_pre_ping=True)
         if parsed.drivername == "sqlite":
@@ -59,12 +59,12 @@ class LedgerDatabase:
             raise LedgerError(self._away(error)) from error
 
     def migrate(self) -> None:
-        """Bring the tables to the present schema; at the present schema this costs one query."""
+        """Migrate the tables to the current schema; costs one query if they are there already."""
         with self._transaction() as connection:
             upgrade(connection)
 
     def schema(self) -> str | None:
-        """The migration that the tables are at; None where there are no tables."""
+        """Return the migration of the tables; None if there are no tables."""
         try:
             with self._engine.begin() as connection:
                 return connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
@@ -77,18 +77,18 @@ class LedgerDatabase:
     def _away(self, error: SQLAlchemyError) -> str:
         where = self._engine.url.render_as_string(hide_password=True)
         return (
-            f"The ledger {where} does not answer as it should: {type(error).__name__}. "
-            "Check CHURN_LEDGER_URL and that the database is up, then run the step again."
+            f"The ledger {where} does not answer as expected: {type(error).__name__}. "
+            "Check CHURN_LEDGER_URL and that the database is running, then run the step again."
         )
 
     def _insert_once(self, connection: sa.Connection, table: sa.Table, record: Any) -> None:
-        """Insert a row, unless its primary key is there."""
+        """Insert a row, unless its primary key exists."""
         key = [column.name for column in table.primary_key]
         connection.execute(self._insert(table).values(asdict(record)).on_conflict_do_nothing(index_elements=key))
 
     def _one(self, kind: type[T], query: sa.Select[Any]) -> T | None:
-        found = self._all(kind, query)
-        return found[0] if found else None
+        rows = self._all(kind, query)
+        return rows[0] if rows else None
 
     def _all(self, kind: type[T], query: sa.Select[Any]) -> list[T]:
         with self._transaction() as connection:
@@ -100,7 +100,7 @@ def _is_there(uri: str) -> bool:
 
 
 def _reading_engine(url: sa.URL) -> sa.Engine:
-    """An engine that writes nothing and waits for nobody."""
+    """Create an engine that only reads and never waits for a lock."""
     if url.drivername != "sqlite":
         options = "-c default_transaction_read_only=on -c statement_timeout=5000"
         return sa.create_engine(

@@ -1,4 +1,4 @@
-"""What was learned and decided: snapshots, versions, looks, decisions, approvals."""
+"""Snapshots, versions, looks, decisions and approvals."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from churn.foundation.records import Approval, DecisionRecord, Look, Snapshot, V
 from churn.foundation.schema import approvals, decisions, looks, snapshots, versions
 
 UNJUDGED = "POLICY_INVALID"
-"""The code of a decision that judged nothing: what it saw still waits for a judgement."""
+"""The code of a decision that judged nothing: its evidence is still waiting for a judgement."""
 
 
 class DecisionRows(LedgerDatabase):
-    """Snapshots, versions, looks, decisions and approvals."""
+    """Reads and writes snapshots, versions, looks, decisions and approvals."""
 
     def add_snapshot(self, snapshot: Snapshot) -> None:
-        """Remember a snapshot; the same rows are the same snapshot, whichever batches they came from last."""
+        """Store a snapshot; the same rows are the same snapshot, whichever batches they come from."""
         row = asdict(snapshot)
         statement = self._insert(snapshots).values(row)
         update = {"batches": row["batches"]}
@@ -27,46 +27,46 @@ class DecisionRows(LedgerDatabase):
             connection.execute(statement.on_conflict_do_update(index_elements=["snapshot"], set_=update))
 
     def snapshot(self, snapshot: str) -> Snapshot | None:
-        """The snapshot of this hash."""
+        """Return the snapshot with this hash."""
         return self._one(Snapshot, sa.select(snapshots).where(snapshots.c.snapshot == snapshot))
 
     def snapshots(self, limit: int | None = None) -> list[Snapshot]:
-        """Every snapshot, or so many; the latest first."""
+        """Return every snapshot, or at most this number; newest first."""
         return self._all(Snapshot, sa.select(snapshots).order_by(snapshots.c.made_at.desc()).limit(limit))
 
     def add_decision(self, decision: DecisionRecord) -> DecisionRecord:
-        """Remember a decision.
+        """Store a decision.
 
         Returns:
-            The decision of that night: this one, or the one that was already there.
+            The decision of that run: this one, or the one stored earlier.
         """
         with self._transaction() as connection:
             self._insert_once(connection, decisions, decision)
         return self.decision(decision.night) or decision
 
     def decision(self, night: str) -> DecisionRecord | None:
-        """What that night decided."""
+        """Return the decision of a run."""
         return self._one(DecisionRecord, sa.select(decisions).where(decisions.c.night == night))
 
     def last_decision(self, model: str | None = None) -> DecisionRecord | None:
-        """The latest decision, of all or on a model, that was more than a dry run and that judged something."""
+        """Return the latest decision, of all or of one model, that judged something and was not a dry run."""
         query = sa.select(decisions).where(~decisions.c.dry_run, decisions.c.code != UNJUDGED)
         if model is not None:
             query = query.where(decisions.c.model == model)
         return self._one(DecisionRecord, query.order_by(decisions.c.decided_at.desc()).limit(1))
 
     def decisions(self, limit: int | None = 20, champion: int | None = None) -> list[DecisionRecord]:
-        """The latest decisions, or those against a champion; newest first."""
+        """Return the latest decisions, or those against one champion; newest first."""
         query = sa.select(decisions).order_by(decisions.c.decided_at.desc(), decisions.c.night).limit(limit)
         return self._all(DecisionRecord, query.where(decisions.c.champion == champion) if champion else query)
 
     def decisions_since(self, model: str, since: datetime) -> list[DecisionRecord]:
-        """The decisions on a model from a time on, the oldest first."""
+        """Return the decisions on a model since a time, oldest first."""
         query = sa.select(decisions).where(decisions.c.model == model, decisions.c.decided_at >= since)
         return self._all(DecisionRecord, query.order_by(decisions.c.decided_at))
 
     def decision_before(self, decision: DecisionRecord) -> DecisionRecord | None:
-        """The decision before this one against the same champion; None if this is the first."""
+        """Return the previous decision against the same champion; None if this is the first."""
         query = sa.select(decisions).where(
             decisions.c.model == decision.model,
             decisions.c.champion == decision.champion,
@@ -75,22 +75,22 @@ class DecisionRows(LedgerDatabase):
         return self._one(DecisionRecord, query.order_by(decisions.c.decided_at.desc()).limit(1))
 
     def add_version(self, version: VersionRecord) -> VersionRecord:
-        """Remember a registered version.
+        """Store a registered version.
 
         Returns:
-            What the ledger knows of it: this, or what it knew before.
+            The stored record: this one, or the one stored earlier.
         """
         with self._transaction() as connection:
             self._insert_once(connection, versions, version)
         return self.version(version.model, version.version) or version
 
     def version(self, model: str, version: int) -> VersionRecord | None:
-        """What was remembered of a version when it was registered."""
+        """Return the record of a version, stored when it was registered."""
         query = sa.select(versions).where(versions.c.model == model, versions.c.version == version)
         return self._one(VersionRecord, query)
 
     def take_look(self, look: Look) -> Look:
-        """Count a look in its calendar night; one that was taken before is that same look.
+        """Count a look in its calendar night; repeated, it is the same look.
 
         Args:
             look: its `position` is set here.
@@ -99,9 +99,9 @@ class DecisionRows(LedgerDatabase):
             if self._engine.dialect.name == "postgresql":
                 connection.execute(sa.text("LOCK TABLE looks IN SHARE ROW EXCLUSIVE MODE"))
             known = sa.select(looks).where(looks.c.model == look.model, looks.c.look == look.look)
-            found = connection.execute(known).mappings().first()
-            if found:
-                return Look(**found)
+            existing = connection.execute(known).mappings().first()
+            if existing:
+                return Look(**existing)
             same_night = (
                 looks.c.model == look.model,
                 looks.c.epoch == look.epoch,
@@ -113,12 +113,12 @@ class DecisionRows(LedgerDatabase):
             return taken
 
     def looks(self, model: str, epoch: int | None = None) -> list[Look]:
-        """The looks at a model's champions, or at the one of an epoch; the latest first."""
+        """Return the looks at the champions of a model, or at that of one epoch; newest first."""
         query = sa.select(looks).where(looks.c.model == model).order_by(looks.c.taken_at.desc())
         return self._all(Look, query if epoch is None else query.where(looks.c.epoch == epoch))
 
     def answer(self, approval: Approval) -> Approval:
-        """Remember a person's answer to a decision; the first one counts.
+        """Store a person's answer to a decision; the first answer counts.
 
         Returns:
             The answer that counts.
@@ -128,11 +128,11 @@ class DecisionRows(LedgerDatabase):
         return self.approval(approval.night) or approval
 
     def approval(self, night: str) -> Approval | None:
-        """The answer to a night's decision, if there is one."""
+        """Return the answer to the decision of a run, if there is one."""
         return self._one(Approval, sa.select(approvals).where(approvals.c.night == night))
 
     def open_decisions(self, model: str) -> list[DecisionRecord]:
-        """Decisions that still wait for a person: asked for approval, not answered, and no later one made."""
+        """Return the decisions still waiting for approval: asked for, not answered, and not followed by a later one."""
         judged = (decisions.c.model == model, ~decisions.c.dry_run, decisions.c.code != UNJUDGED)
         newest = sa.select(decisions.c.decided_at).where(*judged).order_by(decisions.c.decided_at.desc()).limit(1)
         with self._transaction() as connection:

@@ -1,7 +1,7 @@
-"""What is in production: promotions, compare-and-set, when promotion is frozen, and the images.
+"""What is in production: promotions by compare-and-set, freezes of promotion, and images.
 
-The next sequence number of a model is a promotion's primary key, so of two promoters that saw the
-same champion exactly one inserts its row.
+The primary key of a promotion is the next sequence number of its model, so exactly one of two
+processes that read the same champion inserts its row.
 """
 
 from __future__ import annotations
@@ -17,39 +17,39 @@ from churn.foundation.records import ImageRecord, Promotion, Thaw
 from churn.foundation.schema import images, promotions, thaws
 
 FREEZING = ("rollback", "take_back")
-"""The kinds of promotions after which no version is promoted automatically until somebody says so."""
+"""The kinds of promotions after which automatic promotion is off until a person allows it again."""
 
 
 class PromotionConflict(ChurnError):  # noqa: N818 -- the domain's word for it
-    """Somebody else has changed what is in production since the comparison was made."""
+    """The version in production has changed since the comparison."""
 
 
 class ProductionRows(LedgerDatabase):
-    """Promotions, thaws and images."""
+    """Reads and writes promotions, thaws and images."""
 
     def in_production(self, model: str, at: datetime | None = None) -> Promotion | None:
-        """The promotion that was in force at a time (default: now); None before the first."""
+        """Return the promotion in force at a time (default: now); None before the first."""
         query = sa.select(promotions).where(promotions.c.model == model).order_by(promotions.c.sequence.desc()).limit(1)
         if at:
             query = query.where(promotions.c.promoted_at <= at)
         return self._one(Promotion, query)
 
     def promotions(self, model: str, limit: int | None = None) -> list[Promotion]:
-        """Every change of production, or so many; newest first."""
+        """Return every change of production, or at most this number; newest first."""
         query = sa.select(promotions).where(promotions.c.model == model).order_by(promotions.c.sequence.desc())
         return self._all(Promotion, query.limit(limit))
 
     def promote(self, change: Promotion, expected: int | None) -> Promotion:
-        """Put a version into production if `expected` still is; the commit point of a promotion.
+        """Put a version into production if `expected` is still there; the commit point of a promotion.
 
-        A night promotes once and takes back once: repeated, it returns the row that is there.
+        A run promotes once and takes back once: repeated, this returns the stored row.
 
         Args:
-            change: what is to be in production; its sequence and `previous` are set here.
-            expected: what the caller saw in production.
+            change: what to put into production; its sequence and `previous` are set here.
+            expected: what the caller read as being in production.
 
         Raises:
-            PromotionConflict: production is not what the caller saw.
+            PromotionConflict: production is not what the caller read.
         """
         of_model = sa.select(promotions).where(promotions.c.model == change.model)
         query = of_model.order_by(promotions.c.sequence.desc())
@@ -73,7 +73,7 @@ class ProductionRows(LedgerDatabase):
             return row
 
     def freeze(self, model: str) -> Promotion | None:
-        """The promotion after which automatic promotion is off, None if it is on."""
+        """Return the promotion that turned automatic promotion off; None if it is on."""
         thawed = sa.select(sa.func.coalesce(sa.func.max(thaws.c.sequence), 0)).where(thaws.c.model == model)
         query = sa.select(promotions).where(
             promotions.c.model == model,
@@ -88,11 +88,11 @@ class ProductionRows(LedgerDatabase):
             self._insert_once(connection, thaws, thaw)
 
     def thaws(self, model: str) -> list[Thaw]:
-        """When automatic promotion was allowed again, the latest first."""
+        """Return when automatic promotion was allowed again, newest first."""
         return self._all(Thaw, sa.select(thaws).where(thaws.c.model == model).order_by(thaws.c.sequence.desc()))
 
     def mark_mirrored(self, promotion: Promotion) -> None:
-        """Remember that the registry has taken a promotion over."""
+        """Store that the MLflow registry shows a promotion."""
         with self._transaction() as connection:
             connection.execute(
                 promotions.update()
@@ -102,27 +102,27 @@ class ProductionRows(LedgerDatabase):
             )
 
     def record_image(self, image: ImageRecord) -> None:
-        """Remember the state of a version's image; the latest record holds."""
+        """Store the state of the image of a version; the latest record counts."""
         row = asdict(image)
         statement = self._insert(images).values(row)
         with self._transaction() as connection:
             connection.execute(statement.on_conflict_do_update(index_elements=["model", "version"], set_=row))
 
     def image(self, model: str, version: int) -> ImageRecord | None:
-        """State of that version's image."""
+        """Return the state of the image of a version."""
         return self._one(ImageRecord, sa.select(images).where(images.c.model == model, images.c.version == version))
 
     def images(self, model: str) -> list[ImageRecord]:
-        """State of every version's image, the newest version first."""
+        """Return the state of the image of every version, newest version first."""
         return self._all(
             ImageRecord, sa.select(images).where(images.c.model == model).order_by(images.c.version.desc())
         )
 
 
-def _conflict(change: Promotion, expected: int | None, found: object) -> str:
+def _conflict(change: Promotion, expected: int | None, actual: object) -> str:
     return (
-        f"{change.model} {change.version} was to replace {_named(expected)}, but production is {_named(found)}: nothing was changed. "
-        "Run it again against what is in production now."
+        f"{change.model} {change.version} was to replace {_named(expected)}, but {_named(actual)} is in production. Nothing was changed. "
+        "Run the comparison again with what is in production now."
     )
 
 

@@ -1,4 +1,4 @@
-"""What a page shows of the ledger: newest first, so many at a time, each by an index, and none that grows with the nights."""
+"""The queries of the review: newest first and in pages, each served by an index, so that none slows down as runs add up."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ _PLAIN = ("night", "challenger", "champion", "verdict", "code", "sentence", "dry
 
 
 class ReviewRows(LedgerDatabase):
-    """Pages of nights and batches, and what belongs to the rows of a page."""
+    """Reads pages of runs and batches, and the records that belong to the rows of a page."""
 
     def night_rows(self, model: str, limit: int, before: datetime | None = None) -> list[NightRow]:
-        """Decisions on a model without their evidence, the newest first; `before` pages on from the last one's time."""
+        """Return decisions on a model without their evidence, newest first; `before` is the time of the last one of the page before."""
         measured = decisions.c.comparison["evidence"]
         query = (
             sa.select(
@@ -59,81 +59,81 @@ class ReviewRows(LedgerDatabase):
         return self._all(NightRow, query.where(decisions.c.decided_at < before) if before else query)
 
     def count_nights(self, model: str) -> int:
-        """How many decisions there are on a model."""
+        """Return the number of decisions on a model."""
         return self._count(sa.select(sa.func.count()).select_from(decisions).where(decisions.c.model == model))
 
     def count_batches(self, state: str | None = None) -> int:
-        """How many batches there are, or are in a state."""
+        """Return the number of batches, or of those in a state."""
         query = sa.select(sa.func.count()).select_from(batches)
         return self._count(query.where(batches.c.state == state) if state else query)
 
     def newest_batches(self, limit: int, before: int | None = None) -> list[Batch]:
-        """Batches by the number of their arrival, the newest first; `before` pages on from the last one's number."""
+        """Return batches by the number of their arrival, newest first; `before` is the number of the last one of the page before."""
         query = sa.select(batches).order_by(batches.c.arrival.desc()).limit(limit)
         return self._all(Batch, query.where(batches.c.arrival < before) if before is not None else query)
 
     def last_judged(self) -> Batch | None:
-        """The batch that was judged last: of the newest night that judged any."""
+        """Return the batch that was judged last, by the newest run that judged any."""
         query = sa.select(batches).where(batches.c.judged_at.is_not(None)).order_by(batches.c.judged_at.desc())
         return self._one(Batch, query.limit(1))
 
     def drifts_of(self, chosen: Sequence[str]) -> dict[str, list[Drift]]:
-        """How far the columns of these batches have drifted, by batch; nothing of one that had no history to be held against."""
+        """Return the drift of the columns of these batches, by batch; batches that had no history to compare with are left out."""
         names = [column.name for column in drifts.c if column.name != "batch"]
         query = sa.select(drifts).where(drifts.c.batch.in_(chosen)).order_by(drifts.c.batch, drifts.c.column)
-        found: dict[str, list[Drift]] = {}
+        by_batch: dict[str, list[Drift]] = {}
         with self._transaction() as connection:
             for row in connection.execute(query).mappings():
-                found.setdefault(row["batch"], []).append(Drift(**{name: row[name] for name in names}))
-        return found
+                by_batch.setdefault(row["batch"], []).append(Drift(**{name: row[name] for name in names}))
+        return by_batch
 
     def sightings_of(self, chosen: Sequence[str]) -> list[Sighting]:
-        """Where these batches were seen in landing, in the order of arrival."""
+        """Return the sightings of these batches in landing, in the order of arrival."""
         query = sa.select(sightings).where(sightings.c.batch.in_(chosen))
         return self._all(Sighting, query.order_by(sightings.c.seen_at))
 
     def withdrawals_of(self, chosen: Sequence[str]) -> list[Withdrawal]:
-        """How often these batches were withdrawn and restored, in order."""
+        """Return the withdrawals and restorations of these batches, in order."""
         query = sa.select(withdrawals).where(withdrawals.c.batch.in_(chosen))
         return self._all(Withdrawal, query.order_by(withdrawals.c.batch, withdrawals.c.sequence))
 
     def first_snapshot(self, since: datetime) -> Snapshot | None:
-        """The first snapshot that was made from a time on."""
+        """Return the first snapshot created since a time."""
         query = sa.select(snapshots).where(snapshots.c.made_at >= since).order_by(snapshots.c.made_at).limit(1)
         return self._one(Snapshot, query)
 
     def last_snapshot(self, until: datetime | None = None) -> Snapshot | None:
-        """The newest snapshot, or the newest that was made until a time."""
+        """Return the newest snapshot, or the newest created until a time."""
         query = sa.select(snapshots).order_by(snapshots.c.made_at.desc()).limit(1)
         return self._one(Snapshot, query.where(snapshots.c.made_at <= until) if until else query)
 
     def snapshots_named(self, chosen: Sequence[str]) -> dict[str, Snapshot]:
-        """These snapshots, by their hash."""
-        found = self._all(Snapshot, sa.select(snapshots).where(snapshots.c.snapshot.in_(chosen)))
-        return {one.snapshot: one for one in found}
+        """Return these snapshots, by hash."""
+        rows = self._all(Snapshot, sa.select(snapshots).where(snapshots.c.snapshot.in_(chosen)))
+        return {row.snapshot: row for row in rows}
 
     def versions_numbered(self, model: str, chosen: Sequence[int]) -> dict[int, VersionRecord]:
-        """What was remembered of these versions when they were registered, by number."""
+        """Return the records of these versions, by number."""
         query = sa.select(versions).where(versions.c.model == model, versions.c.version.in_(chosen))
-        return {one.version: one for one in self._all(VersionRecord, query)}
+        return {row.version: row for row in self._all(VersionRecord, query)}
 
     def promotions_of(self, model: str, night: str) -> list[Promotion]:
-        """What a night has changed in production, in order."""
+        """Return the changes of production that a run made, in order."""
         query = sa.select(promotions).where(promotions.c.model == model, promotions.c.night == night)
         return self._all(Promotion, query.order_by(promotions.c.sequence))
 
     def promotion_after(self, change: Promotion) -> Promotion | None:
-        """The change of production that followed one."""
+        """Return the change of production that followed this one."""
         query = sa.select(promotions).where(promotions.c.model == change.model, promotions.c.sequence > change.sequence)
         return self._one(Promotion, query.order_by(promotions.c.sequence).limit(1))
 
     def images_page(self, model: str, limit: int, before: int | None = None) -> list[ImageRecord]:
-        """Images by version, the newest first; `before` pages on from the last one's version."""
+        """Return images by version, newest first; `before` is the last version of the page before."""
         query = sa.select(images).where(images.c.model == model).order_by(images.c.version.desc()).limit(limit)
         return self._all(ImageRecord, query.where(images.c.version < before) if before is not None else query)
 
     def reigns_of(self, model: str, chosen: Sequence[int]) -> dict[int, list[tuple[datetime, datetime | None]]]:
-        """When these versions were in production, the newest time first: from its change to the next one, None if it lasts."""
+        """Return when these versions were in production, newest first: (since, until), where `until` is None if it still is."""
         after = promotions.alias()
         query = (
             sa.select(promotions.c.version, promotions.c.promoted_at, after.c.promoted_at)
@@ -143,14 +143,14 @@ class ReviewRows(LedgerDatabase):
             .where(promotions.c.model == model, promotions.c.version.in_(chosen))
             .order_by(promotions.c.sequence.desc())
         )
-        found: dict[int, list[tuple[datetime, datetime | None]]] = {}
+        periods: dict[int, list[tuple[datetime, datetime | None]]] = {}
         with self._transaction() as connection:
             for version, since, until in connection.execute(query):
-                found.setdefault(version, []).append((since, until))
-        return found
+                periods.setdefault(version, []).append((since, until))
+        return periods
 
     def looks_by_position(self, model: str, epoch: int, since: datetime, until: datetime) -> dict[int, int]:
-        """How many looks were taken at a champion between two times, by their position within their calendar night."""
+        """Return the number of looks at a champion between two times, by position within their calendar night."""
         query = (
             sa.select(looks.c.position, sa.func.count())
             .where(looks.c.model == model, looks.c.epoch == epoch, looks.c.taken_at.between(since, until))

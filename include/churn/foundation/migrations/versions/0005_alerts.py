@@ -1,4 +1,4 @@
-"""What people are told: the outbox of alerts."""
+"""The outbox of alerts."""
 
 import sqlalchemy as sa
 from alembic import op

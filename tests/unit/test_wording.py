@@ -1,0 +1,80 @@
+"""The phrases that used to make readers stumble do not come back."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.basics import ROOT
+
+BANNED = {
+    r"\bis away\b|\bare away\b|\bwas away\b": "is unavailable",
+    r"cannot be had|could not be had": "cannot be downloaded, is unavailable",
+    r"\bso many (of|past|days|nights)\b": "number of",
+    r"\b(is|are) told (of|by)\b|\bpeople are told\b": "is notified, alerts are sent",
+    r"\bheld? against\b|\bholds .{1,30} against\b": "compare with, check against",
+    r"\bby hand\b": "manually",
+    r"\bstands? twice\b|\bstands in\b": "appears twice, is in",
+    r"\bnobody('s)? (needs|answer|can)\b": "no longer needed; if nobody answers",
+    r"\bwho ?ever\b": "the person who, anyone who",
+    r"\b(took|taken|take) in (before|by)\b": "accept, ingest",
+    r"\bmade? (it )?again\b": "reproduce, rebuild",
+    r"\bmade up for\b": "retried, run later, backfilled",
+    r"\bit is said\b": "reports, shows",
+    r"\bis no [A-Z]|\bare no [A-Z]": "is not a",
+    r"\bis in production since\b": "has been in production since",
+    r"\bthe way back\b": "rollback, the previous version",
+    r"\bembedded (mode|Airflow|MLflow)\b": "local",
+    r"\bthe anchor\b": "the baseline version",
+    r"\bset aside\b.{0,12}\brows\b|\brows (that were |are |were )?set aside\b": "quarantined rows",
+    r"\bgoes in the end\b|\basks for nobody\b": "(reorder the sentence)",
+}
+PROSE = [
+    *(ROOT / "include").rglob("*.html"),
+    *(ROOT / "include").rglob("*.j2"),
+    *(ROOT / "docs/pages").rglob("*.md"),
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "SECURITY.md",
+    ROOT / ".env.example",
+    ROOT / "include/notifications.example.yaml",
+    ROOT / "include/churn/promotion_policy.yaml",
+]
+CODE = [*(ROOT / "include").rglob("*.py"), *(ROOT / "dags").glob("*.py"), *(ROOT / "plugins").glob("*.py")]
+
+
+def texts(file: Path) -> Iterator[str]:
+    """The prose of a file: every line of a text, every string and comment of a program."""
+    source = file.read_text()
+    if file.suffix != ".py":
+        yield from source.splitlines()
+        return
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield " ".join(node.value.split())
+    yield from (line.partition("#")[2] for line in source.splitlines() if line.lstrip().startswith("#"))
+
+
+@pytest.mark.parametrize("file", sorted({*PROSE, *CODE}), ids=lambda file: str(file.relative_to(ROOT)))
+def test_no_phrase_needs_a_second_reading(file: Path) -> None:
+    """Pages, errors, help texts, docstrings and documentation use none of the phrases above."""
+    found = [
+        f"{match.group(0)!r} in {text[:90]!r}: write {better}"
+        for text in texts(file)
+        for phrase, better in BANNED.items()
+        if (match := re.search(phrase, text))
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["MLflow is away.", "for whoever asks", "So it stands twice.", "Move it by hand.", "an anchor is the anchor"],
+)
+def test_a_phrase_is_found(text: str) -> None:
+    """The list catches what it is for."""
+    assert any(re.search(phrase, text) for phrase in BANNED)
