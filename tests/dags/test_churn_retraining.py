@@ -276,7 +276,7 @@ def test_the_requester_cannot_approve_alone_if_a_second_person_is_required(
     request = steps._request
     monkeypatch.setattr(steps, "_request", lambda: replace(request(), requested_by="ann"))
     land_night(workspace, 2)
-    with answering("ann", "bea") as answered:
+    with answering(monkeypatch, "ann", "bea") as answered:
         night = run_night(dag_bag, {"approval": True})
     assert answered == {"ann": 200, "bea": 200}
     assert night.state == "success"
@@ -286,32 +286,41 @@ def test_the_requester_cannot_approve_alone_if_a_second_person_is_required(
 
 
 @contextmanager
-def answering(*names: str) -> Iterator[dict[str, int]]:
-    """Approve as these users, one after the other, as soon as the task asks: in a thread, through the HITL API."""
-    from threading import Event, Thread
+def answering(monkeypatch: pytest.MonkeyPatch, *names: str) -> Iterator[dict[str, int]]:
+    """Approve as these users, one after the other, as soon as the task asks: in a thread, through the HITL API.
+
+    They answer only between two tasks: when a task has ended, `DAG.test` writes its state again, and would undo
+    an answer that came before.
+    """
+    from threading import Event, Lock, Thread
 
     from airflow.api_fastapi.app import create_app, get_auth_manager
     from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
     from airflow.models.taskinstance import TaskInstance
+    from airflow.sdk.definitions import dag as dag_module
     from airflow.utils.session import create_session
     from fastapi.testclient import TestClient
     from sqlalchemy import select
 
-    ended, answered = Event(), {}
+    ended, between_tasks, answered = Event(), Lock(), {}
     client = TestClient(create_app("core"))
+    run_task = dag_module._run_task
+
+    def run_undisturbed(**kwargs: object) -> object:
+        with between_tasks:
+            return run_task(**kwargs)
+
+    monkeypatch.setattr(dag_module, "_run_task", run_undisturbed)
 
     def answer(name: str) -> None:
         token = get_auth_manager().generate_jwt(SimpleAuthManagerUser(username=name, role="op"))
         while not ended.wait(0.2):
-            with create_session() as session:
+            with between_tasks, create_session() as session:
                 asked = session.scalar(select(TaskInstance).where(TaskInstance.state == "awaiting_input"))
-                path = (
-                    asked and f"/api/v2/dags/{asked.dag_id}/dagRuns/{asked.run_id}/taskInstances/promote/-1/hitlDetails"
-                )
-            if path:
-                body = {"chosen_options": ["Approve"], "params_input": {"reason": f"by {name}"}}
-                response = client.patch(path, json=body, headers={"Authorization": f"Bearer {token}"})
-                if response.status_code == 200:  # otherwise the answer before is still being processed
+                if asked:
+                    path = f"/api/v2/dags/{asked.dag_id}/dagRuns/{asked.run_id}/taskInstances/promote/-1/hitlDetails"
+                    body = {"chosen_options": ["Approve"], "params_input": {"reason": f"by {name}"}}
+                    response = client.patch(path, json=body, headers={"Authorization": f"Bearer {token}"})
                     answered[name] = response.status_code
                     return
 
