@@ -1,7 +1,7 @@
 """The data contract: the definition of a row of churn data, from which every column rule is derived.
 
-A contract is a value that is passed to the code that needs it; no module of the core imports a
-particular one (the settings name it, and the pipeline passes it on). `contracts/` has those that ship.
+A contract is a value that is passed to the code that needs it. No module of the core imports a particular
+one: the settings name it, and the pipeline passes it on. `contracts/` contains the ones that ship.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ WRITTEN = {
     Kind.NUMBER: r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?",
     Kind.DATE: r"[0-9]{4}-[0-9]{2}-[0-9]{2}",
 }
-"""How a value of a kind is written as text, as a regular expression that the whole cell matches."""
+"""The notation of each kind, as a regular expression that must match the whole cell."""
 
 
 class Role(StrEnum):
@@ -38,9 +38,9 @@ class Role(StrEnum):
     KEY = "key"
     TARGET = "target"
     FEATURE = "feature"
-    CARRIED = "carried"  # kept with the row, never shown to a model
-    POSITION = "position"  # position of the row in its file: carried, without meaning
-    AS_OF = "as_of"  # when the row was true: of two rows of a customer the later one counts
+    CARRIED = "carried"  # kept with the row, but never shown to a model
+    POSITION = "position"  # position of the row in its file: carried, but without meaning
+    AS_OF = "as_of"  # when the row was true; of two rows of a customer, the later one counts
 
 
 UNLABELLED = "unlabelled"
@@ -54,9 +54,9 @@ class Column:
     """One column. Bounds are inclusive; `categories` lists every allowed value of a text.
 
     `at_most` names another column of the row that this one must not exceed. Cells are read exactly as
-    written, unless the owner of the data allows more for a column: `trim` strips surrounding blanks,
-    `ignore_case` accepts a category in any case. A `permanent` column never changes for a customer: a
-    file in which it changes for many customers is mixed up.
+    written, unless the contract is more lenient: `trim` strips surrounding blanks, `ignore_case` accepts
+    a category in any case. A `permanent` column never changes for a customer. If it does change for many
+    customers of a file, the rows of that file are mixed up.
     """
 
     name: str
@@ -74,14 +74,16 @@ class Column:
 
     def __post_init__(self) -> None:
         if self.categories and self.kind is not Kind.TEXT:
-            raise ValueError(f"Column {self.name}: only a text column has categories, and this one is {self.kind}.")
+            raise ValueError(f"Column {self.name}: only a text column can have categories, and this one is {self.kind}.")
         if not self.numeric and (self.minimum is not None or self.maximum is not None):
-            raise ValueError(f"Column {self.name}: only a numeric column has a range, and this one is {self.kind}.")
+            raise ValueError(f"Column {self.name}: only a numeric column can have a range, and this one is {self.kind}.")
         if self.role is Role.FEATURE and not self.numeric and not self.categories:
-            raise ValueError(f"Column {self.name}: a feature is a number, or a text with categories.")
+            raise ValueError(
+                f"Column {self.name}: a feature must be a number or a text with categories, and this one is {self.kind}."
+            )
         if self.role is Role.AS_OF and self.kind not in (Kind.INTEGER, Kind.DATE):
             raise ValueError(
-                f"Column {self.name}: an as-of column is a date or an integer, and this one is {self.kind}."
+                f"Column {self.name}: an as-of column must be a date or an integer, and this one is {self.kind}."
             )
         if self.ignore_case and not self.categories:
             raise ValueError(f"Column {self.name}: ignore_case needs categories.")
@@ -97,13 +99,13 @@ class Column:
     def rules(self) -> tuple[str, ...]:
         """The names of the rules that each cell of the column is checked against."""
         missing = UNLABELLED if self.role is Role.TARGET else f"{self.name}.missing"
-        held = {
+        applies = {
             missing: not self.nullable,
             f"{self.name}.type": self.kind is not Kind.TEXT,
             f"{self.name}.range": self.minimum is not None or self.maximum is not None,
             f"{self.name}.category": bool(self.categories),
         }
-        return tuple(rule for rule, holds in held.items() if holds)
+        return tuple(rule for rule, is_applied in applies.items() if is_applied)
 
 
 @dataclass(frozen=True)
@@ -115,19 +117,19 @@ class AtLeast:
 
     @property
     def rule(self) -> str:
-        """Its name."""
+        """The name of the rule."""
         return f"{self.lesser}.above_{self.greater}"
 
 
 MOST_GROUPS = 50
-"""A column with more groups than this cannot define slices."""
+"""A column with more than this number of groups cannot define slices."""
 
 
 @dataclass(frozen=True)
 class SliceBy:
     """A column whose values divide customers into slices that no version may harm.
 
-    `edges` cut a number into bands: (30, 45) makes under 30, 30 to 44, 45 and over. The model card also
+    `edges` divide a number into bands: (30, 45) makes under 30, 30 to 44, 45 and over. The model card also
     compares the groups of a `parity` column with one another.
     """
 
@@ -137,7 +139,7 @@ class SliceBy:
 
     def __post_init__(self) -> None:
         if list(self.edges) != sorted(set(self.edges)):
-            raise ValueError(f"Slice by {self.column}: the edges {self.edges} must increase.")
+            raise ValueError(f"Slice by {self.column}: the edges {self.edges} must be in increasing order.")
 
     @property
     def bands(self) -> tuple[str, ...]:
@@ -168,19 +170,19 @@ class Contract:
         if any(name.startswith("_") for name in names):
             raise ValueError(f"Contract {self.name}: names that begin with _ are reserved for the pipeline: {names}.")
         for role in (Role.KEY, Role.TARGET):
-            if len(self._having(role)) != 1:
-                raise ValueError(f"Contract {self.name}: needs exactly one {role} column.")
+            if len(self._columns_with(role)) != 1:
+                raise ValueError(f"Contract {self.name}: a contract needs exactly one {role} column.")
         if (self.target.kind, self.target.minimum, self.target.maximum) != (Kind.INTEGER, 0, 1):
             raise ValueError(f"Contract {self.name}: the target {self.target.name} must be an integer from 0 to 1.")
         if not self.features:
-            raise ValueError(f"Contract {self.name}: needs at least one feature.")
-        if len(self._having(Role.AS_OF)) > 1:
-            raise ValueError(f"Contract {self.name}: only one column can be the as-of column.")
+            raise ValueError(f"Contract {self.name}: a contract needs at least one feature.")
+        if len(self._columns_with(Role.AS_OF)) > 1:
+            raise ValueError(f"Contract {self.name}: a contract can have only one as-of column.")
         numbers = {column.name for column in self.columns if column.numeric}
-        for cut in self.slices:
-            if cut.column not in names or not self._can_slice(cut):
+        for slice_by in self.slices:
+            if slice_by.column not in names or not self._can_slice(slice_by):
                 raise ValueError(
-                    f"Contract {self.name}: {cut.column} cannot define slices: use a text with categories, a number "
+                    f"Contract {self.name}: {slice_by.column} cannot define slices. Use a text with categories, a number "
                     f"with edges, or an integer of at most {MOST_GROUPS} values."
                 )
         for relation in self.relations:
@@ -190,26 +192,26 @@ class Contract:
                     "but they are not both numeric columns of the contract."
                 )
 
-    def _can_slice(self, by: SliceBy) -> bool:
-        column = self[by.column]
-        if by.edges:
-            return column.numeric and len(by.edges) < MOST_GROUPS
+    def _can_slice(self, slice_by: SliceBy) -> bool:
+        column = self[slice_by.column]
+        if slice_by.edges:
+            return column.numeric and len(slice_by.edges) < MOST_GROUPS
         if column.kind is not Kind.INTEGER or column.minimum is None or column.maximum is None:
             return bool(column.categories)
         return column.maximum - column.minimum < MOST_GROUPS
 
-    def _having(self, role: Role) -> tuple[Column, ...]:
+    def _columns_with(self, role: Role) -> tuple[Column, ...]:
         return tuple(column for column in self.columns if column.role is role)
 
     @cached_property
     def key(self) -> Column:
-        """The column that names the customer."""
-        return self._having(Role.KEY)[0]
+        """The column that identifies the customer."""
+        return self._columns_with(Role.KEY)[0]
 
     @cached_property
     def target(self) -> Column:
         """The column that the model predicts."""
-        return self._having(Role.TARGET)[0]
+        return self._columns_with(Role.TARGET)[0]
 
     @cached_property
     def relations(self) -> tuple[AtLeast, ...]:
@@ -218,8 +220,8 @@ class Contract:
 
     @cached_property
     def as_of(self) -> Column | None:
-        """The column that says when a row was true, if there is one."""
-        return next(iter(self._having(Role.AS_OF)), None)
+        """The column that states when a row was true, if there is one."""
+        return next(iter(self._columns_with(Role.AS_OF)), None)
 
     @cached_property
     def permanent(self) -> tuple[Column, ...]:
@@ -235,7 +237,7 @@ class Contract:
     @cached_property
     def features(self) -> tuple[Column, ...]:
         """The columns that a model may see, in the order of the contract."""
-        return self._having(Role.FEATURE)
+        return self._columns_with(Role.FEATURE)
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -250,11 +252,11 @@ class Contract:
     @cached_property
     def fingerprint(self) -> str:
         """Hash of the contract without its descriptions; 16 hex digits."""
-        definition = [{k: v for k, v in asdict(column).items() if k != "description"} for column in self.columns]
+        definition = [{name: value for name, value in asdict(column).items() if name != "description"} for column in self.columns]
         return hashlib.sha256(json.dumps([self.name, definition], sort_keys=True).encode()).hexdigest()[:16]
 
     def to_json(self) -> str:
-        """Return the contract without its slices, as a text that `from_json` reads."""
+        """Return the contract without its slices, as JSON that `from_json` reads."""
         return json.dumps({"name": self.name, "columns": [asdict(column) for column in self.columns]}, sort_keys=True)
 
     @classmethod

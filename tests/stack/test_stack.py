@@ -12,8 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from churn.foundation.links import IMAGE_BUILD, RETRAINING
 from churn.local.airflow_api import AirflowUnreachable
-from churn.local.main_job import IMAGE_BUILD, RETRAINING
 from stack.conftest import Person
 from support.basics import ROOT
 from support.stacks import Stack

@@ -17,7 +17,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from churn.local.main_job import RETRAINING
+from churn.foundation.links import RETRAINING
 from stack.conftest import Person
 from support.basics import ROOT
 from support.browsers import CHROMIUM, LOOPBACK_ONLY, QUIET

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from churn.foundation.links import RETRAINING
 from churn.local.airflow_api import FINAL
-from churn.local.main_job import RETRAINING
 from support.stacks import Stack
 
 pytestmark = [pytest.mark.engine, pytest.mark.stack, pytest.mark.timeout(1200)]

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from churn.contracts.bank import BANK_CHURN
-from churn.local.main_job import RETRAINING
+from churn.foundation.links import RETRAINING
 from churn.release.probes import contract_rows
 from support.stacks import Stack
 

@@ -18,8 +18,8 @@ import docker
 import httpx
 
 from churn.contracts.bank import BANK_CHURN
+from churn.foundation.links import IMAGE_BUILD
 from churn.local.airflow_api import FINAL, AirflowApi
-from churn.local.main_job import IMAGE_BUILD
 from churn.sample.generator import Night
 from support.basics import ROOT, free_port, make_night
 from support.images import BASE, why_not

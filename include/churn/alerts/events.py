@@ -67,7 +67,7 @@ def challenger_held(decision: DecisionRecord, settings: Settings, now: datetime)
         f"Version {decision.challenger} of {decision.model} is held: {decision.code}",
         f"{decision.sentence} Run {decision.night}; nothing was promoted.",
         Reason.implied_by(decision.code).next_step(decision.night),
-        comparison_page(settings, decision.run_id),
+        comparison_page(settings.mlflow_ui, decision.run_id),
         now,
     )
 
@@ -82,7 +82,7 @@ def champion_below_floor(decision: DecisionRecord, settings: Settings, now: date
         if decision.verdict == "promote" and not (decision.dry_run or decision.approval)
         else f"Open the comparison of run {decision.night}. If the new customers are right, a better challenger is promoted automatically. "
         "If a batch is wrong, run `churn batches withdraw`. To restore an earlier version, run `churn rollback --reason ...`.",
-        comparison_page(settings, decision.run_id),
+        comparison_page(settings.mlflow_ui, decision.run_id),
         now,
     )
 
@@ -95,7 +95,7 @@ def promoted(change: Promotion, settings: Settings, now: datetime) -> Alert:
         f"Version {change.version} of {change.model} is in production ({change.code})",
         f"Version {change.version} is in production{replaced} ({change.kind} by {change.actor}, run {change.night}): {change.reason}",
         "No action is needed. To restore an earlier version, trigger the DAG churn_rollback or run `churn rollback --reason ...`.",
-        version_page(settings, change.model, change.version),
+        version_page(settings.mlflow_ui, change.model, change.version),
         now,
     )
 
@@ -112,7 +112,7 @@ def image_failed(image: ImageRecord, settings: Settings, now: datetime) -> Alert
         f"The image of version {image.version} of {image.model} {fault[image.state]}",
         image.detail,
         _AFTER_IMAGE[image.state].format(version=image.version),
-        version_page(settings, image.model, image.version),
+        version_page(settings.mlflow_ui, image.model, image.version),
         now,
     )
 

@@ -17,7 +17,7 @@ from churn.cli.decisions import policy_app, replay, simulate
 from churn.cli.images import image_app as image_commands
 from churn.cli.production import alerts, approve, history, maintain, prune, reconcile, report, rollback, unfreeze
 from churn.cli.terminal import AsJson, console, explained, named_now, print_json, who
-from churn.errors import ChurnError, stated
+from churn.errors import ChurnError, require_reason
 from churn.pipeline.workspace import Request, Workspace
 from churn.settings import HOME, VAR, Settings, environment_name, masked
 
@@ -136,7 +136,7 @@ def run(
         dry_run=dry_run,
         note=note,
         approval=approval,
-        force_reason=None if force is None else stated(force),
+        force_reason=None if force is None else require_reason(force),
         requested_by=who(),
     )
     try:

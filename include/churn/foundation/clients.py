@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from churn.foundation.tracking import Tracking
 
 ENVIRONMENTS = VAR / "serving"
-"""Folder of the environments that serve models on this machine, each named by the hash of its lock."""
+"""Folder of the environments that serve models on this machine, each named after the hash of its lock."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Clients:
 
     @cached_property
     def tracking(self) -> Tracking:
-        """MLflow, connected on first use, since its import is slow."""
+        """MLflow, imported and connected on first use, because the import is slow."""
         from churn.foundation.tracking import Tracking
 
         return Tracking(

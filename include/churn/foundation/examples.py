@@ -1,7 +1,7 @@
 """Rows generated from the contract: the input example of a model and the probes of a served model.
 
-No row belongs to a customer. Every category, both bounds of every range and, where allowed, an
-absent value occur; the rest are drawn between the bounds.
+No row belongs to a customer. Every category, both bounds of every range and, where allowed, a missing
+value occur. All other values are drawn between the bounds.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ def example_rows(contract: Contract, rows: int, seed: int = 0) -> pd.DataFrame:
     Args:
         contract: the data contract.
         rows: number of rows.
-        seed: of the draws; the same seed gives the same rows.
+        seed: seed of the draws; the same seed gives the same rows.
 
     Returns:
         Frame of `rows` rows with every column of the contract; INTEGER columns are int64,
-        NUMBER columns float64, TEXT columns text (`None` where a value is absent), DATE columns datetime64.
+        NUMBER columns float64, TEXT columns text (`None` where a value is missing), DATE columns datetime64.
     """
     rng = np.random.default_rng(seed)
     frame = pd.DataFrame({column.name: _values(column, rows, rng) for column in contract.columns})
@@ -37,15 +37,15 @@ def example_rows(contract: Contract, rows: int, seed: int = 0) -> pd.DataFrame:
 def model_input(contract: Contract, frame: pd.DataFrame) -> pd.DataFrame:
     """Return the features in the types of the model: numbers as float64, texts as objects, in contract order.
 
-    A long column of a model signature would refuse a float and a missing value, so every
-    numeric feature is a double (MLflow, "Model Signature").
+    In a model signature, a column of type long rejects floats and missing values. Every numeric feature
+    is therefore a double (MLflow, "Model Signature").
     """
     columns = {
         column.name: frame[column.name].astype("float64" if column.numeric else "object")
         for column in contract.features
     }
     for column in contract.features:
-        if column.nullable and not column.numeric:  # one way to be absent: None, not NaN among texts
+        if column.nullable and not column.numeric:  # a missing text is always None, never NaN
             columns[column.name] = columns[column.name].where(columns[column.name].notna(), None)
     return pd.DataFrame(columns)
 
@@ -63,8 +63,8 @@ def _values(column: Column, rows: int, rng: np.random.Generator) -> pd.Series:
         high = column.maximum if column.maximum is not None else 1e6
         edges = [low, high]
         values = rng.uniform(low, high, rows)
-    shown = edges[:rows]
-    values[: len(shown)] = shown
+    included = edges[:rows]
+    values[: len(included)] = included
     rng.shuffle(values)
     if column.kind is Kind.INTEGER:
         series = pd.Series(np.round(values).astype("int64"), dtype="Int64" if column.nullable else "int64")

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from churn.foundation.paths import docs_index
-from churn.settings import Settings
 
-RETRAINING, ROLLBACK = "churn_retraining", "churn_rollback"
+if TYPE_CHECKING:
+    from churn.settings import Settings
+
+RETRAINING, ROLLBACK, IMAGE_BUILD = "churn_retraining", "churn_rollback", "churn_image_build"
 REVIEW = "/churn-review"
-_SAFE = ":+@~"  # what the ids of runs hold, and a path may hold too
+_SAFE = ":+@~"  # characters that run ids contain and that a path may contain
 
 
-def comparison_page(settings: Settings, run_id: str) -> str:
-    """Link to a run in MLflow, at the address that needs no experiment."""
-    return f"{settings.mlflow_ui}/#/runs/{run_id}"
+def comparison_page(mlflow_ui: str, run_id: str, experiment: str | None = None) -> str:
+    """Link to a run in MLflow; with its experiment, in the mode of the page that shows columns of metrics."""
+    if experiment:
+        return f"{mlflow_ui}/#/experiments/{experiment}/runs/{run_id}?workflowType=machine_learning"
+    return f"{mlflow_ui}/#/runs/{run_id}"
 
 
-def version_page(settings: Settings, model: str, version: int | None) -> str:
-    """Link to a version in the MLflow registry."""
-    return f"{settings.mlflow_ui}/#/models/{model}" + (f"/versions/{version}" if version else "")
+def version_page(mlflow_ui: str, model: str, version: int | None = None) -> str:
+    """Link to a model in the MLflow registry, or to one of its versions."""
+    return f"{mlflow_ui}/#/models/{model}" + (f"/versions/{version}" if version else "")
 
 
 def run_page(settings: Settings, dag: str, run: str | None = None) -> str:
-    """Link to a DAG, or to one of its runs."""
+    """Link to a DAG in Airflow, or to one of its runs."""
     return f"{settings.airflow_ui}/dags/{dag}" + (f"/runs/{quote(run, safe=_SAFE)}" if run else "")
 
 
@@ -33,15 +38,15 @@ def approval_page(settings: Settings, night: str) -> str:
 
 
 def docs_page(settings: Settings, batch: str) -> str:
-    """Link to the Data Docs of a batch, behind the login of Airflow."""
+    """Link to the Data Docs of a batch, which require the Airflow login."""
     return f"{settings.airflow_ui}{REVIEW}/{docs_index(batch)}"
 
 
 def night_page(settings: Settings, night: str) -> str:
-    """Link to the review of a run, within the page of Airflow."""
+    """Link to the review of a run, inside the Airflow UI."""
     return f"{settings.airflow_ui}/plugin/churn-review{REVIEW}/{night_path(night)}"
 
 
 def night_path(night: str) -> str:
-    """Path of the review of a run. The name of a run is free text, so it is a query parameter."""
+    """Return the path of the review of a run. The name of a run is free text, so it is a query parameter."""
     return f"night?name={quote(night, safe='')}"

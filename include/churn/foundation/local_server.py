@@ -1,7 +1,7 @@
 """A model served on this machine, in its own environment built from a serving lock.
 
-Either by MLflow's own app, which serves any model, to score an old version; or by the service of the
-image, which the verification queries if there is no container engine.
+Two apps can serve it. MLflow's own app serves any model; it scores earlier versions. The service of the image
+stands in for the container where there is no container engine: the verification queries it.
 """
 
 from __future__ import annotations
@@ -36,27 +36,27 @@ _POLL = 0.1  # seconds
 
 
 class ServingUnavailable(Outage):
-    """The server did not start, for a reason unrelated to the model; retry."""
+    """The server did not start, for a reason unrelated to the model. A retry may succeed."""
 
 
-class ServiceEnded(ChurnError):  # noqa: N818 -- it says what happened
+class ServiceEnded(ChurnError):  # noqa: N818 -- the name says what happened
     """A server exited before it was ready."""
 
-    def __init__(self, status: int, words: str) -> None:
-        super().__init__(f"The serving process ended with status {status} before it was ready: {words}")
+    def __init__(self, status: int, last_output: str) -> None:
+        super().__init__(f"The serving process ended with status {status} before it was ready: {last_output}")
         self.status = status
 
 
-class ModelMismatch(ChurnError):  # noqa: N818 -- it says what is the matter
+class ModelMismatch(ChurnError):  # noqa: N818 -- the name says what is wrong
     """The served model does not load, or its answers differ from those of the registered model."""
 
 
 def serving_python(lock: Path, environments: Path, python: str = PYTHON) -> Path:
-    """Return the Python of the environment that has exactly the packages of the serving lock, built on first use.
+    """Return the interpreter of an environment with exactly the packages of the serving lock, built on first use.
 
     Args:
         lock: requirements with their hashes.
-        environments: folder of such environments.
+        environments: folder that contains such environments.
         python: version of Python.
 
     Raises:
@@ -75,16 +75,16 @@ def serving_python(lock: Path, environments: Path, python: str = PYTHON) -> Path
 
 
 def wait_until_ready(url: str, ended: Callable[[], ServiceEnded | None], timeout: float) -> None:
-    """Wait for `/ping`.
+    """Wait until a server answers on `/ping`.
 
     Args:
         url: base URL of the server.
-        ended: None while the server runs, else how it ended.
-        timeout: seconds.
+        ended: returns None while the server runs, and how it ended afterwards.
+        timeout: in seconds.
 
     Raises:
         ServiceEnded: the server exited.
-        ServingUnavailable: it is running but does not answer in time.
+        ServingUnavailable: the server is running, but does not answer in time.
     """
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
@@ -99,7 +99,7 @@ def wait_until_ready(url: str, ended: Callable[[], ServiceEnded | None], timeout
             return
         time.sleep(_POLL)
     raise ServingUnavailable(
-        f"No answer from {url}/ping within {timeout:.0f} s, although the process is running. Check the load of the machine, then retry."
+        f"No answer from {url}/ping within {timeout:.0f} s, although the process is running. Check whether the machine is overloaded, then retry."
     )
 
 
@@ -131,12 +131,12 @@ def served(python: Path, app: App, port: int | None = None) -> Iterator[str]:
     Args:
         python: the interpreter of an environment with a serving lock.
         app: what to serve.
-        port: to listen on; None for a free one.
+        port: port to listen on; None for a free one.
 
     Yields:
         Its base URL, once it answers.
     """
-    if port is not None and _taken(port):
+    if port is not None and _is_taken(port):
         raise ChurnError(f"Port {port} is in use by another program. Choose another with --port.")
     port = port or _free_port()
     with tempfile.TemporaryFile("w+") as log:
@@ -155,7 +155,7 @@ def served(python: Path, app: App, port: int | None = None) -> Iterator[str]:
         )
         try:
             url = f"http://{LOOPBACK}:{port}"
-            wait_until_ready(url, lambda: _end(log, process), READY_TIMEOUT)
+            wait_until_ready(url, lambda: _read_end(log, process), READY_TIMEOUT)
             yield url
         finally:
             process.terminate()
@@ -167,7 +167,7 @@ def served(python: Path, app: App, port: int | None = None) -> Iterator[str]:
 
 
 def ask(url: str, rows: pd.DataFrame) -> NDArray[np.float64]:
-    """Send rows to `/invocations`; probabilities, shape (rows, 2)."""
+    """Send rows to `/invocations` and return the probabilities, shape (rows, 2)."""
     body = {
         "dataframe_split": {
             "columns": list(rows.columns),
@@ -177,10 +177,10 @@ def ask(url: str, rows: pd.DataFrame) -> NDArray[np.float64]:
     try:
         response = httpx.post(f"{url}/invocations", json=body, timeout=30, trust_env=False)
     except httpx.TransportError as error:
-        raise ServingUnavailable(f"The connection to {url} broke ({type(error).__name__}). Retry.") from error
+        raise ServingUnavailable(f"The connection to {url} was lost ({type(error).__name__}). Retry.") from error
     if not response.is_success:
         raise ModelMismatch(
-            f"{url}/invocations answers {response.status_code} to {len(rows)} rows within the contract."
+            f"{url}/invocations answered {response.status_code} to {len(rows)} rows that satisfy the contract."
         )
     return np.asarray(response.json()["predictions"], dtype=np.float64)
 
@@ -194,7 +194,7 @@ def _environment() -> dict[str, str]:
 def _install(lock: Path, environment: Path, python: str) -> None:
     binary = uv.find_uv_bin()
     try:
-        _quietly([binary, "venv", "--quiet", "--python", python, str(environment)])
+        _run_quietly([binary, "venv", "--quiet", "--python", python, str(environment)])
         sync = [
             binary,
             "pip",
@@ -205,29 +205,29 @@ def _install(lock: Path, environment: Path, python: str) -> None:
             "--python",
             str(environment),
         ]
-        _quietly([*sync, str(lock)])
+        _run_quietly([*sync, str(lock)])
     except subprocess.SubprocessError as error:
-        words = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
+        output = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
         raise ServingUnavailable(
-            f"The serving environment could not be installed: {words[-1] if words else error}. Retry."
+            f"The serving environment could not be installed: {output[-1] if output else error}. Retry."
         ) from error
 
 
-def _quietly(command: list[str]) -> None:
+def _run_quietly(command: list[str]) -> None:
     subprocess.run(command, check=True, capture_output=True, text=True, timeout=INSTALL_TIMEOUT)
 
 
-def _end(log: object, process: subprocess.Popen[bytes]) -> ServiceEnded | None:
+def _read_end(log: object, process: subprocess.Popen[bytes]) -> ServiceEnded | None:
     if process.poll() is None:
         return None
     log.seek(0)  # type: ignore[attr-defined]
     lines = [line for line in log.read().splitlines() if line.strip()]  # type: ignore[attr-defined]
     if process.returncode < 0 or any("address already in use" in line for line in lines):
-        raise ServingUnavailable(f"The serving process was stopped from outside (status {process.returncode}). Retry.")
+        raise ServingUnavailable(f"The serving process was killed or its port was taken (status {process.returncode}). Retry.")
     return ServiceEnded(process.returncode, lines[-1] if lines else "it wrote nothing")
 
 
-def _taken(port: int) -> bool:
+def _is_taken(port: int) -> bool:
     with socket.socket() as client:
         return client.connect_ex((LOOPBACK, port)) == 0
 

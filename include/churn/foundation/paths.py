@@ -1,4 +1,4 @@
-"""Paths below the data root. Files of a batch or a snapshot are named by its hash."""
+"""Paths below the data root. Files of a batch or a snapshot are named after its hash."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ UNFINISHED = "unfinished"
 
 
 def original(batch: str) -> str:
-    """The bytes of a batch, as they arrived."""
+    """Path of the bytes of a batch, as they arrived."""
     return f"{ORIGINALS}/{batch}"
 
 
 def accepted(batch: str) -> str:
-    """The accepted rows of a batch."""
+    """Path of the accepted rows of a batch."""
     return f"{ACCEPTED}/{batch}.parquet"
 
 
 def quarantined(batch: str) -> str:
-    """The quarantined rows of a batch."""
+    """Path of the quarantined rows of a batch."""
     return f"{QUARANTINE}/{batch}.parquet"
 
 
 def snapshot_rows(snapshot: str) -> str:
-    """The rows of a snapshot."""
+    """Path of the rows of a snapshot."""
     return f"{SNAPSHOTS}/{snapshot}.parquet"
 
 
 def decision_rows(evidence: str) -> str:
-    """The scored rows behind a decision, named by their hash."""
+    """Path of the scored rows behind a decision, named after their hash."""
     return f"{DECISIONS}/{evidence}.parquet"
 
 
 def docs_index(batch: str) -> str:
-    """The first page of a batch's Data Docs."""
+    """Path of the first page of the Data Docs of a batch."""
     return f"{DOCS}/{batch}/index.html"

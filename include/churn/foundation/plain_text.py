@@ -1,4 +1,4 @@
-"""Texts without characters that could harm a page or a picture."""
+"""Removes characters from texts that could harm a page or a picture."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ _HARMFUL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u
 
 
 def clean(text: str) -> str:
-    """Remove characters that no page may contain, or that reverse the direction of others."""
+    """Replace characters that no page may contain, and those that reverse the direction of text."""
     return _HARMFUL.sub("�", text)

@@ -1,4 +1,4 @@
-"""When runs are due, for every check for a missing run."""
+"""When runs are due; used by every check for missing runs."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from churn.settings import Settings
 UNFINISHED = timedelta(hours=6)
 """A run that began this recently may still finish."""
 NEWS = timedelta(days=3)
-"""Older events are not current: no alert is sent for them, and no page shows them as such."""
+"""Events older than this are no longer current: no alert is sent for them, and no page shows them as current."""
 
 
 def due_nights(settings: Settings, now: datetime) -> Iterator[datetime]:
-    """Yield when runs were due that must have ended by now, newest first, without end; nothing without a schedule."""
+    """Yield the due times of runs that must have ended by now, newest first, endlessly; nothing if there is no schedule."""
     if settings.schedule is None:
         return
     ticks = croniter(settings.schedule, (now - UNFINISHED).astimezone(ZoneInfo(settings.timezone)))

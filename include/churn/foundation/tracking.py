@@ -22,6 +22,7 @@ from requests.exceptions import RequestException, Timeout
 
 from churn.errors import Outage
 from churn.foundation.digests import text_digest
+from churn.foundation.links import comparison_page, version_page
 
 NIGHT = "churn.night"
 ROLE = "churn.role"
@@ -136,12 +137,12 @@ class Tracking:
         return mlflow.pyfunc.load_model(self.model_uri(version))
 
     def run_link(self, run_id: str) -> str:
-        """Link to a run; the parameter selects the UI mode that has metric columns."""
-        return f"{self.ui}/#/experiments/{self.experiment_id}/runs/{run_id}?workflowType=machine_learning"
+        """Link to a run."""
+        return comparison_page(self.ui, run_id, self.experiment_id)
 
     def version_link(self, version: int) -> str:
         """Link to a version."""
-        return f"{self.ui}/#/models/{self.model}/versions/{version}"
+        return version_page(self.ui, self.model, version)
 
 
 def _digest(night: str) -> str:

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from churn.errors import ChurnError
 from churn.foundation.ledger import Ledger
+from churn.foundation.links import IMAGE_BUILD, RETRAINING
 from churn.intake.arrival import land_file
 from churn.local import services
 from churn.local.airflow_api import AirflowApi, TaskState
@@ -26,7 +27,6 @@ from churn.settings import HOME, VAR, Settings
 SAMPLE = HOME / "data" / "sample"
 FIRST_TIME = 2
 NIGHT_TIMEOUT = 3600
-RETRAINING, IMAGE_BUILD = "churn_retraining", "churn_image_build"
 COLOURS = {
     "success": "green",
     "failed": "red",

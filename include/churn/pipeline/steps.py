@@ -10,7 +10,7 @@ import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from churn.errors import ChurnError, NothingToDo, Outage, stated
+from churn.errors import ChurnError, NothingToDo, Outage, require_reason
 from churn.foundation.ledger import Ledger
 from churn.foundation.records import Approval, Batch, DecisionRecord, ImageRecord, Snapshot, Thaw
 from churn.pipeline.workspace import SERVING_LOCK, Request, Workspace
@@ -160,7 +160,7 @@ def answer(workspace: Workspace, night: str, answer: str, by: str, reason: str) 
         )
     if answer == "approved" and workspace.settings.second_person:
         _require_second_person(decision, by)
-    return workspace.ledger.answer(Approval(night, answer, by, stated(reason), datetime.now(UTC)))
+    return workspace.ledger.answer(Approval(night, answer, by, require_reason(reason), datetime.now(UTC)))
 
 
 def promote(workspace: Workspace, night: str) -> int:
@@ -185,12 +185,12 @@ def roll_back(workspace: Workspace, to: int | None, reason: str, by: str, night:
     """Put an earlier version back into production; see `release.rollback.roll_back`."""
     from churn.release.rollback import roll_back as back
 
-    return back(to, stated(reason), by, night, workspace.ledger, workspace.tracking, workspace.image_spec)
+    return back(to, require_reason(reason), by, night, workspace.ledger, workspace.tracking, workspace.image_spec)
 
 
 def unfreeze(workspace: Workspace, reason: str, by: str) -> bool:
     """Turn automatic promotion on again; False if it was on."""
-    reason, freeze = stated(reason), workspace.ledger.freeze(workspace.settings.model_name)
+    reason, freeze = require_reason(reason), workspace.ledger.freeze(workspace.settings.model_name)
     if freeze:
         workspace.ledger.thaw(Thaw(freeze.model, freeze.sequence, reason, by, datetime.now(UTC)))
     return freeze is not None

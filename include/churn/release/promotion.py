@@ -15,6 +15,7 @@ from churn.decision.reasons import Reason
 from churn.errors import ChurnError
 from churn.foundation.artifacts import downloaded, require_registered
 from churn.foundation.ledger import Ledger
+from churn.foundation.links import version_page
 from churn.foundation.records import Approval, DecisionRecord, Promotion
 from churn.foundation.tracking import Tracking
 from churn.release.lineage import anchor_with, predecessor
@@ -65,7 +66,7 @@ def settle_champion(ledger: Ledger, tracking: Tracking, adopt: bool = False) -> 
         mirror(ledger, tracking)
         return expected
     raise ChampionDisagreement(
-        f"{difference} Someone changed it manually in {tracking.ui}/#/models/{tracking.model}. Nothing was promoted. `churn reconcile` "
+        f"{difference} Someone changed it manually in {version_page(tracking.ui, tracking.model)}. Nothing was promoted. `churn reconcile` "
         "restores what the ledger says; with CHURN_HAND_MADE_CHANGES=adopt the next run accepts the change."
     )
 
@@ -208,7 +209,7 @@ def _adopt(expected: int | None, state: RegistryState, ledger: Ledger, tracking:
     if len(unexpected) != 1 or not trained:
         what = ", ".join(named(version) for version in sorted(filter(None, unexpected))) or "no version"
         raise ChampionDisagreement(
-            f"Someone put {what} into production in {tracking.ui}/#/models/{tracking.model} instead of {named(expected)}. That cannot be "
+            f"Someone put {what} into production in {version_page(tracking.ui, tracking.model)} instead of {named(expected)}. That cannot be "
             "adopted: it must be exactly one version, and one that a run has trained. Nothing was promoted. `churn reconcile` restores the registry."
         )
     now = datetime.now(UTC)

@@ -132,7 +132,7 @@ def _make_line(row: ImageRecord, times: list[Time], settings: Settings) -> Image
         row.max_difference,
         row.recorded_at,
         times,
-        version_page(settings, row.model, row.version),
+        version_page(settings.mlflow_ui, row.model, row.version),
     )
 
 
@@ -151,5 +151,5 @@ def _make_missing_line(version: int, times: list[Time], settings: Settings) -> I
         None,
         None,
         times,
-        version_page(settings, settings.model_name, version),
+        version_page(settings.mlflow_ui, settings.model_name, version),
     )

@@ -293,9 +293,9 @@ def _list_links(record: DecisionRecord, case: dict[str, Any], settings: Settings
     versions = [("Challenger", record.challenger), ("Champion", record.champion), ("Baseline", case.get("anchor"))]
     return [
         Link("DAG run", run_page(settings, RETRAINING, record.night)),
-        Link("Comparison in MLflow", comparison_page(settings, record.run_id)),
+        Link("Comparison in MLflow", comparison_page(settings.mlflow_ui, record.run_id)),
         *(
-            Link(f"{title} v{version}", version_page(settings, record.model, version))
+            Link(f"{title} v{version}", version_page(settings.mlflow_ui, record.model, version))
             for title, version in versions
             if version is not None
         ),

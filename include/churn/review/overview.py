@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from churn.foundation.ledger import Ledger
-from churn.foundation.links import RETRAINING, ROLLBACK, approval_page, run_page
+from churn.foundation.links import RETRAINING, ROLLBACK, approval_page, run_page, version_page
 from churn.foundation.records import (
     Batch,
     ImageRecord,
@@ -147,7 +147,7 @@ def make_overview(facts: OverviewFacts, settings: Settings, now: datetime) -> Ov
         first_steps=_FIRST_STEPS if nothing_yet else [],
         links=[
             Link("DAG churn_retraining", run_page(settings, RETRAINING)),
-            Link("Versions in MLflow", f"{settings.mlflow_ui}/#/models/{settings.model_name}"),
+            Link("Versions in MLflow", version_page(settings.mlflow_ui, settings.model_name)),
         ],
     )
 

@@ -26,7 +26,7 @@ _LEFT_ALONE = frozenset({"params"})
 Columns = dict[str, Sequence[Any]]
 
 
-class BadRequest(ValueError):  # noqa: N818 -- it says what is the matter
+class BadRequest(ValueError):  # noqa: N818 -- the name says what is wrong
     """The request cannot be read; `status` is the HTTP status."""
 
     def __init__(self, message: str, status: int = 400) -> None:

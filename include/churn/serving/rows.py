@@ -19,7 +19,7 @@ _PATTERNS = {kind: re.compile(pattern) for kind, pattern in WRITTEN.items()}
 _NUMBERS = frozenset({int, float})
 
 
-class BadRow(ValueError):  # noqa: N818 -- it says what is the matter
+class BadRow(ValueError):  # noqa: N818 -- the name says what is wrong
     """A row breaks a rule. The message names the index of the row and the column, never the value."""
 
     def __init__(self, row: int, column: str, rule: str, wanted: str) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from churn.foundation.links import REVIEW
 from churn_airflow.airflow_compat import AirflowPlugin
-from churn_airflow.review.app import PREFIX, app
+from churn_airflow.review.app import app
 from churn_airflow.review.links import ComparisonLink, DataDocsLink, NightLink, VersionLink
 
 
@@ -12,14 +13,14 @@ class ChurnReviewPlugin(AirflowPlugin):
 
     name = "churn_review"
     operator_extra_links = [NightLink(), ComparisonLink(), DataDocsLink(), VersionLink()]  # noqa: RUF012 -- Airflow's shape
-    fastapi_apps = [{"app": app, "url_prefix": PREFIX, "name": "churn review"}]  # noqa: RUF012
+    fastapi_apps = [{"app": app, "url_prefix": REVIEW, "name": "churn review"}]  # noqa: RUF012
     external_views = [  # noqa: RUF012
         {
             "name": "Churn",  # short, because the navigation is narrow
-            "href": f"{PREFIX.lstrip('/')}/",
+            "href": f"{REVIEW.lstrip('/')}/",
             "destination": "nav",
             "url_route": "churn-review",
-            "icon": f"{PREFIX}/icon.svg",
-            "icon_dark_mode": f"{PREFIX}/icon-dark.svg",
+            "icon": f"{REVIEW}/icon.svg",
+            "icon_dark_mode": f"{REVIEW}/icon-dark.svg",
         }
     ]

@@ -11,13 +11,13 @@ from fastapi.responses import JSONResponse, Response
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 
+from churn.foundation.links import REVIEW
 from churn_airflow.review import docs, pages
 from churn_airflow.review.pages import answer_message, wants_json
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-PREFIX = "/churn-review"
 POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; frame-ancestors 'self'; "
     "base-uri 'none'; form-action 'self'"
@@ -90,7 +90,7 @@ def report_defect(request: Request, error: Exception) -> Response:  # noqa: ARG0
 
 def _login_address(request: Request) -> str:
     """Return the address of Airflow's login, which leads back to this page within Airflow."""
-    root = request.scope.get("root_path", "").removesuffix(PREFIX)
+    root = request.scope.get("root_path", "").removesuffix(REVIEW)
     query = f"?{request.url.query}" if request.url.query else ""
-    back = f"{root}/plugin/churn-review{PREFIX}/{pages.path_of(request)}{query}"
+    back = f"{root}/plugin/churn-review{REVIEW}/{pages.path_of(request)}{query}"
     return f"{root}/api/v2/auth/login?next={quote(back, safe='')}"

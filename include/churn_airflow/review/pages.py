@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 
+from churn.foundation.links import RETRAINING, REVIEW
 from churn_airflow.airflow_compat import (
     DagAccessEntity,
     DagDetails,
@@ -37,9 +38,8 @@ if TYPE_CHECKING:
     from churn.settings import Settings
     from churn_airflow.airflow_compat import BaseUser
 
-GUARDED_BY = "churn_retraining"
+GUARDED_BY = RETRAINING
 """The permission to see this DAG is the permission to see the pages. The caller cannot choose another DAG."""
-PREFIX = "/churn-review"
 STATIC = Path(__file__).parent / "static"
 CANNOT_SHOW = "This page cannot be shown."
 _HASH = r"^[0-9a-f]{64}$"
@@ -282,7 +282,7 @@ def _site(request: Request) -> Site:
         json=f"?{query}format=json",
         assets=f"{mounted}/",
         live=True,
-        root=mounted.removesuffix(PREFIX),
+        root=mounted.removesuffix(REVIEW),
     )
 
 
