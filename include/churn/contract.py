@@ -74,9 +74,13 @@ class Column:
 
     def __post_init__(self) -> None:
         if self.categories and self.kind is not Kind.TEXT:
-            raise ValueError(f"Column {self.name}: only a text column can have categories, and this one is {self.kind}.")
+            raise ValueError(
+                f"Column {self.name}: only a text column can have categories, and this one is {self.kind}."
+            )
         if not self.numeric and (self.minimum is not None or self.maximum is not None):
-            raise ValueError(f"Column {self.name}: only a numeric column can have a range, and this one is {self.kind}.")
+            raise ValueError(
+                f"Column {self.name}: only a numeric column can have a range, and this one is {self.kind}."
+            )
         if self.role is Role.FEATURE and not self.numeric and not self.categories:
             raise ValueError(
                 f"Column {self.name}: a feature must be a number or a text with categories, and this one is {self.kind}."
@@ -252,7 +256,9 @@ class Contract:
     @cached_property
     def fingerprint(self) -> str:
         """Hash of the contract without its descriptions; 16 hex digits."""
-        definition = [{name: value for name, value in asdict(column).items() if name != "description"} for column in self.columns]
+        definition = [
+            {name: value for name, value in asdict(column).items() if name != "description"} for column in self.columns
+        ]
         return hashlib.sha256(json.dumps([self.name, definition], sort_keys=True).encode()).hexdigest()[:16]
 
     def to_json(self) -> str:

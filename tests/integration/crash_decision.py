@@ -32,7 +32,7 @@ from churn.learning.training import Challenger
 from churn.pipeline import steps
 from churn.pipeline.workspace import Request, Workspace
 from churn.release.mirror import read_registry
-from support.basics import clone_workspace, crash_points, ended, forked, make_workspace
+from support.basics import clone_workspace, crash_points, make_workspace, start_fork, wait_for_exit
 
 NIGHT = "night 2"
 KILLED_AFTER = ("move_in", "take_look", "log-batch", "add_decision", "promote", "transition-stage", "mark_mirrored")
@@ -103,7 +103,7 @@ def main(folder: Path, mlflow_url: str, source: Path, challenger: Challenger) ->
 
     calm = workspace("calm")
     log = folder / "effects"
-    assert ended(forked(lambda: decide_and_promote(calm, challenger, None, log))) == 0
+    assert wait_for_exit(start_fork(lambda: decide_and_promote(calm, challenger, None, log))) == 0
     effects = log.read_text().splitlines()
     found: dict[str, Any] = {"calm": state(calm), "effects": effects, "killed": []}
     for effect in crash_points(effects, KILLED_AFTER):
@@ -112,8 +112,10 @@ def main(folder: Path, mlflow_url: str, source: Path, challenger: Challenger) ->
         ):  # of a row of one kind the ends
             continue
         one = workspace(f"killed-{effect}")
-        killed = ended(forked(lambda one=one, effect=effect: decide_and_promote(one, challenger, effect, log)))  # type: ignore[misc]
-        again = ended(forked(lambda one=one: decide_and_promote(one, challenger, None, log)))  # type: ignore[misc]
+        killed = wait_for_exit(
+            start_fork(lambda one=one, effect=effect: decide_and_promote(one, challenger, effect, log))
+        )  # type: ignore[misc]
+        again = wait_for_exit(start_fork(lambda one=one: decide_and_promote(one, challenger, None, log)))  # type: ignore[misc]
         found["killed"].append({"after": effects[effect - 1], "killed": killed, "again": again, "state": state(one)})
     print(json.dumps(found))  # noqa: T201 -- the test reads it
 

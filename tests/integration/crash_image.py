@@ -23,7 +23,7 @@ from churn.pipeline import shipping
 from churn.pipeline.workspace import Workspace
 from churn.release import image_verification
 from churn.release.engine import Engine
-from support.basics import clone_workspace, crash_points, ended, forked, make_workspace
+from support.basics import clone_workspace, crash_points, make_workspace, start_fork, wait_for_exit
 from support.images import VERIFIED, Registry, containers_of, images_of, remove_images, with_engine
 
 ACTS = {Engine: ("build", "tag", "push"), ContainerCollection: ("run",), Ledger: ("record_image",)}
@@ -89,7 +89,7 @@ def main(folder: Path, mlflow_url: str, source: Path, address: str) -> None:
 
     log = folder / "effects"
     calm = workspace("calm")
-    assert ended(forked(lambda: ship(calm, None, log))) == 0
+    assert wait_for_exit(start_fork(lambda: ship(calm, None, log))) == 0
     effects = log.read_text().splitlines()
     found: dict[str, Any] = {"calm": state(calm, registry), "effects": effects, "killed": []}
     for effect in crash_points(effects, KILLED_AFTER):
@@ -97,8 +97,8 @@ def main(folder: Path, mlflow_url: str, source: Path, address: str) -> None:
             continue  # of a row of one kind the first
         one = workspace(f"killed-{effect}")
         try:
-            killed = ended(forked(lambda one=one, effect=effect: ship(one, effect, log)))  # type: ignore[misc]
-            again = ended(forked(lambda one=one: ship(one, None, log)))  # type: ignore[misc]
+            killed = wait_for_exit(start_fork(lambda one=one, effect=effect: ship(one, effect, log)))  # type: ignore[misc]
+            again = wait_for_exit(start_fork(lambda one=one: ship(one, None, log)))  # type: ignore[misc]
             left = state(one, registry)
         finally:
             remove_images(one)

@@ -29,7 +29,7 @@ from churn.intake.acceptance import accept_batch
 from churn.intake.arrival import collect_arrivals
 from churn.intake.table_rules import IntakeLimits
 from churn.sample.fault_injection import cell_faults, plant_faults, record_faults
-from support.basics import crash_points, ended, forked, small_file
+from support.basics import crash_points, small_file, start_fork, wait_for_exit
 
 KILLED_AFTER = ("mv", "add_batch", "judge_batch")
 LIMITS = IntakeLimits(max_rejected_share=0.05, memory_limit="300MB")
@@ -98,13 +98,13 @@ def main(folder: Path) -> None:
     calm = folder / "calm"
     land(calm)
     counts = folder / "effects"
-    assert ended(forked(lambda: counts.write_text("\n".join(take_in(calm))) and None)) == 0
+    assert wait_for_exit(start_fork(lambda: counts.write_text("\n".join(take_in(calm))) and None)) == 0
     found: dict[str, Any] = {"calm": state(calm), "killed": []}
     for effect in crash_points(counts.read_text().split(), KILLED_AFTER):
         root = folder / f"killed-{effect}"
         land(root)
-        killed = ended(forked(lambda root=root, effect=effect: take_in(root, effect) and None))  # type: ignore[misc]
-        again = ended(forked(lambda root=root: take_in(root) and None))  # type: ignore[misc]
+        killed = wait_for_exit(start_fork(lambda root=root, effect=effect: take_in(root, effect) and None))  # type: ignore[misc]
+        again = wait_for_exit(start_fork(lambda root=root: take_in(root) and None))  # type: ignore[misc]
         found["killed"].append({"killed": killed, "again": again, "state": state(root)})
         shutil.rmtree(root)
     print(json.dumps(found))  # noqa: T201 -- the test reads it

@@ -24,7 +24,7 @@ from churn.foundation.records import DecisionRecord
 from churn.pipeline.workspace import Workspace
 from churn.release.mirror import read_registry
 from churn.release.promotion import promote
-from support.basics import ended, forked, make_workspace
+from support.basics import make_workspace, start_fork, wait_for_exit
 
 PROMOTERS = 20
 CONFLICT = 2
@@ -76,19 +76,19 @@ def main(folder: Path, mlflow_url: str, ledger_url: str) -> None:
     )
     register(workspace, 1)
     found, stop = folder / "seen.json", folder / "stop"
-    reader = forked(lambda: read_on(workspace, found, stop))
+    reader = start_fork(lambda: read_on(workspace, found, stop))
     while not found.exists():
         time.sleep(0.1)
     decision = workspace.ledger.decisions(limit=1)[0]
     start = time.time() + 3
     racers = [
-        forked(lambda version=version: promote_one(workspace, decision, version, start))
+        start_fork(lambda version=version: promote_one(workspace, decision, version, start))
         for version in range(2, PROMOTERS + 2)
     ]
-    ends = [ended(pid) for pid in racers]
+    ends = [wait_for_exit(pid) for pid in racers]
     time.sleep(1)
     stop.touch()
-    reading = ended(reader)
+    reading = wait_for_exit(reader)
     last = workspace.ledger.in_production(workspace.settings.model_name)
     state = read_registry(workspace.tracking)
     outcome = {

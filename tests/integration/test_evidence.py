@@ -18,7 +18,7 @@ from churn.contracts.bank import BANK_CHURN
 from churn.decision import scoring
 from churn.decision.evidence import choose_window
 from churn.decision.policy_file import Enough
-from churn.decision.scoring import Unscorable, opened
+from churn.decision.scoring import Unscorable, open_scorer
 from churn.errors import ChurnError
 from churn.foundation.artifacts import downloaded
 from churn.foundation.examples import example_rows, model_input
@@ -163,16 +163,16 @@ def test_a_champion_of_other_library_versions_is_scored_in_its_own_environment(
     """Served from the lock that its training kept, it gives the same scores; without a lock it is unscorable."""
     workspace = two_champions
     rows = model_input(workspace.contract, example_rows(workspace.contract, 50))
-    with opened(1, workspace.ledger, workspace.tracking, VAR / "serving") as here:
+    with open_scorer(1, workspace.ledger, workspace.tracking, VAR / "serving") as here:
         expected = here(rows)
     honest = scoring.installed
     monkeypatch.setattr(scoring, "installed", lambda name: "0.1" if name == "scikit-learn" else honest(name))
-    with opened(1, workspace.ledger, workspace.tracking, VAR / "serving") as there:
+    with open_scorer(1, workspace.ledger, workspace.tracking, VAR / "serving") as there:
         assert np.abs(there(rows) - expected).max() <= 1e-12
     monkeypatch.setattr(scoring, "kept_lock", lambda *_: None)
     with (
         pytest.raises(Unscorable, match="kept no lock"),
-        opened(1, workspace.ledger, workspace.tracking, VAR / "serving"),
+        open_scorer(1, workspace.ledger, workspace.tracking, VAR / "serving"),
     ):
         pass
 

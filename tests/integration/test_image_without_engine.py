@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from docker.errors import DockerException
 
-from churn.decision.scoring import opened
+from churn.decision.scoring import open_scorer
 from churn.foundation.local_server import ModelMismatch, image_app, mlflow_app, served, serving_python
 from churn.pipeline import shipping
 from churn.pipeline.workspace import Workspace
@@ -77,7 +77,7 @@ def test_a_served_model_is_held_against_the_one_that_is_asked_for(two_champions:
     sources, lock = two_champions, two_champions.image_spec.lock
     with (
         served_here(1, sources, lock) as url,
-        opened(2, sources.ledger, sources.tracking, sources.environments) as other,
+        open_scorer(2, sources.ledger, sources.tracking, sources.environments) as other,
         pytest.raises(ModelMismatch, match="differs from the registry's model"),
     ):
         verify(url, other, two_champions.contract)

@@ -1,4 +1,4 @@
-"""The ledger, on SQLite and on PostgreSQL: every write can be repeated, and of two promoters one wins."""
+"""The ledger on SQLite and PostgreSQL: every write can be repeated, and of two concurrent promotions one succeeds."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -56,8 +56,8 @@ def ledger(url: str) -> Ledger:
     return open_ledger(url)
 
 
-def test_the_migrations_make_the_tables_of_the_schema(url: str) -> None:
-    """schema.py and the migrations say the same; opening twice changes nothing."""
+def test_the_migrations_create_the_tables_of_the_schema(url: str) -> None:
+    """schema.py and the migrations agree; opening the ledger twice changes nothing."""
     open_ledger(url)
     open_ledger(url)
     with sa.create_engine(url).connect() as connection:
@@ -65,13 +65,13 @@ def test_the_migrations_make_the_tables_of_the_schema(url: str) -> None:
         assert compare_metadata(context, metadata) == []
 
 
-def test_many_open_a_new_ledger_at_once(url: str) -> None:
-    """Eight processes that meet an empty database make one schema."""
+def test_many_processes_can_open_a_new_ledger_at_once(url: str) -> None:
+    """Eight processes that open an empty database create one schema."""
     with ThreadPoolExecutor(8) as pool:
-        assert all(found.batches() == [] for found in pool.map(open_ledger, [url] * 8))
+        assert all(ledger.batches() == [] for ledger in pool.map(open_ledger, [url] * 8))
 
 
-def test_a_batch_is_remembered_once_in_order_of_arrival(ledger: Ledger) -> None:
+def test_a_batch_is_stored_once_in_order_of_arrival(ledger: Ledger) -> None:
     """The same hash is one row; arrivals are numbered without gaps."""
     assert ledger.add_batch("a", "one.csv", 1, NOW)
     assert not ledger.add_batch("a", "other.csv", 1, NOW)
@@ -83,17 +83,19 @@ def test_a_batch_is_remembered_once_in_order_of_arrival(ledger: Ledger) -> None:
     assert ledger.batches()[0].arrived_at == NOW
 
 
-def test_many_claim_the_same_files_at_once(url: str) -> None:
-    """Of eight who claim the same twenty batches, each batch is won once."""
+def test_concurrent_claims_store_each_file_once(url: str) -> None:
+    """If eight processes claim the same twenty batches, each batch is stored by one of them."""
     ledgers = [open_ledger(url) for _ in range(8)]
     with ThreadPoolExecutor(8) as pool:
-        won = pool.map(lambda one: sum(one.add_batch(f"batch {number}", "x", 1, NOW) for number in range(20)), ledgers)
-        assert sum(won) == 20
+        added = pool.map(
+            lambda ledger: sum(ledger.add_batch(f"batch {number}", "x", 1, NOW) for number in range(20)), ledgers
+        )
+        assert sum(added) == 20
     assert sorted(batch.arrival for batch in ledgers[0].batches()) == list(range(1, 21))
 
 
-def test_rows_that_do_not_add_up_are_refused(ledger: Ledger) -> None:
-    """arrived = accepted + quarantined is checked by the database itself."""
+def test_row_counts_that_do_not_add_up_are_rejected(ledger: Ledger) -> None:
+    """The database itself checks that arrived = accepted + quarantined."""
     ledger.add_batch("a", "one.csv", 1, NOW)
     with pytest.raises(IntegrityError):
         ledger.judge_batch("a", "night", BatchVerdict("accepted", 10, 8, 1))
@@ -101,7 +103,7 @@ def test_rows_that_do_not_add_up_are_refused(ledger: Ledger) -> None:
 
 
 def test_a_verdict_is_final(ledger: Ledger) -> None:
-    """A batch that was judged is not judged again."""
+    """A batch that has been judged is not judged again."""
     ledger.add_batch("a", "one.csv", 1, NOW)
     ledger.judge_batch("a", "night", BatchVerdict("accepted", 10, 8, 2))
     ledger.judge_batch("a", "later", BatchVerdict("rejected", 10, 0, 10, reason="no"))
@@ -109,10 +111,10 @@ def test_a_verdict_is_final(ledger: Ledger) -> None:
 
 
 def test_a_promotion_is_compare_and_set(ledger: Ledger) -> None:
-    """Only who saw the present champion may replace it; a repetition returns the same row."""
+    """Only a caller that read the current champion can replace it; a repeated call returns the same row."""
     first = ledger.promote(change(1, "night 1"), None)
     assert ledger.promote(change(1, "night 1"), None) == first
-    with pytest.raises(PromotionConflict, match="production is version 1"):
+    with pytest.raises(PromotionConflict, match="version 1"):
         ledger.promote(change(2, "night 2"), None)
     second = ledger.promote(change(2, "night 2"), 1)
     assert (second.sequence, second.previous) == (2, 1)
@@ -120,8 +122,8 @@ def test_a_promotion_is_compare_and_set(ledger: Ledger) -> None:
     assert ledger.in_production("churn") == second
 
 
-def test_of_many_promoters_one_wins(url: str) -> None:
-    """Twenty compare with the same champion: one promotion, nineteen typed conflicts."""
+def test_of_many_concurrent_promotions_one_succeeds(url: str) -> None:
+    """Twenty processes replace the same champion: one promotion, nineteen conflicts."""
     open_ledger(url).promote(change(1, "night 1"), None)
     ledgers = [open_ledger(url) for _ in range(20)]
 
@@ -138,7 +140,7 @@ def test_of_many_promoters_one_wins(url: str) -> None:
 
 
 def test_what_was_in_production_at_a_time_is_one_query(ledger: Ledger) -> None:
-    """Before the first nothing, between the two the first, after the second the second."""
+    """Nothing before the first promotion, then the first version, then the second."""
     first = ledger.promote(change(1, "night 1"), None)
     second = ledger.promote(change(2, "night 2"), 1)
     moment = timedelta(microseconds=1)
@@ -147,8 +149,8 @@ def test_what_was_in_production_at_a_time_is_one_query(ledger: Ledger) -> None:
     assert ledger.in_production("churn", second.promoted_at) == second
 
 
-def test_snapshots_and_images_can_be_written_again(ledger: Ledger) -> None:
-    """The same snapshot is one row; the latest state of an image holds."""
+def test_snapshots_and_images_can_be_stored_repeatedly(ledger: Ledger) -> None:
+    """The same snapshot is one row; the latest state of an image counts."""
     snapshot = Snapshot("s", 10, 7, 2, ["a"], "salt", "contract", NOW)
     ledger.add_snapshot(snapshot)
     ledger.add_snapshot(replace(snapshot, batches=["a", "b"], made_at=NOW + timedelta(days=1)))
@@ -159,24 +161,24 @@ def test_snapshots_and_images_can_be_written_again(ledger: Ledger) -> None:
     assert ledger.image("churn", 1) == replace(image, state="published", max_difference=None)
 
 
-def test_a_freeze_lasts_until_somebody_thaws_it(ledger: Ledger) -> None:
-    """After a rollback promotion is off, once more after the next one, and on after each thaw."""
+def test_a_freeze_lasts_until_a_person_thaws_it(ledger: Ledger) -> None:
+    """Each rollback turns automatic promotion off, and each thaw turns it on again."""
     ledger.promote(change(1, "night 1"), None)
     ledger.promote(change(2, "night 2"), 1)
     assert ledger.freeze("churn") is None
-    back = ledger.promote(change(1, "back", "rollback"), 2)
-    assert ledger.freeze("churn") == back
+    rollback = ledger.promote(change(1, "back", "rollback"), 2)
+    assert ledger.freeze("churn") == rollback
     ledger.promote(change(3, "forced", "forced"), 1)
-    assert ledger.freeze("churn") == back
+    assert ledger.freeze("churn") == rollback
     for _ in range(2):
-        ledger.thaw(Thaw("churn", back.sequence, "mended", "Ann", NOW))
+        ledger.thaw(Thaw("churn", rollback.sequence, "mended", "Ann", NOW))
     assert ledger.freeze("churn") is None
-    again = ledger.promote(change(1, "back again", "take_back"), 3)
-    assert ledger.freeze("churn") == again
+    second_rollback = ledger.promote(change(1, "back again", "take_back"), 3)
+    assert ledger.freeze("churn") == second_rollback
 
 
 def test_looks_are_counted_by_calendar_night_and_epoch(ledger: Ledger) -> None:
-    """The same look again is the same; another is the next of its night; a new epoch or night begins at 0."""
+    """The same look is counted once, another one is the next of its night, and a new epoch or night begins at 0."""
     look = Look("churn", "a", 1, "2026-01-02", 0, "night", NOW)
     first = ledger.take_look(look)
     assert ledger.take_look(replace(look, night="retry")) == first
@@ -186,8 +188,8 @@ def test_looks_are_counted_by_calendar_night_and_epoch(ledger: Ledger) -> None:
     assert ledger.take_look(replace(look, look="e")).position == 2
 
 
-def test_many_look_at_once_and_each_has_a_place_of_its_own(url: str) -> None:
-    """Two nights at the same time do not both spend the first share."""
+def test_concurrent_looks_get_different_positions(url: str) -> None:
+    """Two concurrent runs do not both spend the first share of the error budget."""
     ledgers = [open_ledger(url) for _ in range(8)]
 
     def look(number: int) -> int:
@@ -197,8 +199,8 @@ def test_many_look_at_once_and_each_has_a_place_of_its_own(url: str) -> None:
         assert sorted(pool.map(look, range(8))) == list(range(8))
 
 
-def test_what_is_known_of_a_version_and_the_first_answer_stay(ledger: Ledger) -> None:
-    """Registered again with other files, or answered again, the first word counts."""
+def test_the_record_of_a_version_and_the_first_answer_are_final(ledger: Ledger) -> None:
+    """A second registration with other files and a second answer change nothing."""
     ledger.add_snapshot(Snapshot("s", 10, 7, 2, ["a"], "salt", "contract", NOW))
     version = VersionRecord("churn", 1, "night", "run", "s", "hash", NOW)
     assert ledger.add_version(version) == version
@@ -209,59 +211,59 @@ def test_what_is_known_of_a_version_and_the_first_answer_stay(ledger: Ledger) ->
     assert ledger.answer(replace(approval, answer="approved")) == approval
 
 
-def test_a_decision_is_open_until_it_is_answered_or_a_later_one_is_made(ledger: Ledger) -> None:
-    """What waits for a person is the last decision only, and dry runs wait for nobody."""
+def test_a_decision_is_open_until_it_is_answered_or_followed_by_another(ledger: Ledger) -> None:
+    """Only the last decision waits for approval, and dry runs never do."""
     ledger.add_snapshot(Snapshot("s", 10, 7, 2, ["a"], "salt", "contract", NOW))
     ledger.add_decision(decision("night 1", approval=True))
     ledger.add_decision(decision("dry", approval=True, dry_run=True, decided_at=NOW + timedelta(hours=1)))
-    assert [one.night for one in ledger.open_decisions("churn")] == ["night 1"]
+    assert [decision.night for decision in ledger.open_decisions("churn")] == ["night 1"]
     ledger.add_decision(decision("night 2", approval=True, decided_at=NOW + timedelta(days=1)))
-    assert [one.night for one in ledger.open_decisions("churn")] == ["night 2"]
+    assert [decision.night for decision in ledger.open_decisions("churn")] == ["night 2"]
     ledger.answer(Approval("night 2", "approved", "Ann", "yes", NOW))
     assert ledger.open_decisions("churn") == []
 
 
 def decision(night: str, **changes: object) -> DecisionRecord:
-    made = DecisionRecord(
+    record = DecisionRecord(
         night, "churn", 2, 1, "s", "promote", "SUPERIOR", "better", [], {}, "", False, None, "run", NOW
     )
-    return replace(made, **changes)
+    return replace(record, **changes)
 
 
-def test_a_ledger_that_is_away_says_so_without_its_password() -> None:
-    """The error names the setting and hides the password."""
+def test_the_error_about_an_unavailable_ledger_hides_its_password() -> None:
+    """The error names the setting to check, and hides the password."""
     with pytest.raises(LedgerError, match="CHURN_LEDGER_URL") as error:
         open_ledger("postgresql+psycopg2://churn:hunter2@127.0.0.1:1/churn")
     assert "hunter2" not in str(error.value)
 
 
-def test_a_reader_sees_what_the_pages_show_and_writes_nothing(url: str) -> None:
-    """Every view of the review, on either database; the reader's own connection takes no write."""
+def test_a_read_only_ledger_serves_the_review_and_rejects_writes(url: str) -> None:
+    """Every view of the review works on either database; the connection itself rejects writes."""
     fill_ledger(url, 12)
     reader = read_ledger(url)
     assert reader.schema() == HEAD
     name = night_name(reader, 1)
     night = load_night(reader, SETTINGS, name)
     assert night is not None
-    assert {one.metric for one in night.metrics} == {"roc_auc", "pr_auc", "brier", "log_loss"}
+    assert {metric.metric for metric in night.metrics} == {"roc_auc", "pr_auc", "brier", "log_loss"}
     assert night.changes
-    assert load_overview(reader, SETTINGS, REVIEWED).headline.startswith("Version 1 has been in production")
+    assert "Version 1" in load_overview(reader, SETTINGS, REVIEWED).headline
     lines = load_nights(reader, SETTINGS, limit=5)
-    assert [one.challenger for one in lines.lines] == [12, 11, 10, 9, 8]
+    assert [line.challenger for line in lines.lines] == [12, 11, 10, 9, 8]
     assert lines.lines[0].difference is not None
     older = load_nights(reader, SETTINGS, datetime.fromisoformat(lines.older or ""), limit=5)
-    assert [one.challenger for one in older.lines] == [7, 6, 5, 4, 3]
+    assert [line.challenger for line in older.lines] == [7, 6, 5, 4, 3]
     assert load_data(reader).heat is not None
     batch = load_batch(reader, SETTINGS, batch_hash(3))
     assert batch is not None
     assert batch.first is not None
-    assert [one.version for one in load_images(reader, SETTINGS).lines] == [11, 6, 1]
+    assert [image.version for image in load_images(reader, SETTINGS).lines] == [11, 6, 1]
     with pytest.raises(LedgerError):
         reader.add_batch("a", "a.csv", 1, NOW)
 
 
-def test_a_snapshot_of_a_time_is_found_by_its_index(url: str) -> None:
-    """The lists of batches of all snapshots are not read for it; nor is a page of nights found by sorting them all."""
+def test_snapshots_runs_and_batches_are_found_by_index(url: str) -> None:
+    """Neither the first snapshot after a time nor a page of runs or batches needs a scan or a sort of the table."""
     fill_ledger(url, 3)
     with sa.create_engine(url).connect() as connection:
         explain = (

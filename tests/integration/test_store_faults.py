@@ -1,4 +1,4 @@
-"""An object store that fails now and then, or for good: retried within limits, then one clear error, nothing half taken."""
+"""An object store that fails sometimes or permanently: limited retries, then one clear error, and no batch half accepted."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ LIMITS = IntakeLimits(max_rejected_share=0.05, memory_limit="300MB")
 
 
 class Faulty(ThreadingHTTPServer):
-    """Hands requests on to the real store, except those that `fails` names: they get a 500, or no answer in time."""
+    """Passes requests on to the real store, except those that `fails` selects: they get a 500, or no answer in time."""
 
     daemon_threads = True
 
     def __init__(self, endpoint: str) -> None:
         super().__init__(("127.0.0.1", 0), _Proxy)
         self.upstream = urlsplit(endpoint)
-        self.seen = 0
+        self.requests = 0
         self.failed = 0
         self.fails = lambda number: False
         self.hangs = 0.0
@@ -42,10 +42,10 @@ class _Proxy(BaseHTTPRequestHandler):
     server: Faulty
     protocol_version = "HTTP/1.1"
 
-    def _hand_on(self) -> None:
+    def _forward(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        self.server.seen += 1
-        if self.server.fails(self.server.seen):
+        self.server.requests += 1
+        if self.server.fails(self.server.requests):
             self.server.failed += 1
             time.sleep(self.server.hangs)
             self.send_response(500)
@@ -69,10 +69,10 @@ class _Proxy(BaseHTTPRequestHandler):
         self.wfile.write(content)
         upstream.close()
 
-    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _hand_on  # noqa: N815 -- http.server's names
+    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _forward  # noqa: N815 -- http.server's names
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def store(s3: S3) -> Iterator[Faulty]:
 
 @contextmanager
 def through(store: Faulty, s3: S3, monkeypatch: pytest.MonkeyPatch, root: str) -> Iterator[Storage]:
-    """The data root as it is seen through the faulty way; nothing of it is remembered from another test."""
+    """Open the data root through the faulty store, without the file caches of earlier tests."""
     for name, value in s3.environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{store.server_port}")
@@ -96,7 +96,7 @@ def through(store: Faulty, s3: S3, monkeypatch: pytest.MonkeyPatch, root: str) -
     storage.fs.clear_instance_cache()
 
 
-def take_in(storage: Storage, ledger: Ledger) -> None:
+def accept_all(storage: Storage, ledger: Ledger) -> None:
     for batch in collect_arrivals(storage, ledger).batches:
         accept_batch(batch.batch, "night", storage, ledger, BANK_CHURN, LIMITS)
 
@@ -106,14 +106,12 @@ def land(storage: Storage) -> None:
         stream.write(small_file(200, faults=3).encode())
 
 
-def test_errors_now_and_then_are_retried(
-    store: Faulty, s3: S3, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Every fifth request fails once: the batch is taken in all the same."""
+def test_occasional_errors_are_retried(store: Faulty, s3: S3, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every fifth request fails, and the batch is accepted all the same."""
     with through(store, s3, monkeypatch, "now-and-then") as storage:
         land(storage)
         store.fails = lambda number: number % 5 == 0
-        take_in(storage, ledger)
+        accept_all(storage, ledger)
         store.fails = lambda number: False
         assert store.failed >= 5
         (batch,) = ledger.batches()
@@ -122,30 +120,30 @@ def test_errors_now_and_then_are_retried(
 
 
 @pytest.mark.parametrize("after", [0, 4, 12, 20])
-def test_a_store_that_fails_for_good_is_one_error_and_nothing_is_half_taken(
+def test_a_store_that_fails_permanently_is_one_error_and_no_batch_is_half_accepted(
     store: Faulty, s3: S3, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
-    """From some request on every answer is a 500: a clear error; when the store is back, the same counts."""
+    """From some request on, every answer is a 500: one clear error. Once the store works again, the counts are the same."""
     with through(store, s3, monkeypatch, f"for-good-{after}") as storage:
         land(storage)
-        first = store.seen + after
-        store.fails = lambda number: number > first
+        last_good = store.requests + after
+        store.fails = lambda number: number > last_good
         with pytest.raises(StorageError, match="CHURN_DATA_ROOT"):
-            take_in(storage, ledger)
+            accept_all(storage, ledger)
         assert store.failed > 1
         assert ledger.batches(state="accepted") == []
         store.fails = lambda number: False
-        take_in(storage, ledger)
+        accept_all(storage, ledger)
         (batch,) = ledger.batches()
         assert (batch.state, batch.accepted_rows, batch.quarantined_rows) == ("accepted", 197, 3)
         assert storage.landed() == []
         assert find_losses(storage, ledger, hashes=True) == []
 
 
-def test_a_store_that_does_not_answer_is_given_up(
+def test_a_store_that_does_not_answer_is_an_error(
     store: Faulty, s3: S3, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No answer within the time-out, again and again: an error, not a night that hangs."""
+    """After repeated time-outs the step fails; it does not hang."""
     from churn.foundation import storage as module
 
     impatient = {"connect_timeout": 1, "read_timeout": 1, "retries": {"mode": "standard", "total_max_attempts": 2}}
@@ -154,5 +152,5 @@ def test_a_store_that_does_not_answer_is_given_up(
         land(storage)
         store.hangs, store.fails = 3.0, lambda number: True
         with pytest.raises(StorageError, match="CHURN_DATA_ROOT"):
-            take_in(storage, ledger)
+            accept_all(storage, ledger)
         assert ledger.batches() == []

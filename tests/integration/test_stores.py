@@ -1,4 +1,4 @@
-"""The same night on PostgreSQL and S3: ledger, registry, artifacts and data root on real servers."""
+"""The same run on PostgreSQL and S3: ledger, MLflow registry, artifacts and data root on real servers."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def mlflow_on_servers(
 def on_servers(
     tmp_path: Path, mlflow_on_servers: str, postgres: Callable[[str], str], s3: S3, monkeypatch: pytest.MonkeyPatch
 ) -> Workspace:
-    """A bench with nothing on the local disk."""
+    """A workspace with nothing on the local disk."""
     for name, value in s3.environment.items():
         monkeypatch.setenv(name, value)
-    S3FileSystem.clear_instance_cache()  # one that an earlier test made for a store that is away would be found again
+    S3FileSystem.clear_instance_cache()  # otherwise the one for an unavailable store of an earlier test would be reused
     url = f"s3://{s3.bucket}/{tmp_path.name}"
     workspace = make_workspace(tmp_path, mlflow_on_servers, data_root=url, ledger_url=postgres(tmp_path.name))
     assert not (tmp_path / "data").exists()
@@ -46,7 +46,7 @@ def on_servers(
 
 
 def test_two_nights_on_postgresql_and_s3(on_servers: Workspace, s3: S3) -> None:
-    """File in landing on S3; comparison, promotion and the verified model out; a rejected file is kept."""
+    """Files land on S3; the better version is promoted, bad rows are quarantined, and a rejected file is kept."""
     workspace = on_servers
     land_night(workspace, 1)
     assert steps.run_night(workspace, Request("night 1")).code == "NO_CHAMPION"
@@ -66,8 +66,10 @@ def test_two_nights_on_postgresql_and_s3(on_servers: Workspace, s3: S3) -> None:
     assert any(path.endswith("model.skops") for path in artifacts)
 
 
-def test_the_data_root_opens_with_an_airflow_connections_credentials(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The amazon provider's filesystem, from a connection, reads and writes; a wrong key is one clear error."""
+def test_the_data_root_opens_with_the_credentials_of_an_airflow_connection(
+    s3: S3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The filesystem of the amazon provider reads and writes; a wrong key is one clear error."""
     from airflow.providers.amazon.aws.fs.s3 import get_fs
 
     for name in s3.environment:
@@ -88,8 +90,8 @@ def test_the_data_root_opens_with_an_airflow_connections_credentials(s3: S3, mon
         Storage.open(url, get_fs("churn_wrong")).landed()
 
 
-def test_a_store_that_is_away_is_one_clear_error(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing listens: the error names the place and the setting, and nothing is half taken."""
+def test_an_unavailable_store_is_one_clear_error(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If nothing listens, the error names the setting to check."""
     for name, value in (s3.environment | {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}).items():
         monkeypatch.setenv(name, value)
     storage = Storage.open("s3://churn/away")
@@ -99,7 +101,7 @@ def test_a_store_that_is_away_is_one_clear_error(s3: S3, monkeypatch: pytest.Mon
 
 
 STEPS = {
-    "arrive": "[found.batch for found in steps.arrive(workspace, request).batches]",
+    "arrive": "[batch.batch for batch in steps.arrive(workspace, request).batches]",
     "validate": "steps.validate(workspace, request, given['arrive'][0]).batch",
     "train": "asdict(steps.train(workspace, request))",
     "compare": "steps.compare(workspace, request, Challenger(**given['train'])).verdict",
@@ -108,11 +110,11 @@ STEPS = {
     "verify": "asdict(shipping.verify(workspace, BuiltImage(**given['build'])))",
     "publish": "shipping.publish(workspace, BuiltImage(**given['build']), Verification(**given['verify'])).state",
 }
-"""The tasks of a night and of its image, each with what it is given by those before it."""
+"""The tasks of a run and of its image build, each with the results of earlier tasks that it needs."""
 
 
-def test_no_task_needs_what_another_left_on_a_disk(on_servers: Workspace, tmp_path: Path) -> None:
-    """Each task in a process, a checkout and a scratch folder of its own, which are gone before the next one begins."""
+def test_no_task_needs_files_that_another_left_on_a_disk(on_servers: Workspace, tmp_path: Path) -> None:
+    """Each task has a process, a checkout and a scratch folder of its own, deleted before the next task begins."""
     land_night(on_servers, 1)
     settings, given = on_servers.settings, {}
     environment = os.environ | {
@@ -134,7 +136,7 @@ def test_no_task_needs_what_another_left_on_a_disk(on_servers: Workspace, tmp_pa
             "from churn.release.service_checks import Verification; from churn.pipeline.workspace import Request, Workspace; "
             f"given = json.loads(sys.argv[1]); workspace, request = Workspace.open(), Request('night'); print(json.dumps({call}))"
         )
-        ran = subprocess.run(
+        completed = subprocess.run(
             [sys.executable, "-c", code, json.dumps(given)],
             cwd=disk,
             env=environment | {"PYTHONPATH": str(disk / "include"), "TMPDIR": str(disk / "scratch"), "HOME": str(disk)},
@@ -142,8 +144,8 @@ def test_no_task_needs_what_another_left_on_a_disk(on_servers: Workspace, tmp_pa
             text=True,
             check=False,
         )
-        assert ran.returncode == 0, f"{step}: {ran.stderr[-2000:]}"
-        given[step] = json.loads(ran.stdout.splitlines()[-1])
+        assert completed.returncode == 0, f"{step}: {completed.stderr[-2000:]}"
+        given[step] = json.loads(completed.stdout.splitlines()[-1])
         shutil.rmtree(disk)
     assert (given["compare"], given["promote"], given["publish"]) == ("promote", 1, "not_built")
     assert find_disagreements(on_servers) == []

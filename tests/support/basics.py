@@ -1,6 +1,6 @@
-"""What the tests share: servers on loopback that are ended afterwards, small nights, a workbench.
+"""What the tests share: servers on loopback, small nightly files, and a workspace.
 
-The environment of the person who runs the tests is kept out: no setting of theirs reaches a test.
+The environment of the person who runs the tests is removed: none of their settings reaches a test.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ os.environ["CHURN_BUCKET_SALT"] = SALT
 os.environ["CHURN_CONTAINER_ENGINE"] = "none"
 os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
 os.environ["GX_ANALYTICS_ENABLED"] = "false"
-os.environ["OMP_NUM_THREADS"] = "1"  # small fits beside servers: more threads would only wait for each other
+os.environ["OMP_NUM_THREADS"] = "1"  # small fits beside servers: more threads would only wait for one another
 sys.path[:0] = [str(ROOT / "dags")]
 
 from churn.contract import Contract  # noqa: E402 -- after the environment is set
@@ -77,7 +77,7 @@ class S3:
 
 
 def free_port(below: int = 32_768) -> int:
-    """A port that nobody has, and that the system gives to no client before its server has begun: those are higher."""
+    """Return an unused port, from a range below the one that the system assigns to clients."""
     while True:
         port = 10_240 + secrets.randbelow(below - 10_240)
         with socket.socket() as probe, suppress(OSError):
@@ -89,7 +89,7 @@ def free_port(below: int = 32_768) -> int:
 def running(
     command: list[str], ready: Callable[[], bool], log: Path, env: dict[str, str] | None = None
 ) -> Iterator[None]:
-    """A server process in a session of its own, waited for, and ended."""
+    """Run a server process in a session of its own: wait until it is ready, and end it afterwards."""
     with log.open("w") as output:
         process = subprocess.Popen(
             command,
@@ -116,14 +116,21 @@ def running(
                 process.wait(5)
 
 
+def in_fresh_interpreter(code: str) -> str:
+    """Run code in a Python process of its own; returns what it prints."""
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
 def answers(url: str) -> Callable[[], bool]:
-    def ask() -> bool:
+    """Return a check whether a server answers at a URL."""
+
+    def is_answered() -> bool:
         try:
             return httpx.get(url, timeout=2).status_code < 500
         except httpx.TransportError:
             return False
 
-    return ask
+    return is_answered
 
 
 @contextmanager
@@ -148,15 +155,15 @@ def mlflow_server(folder: Path, backend: str, artifacts: str, env: dict[str, str
 
 @contextmanager
 def s3_server(folder: Path) -> Iterator[S3]:
-    """A SeaweedFS server that speaks S3, with one bucket; its files are in the folder."""
+    """Run a SeaweedFS server with an S3 API and one bucket; its files are in the folder."""
     import boto3
 
-    # Each port has a second one, 10,000 higher, for gRPC.
+    # SeaweedFS uses a second port for gRPC, 10,000 above each of these.
     ports = {name: free_port(below=22_768) for name in ("master.port", "volume.port", "filer.port", "s3.port")}
-    found = S3(f"http://127.0.0.1:{ports['s3.port']}", "churn", "test-key", "test-secret-key")
+    server = S3(f"http://127.0.0.1:{ports['s3.port']}", "churn", "test-key", "test-secret-key")
     identity = {
         "name": "test",
-        "credentials": [{"accessKey": found.key, "secretKey": found.secret}],
+        "credentials": [{"accessKey": server.key, "secretKey": server.secret}],
         "actions": ["Admin"],
     }
     (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
@@ -171,25 +178,25 @@ def s3_server(folder: Path) -> Iterator[S3]:
         "-master.telemetry=false",
     ]
     command += [f"-{name}={port}" for name, port in ports.items()] + ["-volume.max=20", "-master.volumeSizeLimitMB=64"]
-    # Further servers on fixed ports, off: test files run side by side, each with a server of its own.
+    # Switch off further servers on fixed ports: test files run in parallel, each with its own server.
     command += ["-s3.port.iceberg=0", "-s3.port.lance=0"]
     client = boto3.client(
         "s3",
-        endpoint_url=found.endpoint,
-        aws_access_key_id=found.key,
-        aws_secret_access_key=found.secret,
+        endpoint_url=server.endpoint,
+        aws_access_key_id=server.key,
+        aws_secret_access_key=server.secret,
         region_name="us-east-1",
     )
 
-    def bucket_made() -> bool:
+    def create_bucket() -> bool:
         try:
-            client.create_bucket(Bucket=found.bucket)
-        except Exception:  # not ready yet, in any of many ways
+            client.create_bucket(Bucket=server.bucket)
+        except Exception:  # the server is not ready, which shows in many ways
             return False
         return True
 
-    with running(command, bucket_made, folder / "weed.log"):
-        yield found
+    with running(command, create_bucket, folder / "weed.log"):
+        yield server
 
 
 def make_workspace(folder: Path, mlflow_url: str, **changes: object) -> Workspace:
@@ -213,8 +220,8 @@ def export(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(f"CHURN_{name.upper()}", str(getattr(settings, name)))
 
 
-def forked(work: Callable[[], object]) -> int:
-    """Begin work in a fork of this process; returns its pid. It ends with 0, or with 1 if the work raised."""
+def start_fork(work: Callable[[], object]) -> int:
+    """Start work in a fork of this process and return its pid. The fork exits with 0, or with 1 if the work raised."""
     pid = os.fork()
     if pid == 0:
         status = 1
@@ -226,15 +233,15 @@ def forked(work: Callable[[], object]) -> int:
     return pid
 
 
-def ended(pid: int) -> int:
-    """Wait for a fork: 0, 1, or the signal that ended it, negative."""
+def wait_for_exit(pid: int) -> int:
+    """Wait for a fork and return its exit status: 0, 1, or minus the number of the signal that killed it."""
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def crash_points(effects: Sequence[str], named: Sequence[str]) -> list[int]:
-    """The effects, counted from 1, after which a process is killed.
+    """Return the effects, counted from 1, after which a process is killed.
 
-    `make test` takes the first effect of each named kind; `make test-crashes` sets TEST_CRASHES=all and takes every one.
+    `make test` takes the first effect of each named kind; `make test-crashes` sets TEST_CRASHES=all and takes every effect.
     """
     if os.environ.get("TEST_CRASHES") == "all":
         return list(range(1, len(effects) + 1))
@@ -243,9 +250,9 @@ def crash_points(effects: Sequence[str], named: Sequence[str]) -> list[int]:
 
 
 def run_script(name: str, *arguments: object) -> dict[str, Any]:
-    """What a script of the integration tests prints as its last line, read as JSON; it imports and forks by itself."""
+    """Run a script of the integration tests, which imports and forks by itself; return its last line, read as JSON."""
     environment = os.environ | {"PYTHONPATH": str(ROOT / "tests")}
-    ran = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, str(ROOT / "tests/integration" / name), *map(str, arguments)],
         env=environment,
         capture_output=True,
@@ -253,13 +260,13 @@ def run_script(name: str, *arguments: object) -> dict[str, Any]:
         check=False,
         timeout=1100,
     )
-    assert ran.returncode == 0, ran.stderr[-3000:]
-    found: dict[str, Any] = json.loads(ran.stdout.splitlines()[-1])
-    return found
+    assert completed.returncode == 0, completed.stderr[-3000:]
+    output: dict[str, Any] = json.loads(completed.stdout.splitlines()[-1])
+    return output
 
 
 def clone_workspace(workspace: Workspace, folder: Path) -> Workspace:
-    """The same data, ledger and versions under a name of their own, in a moment: nothing is trained again."""
+    """Copy data, ledger and versions under a new name; this is fast, because nothing is trained."""
     name = folder.name
     shutil.copytree(workspace.settings.data_root, folder / "data")
     with sqlite3.connect(make_url(workspace.settings.ledger_url).database or "") as ledger:
@@ -271,7 +278,9 @@ def clone_workspace(workspace: Workspace, folder: Path) -> Workspace:
             ledger.execute(f"UPDATE {table} SET model = ?", (name,))  # noqa: S608 -- our own names
     client, original = workspace.tracking.client, workspace.settings.model_name
     client.create_registered_model(name)
-    for version in sorted(client.search_model_versions(f"name = '{original}'"), key=lambda one: int(one.version)):
+    for version in sorted(
+        client.search_model_versions(f"name = '{original}'"), key=lambda version: int(version.version)
+    ):
         full = client.get_model_version(original, version.version)
         client.create_model_version(
             name,
@@ -286,7 +295,7 @@ def clone_workspace(workspace: Workspace, folder: Path) -> Workspace:
 
 
 def land_night(workspace: Workspace, number: int, name: str | None = None, **changes: object) -> None:
-    """Land one of three small nights: the second brings the customers that the first hardly has."""
+    """Land one of three small nightly files: the second has the customers that the first hardly has."""
     shares = {1: 0.01, 2: 0.6, 3: 0.3}
     night = Night(rows=5000, first_customer=number * 100_000, seed=number, older_share=shares[number])
     land_text(workspace, make_night(workspace.contract, replace(night, **changes)), name or f"night-{number}.csv")
@@ -298,33 +307,34 @@ def land_text(workspace: Workspace, text: str | bytes, name: str = "batch.csv") 
 
 
 def run_night(workspace: Workspace, name: str, **changes: object) -> str:
-    """A night without its image; returns `verdict code`."""
+    """Do a run without its image; returns `verdict code`."""
     request = Request(name, **changes)  # type: ignore[arg-type]
     for batch in steps.arrive(workspace, request).batches:
         steps.validate(workspace, request, batch.batch)
     decision = steps.compare(workspace, request, steps.train(workspace, request))
-    assert replay(decision, workspace.storage).faults == []  # every decision of the tests is made again
+    assert replay(decision, workspace.storage).faults == []  # every decision of the tests is replayed
     with suppress(NothingToDo):
         steps.promote(workspace, name)
     return f"{decision.verdict} {decision.code}"
 
 
 def stages(workspace: Workspace) -> dict[int, str]:
-    found = workspace.tracking.client.search_model_versions(f"name = '{workspace.settings.model_name}'")
-    return {int(version.version): version.current_stage for version in found}
+    """Return the stage of every version."""
+    versions = workspace.tracking.client.search_model_versions(f"name = '{workspace.settings.model_name}'")
+    return {int(version.version): version.current_stage for version in versions}
 
 
 @dataclass(frozen=True)
 class JudgedRows:
-    """What became of the rows of a file: the good ones typed, the others with their line, text and rules."""
+    """The judged rows of a file: the good rows typed, the quarantined rows with their line, text and rules."""
 
     good: pa.Table
-    aside: list[dict[str, Any]]
+    quarantined: list[dict[str, Any]]
     counts: Judged
 
 
 def judge(data: str | bytes, contract: Contract = BANK_CHURN) -> JudgedRows:
-    """Read and judge a file's bytes without anything around it."""
+    """Read and judge the bytes of a file, without workspace or ledger."""
     file = open_file(io.BytesIO(data if isinstance(data, bytes) else data.encode()))
     file.check(contract)
     with columnar.engine("500MB") as connection, tempfile.TemporaryDirectory() as scratch:
@@ -333,5 +343,5 @@ def judge(data: str | bytes, contract: Contract = BANK_CHURN) -> JudgedRows:
 
 
 def small_file(rows: int = 400, **changes: object) -> str:
-    """A clean file of the bank contract."""
+    """Return a file of the bank contract without faults."""
     return make_night(BANK_CHURN, replace(Night(rows=rows, first_customer=1, seed=7), **changes))

@@ -1,4 +1,4 @@
-"""Everything that knows a column derives from the contract."""
+"""Every part of the pipeline derives its columns from the contract."""
 
 from dataclasses import replace
 
@@ -27,12 +27,12 @@ def retyped(column: Column) -> Contract:
     return replace(BANK_CHURN, columns=tuple(column if old.name == column.name else old for old in BANK_CHURN.columns))
 
 
-def followers(contract: Contract) -> dict[str, set[str]]:
-    """The columns that each part of the pipeline knows."""
+def columns_by_part(contract: Contract) -> dict[str, set[str]]:
+    """Return the columns that each part of the pipeline works with."""
     header = make_night(contract, NIGHT).splitlines()[0]
     rows = judge(make_night(contract, NIGHT), contract).good
     return {
-        "suite": {e.column for e in row_expectations(contract) if getattr(e, "column", None)}
+        "suite": {rule.column for rule in row_expectations(contract) if getattr(rule, "column", None)}
         | {"Surname"} & set(contract.names),
         "sample": set(header.split(",")),
         "reader": {name for name in rows.column_names if not name.startswith("_")},
@@ -49,15 +49,15 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_everything_follows_a_change_of_the_contract(change: str) -> None:
-    """A column that is added, removed or retyped is so for the suite, sample, reader, probes and signature."""
+def test_a_change_of_the_contract_reaches_every_part(change: str) -> None:
+    """A column that is added, removed or retyped changes in suite, sample, reader, probes and signature."""
     contract = CHANGES[change]
-    assert all(known == set(contract.names) for known in followers(contract).values())
+    assert all(columns == set(contract.names) for columns in columns_by_part(contract).values())
     assert input_signature(contract).inputs.input_names() == contract.feature_names
 
 
 def test_a_retyped_column_changes_its_type_everywhere() -> None:
-    """Tenure as text is text in signature, probes, sample and suite."""
+    """If Tenure becomes a text, it is a text in signature, probes, sample and suite."""
     contract = CHANGES["retyped"]
     types = {column.name: column.type.name for column in input_signature(contract).inputs.inputs}
     assert types["Tenure"] == "string"
@@ -66,43 +66,43 @@ def test_a_retyped_column_changes_its_type_everywhere() -> None:
         line.split(",")[list(contract.names).index("Tenure")] for line in make_night(contract, NIGHT).splitlines()[1:]
     }
     assert cells == {"short", "long"}
-    kinds = {type(e).__name__ for e in row_expectations(contract) if getattr(e, "column", None) == "Tenure"}
+    kinds = {type(rule).__name__ for rule in row_expectations(contract) if getattr(rule, "column", None) == "Tenure"}
     assert kinds == {"ExpectColumnValuesToNotBeNull", "ExpectColumnValuesToBeInSet"}
 
 
 def test_identifiers_are_never_features() -> None:
-    """RowNumber, CustomerId and Surname are carried, never learnt from."""
+    """RowNumber, CustomerId and Surname are kept with the row, but no model is trained on them."""
     assert not {"RowNumber", "CustomerId", "Surname", "Exited"} & set(BANK_CHURN.feature_names)
 
 
 @pytest.mark.parametrize(
-    ("columns", "complaint"),
+    ("columns", "reason"),
     [
-        (BANK_CHURN.columns[:-1], "exactly one target"),
+        (BANK_CHURN.columns[:-1], "one target"),
         ((*BANK_CHURN.columns, BANK_CHURN.columns[0]), "appears twice"),
-        ((*BANK_CHURN.columns, Column("_line", Kind.NUMBER, Role.FEATURE)), "reserved for the pipeline"),
+        ((*BANK_CHURN.columns, Column("_line", Kind.NUMBER, Role.FEATURE)), "_line"),
     ],
 )
-def test_an_impossible_contract_says_why(columns: tuple[Column, ...], complaint: str) -> None:
-    """A contract that cannot work is refused when it is made."""
-    with pytest.raises(ValueError, match=complaint):
+def test_an_invalid_contract_is_rejected_with_the_reason(columns: tuple[Column, ...], reason: str) -> None:
+    """A contract that cannot work is rejected when it is created."""
+    with pytest.raises(ValueError, match=reason):
         Contract("broken", columns)
 
 
-def test_the_fingerprint_tells_contracts_apart_and_ignores_descriptions() -> None:
-    """Another range is another contract; another description is not."""
+def test_the_fingerprint_identifies_a_contract_and_ignores_descriptions() -> None:
+    """A different range makes a different contract; a different description does not."""
     described = retyped(replace(BANK_CHURN["Age"], description="something else"))
     widened = retyped(replace(BANK_CHURN["Age"], maximum=120))
     assert described.fingerprint == BANK_CHURN.fingerprint != widened.fingerprint
 
 
-def test_probe_rows_hold_every_category_and_every_bound() -> None:
-    """The probes of a served model reach the edges of the contract."""
+def test_probe_rows_include_every_category_and_every_bound() -> None:
+    """The probes of a served model cover the limits of the contract."""
     rows = example_rows(BANK_CHURN, 200)
     assert set(rows["Geography"]) == {"France", "Germany", "Spain"}
     assert (rows["Age"].min(), rows["Age"].max()) == (18, 100)
 
 
-def test_the_sample_is_always_the_same() -> None:
+def test_the_sample_is_reproducible() -> None:
     """The same night of the generator gives the same text."""
     assert small_file() == small_file()

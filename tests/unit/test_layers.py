@@ -4,17 +4,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from support.basics import ROOT
+from support.basics import ROOT, in_fresh_interpreter
 
 CORE = [
     ".".join(path.relative_to(ROOT / "include").with_suffix("").parts)
     for path in sorted((ROOT / "include/churn").rglob("*.py"))
     if "migrations" not in path.parts and path.name != "__init__.py"
 ]
-
-
-def in_fresh_interpreter(code: str) -> str:
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
 
 
 def test_the_core_imports_no_airflow() -> None:

@@ -38,7 +38,7 @@ def verify(
     ] = None,
 ) -> None:
     """Compare the image of a version, or a running service, with the registered model. Changes nothing in production."""
-    from churn.decision.scoring import opened
+    from churn.decision.scoring import open_scorer
     from churn.release.image import BuiltImage
     from churn.release.image_verification import find_extremes, verify_image
     from churn.release.publishing import fetch_image, find_change, has_image
@@ -51,7 +51,7 @@ def verify(
             f"--url {url} is not an address. It must begin with http:// or https://, for example http://127.0.0.1:8080."
         )
     if url:
-        with opened(number, workspace.ledger, workspace.tracking, workspace.environments) as scorer:
+        with open_scorer(number, workspace.ledger, workspace.tracking, workspace.environments) as scorer:
             extremes = find_extremes(number, scorer, workspace)
             verification = ask(url.rstrip("/"), scorer, workspace.contract, extremes)
     else:

@@ -22,7 +22,13 @@ BANK_CHURN = Contract(
     columns=(
         _integer("RowNumber", Role.POSITION, 0, 2**53, "Position in the file, without meaning."),
         _integer("CustomerId", Role.KEY, 1, 2**53, "The customer."),
-        Column("Surname", Kind.TEXT, Role.CARRIED, permanent=True, description="Never a feature, because it identifies a person."),
+        Column(
+            "Surname",
+            Kind.TEXT,
+            Role.CARRIED,
+            permanent=True,
+            description="Never a feature, because it identifies a person.",
+        ),
         _integer("CreditScore", Role.FEATURE, 300, 850, "Credit score, points."),
         Column(
             "Geography",

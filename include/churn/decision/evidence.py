@@ -21,7 +21,7 @@ from churn.decision.inference import Labels, Scores
 from churn.decision.leaks import find_leaks
 from churn.decision.policy_file import Enough, Policy, Window
 from churn.decision.reasons import Reason
-from churn.decision.scoring import ModelUnloadable, Unscorable, opened
+from churn.decision.scoring import ModelUnloadable, Unscorable, open_scorer
 from churn.decision.slices import Codes, slice_codes
 from churn.errors import ChurnError
 from churn.foundation.clients import Clients
@@ -235,7 +235,7 @@ def _score(
         if role in failed:
             continue
         try:
-            with opened(version, clients.ledger, clients.tracking, clients.environments) as scorer:
+            with open_scorer(version, clients.ledger, clients.tracking, clients.environments) as scorer:
                 parts = [scorer(piece) for piece in pieces()]
         except Unscorable as error:
             failed[role] = error.refusal

@@ -47,7 +47,7 @@ class Unscorable(ChurnError):  # noqa: N818 -- names the state
 
 
 @contextmanager
-def opened(version: int, ledger: Ledger, tracking: Tracking, environments: Path) -> Iterator[Scorer]:
+def open_scorer(version: int, ledger: Ledger, tracking: Tracking, environments: Path) -> Iterator[Scorer]:
     """Open a version for scoring.
 
     Args:

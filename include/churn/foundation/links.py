@@ -16,7 +16,7 @@ _SAFE = ":+@~"  # characters that run ids contain and that a path may contain
 
 
 def comparison_page(mlflow_ui: str, run_id: str, experiment: str | None = None) -> str:
-    """Link to a run in MLflow; with its experiment, in the mode of the page that shows columns of metrics."""
+    """Link to a run in MLflow; if its experiment is given, the page also shows metric columns."""
     if experiment:
         return f"{mlflow_ui}/#/experiments/{experiment}/runs/{run_id}?workflowType=machine_learning"
     return f"{mlflow_ui}/#/runs/{run_id}"

@@ -1,7 +1,7 @@
 """A model served on this machine, in its own environment built from a serving lock.
 
 Two apps can serve it. MLflow's own app serves any model; it scores earlier versions. The service of the image
-stands in for the container where there is no container engine: the verification queries it.
+is queried by the verification if there is no container engine.
 """
 
 from __future__ import annotations
@@ -223,7 +223,9 @@ def _read_end(log: object, process: subprocess.Popen[bytes]) -> ServiceEnded | N
     log.seek(0)  # type: ignore[attr-defined]
     lines = [line for line in log.read().splitlines() if line.strip()]  # type: ignore[attr-defined]
     if process.returncode < 0 or any("address already in use" in line for line in lines):
-        raise ServingUnavailable(f"The serving process was killed or its port was taken (status {process.returncode}). Retry.")
+        raise ServingUnavailable(
+            f"The serving process was killed or its port was taken (status {process.returncode}). Retry."
+        )
     return ServiceEnded(process.returncode, lines[-1] if lines else "it wrote nothing")
 
 

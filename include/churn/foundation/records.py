@@ -1,4 +1,4 @@
-"""The rows of the ledger as values."""
+"""The rows of the ledger as frozen dataclasses."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Batch:
-    """One file that arrived. `batch` is the sha256 of its bytes; states: arrived, accepted, rejected, withdrawn.
+    """A file that arrived. `batch` is the sha256 of its bytes; states: arrived, accepted, rejected, withdrawn.
 
-    `rules` has, for each rule that rows broke, its name, the number of rows and the first lines; `origin`
+    `rules` contains, for each rule that rows broke, its name, the number of rows and the first lines. `origin`
     is the batch whose quarantined rows this one repairs.
     """
 
@@ -79,7 +79,7 @@ class Withdrawal:
 class Drift:
     """How far a column of a batch is from the accepted history.
 
-    `psi` is the population stability index; `value` is that of `measure`: `kolmogorov_smirnov` for numbers,
+    `psi` is the population stability index. `value` is the value of `measure`: `kolmogorov_smirnov` for numbers,
     `cramers_v` for categories.
     """
 
@@ -139,7 +139,7 @@ class VersionRecord:
 class Look:
     """One test of a challenger against the champion on one body of evidence; `look` is the hash of that evidence.
 
-    `epoch` is the promotion that made the champion; `position` counts the looks of a calendar night and epoch from 0.
+    `epoch` is the promotion that made the champion. `position` counts the looks of a calendar night and epoch from 0.
     """
 
     model: str
@@ -155,10 +155,12 @@ class Look:
 class DecisionRecord:
     """The decision of one run, with its evidence and policy.
 
-    `digests` are the hashes of what a replay reads, by name; `watch` is the test of the champion itself; `approval` is
-    whether a person must approve the promotion; `requested_by` is the person who started the run, if one did; `curves`
-    are the points of the ROC and calibration charts, see `decision.curves`; `rules_version` is the version of the rules
-    that decided, None before versions were stored.
+    - `digests`: hashes of what a replay reads, by name
+    - `watch`: the test of the champion itself
+    - `approval`: whether a person must approve the promotion
+    - `requested_by`: the person who started the run; None for a scheduled run
+    - `curves`: the points of the ROC and calibration charts, see `decision.curves`
+    - `rules_version`: the version of the rules that decided; None before versions were stored
     """
 
     night: str
@@ -187,10 +189,10 @@ class DecisionRecord:
 
 @dataclass(frozen=True)
 class NightRow:
-    """A decision as a list shows it: without rules, evidence and policy.
+    """A decision as lists show it: without rules, evidence and policy.
 
-    `asked` is whether a person must approve, `answer` is their answer; `rows` is the number of unseen customers; the
-    metrics are estimates as plain JSON by name, empty if nothing was measured.
+    `asked` is whether a person must approve, `answer` is their answer, and `rows` is the number of unseen customers.
+    The metrics are estimates by name, as plain JSON; they are empty if nothing was measured.
     """
 
     night: str
@@ -224,8 +226,8 @@ class Approval:
 class Promotion:
     """A change of production: `version` from `promoted_at` (None: no version), shown in the MLflow registry from `mirrored_at`.
 
-    `kind` is promotion, forced, rollback, take_back or adopted; `actor` is the person or process behind it, `code` the
-    reason; `anchor` is the baseline: the last version promoted as superior at that time.
+    `kind` is promotion, forced, rollback, take_back or adopted. `actor` is the person or process behind it, and `code`
+    the reason. `anchor` is the baseline version: the last version promoted as superior at that time.
     """
 
     model: str
@@ -255,11 +257,14 @@ class Thaw:
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """State of a version's serving image.
+    """The state of a version's serving image.
 
-    published; not_built (no container engine; its answers were verified without an image); mismatch (its answers are not
-    the model's); faulty (the right answers, but an image rule is broken); failed (the last attempt gave no verdict);
-    pruned (it was published, and has been removed from this machine).
+    - published
+    - not_built: there is no container engine; the answers were verified without an image
+    - mismatch: its answers differ from the model's
+    - faulty: its answers are right, but it breaks an image rule
+    - failed: the last attempt ended without a verdict
+    - pruned: it was published, and has since been removed from this machine
     """
 
     model: str
@@ -280,7 +285,7 @@ class ImageRecord:
 class Alert:
     """One event that alerts are sent for, once: `key` names the event, `text` ends with the next step.
 
-    `sent_to` lists the channels that have received it; from `sent_at` on, every subscribed channel has.
+    `sent_to` lists the channels that have received it. `sent_at` is when every subscribed channel had received it.
     """
 
     key: str

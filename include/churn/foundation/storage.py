@@ -1,4 +1,4 @@
-"""The data root: landing, accepted, quarantine and the rest, on a folder or on S3, by the same code."""
+"""The data root with its zones (landing, accepted, quarantine and others): one implementation for folders and S3."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from churn.errors import Outage
 from churn.foundation.paths import LANDING, UNFINISHED
 
 TEMPORARY = (".part", ".partial", ".tmp", ".temp", ".filepart", ".crdownload", "~")
-"""Suffixes of files that their sender is still writing."""
+"""Suffixes of files that are still being written by their sender."""
 _ABANDONED = 24 * 3600  # seconds after which an unfinished file is deleted
 # Limits, so that an unavailable store is reported within a minute.
 _S3 = {
@@ -43,7 +43,7 @@ class StorageError(Outage):
 
 @dataclass(frozen=True)
 class Landed:
-    """One file in landing. `arrived` is its modification time, seconds since the epoch."""
+    """A file in landing. `arrived` is its modification time, seconds since the epoch."""
 
     name: str
     size: int
@@ -79,8 +79,11 @@ class Storage:
 
         Args:
             url: folder or fsspec URL, such as `s3://bucket/prefix`.
-            fs: filesystem with its own credentials, for example from an Airflow connection;
-                by default fsspec creates one from the environment.
+            fs: filesystem with credentials of its own, for example from an Airflow connection;
+                by default, fsspec creates one from the environment.
+
+        Raises:
+            StorageError: the URL cannot be a data root.
         """
         try:
             default, root = fsspec.core.url_to_fs(url, **(_S3 if url.startswith(("s3://", "s3a://")) else {}))
@@ -139,7 +142,7 @@ class Storage:
 
     @contextmanager
     def staging(self) -> Iterator[Staged]:
-        """Write a file that stays invisible until it is kept under a name; otherwise it is deleted."""
+        """Write a file that stays invisible until `keep_as` gives it a name; without a name it is deleted."""
         staged = Staged(self, f"{UNFINISHED}/{uuid.uuid4().hex}")
         with self._explained("write", staged.name):
             self.fs.makedirs(self.path(UNFINISHED), exist_ok=True)
@@ -162,13 +165,13 @@ class Storage:
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
-        """Create a local folder for work in progress, on the disk of the zones if they are local, so that `move_in` copies nothing."""
+        """Create a temporary local folder. If the data root is local, it is on the same disk, so that `move_in` copies nothing."""
         folder = self.path(UNFINISHED) if self.local else None
         with self._explained("write", UNFINISHED):
             if folder:
                 self.fs.makedirs(folder, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix="work-", dir=folder) as made:
-                yield Path(made)
+            with tempfile.TemporaryDirectory(prefix="work-", dir=folder) as work_folder:
+                yield Path(work_folder)
 
     def move_in(self, file: Path, name: str) -> None:
         """Move a file from the scratch folder to a name; it appears complete or not at all."""
@@ -180,17 +183,17 @@ class Storage:
             self.fs.mv(str(file), self.path(name))
 
     def sweep(self) -> None:
-        """Delete files that killed processes left unfinished a day ago or earlier."""
+        """Delete unfinished files that killed processes left behind more than a day ago."""
         with self._explained("list", UNFINISHED):
             for entry in self._entries(UNFINISHED):
                 if time.time() - _landed(entry).arrived > _ABANDONED:
-                    with suppress(FileNotFoundError):  # another process cleans up too
+                    with suppress(FileNotFoundError):  # another process may be cleaning up too
                         self.fs.rm(entry["name"], recursive=True)
 
     def put(self, file: Path, name: str) -> None:
         """Copy a local file; the target appears complete or not at all."""
-        with file.open("rb") as here, self.writing(name) as there:
-            shutil.copyfileobj(here, there, _CHUNK)
+        with file.open("rb") as source, self.writing(name) as target:
+            shutil.copyfileobj(source, target, _CHUNK)
 
     def look(self, name: str) -> Landed | None:
         """Return the current size and time of a file; None if it no longer exists."""
@@ -225,7 +228,7 @@ class Storage:
             return int(pq.read_metadata(stream).num_rows)
 
     def upload(self, folder: Path, name: str, suffixes: Iterable[str]) -> None:
-        """Copy the files of a local folder that have one of the suffixes to below `name`."""
+        """Copy those files of a local folder that have one of the suffixes; `name` is the target folder."""
         for file in sorted(folder.rglob("*")):
             if file.suffix in suffixes:
                 self.put(file, posixpath.join(name, file.relative_to(folder).as_posix()))
@@ -238,7 +241,7 @@ class Storage:
         if not self.local:
             return list(self.fs.ls(folder, detail=True))
         entries = []
-        for name in os.listdir(folder):  # noqa: PTH208 -- fsspec's listing fails as a whole where one file vanishes
+        for name in os.listdir(folder):  # noqa: PTH208 -- fsspec's listing fails completely if one file vanishes
             with suppress(FileNotFoundError):
                 entries.append(self.fs.info(posixpath.join(folder, name)))
         return entries
@@ -254,7 +257,7 @@ class Storage:
                 ) from error
             raise StorageError(
                 f"Cannot {act} {self.url(name)}: {getattr(error, 'strerror', None) or type(error).__name__}. "
-                "Check CHURN_DATA_ROOT, its permissions and that the store is running, then run the step again; nothing was lost."
+                "Check CHURN_DATA_ROOT, its permissions, and that the store is running. Then run the step again; nothing was lost."
             ) from error
 
 

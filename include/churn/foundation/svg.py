@@ -1,7 +1,8 @@
 """Charts as inline SVG: small, without scripts or styles of their own. Colours come from the page's style sheet, by class.
 
-Horizontal positions are percentages, or lie in a stretched box. A chart is therefore as wide as its page, while its text keeps
-the size of the surrounding text. Every chart has a title and a description, and the page shows its numbers as a table.
+Horizontal positions are percentages, or lie in a stretched box. A chart therefore fills the width of its page, while its
+text keeps the size of the surrounding text. Every chart has a title and a description, and the page also shows its numbers
+as a table.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Span:
-    """A labelled period, from 0 to 1 of the whole time; `mark` is the kind of change that it began with."""
+    """A labelled period, from 0 to 1 of the whole time; `mark` is the kind of change that began it."""
 
     begin: float
     end: float
@@ -93,7 +94,7 @@ def draw_intervals(name: str, title: str, description: str, marks: Sequence[Mark
 
 
 def draw_series(name: str, title: str, description: str, series: Sequence[Series], labels: Sequence[str]) -> Markup:
-    """Draw values over the runs with their intervals; `labels` are written above the runs, and are empty for most."""
+    """Draw values over the runs with their intervals; `labels` are written above the runs; most are empty."""
     ends = [end for model in series for point in model.points if point for end in point]
     low, high = _padded(min(ends, default=0.0), max(ends, default=1.0))
     top, bottom = 22, 202
@@ -156,7 +157,7 @@ def draw_curves(
 def draw_histograms(
     name: str, title: str, description: str, panels: Sequence[tuple[str, Sequence[Curve]]], axis: str
 ) -> Markup:
-    """Draw outlines of histograms over 0 to 1, one panel below the other; x and y of the curves are from 0 to 1."""
+    """Draw outlines of histograms, one panel below the other; x and y of the curves range from 0 to 1."""
     height, top = 118, 24
     root = _root(name, title, description, len(panels) * height + 30)
     box = _box(root, len(panels) * height)
@@ -175,11 +176,11 @@ def draw_histograms(
 
 
 def standalone(chart: Markup, width: int = 720) -> str:
-    """A chart as a file of its own, with the colours of a light page.
+    """Return a chart as a standalone file, in the colours of the light theme.
 
     Args:
         chart: a chart of this module.
-        width: its width in pixels, if the chart is as wide as its page.
+        width: width in pixels of a chart that would otherwise fill its page.
     """
     root = ET.fromstring(chart)  # noqa: S314 -- our own chart
     root.set("xmlns", "http://www.w3.org/2000/svg")
@@ -205,7 +206,7 @@ circle.better { fill: #0072b2 } circle.worse { fill: #c04f00 } circle.unsure { f
 
 
 def draw_spans(name: str, title: str, description: str, spans: Sequence[Span], ends: tuple[str, str]) -> Markup:
-    """Draw periods side by side, each with the mark of the change that it began with."""
+    """Draw periods side by side, each with the mark of the change that began it."""
     root = _root(name, title, description, 78)
     box = _box(root, 78)
     for look in ("even", "odd"):
@@ -224,7 +225,7 @@ def draw_spans(name: str, title: str, description: str, spans: Sequence[Span], e
 def draw_heat(
     name: str, title: str, description: str, rows: Sequence[str], cells: Sequence[Sequence[str]], ends: tuple[str, str]
 ) -> Markup:
-    """Draw a grid of cells: a row for each name, a column for each time. A drifted cell has a dot besides its colour."""
+    """Draw a grid of cells: a row for each name, a column for each time. Drifted cells have a dot as well as a colour."""
     height = 22 * len(rows)
     root = _root(name, title, description, height + 26)
     for place, row in enumerate(rows):
@@ -265,7 +266,7 @@ def draw_bars(
         title: the title of the chart.
         description: how to read the chart.
         bars: label, words, length and look of each bar.
-        longest: the length that fills the width; by default that of the longest bar.
+        longest: the length that fills the width; by default the longest bar.
     """
     longest = longest or max((length for _, _, length, _ in bars), default=0) or 1
     root = _root(name, title, description, 38 * len(bars) or 1)
@@ -280,13 +281,13 @@ def draw_bars(
 
 _SHAPES = {"promotion": "▲", "forced": "⚑", "rollback": "◀", "take_back": "✕", "adopted": "◇"}
 _FEWEST = 12
-"""The cells of a heat map are as wide as if it had at least this many columns."""
+"""A heat map with fewer columns leaves room for this many."""
 _ROOM = 0.08
 """The smallest share of the whole width in which the label of a period fits."""
 
 
 def shape_of(kind: str) -> str:
-    """Return the mark of a kind of change of production; chart and list use the same."""
+    """Return the mark of a kind of production change; charts and lists use the same marks."""
     return _SHAPES.get(kind, "•")
 
 
@@ -309,7 +310,7 @@ def _root(name: str, title: str, description: str, height: float, width: float |
 
 
 def _box(root: ET.Element, height: float) -> ET.Element:
-    """Add a box for lines and areas, which is stretched from `WIDE` units to the width of the chart."""
+    """Add a box for lines and areas, stretched from `WIDE` units to the width of the chart."""
     attributes = {"width": "100%", "height": f"{height:g}", "viewBox": f"0 0 {WIDE} {height:g}"}
     return ET.SubElement(root, "svg", {**attributes, "preserveAspectRatio": "none"})
 

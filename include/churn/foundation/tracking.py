@@ -1,4 +1,4 @@
-"""MLflow for every room; a retried step finds its MLflow run again instead of creating a second one."""
+"""Access to MLflow. A retried step finds its existing MLflow run instead of creating a second one."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _NIGHT_KEY = "churn.night_key"
 
 
 class TrackingUnreachable(Outage):
-    """MLflow does not answer, or its answer makes no sense."""
+    """MLflow does not answer, or its answer is not one of MLflow's."""
 
 
-class NonsenseAnswer(Exception):  # noqa: N818 -- it says what came; `explained` turns it into an outage
-    """An answer that an MLflow server never gives to this question."""
+class NonsenseAnswer(Exception):  # noqa: N818 -- the name says what it is; `explained` turns it into an outage
+    """An answer that an MLflow server never gives to this request."""
 
 
 NONSENSE = (ParseError, JSONDecodeError, NonsenseAnswer)
@@ -51,7 +51,7 @@ class Tracking:
     model: str
 
     def __post_init__(self) -> None:
-        """Point the fluent API of this process at the same server, quietly, with time-outs of seconds."""
+        """Point MLflow's fluent API at the same server, with little output and time-outs of seconds."""
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # the default retries for minutes
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")  # the default waits for two minutes
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -70,7 +70,7 @@ class Tracking:
 
     @contextmanager
     def explained(self, act: str) -> Iterator[None]:
-        """Turn an outage into one error with the next step; `act` names what failed."""
+        """Turn an outage into one error that names the next step; `act` is what failed, such as `tag version 3`."""
         try:
             yield
         except (MlflowException, RequestException, *NONSENSE) as error:
@@ -86,13 +86,13 @@ class Tracking:
         return str(experiment.experiment_id if experiment else self.client.create_experiment(self.experiment))
 
     def find_run(self, night: str, role: str) -> Run | None:
-        """Return the MLflow run that a pipeline run has for a role (`night`, `challenger`, `champion`)."""
+        """Return the MLflow run of a pipeline run in a role (`night`, `challenger`, `champion`), if it exists."""
         query = f"tags.`{_NIGHT_KEY}` = '{_digest(night)}' AND tags.`{ROLE}` = '{role}'"
         runs = self.client.search_runs([self.experiment_id], query, max_results=1)
         return runs[0] if runs else None
 
     def run(self, night: str, role: str, name: str, parent: str | None = None) -> Run:
-        """Return the MLflow run for a role, created if missing; a retry finds the same one."""
+        """Return the MLflow run of a pipeline run in a role; create it if it is missing."""
         existing = self.find_run(night, role)
         if existing:
             return existing
@@ -102,7 +102,7 @@ class Tracking:
         return self.client.create_run(self.experiment_id, tags=tags, run_name=name)
 
     def fail_runs(self, night: str) -> None:
-        """Mark the MLflow runs of a pipeline run that ended without a decision as failed.
+        """Mark the MLflow runs as failed that a pipeline run left open because it ended without a decision.
 
         Raises:
             TrackingUnreachable: MLflow is unavailable.
@@ -117,13 +117,13 @@ class Tracking:
         return self.client.get_model_version(self.model, str(version))
 
     def version_of_run(self, run_id: str) -> int | None:
-        """Return the version that was registered from a run."""
+        """Return the version that was registered from an MLflow run."""
         versions = self.client.search_model_versions(f"run_id = '{run_id}'")
         numbers = sorted(int(version.version) for version in versions if version.name == self.model)
         return numbers[0] if numbers else None
 
     def tag_version(self, version: int, tags: dict[str, str]) -> None:
-        """Set tags of a version."""
+        """Set tags on a version."""
         with self.explained(f"tag version {version}"):
             for name, value in tags.items():
                 self.client.set_model_version_tag(self.model, str(version), name, value)
@@ -146,13 +146,13 @@ class Tracking:
 
 
 def _digest(night: str) -> str:
-    """Return a digest of the name of a run, since free text is not safe in a filter."""
+    """Return a digest of the name of a run, because free text is not safe in a filter."""
     return text_digest(night)[:16]
 
 
 def _cause(error: Exception) -> str:
     if isinstance(error, Timeout) or isinstance(error.__cause__, Timeout) or "timed out" in str(error):
-        return "it answers too slowly"
+        return "its answer timed out"
     if isinstance(error, NONSENSE):
-        return f"the server there is not MLflow: {type(error).__name__}"
+        return f"the server at this address is not MLflow: {type(error).__name__}"
     return str(error).splitlines()[0][:200] if isinstance(error, MlflowException) else type(error).__name__

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from churn.decision.scoring import Scorer, opened
+from churn.decision.scoring import Scorer, open_scorer
 from churn.foundation.clients import Clients
 from churn.foundation.digests import folder_digest
 from churn.foundation.local_server import ModelMismatch, ServiceEnded, wait_until_ready
@@ -48,7 +48,7 @@ def verify_image(built: BuiltImage, clients: Clients, spec: ImageSpec) -> Verifi
     version, tracking = built.version, clients.tracking
     with (
         laid_out(version, clients.ledger, clients.contract, tracking) as folder,
-        opened(version, clients.ledger, tracking, clients.environments) as expected,
+        open_scorer(version, clients.ledger, tracking, clients.environments) as expected,
         tempfile.TemporaryDirectory(prefix="churn-verify-") as scratch,
     ):
         extremes = find_extremes(version, expected, clients)

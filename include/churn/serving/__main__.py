@@ -1,4 +1,4 @@
-"""`python -m churn.serving`: the service under uvicorn; `WEB_CONCURRENCY` is the number of its processes."""
+"""`python -m churn.serving`: runs the service under uvicorn, with `WEB_CONCURRENCY` processes."""
 
 import os
 
@@ -8,7 +8,7 @@ from churn.serving import HOST_VARIABLE, PORT_VARIABLE
 from churn.serving.log import SERVER_LOG
 
 SECONDS_TO_FINISH = 20
-"""On SIGTERM, seconds in which requests that have begun are still answered; new ones are refused."""
+"""Seconds after SIGTERM in which requests in progress are still answered; new requests are refused."""
 
 if __name__ == "__main__":
     uvicorn.run(
@@ -16,7 +16,7 @@ if __name__ == "__main__":
         factory=True,
         host=os.environ[HOST_VARIABLE],
         port=int(os.environ[PORT_VARIABLE]),
-        access_log=False,  # the service writes its own
+        access_log=False,  # the service writes its own access log
         log_config=SERVER_LOG,
         ws="none",
         server_header=False,

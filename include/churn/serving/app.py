@@ -1,6 +1,6 @@
-"""The service: MLflow's protocol on /invocations, /ping, /health and /version, with a clear message for every refusal.
+"""The service: MLflow's protocol on /invocations, /ping, /health and /version, with a clear message for every rejected request.
 
-Each request writes a line of JSON to standard output: counts, times and names of rules, never a value.
+Each request writes a line of JSON to standard output: counts, times and rule names, never a value.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from churn.contract import Contract
 from churn.serving import CONTRACT_FILE, DOES_NOT_LOAD, FOLDER_VARIABLE, MODEL_FOLDER
+from churn.serving.batching import Predict, RequestBatcher
 from churn.serving.log import log_request
 from churn.serving.model import load_model
 from churn.serving.protocol import BadRequest, answer, read_rows, require_content_type
 from churn.serving.rows import BadRow, check_rows
-from churn.serving.scorer import Predict, Scorer
 
 MOST_BYTES = 4 * 2**20
-"""Largest body, about 40,000 rows. The excess is read and discarded, so that the client gets an answer, not a broken pipe."""
+"""Largest body, about 40,000 rows. The excess is read and discarded, so that the client gets an answer instead of a broken pipe."""
 _READ_AT_MOST = 32 * MOST_BYTES
 _SECONDS_TO_SEND = 60
 _LARGE = 2**16
-"""Bytes above which a body is handled in a thread, so that other requests are answered meanwhile."""
+"""Size in bytes above which a body is handled in a thread, so that other requests are answered in the meantime."""
 _PATHS = ("/ping", "/health", "/version", "/invocations")
-_GONE = 499
+_CLIENT_GONE = 499
 
 
 def create_app() -> ASGIApp:
@@ -45,7 +45,7 @@ def create_app() -> ASGIApp:
 
     Raises:
         ValueError: the contract is not valid.
-        SystemExit: the model does not load; the last line of the log says why.
+        SystemExit: the model does not load; the last line of the log states the reason.
     """
     folder = Path(os.environ[FOLDER_VARIABLE])
     contract = Contract.from_json((folder / CONTRACT_FILE).read_text())
@@ -56,13 +56,13 @@ def create_app() -> ASGIApp:
         raise SystemExit(DOES_NOT_LOAD) from error
     service = make_service(contract, predict)
     gc.collect()
-    gc.freeze()  # else every full collection walks the libraries again: a pause of 150 ms
+    gc.freeze()  # otherwise every full collection walks the libraries again, a pause of 150 ms
     return service
 
 
 def make_service(contract: Contract, predict: Predict) -> ASGIApp:
     """Create the service for a loaded model."""
-    scorer, one_at_a_time = Scorer(predict), asyncio.Semaphore(1)
+    batcher, one_at_a_time = RequestBatcher(predict), asyncio.Semaphore(1)
 
     def read(body: bytes, media: str) -> Any:
         return check_rows(read_rows(body, media, contract), contract)
@@ -73,27 +73,28 @@ def make_service(contract: Contract, predict: Predict) -> ASGIApp:
             media = require_content_type(request.headers.get("content-type"), request.headers.get("content-encoding"))
             body = await _body(request)
             if len(body) > _LARGE:
-                async with one_at_a_time:  # a large body takes up to forty times its size while it is read
+                async with one_at_a_time:  # reading a large body takes up to forty times its size in memory
                     values = await asyncio.to_thread(read, body, media)
             else:
                 values = read(body, media)
-            probabilities = await scorer.score(values)
-        except BadRow as bad:
-            facts["refused"] = bad.rule
-            return _refused(400, str(bad), row=bad.row, column=bad.column, rule=bad.rule)
-        except BadRequest as bad:
+            probabilities = await batcher.score(values)
+        except BadRow as error:
+            facts["refused"] = error.rule
+            return _error_response(400, str(error), row=error.row, column=error.column, rule=error.rule)
+        except BadRequest as error:
             facts["refused"] = "request"
-            return _refused(bad.status, str(bad))
+            return _error_response(error.status, str(error))
         except ClientDisconnect:
-            return Response(status_code=_GONE)
+            return Response(status_code=_CLIENT_GONE)
         except Exception as error:  # only its type is logged; the message may repeat the rows
             facts["failed"] = type(error).__name__
-            return _refused(
-                500, "The model failed on this request. The service keeps running; the log has the type of the error."
+            return _error_response(
+                500,
+                "The model failed on this request. The service is still running; its log has the type of the error.",
             )
         facts["rows"] = len(probabilities)
-        written = await asyncio.to_thread(answer, probabilities) if len(body) > _LARGE else answer(probabilities)
-        return Response(written, media_type="application/json")
+        content = await asyncio.to_thread(answer, probabilities) if len(body) > _LARGE else answer(probabilities)
+        return Response(content, media_type="application/json")
 
     routes = [
         Route("/ping", _pong),
@@ -102,12 +103,16 @@ def make_service(contract: Contract, predict: Predict) -> ASGIApp:
         Route("/invocations", invocations, methods=["POST"]),
     ]
     service = Starlette(routes=routes, exception_handlers={HTTPException: _not_found})
-    service.router.redirect_slashes = False  # a redirect would repeat the query and the host that were sent
+    service.router.redirect_slashes = False  # a redirect would repeat the query and the host of the request
     return _logged(service)
 
 
 async def _body(request: Request) -> bytes:
-    """Read the body, if it is small enough and arrives in time."""
+    """Read the body.
+
+    Raises:
+        BadRequest: 408 if it does not arrive in time, 413 if it is too large.
+    """
     chunks, size = [], 0
     try:
         async with asyncio.timeout(_SECONDS_TO_SEND):
@@ -118,9 +123,11 @@ async def _body(request: Request) -> bytes:
                 elif size > _READ_AT_MOST:
                     break
     except TimeoutError as error:
-        raise BadRequest(f"The body did not arrive within {_SECONDS_TO_SEND} s.", 408) from error
+        raise BadRequest(
+            f"The body did not arrive within {_SECONDS_TO_SEND} s. Send the request again, with fewer rows.", 408
+        ) from error
     if size > MOST_BYTES:
-        raise BadRequest(f"The body is larger than {MOST_BYTES // 2**20} MiB. Send fewer rows at a time.", 413)
+        raise BadRequest(f"The body is larger than {MOST_BYTES // 2**20} MiB. Send fewer rows per request.", 413)
     return b"".join(chunks)
 
 
@@ -135,33 +142,34 @@ async def _version(_: Request) -> Response:
 async def _not_found(_: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 404
     headers = error.headers if isinstance(error, HTTPException) else None
-    return _refused(status, f"The paths are {', '.join(_PATHS)}; send rows by POST to /invocations.", headers=headers)
+    message = f"This service answers only on {', '.join(_PATHS)}. Send rows to /invocations with POST."
+    return _error_response(status, message, headers=headers)
 
 
-def _refused(status: int, message: str, headers: Any = None, **more: Any) -> Response:
+def _error_response(status: int, message: str, headers: Any = None, **more: Any) -> Response:
     code = "INTERNAL_ERROR" if status >= 500 else "BAD_REQUEST"  # noqa: PLR2004 -- MLflow's names
     body = json.dumps({"error_code": code, "message": message, **more})
     return Response(body, status, headers, media_type="application/json")
 
 
 def _logged(app: ASGIApp) -> ASGIApp:
-    """Wrap the service with the access log; an unknown path is not repeated."""
+    """Wrap the service with the access log; an unknown path is logged as `other`."""
 
     async def service(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await app(scope, receive, send)
             return
-        began, status = time.perf_counter(), _GONE
+        began, status = time.perf_counter(), _CLIENT_GONE
         facts = scope["facts"] = {}
 
-        async def noting(message: Message) -> None:
+        async def send_and_note_status(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
 
         try:
-            await app(scope, receive, noting)
+            await app(scope, receive, send_and_note_status)
         finally:
             path = scope["path"] if scope["path"] in _PATHS else "other"
             took = round((time.perf_counter() - began) * 1000, 2)

@@ -1,4 +1,4 @@
-"""The log of the service: lines of JSON on standard output, of requests and of the server itself."""
+"""The log of the service: lines of JSON on standard output, about requests and from the server itself."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any
 
 
 def log_request(**facts: Any) -> None:
-    """A line for a request: counts, times and names of rules, never a value."""
+    """Write a line about a request: counts, times and rule names, never a value."""
     sys.stdout.write(_line(datetime.now(UTC), facts))
 
 
 class JsonLines(logging.Formatter):
-    """Format the messages of the server like the access log; of an error, only the type."""
+    """Formats the messages of the server like the access log; of an error, only the type is logged."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """A line of JSON."""
+        """Return the record as a line of JSON."""
         failed = {"failed": record.exc_info[0].__name__} if record.exc_info and record.exc_info[0] else {}
         at = datetime.fromtimestamp(record.created, UTC)
         return _line(at, {"level": record.levelname, "message": record.getMessage(), **failed}).rstrip()
@@ -27,11 +27,11 @@ class JsonLines(logging.Formatter):
 SERVER_LOG = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"lines": {"()": "churn.serving.log.JsonLines"}},  # by name: each process makes its own
+    "formatters": {"lines": {"()": "churn.serving.log.JsonLines"}},  # by name, because each process creates its own
     "handlers": {"out": {"class": "logging.StreamHandler", "formatter": "lines", "stream": "ext://sys.stdout"}},
     "loggers": {"uvicorn": {"handlers": ["out"], "level": "WARNING", "propagate": False}},
 }
-"""For the server's own loggers, as `logging.config.dictConfig` has it."""
+"""Configuration of the server's own loggers, for `logging.config.dictConfig`."""
 
 
 def _line(at: datetime, facts: dict[str, Any]) -> str:

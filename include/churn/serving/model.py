@@ -1,6 +1,6 @@
-"""The model of the image: loaded by skops from trusted types only, and given only rows that satisfy the contract.
+"""The model of the image: loaded by skops from trusted types only, and called only with rows that satisfy the contract.
 
-MLflow is not imported: it would take a third of the start time and memory, only to call the same function.
+MLflow is not imported: it would account for a third of start time and memory, only to call the same function.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import skops.io
 import yaml
 
 from churn.contract import Contract
+from churn.serving.batching import Predict
 from churn.serving.rows import Values
-from churn.serving.scorer import Predict
 
 TRUSTED_TYPES = [
     "numpy.dtype",
@@ -24,22 +24,24 @@ TRUSTED_TYPES = [
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "sklearn.utils._bunch.Bunch",
 ]
-"""Types that a saved model may hold beyond those that skops trusts; reviewed, never read from a model."""
+"""Types that a saved model may contain in addition to those that skops trusts. They were reviewed; none is read from a model."""
 
 
 def load_model(folder: Path, contract: Contract) -> Predict:
-    """Load the MLflow model of a folder and try it on a row of the contract.
+    """Load the MLflow model in a folder and try it on one row of the contract.
 
-    Rows are checked against the contract beforehand, so scikit-learn need not look for NaN again.
+    Rows are checked against the contract beforehand, so scikit-learn does not need to check for NaN again.
 
     Raises:
-        ValueError: it is not a scikit-learn model saved by skops, or does not return two probabilities per row. Anything
-            else that a damaged model raises is not caught.
+        ValueError: it is not a scikit-learn model saved by skops, or does not return two probabilities per row. Any other
+            error of a damaged model is not caught.
     """
-    saved = yaml.safe_load((folder / "MLmodel").read_text())["flavors"]["sklearn"]
-    if saved["serialization_format"] != "skops":
-        raise ValueError(f"The model is saved as {saved['serialization_format']}; only skops is loaded.")
-    model = skops.io.load(folder / saved["pickled_model"], trusted=TRUSTED_TYPES)
+    flavor = yaml.safe_load((folder / "MLmodel").read_text())["flavors"]["sklearn"]
+    if flavor["serialization_format"] != "skops":
+        raise ValueError(
+            f"The model is saved as {flavor['serialization_format']}. Only models saved as skops can be loaded."
+        )
+    model = skops.io.load(folder / flavor["pickled_model"], trusted=TRUSTED_TYPES)
     texts = {column.name for column in contract.features if not column.numeric}
     sklearn.set_config(assume_finite=True, skip_parameter_validation=True)
 
@@ -49,8 +51,8 @@ def load_model(folder: Path, contract: Contract) -> Predict:
         )
         return np.asarray(model.predict_proba(frame), dtype=np.float64)
 
-    tried = predict(_example(contract))
-    if tried.shape != (1, 2) or not np.isfinite(tried).all():
+    probabilities = predict(_example(contract))
+    if probabilities.shape != (1, 2) or not np.isfinite(probabilities).all():
         raise ValueError("The model does not return two probabilities per row.")
     return predict
 

@@ -1,7 +1,7 @@
-"""MLflow's scoring protocol: reads the body of a request into columns and writes the body of an answer.
+"""MLflow's scoring protocol: reads the body of a request into columns, and writes the body of an answer.
 
-It reads the four JSON forms and CSV of MLflow's own server ("MLflow Serving: API Reference"). Unlike MLflow,
-it casts and guesses nothing, and no message repeats what was sent.
+It accepts the four JSON forms and the CSV of MLflow's own server ("MLflow Serving: API Reference"). Unlike MLflow,
+it neither casts nor guesses, and no message repeats anything that was sent.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from churn.serving.rows import read_cells
 
 JSON, CSV = "application/json", "text/csv"
 FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
-_LEFT_ALONE = frozenset({"params"})
-"""Fields that MLflow's clients may send beside the rows; ignored, since the model has no parameters."""
+_IGNORED = frozenset({"params"})
+"""Fields that MLflow's clients may send with the rows; ignored, because the model has no parameters."""
 
 Columns = dict[str, Sequence[Any]]
 
@@ -41,51 +41,53 @@ def require_content_type(header: str | None, encoding: str | None = None) -> str
         BadRequest: 415, if it is missing or unsupported, or if the body is compressed.
     """
     if encoding and encoding.lower() != "identity":
-        raise BadRequest("The body must not be compressed. Send it without a Content-Encoding.", 415)
+        raise BadRequest("The body must not be compressed. Send it without the header Content-Encoding.", 415)
     media, *parameters = [part.strip().lower() for part in (header or "").split(";")]
     if media not in (JSON, CSV):
         raise BadRequest(f"The header Content-Type must be {JSON} or {CSV}.", 415)
     if any(parameter and parameter not in ("charset=utf-8", 'charset="utf-8"') for parameter in parameters):
-        raise BadRequest("The body must be UTF-8. The only parameter allowed in Content-Type is charset.", 415)
+        raise BadRequest("The only parameter allowed in the header Content-Type is charset=utf-8.", 415)
     return media
 
 
 def read_rows(body: bytes, media: str, contract: Contract) -> Columns:
-    """Read the features of the rows in a body: columns by name, all of one length.
+    """Read the features of the rows in a body into columns by name, all of the same length.
 
     Args:
-        body: of the request.
-        media: `application/json` or `text/csv`.
-        contract: names the features. Its other columns are allowed and ignored; an unknown column is an error.
+        body: the body of the request.
+        media: its media type, `application/json` or `text/csv`.
+        contract: the data contract. Its columns other than features are ignored; a column that it lacks is an error.
 
     Raises:
-        BadRequest: the body cannot be read, does not follow the protocol, has no row, lacks a feature or has an unknown column.
+        BadRequest: the body cannot be read, does not follow the protocol, has no rows, lacks a feature or has an unknown column.
     """
     try:
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise BadRequest("The body is not UTF-8.") from error
+        raise BadRequest("The body is not valid UTF-8.") from error
     columns = _from_json(text, contract) if media == JSON else _from_csv(text, contract)
     if not columns[contract.feature_names[0]]:
-        raise BadRequest("The request has no row.")
+        raise BadRequest("The request contains no rows. Send at least one.")
     return columns
 
 
 def answer(probabilities: NDArray[np.float64]) -> bytes:
-    """The body of an answer; probabilities have the shape (rows, 2)."""
+    """Return the body of an answer; probabilities have the shape (rows, 2)."""
     return json.dumps({"predictions": probabilities.tolist()}).encode()
 
 
 def _from_json(text: str, contract: Contract) -> Columns:
     try:
-        document = json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant)
+        document = json.loads(text, object_pairs_hook=_require_unique_names, parse_constant=_reject_constant)
     except BadRequest:
         raise
     except (ValueError, RecursionError) as error:
         raise BadRequest("The body is not valid JSON.") from error
     forms = [form for form in FORMS if form in document] if isinstance(document, dict) else []
-    if len(forms) != 1 or document.keys() - {*forms, *_LEFT_ALONE}:
-        raise BadRequest(f"The body must be a JSON object with exactly one of {', '.join(FORMS)}.")
+    if len(forms) != 1 or document.keys() - {*forms, *_IGNORED}:
+        raise BadRequest(
+            f"The body must be a JSON object with exactly one of the fields {', '.join(FORMS)}, and no other field than params."
+        )
     data = document[forms[0]]
     if forms[0] == "dataframe_split":
         return _from_split(data, contract)
@@ -96,32 +98,34 @@ def _from_json(text: str, contract: Contract) -> Columns:
 
 def _from_split(data: Any, contract: Contract) -> Columns:
     if not isinstance(data, dict) or not {"columns", "data"} <= data.keys() <= {"columns", "data", "index"}:
-        raise BadRequest("dataframe_split must be an object with columns and data.")
+        raise BadRequest("dataframe_split must be an object with the fields columns and data; index is optional.")
     return _from_table(data["columns"], data["data"], contract)
 
 
 def _from_table(names: Any, rows: Any, contract: Contract) -> Columns:
     if not isinstance(names, list) or not isinstance(rows, list):
-        raise BadRequest("columns and data must be lists.")
+        raise BadRequest("columns must be a list of names, and data a list of rows.")
     places = _places(names, contract)
     for number, row in enumerate(rows):
         if not isinstance(row, list) or len(row) != len(names):
-            raise BadRequest(f"Row {number}: it must have one value for each of the {len(names)} columns.")
+            raise BadRequest(f"Row {number} must be a list with one value for each of the {len(names)} columns.")
     return {name: [row[place] for row in rows] for name, place in places.items()}
 
 
 def _from_records(data: Any, form: str, contract: Contract) -> Columns:
     if not isinstance(data, list):
-        raise BadRequest(f"{form} must be a list of rows.")
+        raise BadRequest(f"{form} must be a list of rows, each an object with a value for each column.")
     if not data:
         return {name: [] for name in contract.feature_names}
     if not isinstance(data[0], dict):
-        raise BadRequest(f"Row 0: it must be an object with a value for each column; {form} accepts no other rows.")
+        raise BadRequest(
+            f"Row 0 must be an object with a value for each column. {form} does not accept rows in another form."
+        )
     names = data[0].keys()
     _places(list(names), contract)
     for number, row in enumerate(data):
         if not isinstance(row, dict) or row.keys() != names:
-            raise BadRequest(f"Row {number}: it must be an object with the same columns as row 0.")
+            raise BadRequest(f"Row {number} must be an object with the same columns as row 0.")
     return {name: [row[name] for row in data] for name in contract.feature_names}
 
 
@@ -138,35 +142,35 @@ def _from_csv(text: str, contract: Contract) -> Columns:
     try:
         header, *lines = csv.reader(io.StringIO(text, newline=""), strict=True)
     except (ValueError, csv.Error) as error:
-        raise BadRequest("The body is not CSV with a header.") from error
+        raise BadRequest("The body is not valid CSV with a header line.") from error
     columns = _from_table(header, [line for line in lines if line], contract)
     return {name: read_cells(cells, contract[name]) for name, cells in columns.items()}
 
 
 def _places(names: list[Any], contract: Contract) -> dict[str, int]:
-    """Return the position of each feature among the names; a name may be anything that was sent."""
+    """Return the position of each feature among the names, which may be of any JSON type."""
     places = {name: place for place, name in enumerate(names) if isinstance(name, str)}
     if len(places) != len(names):
-        raise BadRequest("Column names must be strings, and no name may appear twice.")
+        raise BadRequest("Column names must be strings, and each name may appear only once.")
     unknown = places.keys() - set(contract.names)
     if unknown:
         place = min(places[name] for name in unknown)
         raise BadRequest(
-            f"{len(unknown)} of {len(names)} columns are unknown, the first at position {place}. "
-            f"The model takes {', '.join(contract.feature_names)}."
+            f"Unknown columns: {len(unknown)} of {len(names)}, the first at position {place} (counting from 0). "
+            f"The model expects the columns {', '.join(contract.feature_names)}."
         )
     missing = [name for name in contract.feature_names if name not in places]
     if missing:
-        raise BadRequest(f"The request lacks the column {', '.join(missing)}.")
+        raise BadRequest(f"Missing columns: {', '.join(missing)}.")
     return {name: places[name] for name in contract.feature_names}
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) != len(pairs):
-        raise BadRequest("A name appears twice in one object.")
-    return made
+def _require_unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    unique = dict(pairs)
+    if len(unique) != len(pairs):
+        raise BadRequest("A name appears twice in a JSON object. Send each name once.")
+    return unique
 
 
-def _no_constant(_: str) -> Any:
-    raise BadRequest("NaN and Infinity are not valid JSON. Send an absent value as null.")
+def _reject_constant(_: str) -> Any:
+    raise BadRequest("NaN and Infinity are not valid JSON. Send a missing value as null.")

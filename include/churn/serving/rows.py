@@ -1,4 +1,4 @@
-"""Checks the rows of a request against the contract: the service refuses what intake quarantines, by the same rule."""
+"""Checks the rows of a request against the contract: the service rejects what intake quarantines, by the same rules."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from churn.contract import WRITTEN, Column, Contract, Kind
 
 Values = dict[str, NDArray[Any]]
-"""A column's values by its name: float64 for numbers, objects (text or None) for texts."""
+"""Values by column name: float64 for numbers, objects (text or None) for texts."""
 _MOST = 2.0**63
 _PATTERNS = {kind: re.compile(pattern) for kind, pattern in WRITTEN.items()}
 _NUMBERS = frozenset({int, float})
@@ -30,15 +30,15 @@ class BadRow(ValueError):  # noqa: N818 -- the name says what is wrong
 
 
 def check_rows(columns: Mapping[str, Sequence[Any]], contract: Contract) -> Values:
-    """Type the features of rows, if every row satisfies every rule that intake has for them.
+    """Type the features of rows that satisfy every rule that intake applies to them.
 
     Args:
-        columns: values by feature, all of one length of at least 1; a number is an int or a float, a text a str,
-            an absent value None.
-        contract: the data contract. Rules that need a column other than a feature cannot be checked in a request.
+        columns: values by feature, all of the same length of at least 1. A number is an int or a float, a text a str,
+            a missing value None.
+        contract: the data contract. Rules that need a column that is not a feature cannot be checked in a request.
 
     Raises:
-        BadRow: the first row that breaks a rule, and in it the first column.
+        BadRow: names the first row that breaks a rule, and its first such column.
     """
     values: Values = {}
     first: BadRow | None = None
@@ -51,7 +51,7 @@ def check_rows(columns: Mapping[str, Sequence[Any]], contract: Contract) -> Valu
         if {relation.lesser, relation.greater} <= values.keys():
             above = (values[relation.lesser] > values[relation.greater])[: first.row if first else None]
             if above.any():
-                wanted = f"must not be above {relation.greater}"
+                wanted = f"must not exceed {relation.greater}"
                 first = BadRow(int(above.argmax()), relation.lesser, relation.rule, wanted)
     if first:
         raise first
@@ -59,7 +59,7 @@ def check_rows(columns: Mapping[str, Sequence[Any]], contract: Contract) -> Valu
 
 
 def read_cells(cells: Sequence[str], column: Column) -> list[Any]:
-    """Read cells of a text file as values: an empty cell is absent, a number is read if intake would accept its notation."""
+    """Read the cells of a text file as values. An empty cell is None; a number is read if intake would accept its notation."""
     if column.trim:
         cells = [cell.strip(" ") for cell in cells]
     if not column.numeric:
@@ -70,29 +70,29 @@ def read_cells(cells: Sequence[str], column: Column) -> list[Any]:
 
 def _numbers(cells: Sequence[Any], column: Column) -> tuple[NDArray[Any], BadRow | None]:
     numbers, bad = _typed(cells, column)
-    upto = numbers[: bad.row] if bad else numbers
+    typed = numbers[: bad.row] if bad else numbers
     low, high = column.minimum, column.maximum
-    outside = np.zeros(len(upto), dtype=bool)
+    outside = np.zeros(len(typed), dtype=bool)
     if low is not None:
-        outside |= upto < low
+        outside |= typed < low
     if high is not None:
-        outside |= upto > high
+        outside |= typed > high
     if outside.any():
-        bad = BadRow(int(outside.argmax()), column.name, f"{column.name}.range", f"must be {_described(column)}")
+        bad = BadRow(int(outside.argmax()), column.name, f"{column.name}.range", f"must be {_describe(column)}")
     return numbers, bad
 
 
 def _typed(cells: Sequence[Any], column: Column) -> tuple[NDArray[Any], BadRow | None]:
-    """Read numbers up to the first cell that is not one; an absent value is NaN where the column allows it."""
+    """Read numbers up to the first cell that is not a number; a missing value is NaN if the column allows it."""
     if _NUMBERS.issuperset(map(type, cells)):
         try:
             numbers = np.array(cells, dtype=np.float64)
         except OverflowError:
-            numbers = np.full(len(cells), np.inf)  # which one it was is looked up below
-        fine = np.isfinite(numbers)
+            numbers = np.full(len(cells), np.inf)  # the loop below finds the cell
+        valid = np.isfinite(numbers)
         if column.kind is Kind.INTEGER:
-            fine &= (np.floor(numbers) == numbers) & (np.abs(numbers) < _MOST)
-        if fine.all():
+            valid &= (np.floor(numbers) == numbers) & (np.abs(numbers) < _MOST)
+        if valid.all():
             return numbers, None
     numbers = np.empty(len(cells), dtype=np.float64)
     for row, cell in enumerate(cells):
@@ -101,7 +101,7 @@ def _typed(cells: Sequence[Any], column: Column) -> tuple[NDArray[Any], BadRow |
         elif cell is None:
             return numbers, _missing(row, column)
         elif not _is_number(cell, column):
-            return numbers, BadRow(row, column.name, f"{column.name}.type", f"must be {_described(column)}")
+            return numbers, BadRow(row, column.name, f"{column.name}.type", f"must be {_describe(column)}")
         else:
             numbers[row] = cell
     return numbers, None
@@ -125,18 +125,18 @@ def _texts(cells: Sequence[Any], column: Column) -> tuple[NDArray[Any], BadRow |
             if not column.nullable:
                 return texts, _missing(row, column)
             continue
-        known = allowed.get(text) or folded.get(text.lower()) if type(text) is str else None
-        if known is None:
-            return texts, BadRow(row, column.name, f"{column.name}.category", f"must be {_described(column)}")
-        texts[row] = known
+        category = allowed.get(text) or folded.get(text.lower()) if type(text) is str else None
+        if category is None:
+            return texts, BadRow(row, column.name, f"{column.name}.category", f"must be {_describe(column)}")
+        texts[row] = category
     return texts, None
 
 
 def _missing(row: int, column: Column) -> BadRow:
-    return BadRow(row, column.name, f"{column.name}.missing", f"is missing and must be {_described(column)}")
+    return BadRow(row, column.name, f"{column.name}.missing", f"is missing; it must be {_describe(column)}")
 
 
-def _described(column: Column) -> str:
+def _describe(column: Column) -> str:
     if not column.numeric:
         return "one of " + ", ".join(column.categories)
     kind = "a whole number" if column.kind is Kind.INTEGER else "a number"

@@ -1,7 +1,7 @@
 """The columnar engine, and all of its SQL: row rules, repeats, history, snapshots.
 
-Values reach SQL as parameters, and names of columns quoted. SQL that Spark reads too is preferred
-where two ways are equal.
+Values are passed as parameters, and column names are quoted. Where two forms are equivalent, the one that
+Spark also understands is used.
 """
 
 from churn.foundation.columnar.batch_rows import append_rule, count_rules, leave_out, merge_by_line, resolve_repeats

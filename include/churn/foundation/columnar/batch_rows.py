@@ -1,4 +1,4 @@
-"""The rows of one batch in Parquet files: repeated, accepted and quarantined ones."""
+"""The repeated, accepted and quarantined rows of one batch, in Parquet files."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from churn.foundation.columnar.names import column_name, literal
 
 
 def resolve_repeats(connection: duckdb.DuckDBPyConnection, rows: Path, keys: pa.Table, contract: Contract) -> pa.Table:
-    """Find repeated customers in one file: of equal rows the first is kept, of different rows none.
+    """Find repeated customers in one file: of identical rows the first is kept, of conflicting rows none.
 
     Args:
         connection: the engine.
         rows: Parquet file of good rows.
-        keys: `_key`, the hashes that more than one row has.
+        keys: column `_key`, the hashes that more than one row has.
         contract: the data contract; the position of a row in the file is ignored.
 
     Returns:
@@ -43,7 +43,7 @@ def resolve_repeats(connection: duckdb.DuckDBPyConnection, rows: Path, keys: pa.
 
 
 def leave_out(connection: duckdb.DuckDBPyConnection, rows: Path, lines: pa.Table, target: Path) -> None:
-    """Copy a Parquet file without the rows of these lines, in order."""
+    """Copy a Parquet file without the rows of these lines, keeping the order."""
     connection.register("left_out", lines)
     connection.execute(
         "COPY (SELECT * FROM read_parquet($file) WHERE _line NOT IN (SELECT _line FROM left_out)) TO $target (COMPRESSION snappy)",
@@ -52,7 +52,7 @@ def leave_out(connection: duckdb.DuckDBPyConnection, rows: Path, lines: pa.Table
 
 
 def merge_by_line(connection: duckdb.DuckDBPyConnection, files: Sequence[Path], target: Path) -> None:
-    """Copy Parquet files into one, in the order of their lines."""
+    """Merge Parquet files into one, in the order of their lines."""
     connection.execute(
         "COPY (SELECT * FROM read_parquet($files) ORDER BY _line) TO $target (COMPRESSION zstd)",
         {"files": [str(file) for file in files], "target": str(target)},
@@ -64,9 +64,9 @@ def append_rule(connection: duckdb.DuckDBPyConnection, raw: pa.Table, own: Path 
 
     Args:
         connection: the engine.
-        raw: `_line` and `_raw`, some rows of the batch in their order.
+        raw: `_line` and `_raw` of some rows of the batch, in order.
         own: Parquet file with `_line` and `_failed` of the rows that broke rules of their own.
-        rule: the batch's rule.
+        rule: the rule that the batch broke.
 
     Returns:
         `_line`, `_raw` and `_failed`.

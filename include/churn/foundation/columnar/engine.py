@@ -1,4 +1,4 @@
-"""DuckDB with limits from the settings, and views of the Parquet files of the data root."""
+"""DuckDB with the limits of the settings, and views of the Parquet files in the data root."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class EngineExhausted(Outage):
 
 @contextmanager
 def engine(memory_limit: str, threads: int | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A private in-memory DuckDB with a memory limit such as `1GB`; work beyond it spills to a temporary folder.
+    """Open a private in-memory DuckDB with a memory limit such as `1GB`; work beyond it spills to a temporary folder.
 
     Raises:
-        EngineExhausted: the work needs more memory than that, or the disk is full.
+        EngineExhausted: the work needs more memory than the limit, or the disk is full.
     """
     with tempfile.TemporaryDirectory(prefix="churn-spill-") as folder:
         config: dict[str, Any] = {"memory_limit": memory_limit, "temp_directory": folder}
@@ -37,14 +37,14 @@ def engine(memory_limit: str, threads: int | None = None) -> Iterator[duckdb.Duc
         except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
             raise EngineExhausted(
                 f"The columnar engine ran out of memory or disk ({type(error).__name__}). Raise CHURN_DUCKDB_MEMORY_LIMIT "
-                f"(now {memory_limit}) or free the disk of {folder}, then run the step again; nothing was lost."
+                f"(now {memory_limit}) or free disk space at {folder}, then run the step again; nothing was lost."
             ) from error
         finally:
             connection.close()
 
 
 def scan(connection: duckdb.DuckDBPyConnection, view: str, storage: Storage, names: Sequence[str]) -> None:
-    """Create a view of Parquet files of the data root; DuckDB reads local files, Arrow reads others.
+    """Create a view of Parquet files in the data root; DuckDB reads local files, Arrow reads the others.
 
     Raises:
         ChurnError: a file is missing or damaged.
@@ -53,7 +53,7 @@ def scan(connection: duckdb.DuckDBPyConnection, view: str, storage: Storage, nam
         _scan(connection, view, storage, names)
     except (duckdb.Error, pa.ArrowException) as error:
         raise ChurnError(
-            f"One of {len(names)} files of {storage.url('')} is missing or damaged ({type(error).__name__}). "
+            f"One of {len(names)} files in {storage.url('')} is missing or damaged ({type(error).__name__}). "
             "`churn audit` names it. Restore it from a backup, or withdraw its batch (`churn batches withdraw`)."
         ) from error
 

@@ -20,12 +20,12 @@ def unite_history(
     Args:
         connection: the engine.
         latest: view of a snapshot, or None.
-        more: view of accepted batches that the snapshot does not have, or None.
+        more: view of accepted batches that the snapshot does not contain, or None.
         arrivals: `_batch` and `_arrived_at` of those batches.
         contract: the data contract.
 
     Returns:
-        The columns of the contract that all of these rows have; an earlier contract may have lacked some.
+        The columns of the contract that all of these rows have; an earlier contract may have lacked some of them.
     """
     views = [view for view in (latest, more) if view]
     available = [set(connection.view(view).columns) for view in views]
@@ -50,8 +50,8 @@ def count_disputes(
         contract: the data contract.
 
     Returns:
-        Number of customers with history; of those, the number whose label goes back from 1 to 0; and the number
-        whose value in a permanent column has changed.
+        Number of customers with history; of those, the number whose label changes back from 1 to 0, and the
+        number whose value in a permanent column has changed.
     """
     key, target = column_name(contract.key), column_name(contract.target)
     permanent = [column for column in contract.permanent if column.name in columns]
@@ -71,14 +71,14 @@ def count_disputes(
         """,  # noqa: S608 -- names come from the contract, quoted; values are parameters
         {"file": str(rows)},
     ).fetchall()
-    ((known, reversed_labels, changed_customers),) = counts
-    return known, reversed_labels, changed_customers
+    ((with_history, reversed_labels, changed_customers),) = counts
+    return with_history, reversed_labels, changed_customers
 
 
 def sample_rows(
     connection: duckdb.DuckDBPyConnection, source: Path | str, columns: Sequence[str], contract: Contract, rows: int
 ) -> pa.Table:
-    """Return about this number of rows of a file or view, always the same ones: chosen by a hash of the customer."""
+    """Return about this number of rows of a file or view; a hash of the customer selects them, always the same ones."""
     relation = f"read_parquet({literal(str(source))})" if isinstance(source, Path) else source
     ((total,),) = connection.execute(f"SELECT count(*) FROM {relation}").fetchall()  # noqa: S608 -- a quoted path or our view
     every = max(1, total // rows)

@@ -12,8 +12,8 @@ from churn.contract import Column, Contract, Kind
 from churn.foundation.columnar.names import column_name, column_names
 
 BUCKETS = 100
-_BLOCK = 64  # bytes, of SHA-256: RFC 2104
-_LINES = 1 << 40  # more than a file has
+_BLOCK = 64  # block size of SHA-256 in bytes (RFC 2104)
+_LINES = 1 << 40  # more lines than any file has
 _ABSENT = {Kind.INTEGER: "BIGINT", Kind.NUMBER: "DOUBLE", Kind.TEXT: "VARCHAR", Kind.DATE: "DATE"}
 
 
@@ -22,7 +22,7 @@ def write_latest_rows(
 ) -> None:
     """Write the latest row of every customer, with the customer's bucket, ordered by key.
 
-    Latest is by the as-of column if the contract has one, then by the arrival of the batch, then by line.
+    The latest row is found by the as-of column if the contract has one, then by the arrival of the batch, then by line.
     The bucket is HMAC-SHA256(salt, key) modulo 100 (RFC 2104, written out in SQL): it depends
     only on the customer and the salt, so no customer changes buckets between runs.
 
@@ -66,7 +66,7 @@ def write_latest_rows(
 
 
 def hmac_pads(salt: bytes) -> tuple[bytes, bytes]:
-    """Inner and outer padded key of HMAC-SHA256 (RFC 2104)."""
+    """Return the inner and the outer padded key of HMAC-SHA256 (RFC 2104)."""
     key = (hashlib.sha256(salt).digest() if len(salt) > _BLOCK else salt).ljust(_BLOCK, b"\0")
     return bytes(byte ^ 0x36 for byte in key), bytes(byte ^ 0x5C for byte in key)
 
@@ -74,7 +74,7 @@ def hmac_pads(salt: bytes) -> tuple[bytes, bytes]:
 def count_shared_customers(
     connection: duckdb.DuckDBPyConnection, trained: str, holdout: str, key: Column, training: range, unseen: range
 ) -> int:
-    """Return the number of customers in the buckets `unseen` of the view `holdout` are in the buckets `training` of `trained`."""
+    """Return the number of customers in the buckets `unseen` of view `holdout` that are also in the buckets `training` of view `trained`."""
     name = column_name(key)
     ((shared,),) = connection.execute(
         f"""

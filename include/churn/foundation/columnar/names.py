@@ -1,4 +1,4 @@
-"""Columns and values in SQL: names quoted, values as parameters."""
+"""Columns and values in SQL: names are quoted, values are parameters."""
 
 from __future__ import annotations
 
@@ -6,34 +6,34 @@ from churn.contract import Column, Contract
 
 
 def parameter(parameters: dict[str, object], value: object) -> str:
-    """Add a value to the parameters of a query; returns its placeholder."""
+    """Add a value to the parameters of a query and return its placeholder."""
     name = f"p{len(parameters)}"
     parameters[name] = value
     return f"${name}"
 
 
 def column_names(contract: Contract) -> str:
-    """All columns of a contract."""
+    """Return the list of all columns of a contract."""
     return ", ".join(column_name(column) for column in contract.columns)
 
 
 def raw_names(contract: Contract) -> str:
-    """All columns of a contract as texts."""
+    """Return the list of all columns of a contract, as texts."""
     return ", ".join(raw_name(column) for column in contract.columns)
 
 
 def column_name(column: Column) -> str:
-    """A column's typed values."""
+    """Return the quoted name of the typed values of a column."""
     return quoted(column.name)
 
 
 def raw_name(column: Column) -> str:
-    """A column's cells as texts."""
+    """Return the quoted name of the cells of a column, as texts."""
     return quoted(f"_raw_{column.name}")
 
 
 def quoted(name: str) -> str:
-    """Quote a name, whatever characters it has."""
+    """Quote a name, which may contain any character."""
     return '"' + name.replace('"', '""') + '"'
 
 

@@ -1,4 +1,4 @@
-"""Types the cells of rows and lists the rules that a row breaks: fast where every cell is plain, else cell by cell."""
+"""Types the cells of rows and lists the rules that a row breaks: fast if every cell is plain, otherwise cell by cell."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from churn.foundation.columnar.names import column_name, column_names, literal, 
 
 @dataclass(frozen=True)
 class PlainLines:
-    """The SQL that types lines in which every cell has its plainest form and satisfies its rules."""
+    """The SQL that types lines in which every cell has its plainest notation and satisfies its rules."""
 
     sql: str
     parameters: dict[str, object]
@@ -24,11 +24,11 @@ class PlainLines:
 
         Args:
             connection: the engine.
-            lines: `_line` and `_text`, each text closed by a delimiter of its own.
+            lines: `_line` and `_text`, each text ending with a delimiter.
 
         Returns:
-            `_line`, the typed columns, `_key` (a hash of the key) and `_odd`: true where a line must be
-            read cell by cell, because it breaks a rule or has another form.
+            `_line`, the typed columns, `_key` (a hash of the key) and `_odd`: true if a line must be
+            read cell by cell, because it breaks a rule or uses another notation.
         """
         connection.register("lines", lines)
         return connection.sql(self.sql, params=self.parameters).to_arrow_table()
@@ -37,19 +37,19 @@ class PlainLines:
 def plain_lines(contract: Contract, header: Sequence[str]) -> PlainLines:
     """Prepare the typing of plain lines of a file with this header.
 
-    It accepts less than `apply_row_rules` and is many times faster. Whatever it accepts, `apply_row_rules`
-    accepts with the same values; a test compares the two.
+    It accepts fewer notations than `apply_row_rules` and is many times faster. Every line that it accepts,
+    `apply_row_rules` accepts with the same values; a test compares the two.
     """
     parameters: dict[str, object] = {}
     cells = ", ".join(f"cells[{header.index(column.name) + 1}] AS {raw_name(column)}" for column in contract.columns)
-    typed = ", ".join(f"{_plainly_typed(column)} AS {column_name(column)}" for column in contract.columns)
-    kept = [f"_cells = {len(header) + 1}", *(_plainly_kept(column, parameters) for column in contract.columns)]
-    kept += [
+    typed = ", ".join(f"{_plain_type(column)} AS {column_name(column)}" for column in contract.columns)
+    conditions = [f"_cells = {len(header) + 1}", *(_plain_condition(column, parameters) for column in contract.columns)]
+    conditions += [
         f"coalesce({quoted(relation.greater)} >= {quoted(relation.lesser)}, TRUE)" for relation in contract.relations
     ]
     sql = f"""
         SELECT _line, {column_names(contract)}, hash({column_name(contract.key)}) AS _key,
-          NOT coalesce({" AND ".join(kept)}, FALSE) AS _odd
+          NOT coalesce({" AND ".join(conditions)}, FALSE) AS _odd
         FROM (
           SELECT _line, _cells, {raw_names(contract)}, {typed}
           FROM (SELECT _line, len(cells) AS _cells, {cells} FROM (SELECT _line, string_split(_text, ',') AS cells FROM lines))
@@ -66,7 +66,7 @@ def apply_row_rules(connection: duckdb.DuckDBPyConnection, records: pa.Table, co
 
     Args:
         connection: the engine.
-        records: as `intake.reading` makes them.
+        records: rows as `intake.reading` returns them.
         contract: the data contract.
 
     Returns:
@@ -75,7 +75,7 @@ def apply_row_rules(connection: duckdb.DuckDBPyConnection, records: pa.Table, co
     """
     parameters: dict[str, object] = {}
     typed = ", ".join(f"{_typed(column)} AS {column_name(column)}" for column in contract.columns)
-    normal = ", ".join(f"{_normalised(column, parameters)} AS {raw_name(column)}" for column in contract.columns)
+    normalised = ", ".join(f"{_normalised(column, parameters)} AS {raw_name(column)}" for column in contract.columns)
     rules = [rule for column in contract.columns for rule in _rules(column, parameters)]
     rules += [
         (relation.rule, f"{quoted(relation.lesser)} > {quoted(relation.greater)}") for relation in contract.relations
@@ -84,7 +84,7 @@ def apply_row_rules(connection: duckdb.DuckDBPyConnection, records: pa.Table, co
     connection.register("records", records)
     return connection.sql(
         f"""
-        WITH cells AS (SELECT _line, _raw, _unreadable, {normal} FROM records AS r),
+        WITH cells AS (SELECT _line, _raw, _unreadable, {normalised} FROM records AS r),
         typed AS (SELECT _line, _raw, _unreadable, {raw_names(contract)}, {typed} FROM cells)
         SELECT
           _line, _raw,
@@ -98,7 +98,7 @@ def apply_row_rules(connection: duckdb.DuckDBPyConnection, records: pa.Table, co
 
 
 def _rules(column: Column, parameters: dict[str, object]) -> Iterator[tuple[str, str]]:
-    """Name of each rule of a column, and the SQL that is true where it is broken."""
+    """Yield the name of each rule of a column, with the SQL that is true where the rule is broken."""
     raw, value = raw_name(column), column_name(column)
     if not column.nullable:
         yield UNLABELLED if column.role is Role.TARGET else f"{column.name}.missing", f"{raw} IS NULL"
@@ -124,13 +124,13 @@ def _typed(column: Column) -> str:
     return cell
 
 
-def _plainly_typed(column: Column) -> str:
+def _plain_type(column: Column) -> str:
     cell = raw_name(column)
     if column.kind is Kind.INTEGER:
         integer = f"TRY_CAST({cell} AS BIGINT)"
         same = f"CAST({integer} AS VARCHAR) = {cell}"
         if column.minimum is not None and column.maximum is not None and 0 <= column.minimum <= column.maximum < 100:  # noqa: PLR2004
-            # Of all texts that read as a number of one or two digits, only the plain one is this short, and a length is fast to check.
+            # Of all texts that read as a number of one or two digits, only the plain one is this short. A length is fast to check.
             same = f"strlen({cell}) = CASE WHEN {integer} < 10 THEN 1 ELSE 2 END"
         return f"CASE WHEN {same} THEN {integer} END"
     if column.kind is Kind.TEXT:
@@ -138,12 +138,12 @@ def _plainly_typed(column: Column) -> str:
     return _typed(column)
 
 
-def _plainly_kept(column: Column, parameters: dict[str, object]) -> str:
-    """The SQL that is true where a cell satisfies every rule of its column."""
+def _plain_condition(column: Column, parameters: dict[str, object]) -> str:
+    """Return the SQL that is true where a cell satisfies every rule of its column."""
     value = column_name(column)
     if column.categories:
         listed = ", ".join(parameter(parameters, category) for category in column.categories)
-        keeps = f"{value} IN ({listed})"
+        condition = f"{value} IN ({listed})"
     else:
         bounds = [
             f"{value} {sign} {parameter(parameters, bound)}"
@@ -152,12 +152,12 @@ def _plainly_kept(column: Column, parameters: dict[str, object]) -> str:
         ]
         if column.trim and column.kind is Kind.TEXT:
             bounds.append(f"{value} = trim({value})")
-        keeps = " AND ".join(bounds) or f"{value} IS NOT NULL"
-    return f"({raw_name(column)} = '' OR ({keeps}))" if column.nullable else f"({keeps})"
+        condition = " AND ".join(bounds) or f"{value} IS NOT NULL"
+    return f"({raw_name(column)} = '' OR ({condition}))" if column.nullable else f"({condition})"
 
 
 def _normalised(column: Column, parameters: dict[str, object]) -> str:
-    """The SQL of a cell after the leniency that the contract allows: trimmed, in any case, or exactly as written."""
+    """Return the SQL of a cell after the leniency that the contract allows: trimmed, in any case, or exactly as written."""
     cell = f"r.{column_name(column)}"
     if column.trim:
         cell = f"nullif(trim({cell}), '')"

@@ -1,4 +1,4 @@
-"""Batches: where they arrived, how far they drifted, which were withdrawn, and which versions that affects."""
+"""Batches: their arrival, verdicts, drift and withdrawals, and the versions that a withdrawal affects."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class BatchRows(LedgerDatabase):
         """Store a file that arrived, and its sighting.
 
         Returns:
-            False if these bytes were known already.
+            False if a file with these bytes has arrived before.
         """
         with self._transaction() as connection:
             if self._engine.dialect.name == "postgresql":
@@ -36,11 +36,11 @@ class BatchRows(LedgerDatabase):
                 "state": "arrived",
                 "origin": origin,
             }
-            done = connection.execute(
+            result = connection.execute(
                 self._insert(batches).values(row).on_conflict_do_nothing(index_elements=["batch"])
             )
             self._insert_once(connection, sightings, Sighting(batch, name, arrived_at, datetime.now(UTC)))
-            return bool(done.rowcount)
+            return bool(result.rowcount)
 
     def judge_batch(self, batch: str, night: str, verdict: BatchVerdict, drift: Sequence[Drift] = ()) -> None:
         """Store the verdict on a batch, once, together with the drift of its columns."""
@@ -56,35 +56,37 @@ class BatchRows(LedgerDatabase):
                 )
 
     def reopen_batch(self, batch: str) -> bool:
-        """Reopen a rejected batch for a new verdict; False if it is not rejected."""
-        nothing = dict.fromkeys(BatchVerdict.__dataclass_fields__, None)
+        """Reopen a rejected batch for a new verdict; return False if it is not rejected."""
+        cleared = dict.fromkeys(BatchVerdict.__dataclass_fields__, None)
         with self._transaction() as connection:
-            done = connection.execute(
+            result = connection.execute(
                 batches.update()
                 .where(batches.c.batch == batch, batches.c.state == "rejected")
-                .values(**nothing | {"state": "arrived", "night": None, "judged_at": None})
+                .values(**cleared | {"state": "arrived", "night": None, "judged_at": None})
             )
-            return bool(done.rowcount)
+            return bool(result.rowcount)
 
     def batch(self, batch: str) -> Batch | None:
         """Return the batch with this hash."""
         return self._one(Batch, sa.select(batches).where(batches.c.batch == batch))
 
-    def find_batch(self, beginning: str) -> Batch:
+    def find_batch(self, prefix: str) -> Batch:
         """Return the one batch whose hash has this prefix.
 
         Raises:
-            ChurnError: no batch has it, or several do.
+            ChurnError: no batch has this prefix, or more than one does.
         """
-        query = sa.select(batches).where(batches.c.batch.startswith(beginning.lower(), autoescape=True)).limit(2)
+        query = sa.select(batches).where(batches.c.batch.startswith(prefix.lower(), autoescape=True)).limit(2)
         rows = self._all(Batch, query)
         if len(rows) != 1:
-            many = "More than one batch begins" if rows else "No batch begins"
-            raise ChurnError(f"{many} with {beginning}. `churn batches --json` lists the full hashes.")
+            number = "More than one batch has" if rows else "No batch has"
+            raise ChurnError(
+                f"{number} a hash that begins with {prefix}. `churn batches --json` lists the full hashes."
+            )
         return rows[0]
 
     def batches(self, state: str | None = None, night: str | None = None) -> list[Batch]:
-        """Return batches by the arrival of their files, then by name, in whatever order they were claimed."""
+        """Return batches by the arrival of their files, then by name. The order in which they were claimed does not matter."""
         query = sa.select(batches).order_by(batches.c.arrived_at, batches.c.name, batches.c.batch)
         if state:
             query = query.where(batches.c.state == state)
@@ -99,13 +101,13 @@ class BatchRows(LedgerDatabase):
             return list(connection.scalars(query.order_by(batches.c.arrived_at, batches.c.name, batches.c.batch)).all())
 
     def accepted_sizes(self) -> list[tuple[int, int]]:
-        """Return the number of accepted rows and of events among them, for every accepted batch."""
+        """Return the number of accepted rows, and of events among them, for every accepted batch."""
         query = sa.select(batches.c.accepted_rows, batches.c.events).where(batches.c.state == "accepted")
         with self._transaction() as connection:
             return [(rows, events or 0) for rows, events in connection.execute(query)]
 
     def sightings(self, batch: str | None = None) -> list[Sighting]:
-        """Return every file seen in landing, or those with these bytes, in the order of arrival."""
+        """Return every file seen in landing, or the files of one batch, in the order of arrival."""
         query = sa.select(sightings).order_by(sightings.c.arrived_at, sightings.c.name)
         return self._all(Sighting, query.where(sightings.c.batch == batch) if batch else query)
 
@@ -116,7 +118,7 @@ class BatchRows(LedgerDatabase):
         return first.seen_at if first else None
 
     def last_accepted(self) -> Batch | None:
-        """Return the batch that was accepted last, whether withdrawn since or not."""
+        """Return the batch that was accepted last, even if it has been withdrawn since."""
         query = sa.select(batches).where(batches.c.state.in_(("accepted", "withdrawn")))
         return self._one(Batch, query.order_by(batches.c.judged_at.desc()).limit(1))
 
@@ -129,20 +131,20 @@ class BatchRows(LedgerDatabase):
         """Remove an accepted batch from future snapshots (`withdrawn`), or return a withdrawn one to them (`restored`).
 
         Returns:
-            The new row; None if the batch is in that state already.
+            The new row; None if the batch is already in that state.
 
         Raises:
             ChurnError: the batch was never accepted.
         """
         before, after = ("accepted", "withdrawn") if kind == "withdrawn" else ("withdrawn", "accepted")
         with self._transaction() as connection:
-            done = connection.execute(
+            result = connection.execute(
                 batches.update().where(batches.c.batch == batch, batches.c.state == before).values(state=after)
             )
-            if not done.rowcount:
+            if not result.rowcount:
                 state = connection.scalar(sa.select(batches.c.state).where(batches.c.batch == batch))
                 if state != after:
-                    raise ChurnError(f"Batch {batch[:12]} is {state}: only an accepted batch can be withdrawn.")
+                    raise ChurnError(f"Batch {batch[:12]} is {state}. Only an accepted batch can be withdrawn.")
                 return None
             last = connection.scalar(sa.select(sa.func.max(withdrawals.c.sequence)).where(withdrawals.c.batch == batch))
             row = Withdrawal(batch, (last or 0) + 1, kind, reason, datetime.now(UTC))

@@ -1,4 +1,4 @@
-"""The database of the ledger: transactions, repeatable inserts, and clear errors for a broken database."""
+"""The database of the ledger: transactions, repeatable inserts, and clear errors if the database fails."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class LedgerError(Outage):
-    """The ledger cannot be reached, or it refuses the request."""
+    """The ledger cannot be reached, or it rejects the request."""
 
 
 class LedgerDatabase:
@@ -56,28 +56,32 @@ class LedgerDatabase:
         except IntegrityError:
             raise
         except SQLAlchemyError as error:
-            raise LedgerError(self._away(error)) from error
+            raise LedgerError(self._unavailable(error)) from error
 
     def migrate(self) -> None:
-        """Migrate the tables to the current schema; costs one query if they are there already."""
+        """Migrate the tables to the current schema; costs one query if they are current already."""
         with self._transaction() as connection:
             upgrade(connection)
 
     def schema(self) -> str | None:
-        """Return the migration of the tables; None if there are no tables."""
+        """Return the revision of the tables; None if there are no tables.
+
+        Raises:
+            LedgerError: the database is unavailable.
+        """
         try:
             with self._engine.begin() as connection:
                 return connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
         except (ProgrammingError, OperationalError) as error:
             file = self._engine.url.database or ""
-            if "alembic_version" in str(error.orig) or (file.startswith("file:") and not _is_there(file)):
+            if "alembic_version" in str(error.orig) or (file.startswith("file:") and not _sqlite_file_exists(file)):
                 return None
-            raise LedgerError(self._away(error)) from error
+            raise LedgerError(self._unavailable(error)) from error
 
-    def _away(self, error: SQLAlchemyError) -> str:
-        where = self._engine.url.render_as_string(hide_password=True)
+    def _unavailable(self, error: SQLAlchemyError) -> str:
+        address = self._engine.url.render_as_string(hide_password=True)
         return (
-            f"The ledger {where} does not answer as expected: {type(error).__name__}. "
+            f"The ledger {address} is unavailable or rejects the request ({type(error).__name__}). "
             "Check CHURN_LEDGER_URL and that the database is running, then run the step again."
         )
 
@@ -95,7 +99,7 @@ class LedgerDatabase:
             return [kind(**row) for row in connection.execute(query).mappings()]
 
 
-def _is_there(uri: str) -> bool:
+def _sqlite_file_exists(uri: str) -> bool:
     return Path(unquote(urlsplit(uri).path)).exists()
 
 

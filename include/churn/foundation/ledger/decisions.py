@@ -12,14 +12,14 @@ from churn.foundation.records import Approval, DecisionRecord, Look, Snapshot, V
 from churn.foundation.schema import approvals, decisions, looks, snapshots, versions
 
 UNJUDGED = "POLICY_INVALID"
-"""The code of a decision that judged nothing: its evidence is still waiting for a judgement."""
+"""The code of a decision that judged nothing; its evidence still has to be judged."""
 
 
 class DecisionRows(LedgerDatabase):
     """Reads and writes snapshots, versions, looks, decisions and approvals."""
 
     def add_snapshot(self, snapshot: Snapshot) -> None:
-        """Store a snapshot; the same rows are the same snapshot, whichever batches they come from."""
+        """Store a snapshot. The same rows are the same snapshot, even if they come from other batches."""
         row = asdict(snapshot)
         statement = self._insert(snapshots).values(row)
         update = {"batches": row["batches"]}
@@ -38,7 +38,7 @@ class DecisionRows(LedgerDatabase):
         """Store a decision.
 
         Returns:
-            The decision of that run: this one, or the one stored earlier.
+            The decision of the run: this one, or the one stored earlier.
         """
         with self._transaction() as connection:
             self._insert_once(connection, decisions, decision)
@@ -49,7 +49,7 @@ class DecisionRows(LedgerDatabase):
         return self._one(DecisionRecord, sa.select(decisions).where(decisions.c.night == night))
 
     def last_decision(self, model: str | None = None) -> DecisionRecord | None:
-        """Return the latest decision, of all or of one model, that judged something and was not a dry run."""
+        """Return the latest decision, of any or of one model, that was judged and was not a dry run."""
         query = sa.select(decisions).where(~decisions.c.dry_run, decisions.c.code != UNJUDGED)
         if model is not None:
             query = query.where(decisions.c.model == model)
@@ -90,16 +90,19 @@ class DecisionRows(LedgerDatabase):
         return self._one(VersionRecord, query)
 
     def take_look(self, look: Look) -> Look:
-        """Count a look in its calendar night; repeated, it is the same look.
+        """Count a look in its calendar night. The same look is counted only once.
 
         Args:
-            look: its `position` is set here.
+            look: the look to count; its `position` is set here.
+
+        Returns:
+            The stored look, with its position.
         """
         with self._transaction() as connection:
             if self._engine.dialect.name == "postgresql":
                 connection.execute(sa.text("LOCK TABLE looks IN SHARE ROW EXCLUSIVE MODE"))
-            known = sa.select(looks).where(looks.c.model == look.model, looks.c.look == look.look)
-            existing = connection.execute(known).mappings().first()
+            same_look = sa.select(looks).where(looks.c.model == look.model, looks.c.look == look.look)
+            existing = connection.execute(same_look).mappings().first()
             if existing:
                 return Look(**existing)
             same_night = (
@@ -107,13 +110,13 @@ class DecisionRows(LedgerDatabase):
                 looks.c.epoch == look.epoch,
                 looks.c.calendar_night == look.calendar_night,
             )
-            before = connection.scalar(sa.select(sa.func.count()).select_from(looks).where(*same_night)) or 0
-            taken = replace(look, position=before)
-            connection.execute(looks.insert().values(asdict(taken)))
-            return taken
+            earlier_looks = connection.scalar(sa.select(sa.func.count()).select_from(looks).where(*same_night)) or 0
+            counted = replace(look, position=earlier_looks)
+            connection.execute(looks.insert().values(asdict(counted)))
+            return counted
 
     def looks(self, model: str, epoch: int | None = None) -> list[Look]:
-        """Return the looks at the champions of a model, or at that of one epoch; newest first."""
+        """Return the looks at the champions of a model, or at the champion of one epoch; newest first."""
         query = sa.select(looks).where(looks.c.model == model).order_by(looks.c.taken_at.desc())
         return self._all(Look, query if epoch is None else query.where(looks.c.epoch == epoch))
 
@@ -132,7 +135,7 @@ class DecisionRows(LedgerDatabase):
         return self._one(Approval, sa.select(approvals).where(approvals.c.night == night))
 
     def open_decisions(self, model: str) -> list[DecisionRecord]:
-        """Return the decisions still waiting for approval: asked for, not answered, and not followed by a later one."""
+        """Return the decisions that are waiting for approval: not answered, and not followed by a later decision."""
         judged = (decisions.c.model == model, ~decisions.c.dry_run, decisions.c.code != UNJUDGED)
         newest = sa.select(decisions.c.decided_at).where(*judged).order_by(decisions.c.decided_at.desc()).limit(1)
         with self._transaction() as connection:

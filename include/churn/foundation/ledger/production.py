@@ -1,4 +1,4 @@
-"""What is in production: promotions by compare-and-set, freezes of promotion, and images.
+"""What is in production: compare-and-set promotions, freezes of automatic promotion, and images.
 
 The primary key of a promotion is the next sequence number of its model, so exactly one of two
 processes that read the same champion inserts its row.
@@ -20,7 +20,7 @@ FREEZING = ("rollback", "take_back")
 """The kinds of promotions after which automatic promotion is off until a person allows it again."""
 
 
-class PromotionConflict(ChurnError):  # noqa: N818 -- the domain's word for it
+class PromotionConflict(ChurnError):  # noqa: N818 -- the term of the domain
     """The version in production has changed since the comparison."""
 
 
@@ -42,26 +42,26 @@ class ProductionRows(LedgerDatabase):
     def promote(self, change: Promotion, expected: int | None) -> Promotion:
         """Put a version into production if `expected` is still there; the commit point of a promotion.
 
-        A run promotes once and takes back once: repeated, this returns the stored row.
+        A run promotes once and takes back once; a repeated call returns the stored row.
 
         Args:
-            change: what to put into production; its sequence and `previous` are set here.
-            expected: what the caller read as being in production.
+            change: the change of production; its `sequence` and `previous` are set here.
+            expected: the version that the caller read as being in production; None for no version.
 
         Raises:
-            PromotionConflict: production is not what the caller read.
+            PromotionConflict: production has changed since the caller read it.
         """
         of_model = sa.select(promotions).where(promotions.c.model == change.model)
         query = of_model.order_by(promotions.c.sequence.desc())
         with self._transaction() as connection:
-            same = query.where(promotions.c.night == change.night, promotions.c.kind == change.kind)
-            done = connection.execute(same).mappings().first()
-            if done:
-                return Promotion(**done)
+            same_change = query.where(promotions.c.night == change.night, promotions.c.kind == change.kind)
+            existing = connection.execute(same_change).mappings().first()
+            if existing:
+                return Promotion(**existing)
             last = connection.execute(query.limit(1)).mappings().first()
             current = last["version"] if last else None
             if current != expected:
-                raise PromotionConflict(_conflict(change, expected, current))
+                raise PromotionConflict(_describe_conflict(change, expected, current))
             row = replace(change, sequence=(last["sequence"] if last else 0) + 1, previous=current)
             inserted = connection.execute(
                 self._insert(promotions)
@@ -69,7 +69,7 @@ class ProductionRows(LedgerDatabase):
                 .on_conflict_do_nothing(index_elements=["model", "sequence"])
             )
             if not inserted.rowcount:
-                raise PromotionConflict(_conflict(change, expected, "another version, a moment ago"))
+                raise PromotionConflict(_describe_conflict(change, expected, "another version"))
             return row
 
     def freeze(self, model: str) -> Promotion | None:
@@ -83,12 +83,12 @@ class ProductionRows(LedgerDatabase):
         return self._one(Promotion, query.order_by(promotions.c.sequence.desc()).limit(1))
 
     def thaw(self, thaw: Thaw) -> None:
-        """Allow automatic promotion again; repeated, it changes nothing."""
+        """Allow automatic promotion again; a repeated call changes nothing."""
         with self._transaction() as connection:
             self._insert_once(connection, thaws, thaw)
 
     def thaws(self, model: str) -> list[Thaw]:
-        """Return when automatic promotion was allowed again, newest first."""
+        """Return the occasions on which automatic promotion was allowed again, newest first."""
         return self._all(Thaw, sa.select(thaws).where(thaws.c.model == model).order_by(thaws.c.sequence.desc()))
 
     def mark_mirrored(self, promotion: Promotion) -> None:
@@ -119,12 +119,12 @@ class ProductionRows(LedgerDatabase):
         )
 
 
-def _conflict(change: Promotion, expected: int | None, actual: object) -> str:
+def _describe_conflict(change: Promotion, expected: int | None, actual: object) -> str:
     return (
-        f"{change.model} {change.version} was to replace {_named(expected)}, but {_named(actual)} is in production. Nothing was changed. "
-        "Run the comparison again with what is in production now."
+        f"The change of {change.model} from {_describe(expected)} to {_describe(change.version)} was not made: "
+        f"{_describe(actual)} is in production by now. Nothing was changed. Run the step again; it will compare with what is in production."
     )
 
 
-def _named(version: object) -> str:
-    return f"version {version}" if isinstance(version, int) else str(version or "none")
+def _describe(version: object) -> str:
+    return f"version {version}" if isinstance(version, int) else str(version or "no version")

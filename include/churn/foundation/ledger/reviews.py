@@ -1,4 +1,4 @@
-"""The queries of the review: newest first and in pages, each served by an index, so that none slows down as runs add up."""
+"""The queries of the review: newest first and in pages, each served by an index, so that none slows down as the history grows."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class ReviewRows(LedgerDatabase):
     """Reads pages of runs and batches, and the records that belong to the rows of a page."""
 
     def night_rows(self, model: str, limit: int, before: datetime | None = None) -> list[NightRow]:
-        """Return decisions on a model without their evidence, newest first; `before` is the time of the last one of the page before."""
+        """Return decisions on a model without their evidence, newest first; `before` is the time of the last row of the previous page."""
         measured = decisions.c.comparison["evidence"]
         query = (
             sa.select(
@@ -68,17 +68,17 @@ class ReviewRows(LedgerDatabase):
         return self._count(query.where(batches.c.state == state) if state else query)
 
     def newest_batches(self, limit: int, before: int | None = None) -> list[Batch]:
-        """Return batches by the number of their arrival, newest first; `before` is the number of the last one of the page before."""
+        """Return batches by the number of their arrival, newest first; `before` is the number of the last batch of the previous page."""
         query = sa.select(batches).order_by(batches.c.arrival.desc()).limit(limit)
         return self._all(Batch, query.where(batches.c.arrival < before) if before is not None else query)
 
     def last_judged(self) -> Batch | None:
-        """Return the batch that was judged last, by the newest run that judged any."""
+        """Return the batch that was judged last."""
         query = sa.select(batches).where(batches.c.judged_at.is_not(None)).order_by(batches.c.judged_at.desc())
         return self._one(Batch, query.limit(1))
 
     def drifts_of(self, chosen: Sequence[str]) -> dict[str, list[Drift]]:
-        """Return the drift of the columns of these batches, by batch; batches that had no history to compare with are left out."""
+        """Return the drift of the columns of these batches, by batch; batches without a history to compare with are left out."""
         names = [column.name for column in drifts.c if column.name != "batch"]
         query = sa.select(drifts).where(drifts.c.batch.in_(chosen)).order_by(drifts.c.batch, drifts.c.column)
         by_batch: dict[str, list[Drift]] = {}
@@ -128,12 +128,12 @@ class ReviewRows(LedgerDatabase):
         return self._one(Promotion, query.order_by(promotions.c.sequence).limit(1))
 
     def images_page(self, model: str, limit: int, before: int | None = None) -> list[ImageRecord]:
-        """Return images by version, newest first; `before` is the last version of the page before."""
+        """Return images by version, newest first; `before` is the last version of the previous page."""
         query = sa.select(images).where(images.c.model == model).order_by(images.c.version.desc()).limit(limit)
         return self._all(ImageRecord, query.where(images.c.version < before) if before is not None else query)
 
     def reigns_of(self, model: str, chosen: Sequence[int]) -> dict[int, list[tuple[datetime, datetime | None]]]:
-        """Return when these versions were in production, newest first: (since, until), where `until` is None if it still is."""
+        """Return the periods of these versions in production, newest first: (since, until), where `until` is None for a current one."""
         after = promotions.alias()
         query = (
             sa.select(promotions.c.version, promotions.c.promoted_at, after.c.promoted_at)

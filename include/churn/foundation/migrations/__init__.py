@@ -1,4 +1,4 @@
-"""The way of the ledger's tables to the present schema: Alembic's versions, one process at a time."""
+"""Migrates the tables of the ledger to the current schema with Alembic, one process at a time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _LOCK = 5_005_001
 
 
 def upgrade(connection: sa.Connection) -> None:
-    """Run the versions that are missing, within the connection's transaction."""
+    """Run the missing migrations, within the transaction of the connection."""
     if connection.dialect.name == "postgresql":
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
     if _revision(connection) == HEAD:

@@ -1,4 +1,4 @@
-"""Batches, snapshots, decisions, promotions, images."""
+"""Create batches, snapshots, decisions, promotions and images."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""What intake remembers: unlabelled rows, broken rules, sightings, withdrawals, drift, flags of versions."""
+"""Add what intake stores: unlabelled rows, broken rules, sightings, withdrawals, drift and flags of versions."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What a decision stands on and what follows from it: versions, looks, approvals, anchors, thaws."""
+"""Add the basis and the consequences of a decision: versions, looks, approvals, baseline versions and thaws."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -25,7 +25,7 @@ def upgrade() -> None:
         promotions.add_column(sa.Column("code", sa.Text(), nullable=False, server_default=""))
         promotions.drop_constraint(op.f("ck_promotions_kind"), type_="check")
         promotions.create_check_constraint(op.f("ck_promotions_kind"), KINDS[3])
-    op.execute("UPDATE promotions SET anchor = version")  # until now every promotion was won by superiority
+    op.execute("UPDATE promotions SET anchor = version")  # so far, every promoted version was superior
     op.create_table(
         "versions",
         sa.Column("model", sa.Text(), nullable=False),

@@ -1,4 +1,4 @@
-"""What is known of an image: its digest in a registry, its size, how long its build took; and more states."""
+"""Add the digest of an image in its image registry, its size, its build time, and further states."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""The outbox of alerts."""
+"""Add the outbox of alerts."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,7 +1,7 @@
-"""What the review page shows: curves of a decision, parameters of a version; and the ways to a page's rows.
+"""Add what the review shows: the curves of a decision and the parameters of a version, with indexes for its pages.
 
-Without the index on `made_at` a look for the first snapshot after a batch reads the list of batches of every snapshot; without the
-others the newest night, its batches and the failures of a DAG are found by reading a table from end to end.
+Without the index on `made_at`, finding the first snapshot after a batch reads the list of batches of every snapshot. Without the
+others, finding the newest run, its batches or the failures of a DAG reads a whole table.
 """
 
 import sqlalchemy as sa

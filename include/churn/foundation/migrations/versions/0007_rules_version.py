@@ -1,4 +1,4 @@
-"""The version of the rules that made a decision; null: it was made before versions were stored."""
+"""Add the version of the rules that made a decision; null for decisions made before versions were stored."""
 
 import sqlalchemy as sa
 from alembic import op

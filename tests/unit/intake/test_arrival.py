@@ -237,14 +237,14 @@ def test_great_expectations_catches_what_the_row_rules_let_through(
     storage: Storage, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A bug planted in one row rule's SQL is caught by the suite, and nothing is accepted."""
-    honest, glance = row_rules._rules, row_rules._plainly_kept
+    honest, glance = row_rules._rules, row_rules._plain_condition
     monkeypatch.setattr(
         row_rules,
         "_rules",
         lambda *a: [(name, f"FALSE AND ({sql})" if name == "Age.range" else sql) for name, sql in honest(*a)],
     )
     monkeypatch.setattr(
-        row_rules, "_plainly_kept", lambda column, p: "TRUE" if column.name == "Age" else glance(column, p)
+        row_rules, "_plain_condition", lambda column, p: "TRUE" if column.name == "Age" else glance(column, p)
     )
     lines = small_file().splitlines()
     cells = lines[5].split(",")

@@ -1,8 +1,8 @@
-"""One prediction at a time; whatever arrives meanwhile is predicted together in the next one.
+"""Runs one prediction at a time; requests that arrive in the meantime share the next one.
 
-A prediction of scikit-learn costs milliseconds before it looks at the first row, and a hundred rows cost hardly more:
-clients side by side share that cost. Nobody waits for others to come (adaptive batching; Crankshaw et al., Clipper,
-NSDI 2017, without its delay). Rows do not depend on each other, so the answers stay the same.
+A prediction of scikit-learn costs milliseconds before the first row, and a hundred rows cost hardly more than one.
+Concurrent requests share that cost. No request waits for others to arrive (adaptive batching; Crankshaw et al., Clipper,
+NSDI 2017, without its delay). Rows do not depend on each other, so batching does not change the answers.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from churn.serving.rows import Values
 
 MOST_ROWS = 1000
-"""Of one prediction: a large request is cut, so that small ones come in between."""
+"""Largest number of rows per prediction. Larger requests are split, so that small ones can run in between."""
 
 Predict = Callable[[Values], NDArray[np.float64]]
 
@@ -31,18 +31,18 @@ class _Waiting:
     answer: asyncio.Future[NDArray[np.float64]]
 
 
-class Scorer:
-    """Scores rows for requests that run side by side in one event loop."""
+class RequestBatcher:
+    """Scores rows for concurrent requests in one event loop."""
 
     def __init__(self, predict: Predict) -> None:
-        """Args: predict: probabilities of shape (rows, 2) of typed columns."""
+        """Args: predict: returns probabilities of shape (rows, 2) for typed columns."""
         self._predict = predict
         self._waiting: deque[_Waiting] = deque()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="predict")
         self._runner: asyncio.Task[None] | None = None
 
     async def score(self, values: Values) -> NDArray[np.float64]:
-        """Probabilities, shape (rows, 2), in the order of the rows; raises whatever the model raises."""
+        """Return probabilities, shape (rows, 2), in the order of the rows; passes on any error of the model."""
         rows = len(next(iter(values.values())))
         parts = [
             await self._score_part({name: column[at : at + MOST_ROWS] for name, column in values.items()})
@@ -61,30 +61,28 @@ class Scorer:
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         while self._waiting:
-            together = self._next()
-            values = {
-                name: np.concatenate([request.values[name] for request in together]) for name in together[0].values
-            }
+            group = self._next()
+            values = {name: np.concatenate([request.values[name] for request in group]) for name in group[0].values}
             try:
                 answers = await loop.run_in_executor(self._thread, self._predict, values)
-            except Exception as error:  # whatever a model raises, its callers get, and the next ones are served
-                self._settle(together, error)
+            except Exception as error:  # a model may raise anything: pass it to these requests, and serve the next ones
+                self._settle(group, error)
             else:
-                self._settle(together, answers)
+                self._settle(group, answers)
 
     def _next(self) -> list[_Waiting]:
-        together = [self._waiting.popleft()]
-        rows = together[0].rows
+        group = [self._waiting.popleft()]
+        rows = group[0].rows
         while self._waiting and rows + self._waiting[0].rows <= MOST_ROWS:
             rows += self._waiting[0].rows
-            together.append(self._waiting.popleft())
-        return together
+            group.append(self._waiting.popleft())
+        return group
 
     @staticmethod
-    def _settle(together: list[_Waiting], outcome: NDArray[np.float64] | Exception) -> None:
+    def _settle(group: list[_Waiting], outcome: NDArray[np.float64] | Exception) -> None:
         at = 0
-        for request in together:
-            if request.answer.done():  # its client has gone
+        for request in group:
+            if request.answer.done():  # its client has disconnected
                 pass
             elif isinstance(outcome, Exception):
                 request.answer.set_exception(outcome)

@@ -83,7 +83,7 @@ CASES: list[tuple[str | bytes, list[str]]] = [
 def test_a_row_breaks_exactly_these_rules(line: str | bytes, rules: list[str]) -> None:
     """A faulty cell or record is set aside with its reason; a good one is not."""
     found = judge(file(line))
-    assert [row["_failed"] for row in found.aside] == ([rules] if rules else [])
+    assert [row["_failed"] for row in found.quarantined] == ([rules] if rules else [])
     assert found.good.num_rows == (not rules)
 
 
@@ -96,7 +96,7 @@ def test_every_reason_is_found_among_all_the_others() -> None:
         if rules:
             expected[number] = rules
     found = judge(file(*lines))
-    assert {row["_line"]: row["_failed"] for row in found.aside} == expected
+    assert {row["_line"]: row["_failed"] for row in found.quarantined} == expected
     assert found.good["_line"].to_pylist() == [n for n in range(2, len(CASES) + 2) if n not in expected]
 
 
@@ -153,7 +153,7 @@ def test_line_numbers_and_raw_text_are_kept() -> None:
     """Every record knows its line in the file, blank lines counted, and its text to the letter."""
     found = judge(f'{HEADER}\n\n{GOOD}\n  \nbroken, "line\n'.encode())
     assert found.good["_line"].to_pylist() == [3]
-    assert [(row["_line"], row["_raw"]) for row in found.aside] == [(5, 'broken, "line')]
+    assert [(row["_line"], row["_raw"]) for row in found.quarantined] == [(5, 'broken, "line')]
     assert found.counts.arrived == 2
 
 
@@ -164,8 +164,8 @@ def test_lines_are_numbered_across_pieces(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(csv_reading, "PIECE", 777)
     pieces = judge(text)
     assert pieces.good.equals(whole.good)
-    assert pieces.aside == whole.aside
-    assert len(whole.aside) == 9
+    assert pieces.quarantined == whole.quarantined
+    assert len(whole.quarantined) == 9
 
 
 def test_a_parquet_file_is_judged_like_its_text() -> None:
@@ -177,7 +177,7 @@ def test_a_parquet_file_is_judged_like_its_text() -> None:
     buffer = io.BytesIO()
     frame.to_parquet(buffer)
     found = judge(buffer.getvalue())
-    assert {row["_line"]: row["_failed"] for row in found.aside} == {4: ["Age.missing"], 6: ["HasCrCard.range"]}
+    assert {row["_line"]: row["_failed"] for row in found.quarantined} == {4: ["Age.missing"], 6: ["HasCrCard.range"]}
     text = judge(small_file()).good.to_pylist()
     kept = [row for number, row in enumerate(text, start=1) if number not in (4, 6)]
     assert [{**row, "_line": 0} for row in found.good.to_pylist()] == [{**row, "_line": 0} for row in kept]
@@ -220,7 +220,10 @@ def test_a_column_that_stands_twice_in_a_parquet_file_is_refused_with_its_rows()
 def test_bytes_in_a_parquet_text_are_judged_row_by_row() -> None:
     """One name in Latin-1 and one with a NUL are two records that cannot be read; the others are accepted."""
     found = judge(parquet(Surname=[b"M\xfcller", b"a\0b", *[b"Keller"] * 28]))
-    assert [(row["_line"], row["_failed"]) for row in found.aside] == [(1, ["record.encoding"]), (2, ["record.nul"])]
+    assert [(row["_line"], row["_failed"]) for row in found.quarantined] == [
+        (1, ["record.encoding"]),
+        (2, ["record.nul"]),
+    ]
     assert set(found.good["Surname"].to_pylist()) == {"Keller"}
 
 
@@ -229,21 +232,21 @@ def test_whole_numbers_in_a_float_column_are_whole() -> None:
     keys = [12_345_678_901.0 + at for at in range(28)]
     found = judge(parquet(CustomerId=[*keys, None, 1.5]))
     assert found.good["CustomerId"].to_pylist() == [int(key) for key in keys]
-    assert [row["_failed"] for row in found.aside] == [["CustomerId.missing"], ["CustomerId.type"]]
+    assert [row["_failed"] for row in found.quarantined] == [["CustomerId.missing"], ["CustomerId.type"]]
 
 
 def test_the_text_of_a_parquet_row_can_be_split_again() -> None:
     """Commas, quotes and line breaks within a cell stay within it."""
     names = ["Doe, Jr", 'the "old" one', "two\nlines", *["Keller"] * 27]
     found = judge(parquet(Surname=names, Age=[7] * 30))
-    cells = [next(csv.reader(io.StringIO(row["_raw"], newline=""))) for row in found.aside]
+    cells = [next(csv.reader(io.StringIO(row["_raw"], newline=""))) for row in found.quarantined]
     assert [row[BANK_CHURN.names.index("Surname")] for row in cells] == names
     assert {len(row) for row in cells} == {len(BANK_CHURN.names)}
 
 
 def test_a_long_quoted_cell_is_a_cell() -> None:
     """However long, a quote that closes on its line is no broken one."""
-    assert judge(file(changed(Surname=f'"{"x" * 200_000}"'))).aside == []
+    assert judge(file(changed(Surname=f'"{"x" * 200_000}"'))).quarantined == []
 
 
 def test_a_damaged_parquet_file_is_refused() -> None:
@@ -261,7 +264,7 @@ def test_a_damaged_parquet_file_is_refused() -> None:
             assert fault.code in ("broken_parquet", "missing_column", "not_csv")  # noqa: PT017 -- one of several ends
             refused += 1
         else:
-            assert found.counts.arrived == found.good.num_rows + len(found.aside)
+            assert found.counts.arrived == found.good.num_rows + len(found.quarantined)
     assert refused > 5
 
 
@@ -278,7 +281,7 @@ def test_a_nested_column_is_refused() -> None:
 def test_a_clean_file_breaks_nothing() -> None:
     """Every row of a clean file is good."""
     found = judge(small_file())
-    assert (found.good.num_rows, found.aside) == (400, [])
+    assert (found.good.num_rows, found.quarantined) == (400, [])
 
 
 def tolerant(**changes: object) -> Contract:
@@ -310,7 +313,7 @@ def test_blanks_around_a_free_text_are_dropped_where_the_contract_says_so() -> N
     trimmed = replace(BANK_CHURN, columns=columns)
     assert judge(file(changed(Surname=" Hargrave ")), trimmed).good["Surname"].to_pylist() == ["Hargrave"]
     assert judge(file(changed(Surname=" Hargrave "))).good["Surname"].to_pylist() == [" Hargrave "]
-    assert [row["_failed"] for row in judge(file(changed(Surname="  ")), trimmed).aside] == [["Surname.missing"]]
+    assert [row["_failed"] for row in judge(file(changed(Surname="  ")), trimmed).quarantined] == [["Surname.missing"]]
 
 
 NUMBERS = [
@@ -378,14 +381,14 @@ def test_no_mixture_of_rows_and_junk_loses_a_row(lines: list[bytes], end: bytes)
         assert fault.code == "no_rows"  # noqa: PT017 -- the one fault that junk behind a good header can be
         return
     records = [line for line in lines if line.strip()]
-    assert found.counts.arrived == len(records) == found.good.num_rows + len(found.aside)
+    assert found.counts.arrived == len(records) == found.good.num_rows + len(found.quarantined)
     assert len(set(found.good["CustomerId"].to_pylist())) == found.good.num_rows
-    for row in found.aside:
+    for row in found.quarantined:
         assert row["_failed"]
         assert row["_raw"] == lines[row["_line"] - 2].decode(errors="backslashreplace")
     if found.good.num_rows:
         again = judge(found.good.select(list(BANK_CHURN.names)).to_pandas().to_csv(index=False))
-        assert (again.good.num_rows, again.aside) == (found.good.num_rows, [])
+        assert (again.good.num_rows, again.quarantined) == (found.good.num_rows, [])
 
 
 def test_a_column_that_the_contract_adds_is_judged() -> None:
@@ -404,4 +407,4 @@ def test_a_column_that_the_contract_adds_is_judged() -> None:
     )
     found = judge(text.replace("\n1,0,", "\n1,99,"), dated)
     assert [str(day) for day in found.good["AsOf"].to_pylist()] == ["2026-01-31"]
-    assert [row["_failed"] for row in found.aside] == [["AsOf.type"]] * 3 + [["AsOf.missing"]]
+    assert [row["_failed"] for row in found.quarantined] == [["AsOf.type"]] * 3 + [["AsOf.missing"]]

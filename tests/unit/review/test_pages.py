@@ -224,7 +224,7 @@ def test_a_reader_neither_changes_nor_creates_a_ledger(tmp_path: Path) -> None:
 
 def test_the_pages_import_nothing_heavy() -> None:
     """Airflow's API server shows the pages, and must not load libraries for models, figures or data frames."""
-    from test_layers import in_fresh_interpreter
+    from support.basics import in_fresh_interpreter
 
     heavy = ["mlflow", "pandas", "scipy", "sklearn", "matplotlib", "great_expectations", "duckdb", "pyarrow", "docker"]
     names = [

@@ -1,4 +1,4 @@
-"""What intake sets aside the service refuses, by the same rule; what it accepts the service takes, with the same values."""
+"""The service rejects what intake quarantines, by the same rules, and accepts the rest with the same values."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ ODD = ["", " ", "0", "1", "-1", "1.0", "1.5", "1e2", "01", "+1", "NaN", "inf", "
 
 
 def check(contract: Contract = BANK_CHURN, **changes: object) -> str | None:
-    """The rule that a row of these values breaks; None for a good one."""
+    """Return the rule that a row with these values breaks; None for a good row."""
     columns = {name: [value] for name, value in (GOOD | changes).items()}
     try:
         check_rows(columns, contract)
-    except BadRow as bad:
-        return bad.rule
+    except BadRow as error:
+        return error.rule
     return None
 
 
@@ -57,8 +57,8 @@ def service_rules(contract: Contract, cells: dict[str, str]) -> tuple[str | None
     columns = {name: read_cells([cells[name]], contract[name]) for name in contract.feature_names}
     try:
         values = check_rows(columns, contract)
-    except BadRow as bad:
-        return bad.rule, {}
+    except BadRow as error:
+        return error.rule, {}
     return None, {name: column[0] for name, column in values.items()}
 
 
@@ -67,10 +67,10 @@ def intake_rules(contract: Contract, cells: dict[str, str]) -> tuple[list[str], 
     writer = csv.writer(text)
     writer.writerow(contract.names)
     writer.writerow([cells[name] for name in contract.names])
-    found = judge(text.getvalue(), contract)
-    if found.aside:
-        return found.aside[0]["_failed"], {}
-    return [], {name: found.good[name][0].as_py() for name in contract.feature_names}
+    judged = judge(text.getvalue(), contract)
+    if judged.quarantined:
+        return judged.quarantined[0]["_failed"], {}
+    return [], {name: judged.good[name][0].as_py() for name in contract.feature_names}
 
 
 @pytest.mark.parametrize(
@@ -102,36 +102,39 @@ def intake_rules(contract: Contract, cells: dict[str, str]) -> tuple[list[str], 
     ],
 )
 def test_a_row_breaks_exactly_this_rule(changes: dict[str, object], rule: str | None) -> None:
-    """A value that intake would set aside is refused, one that it would take is taken."""
+    """A value that intake would quarantine is rejected, and one that it would accept is accepted."""
     assert check(**changes) == rule
 
 
 def test_the_first_bad_row_is_named_and_its_value_is_not() -> None:
-    """The index counts from 0, as the request does; the sentence says what is wanted."""
+    """The index of the row counts from 0, and the message states what is allowed."""
     columns = {name: [value] * 4 for name, value in GOOD.items()}
     columns["Age"] = [42, 42, 42, 7]
     columns["Geography"] = ["France", "France", "Sodor", "France"]
     columns["Tenure"] = [2, 77, 2, 2]
-    with pytest.raises(BadRow) as refused:
+    with pytest.raises(BadRow, match=r"Row 1: Tenure .* from 0 to 20") as error:
         check_rows(columns, BANK_CHURN)
-    assert str(refused.value) == "Row 1: Tenure must be a whole number from 0 to 20."
+    assert "77" not in str(error.value)
     columns["Tenure"] = [2, 2, 2, 2]
-    with pytest.raises(BadRow, match=r"^Row 2: Geography must be one of France, Germany, Spain\.$"):
+    with pytest.raises(BadRow, match=r"Row 2: Geography .* France, Germany, Spain") as error:
         check_rows(columns, BANK_CHURN)
+    assert "Sodor" not in str(error.value)
 
 
-def test_a_rule_between_columns_holds_in_front_of_a_later_fault() -> None:
-    """Of two faults the one in the earlier row is named, whichever kind it is of."""
+def test_a_broken_rule_between_columns_is_named_before_a_later_fault() -> None:
+    """Of two faults of different kinds, the one in the earlier row is named."""
     columns = {name: [value] * 3 for name, value in GOOD.items()}
     columns["Age"], columns["Tenure"], columns["Balance"] = [18, 18, 42], [18, 19, 2], [0.0, 0.0, "x"]
-    with pytest.raises(BadRow, match="Row 1: Tenure must not be above Age"):
+    with pytest.raises(BadRow) as error:
         check_rows(columns, BANK_CHURN)
+    assert (error.value.row, error.value.column, error.value.rule) == (1, "Tenure", "Tenure.above_Age")
+    assert "Age" in str(error.value)
 
 
 @pytest.mark.parametrize("name", BANK_CHURN.feature_names)
 @pytest.mark.parametrize("cell", ODD)
 def test_a_cell_is_judged_as_at_intake(name: str, cell: str) -> None:
-    """Each odd cell in each column: the service's rule is one of intake's, and there is one exactly when intake has one."""
+    """Each odd cell in each column: the service reports a rule exactly when intake does, and it is one of intake's."""
     cells = {column: str(value) for column, value in GOOD.items()} | OTHERS | {name: cell}
     expected, values = intake_rules(BANK_CHURN, cells)
     rule, served = service_rules(BANK_CHURN, cells)
@@ -146,26 +149,26 @@ def test_a_cell_is_judged_as_at_intake(name: str, cell: str) -> None:
     visits=st.one_of(st.sampled_from(ODD), st.integers(-3, 10**19).map(str)),
     amount=st.one_of(st.sampled_from(ODD), st.floats(allow_nan=False, allow_infinity=False).map(repr)),
 )
-def test_a_lenient_contract_is_lenient_here_too(segment: str, visits: str, amount: str) -> None:
-    """Blanks around a cell, any case, absent values: as the contract says, here and at intake."""
+def test_the_service_is_as_lenient_as_intake(segment: str, visits: str, amount: str) -> None:
+    """Surrounding blanks, any case and missing values are accepted where the contract allows them, as at intake."""
     cells = {"Id": "7", "Segment": segment, "Visits": visits, "Amount": amount, "Left": "0"}
     expected, values = intake_rules(LENIENT, cells)
     rule, served = service_rules(LENIENT, cells)
     assert (rule is None) == (expected == [])
     assert rule is None or rule in expected
     if rule is None:
-        shown = {
+        as_intake_stores_them = {
             name: None if isinstance(value, float) and np.isnan(value) else value for name, value in served.items()
         }
-        assert shown == values
+        assert as_intake_stores_them == values
 
 
-def test_the_contract_survives_its_way_into_the_image() -> None:
-    """Written and read again it is the same contract, with the same fingerprint; slices stay behind."""
+def test_a_contract_survives_being_written_and_read() -> None:
+    """It is the same contract, with the same fingerprint, but without its slices."""
     for contract in (replace(BANK_CHURN, slices=()), LENIENT):
-        again = Contract.from_json(contract.to_json())
-        assert again == contract
-        assert again.fingerprint == contract.fingerprint
+        read_back = Contract.from_json(contract.to_json())
+        assert read_back == contract
+        assert read_back.fingerprint == contract.fingerprint
     assert Contract.from_json(BANK_CHURN.to_json()).fingerprint == BANK_CHURN.fingerprint
     with pytest.raises(ValueError, match="not a contract"):
         Contract.from_json("{}")

@@ -161,5 +161,5 @@ def test_only_what_was_accepted_is_withdrawn(storage: Storage, ledger: Ledger) -
     with pytest.raises(BatchRejected):
         judge_all(storage, ledger)
     (batch,) = ledger.batches()
-    with pytest.raises(ChurnError, match="is rejected: only an accepted batch"):
+    with pytest.raises(ChurnError, match=r"is rejected\. Only an accepted batch"):
         ledger.withdraw(batch.batch, "withdrawn", "no")
