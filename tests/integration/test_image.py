@@ -135,7 +135,7 @@ def test_the_bill_of_materials_is_beside_the_image(shipped: Workspace, tmp_path:
 def test_what_is_published_is_not_built_again(shipped: Workspace) -> None:
     """A second time says that it is published, and changes nothing."""
     before = shipped.ledger.image(shipped.settings.model_name, 2)
-    with pytest.raises(NothingToDo, match=r"published already as .*:2, verified"):
+    with pytest.raises(NothingToDo, match=r"already been published as .*:2, verified"):
         shipping.build(shipped, 2)
     assert shipping.ship(shipped, 2) == before
 
@@ -171,7 +171,7 @@ def test_an_image_that_is_not_the_model_takes_its_promotion_back(second_champion
     try:
         wrong = BuiltImage(2, shipping.build(workspace, 1).image_id)
         with pytest.raises(
-            ModelMismatch, match=r"differs from the registry's model.*taken back. Version 1 is in production"
+            ModelMismatch, match=r"differs from the registered model.*undone\. Version 1 is in production"
         ):
             shipping.verify(workspace, wrong)
         model = workspace.settings.model_name
@@ -179,7 +179,7 @@ def test_an_image_that_is_not_the_model_takes_its_promotion_back(second_champion
         assert (last.version, last.kind, workspace.ledger.image(model, 2).state) == (1, "take_back", "mismatch")
         assert workspace.ledger.freeze(model) is not None
         assert [tag for found in images_of(workspace, 1) for tag in found.tags] == []
-        with pytest.raises(ModelMismatch, match="taken back"):
+        with pytest.raises(ModelMismatch, match="has been undone"):
             shipping.verify(workspace, wrong)
         assert workspace.ledger.in_production(model) == last
         assert containers_of(workspace) == []
@@ -250,7 +250,7 @@ MEDDLED = {
     "a contract that lets too little through": (
         ["sh", "-c", 'sed -i \'s/"maximum": 850/"maximum": 400/\' /opt/churn/contract.json'],
         ImageFault,
-        "refuses rows within the contract",
+        "refuses rows of the contract",
     ),
 }
 
@@ -294,7 +294,7 @@ def test_a_name_that_means_another_image_is_found_and_put_right(shipped: Workspa
         engine.images.get(meddled.image_id).tag(shipped.image_spec.name, "2")
         (problem,) = steps.find_disagreements(shipped)
         assert f"is not what {record.tag} means now. `churn image build` mends that" in problem
-        with pytest.raises(NothingToDo, match="published already"):
+        with pytest.raises(NothingToDo, match="already been published"):
             shipping.build(shipped, 2)
         assert engine.images.get(record.tag).id == record.image_id
         assert steps.find_disagreements(shipped) == []

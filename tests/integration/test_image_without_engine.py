@@ -46,7 +46,7 @@ def test_without_an_engine_the_same_service_is_verified_and_the_state_says_so(tw
     """An environment made from the serving lock answers like the registry; never a fake success."""
     record = shipping.ship(two_champions, 2)
     assert (record.state, record.tag, record.image_id) == ("not_built", None, None)
-    assert record.detail.startswith("not built: no container engine")
+    assert record.detail.startswith("not built, because there is no container engine")
     assert "most extreme rows" in record.detail
     assert record.max_difference is not None
     assert record.max_difference <= 1e-12
@@ -78,6 +78,6 @@ def test_a_served_model_is_held_against_the_one_that_is_asked_for(two_champions:
     with (
         served_here(1, sources, lock) as url,
         open_scorer(2, sources.ledger, sources.tracking, sources.environments) as other,
-        pytest.raises(ModelMismatch, match="differs from the registry's model"),
+        pytest.raises(ModelMismatch, match="differs from the registered model"),
     ):
         verify(url, other, two_champions.contract)
