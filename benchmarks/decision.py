@@ -1,6 +1,6 @@
-"""`make bench-decision`: how long the evidence of a decision takes, and how much memory. Prints ratios; asserts nothing.
+"""`make bench WHAT=decision`: how long the evidence of a decision takes, and how much memory. Prints ratios; asserts nothing.
 
-The closed forms are held against a bootstrap as it is usually written, and at two million rows against the two calls
+The closed forms are compared with a bootstrap as it is usually written, and at two million rows against the two calls
 that a gate without any evidence would make. What is measured for memory is a process of its own.
 """
 
@@ -206,7 +206,7 @@ def measure_decision() -> list[Figure]:
 
 
 def measure_replays() -> list[Figure]:
-    """A hundred decisions on a night's evidence, made again from their files."""
+    """A hundred decisions on the evidence of a run, reproduced from their files."""
     from churn.decision.evidence_file import digests_of, write_evidence
     from churn.decision.policy import decide
     from churn.decision.replay import record_digest, replay

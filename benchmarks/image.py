@@ -1,4 +1,4 @@
-"""`make bench-image`: the serving image held against the one MLflow builds. Prints figures and ratios; asserts nothing.
+"""`make bench WHAT=image`: the serving image compared with the one that MLflow builds. Prints figures and ratios; asserts nothing.
 
 Both are made of the same registered model, on the same base, with the same engine; containers run one at a time.
 
@@ -364,7 +364,7 @@ def requests_of(rows: int) -> list[bytes]:
 def load(
     port: int, bodies: list[bytes], clients: int, seconds: float = TIMEOUT, answers: int | None = None
 ) -> tuple[NDArray[np.float64], float]:
-    """Ask as so many clients, each on a connection of its own; ms of each answer, and answers a second."""
+    """Send requests as a number of clients, each on its own connection; returns ms per answer and answers per second."""
     processes = min(PROCESSES, clients)
     work = partial(_clients, port, bodies, clients // processes, seconds, answers)
     with ProcessPoolExecutor(processes, multiprocessing.get_context("fork")) as pool:

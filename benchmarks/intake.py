@@ -1,4 +1,4 @@
-"""`make bench-intake`: how long intake and snapshot take against the fastest tool. Prints ratios; asserts nothing.
+"""`make bench WHAT=intake`: how long intake and snapshot take against the fastest tool. Prints ratios; asserts nothing.
 
 Every measurement is a process of its own, so that its peak memory is its own too, and the two sides of a ratio run
 in turn. Everything is made in a temporary folder (`TMPDIR` moves it; 10 million rows need some 6 GB).
@@ -107,7 +107,7 @@ def suite(result: Any, file: str) -> None:
 
 
 def hand_written(result: Any, file: str) -> None:
-    """The same rules on the same frame, by hand."""
+    """The same rules on the same frame, written manually."""
     frame = _frame(file)
     with timed(result):
         holds = True
@@ -208,12 +208,12 @@ def _bench_files(table: Table, home: Path, rows: int) -> None:
     say(f"{rows:,} rows: 1 % faulty, against clean")
     ours, floor = paired(rounds, home, lambda at: (intake, str(faulty), at), lambda at: (intake, str(clean), at))
     add(table, "1 % faulty rows of all kinds, against clean", rows, "<= 1.3", ours, floor)
-    say(f"{rows:,} rows: GX, against checks by hand")
+    say(f"{rows:,} rows: GX compared with manual checks")
     with tempfile.TemporaryDirectory(dir=home) as at:
         run(intake, str(clean), f"{at}/data")
         (good,) = Path(at, "data/accepted").iterdir()
         ours, floor = paired(rounds, home, lambda _: (suite, str(good)), lambda _: (hand_written, str(good)))
-    add(table, "GX suite, against checks by hand; reading apart", rows, "<= 3, <= 3 GB", ours, floor)
+    add(table, "GX suite compared with manual checks; without reading", rows, "<= 3, <= 3 GB", ours, floor)
     clean.unlink()
     faulty.unlink()
 

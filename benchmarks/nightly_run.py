@@ -1,6 +1,6 @@
 """`make bench`: how long the night, the DAG files and the start take. Prints figures and ratios; asserts nothing.
 
-A night through the local Airflow is held against the same core calls in one plain process, each of them in a data
+A night through the local Airflow is compared with the same core calls in one plain process, each of them in a data
 root, ledger and registry of its own, the image apart on both sides. Everything is made in a temporary folder and on
 free ports, so what `make run` started is left alone; all that is started here is ended, Ctrl-C included.
 """

@@ -1,4 +1,4 @@
-"""`make bench-stack`: the stack held against the embedded mode. Prints figures and ratios; asserts nothing.
+"""`make bench WHAT=stack`: the stack compared with local mode. Prints figures and ratios; asserts nothing.
 
 The same two nights, the image apart on both sides, each round of the stack from empty volumes; what `make up` takes from a built
 image to healthy; the memory of all containers when nothing happens; and a first night of a million rows in a worker of the default

@@ -69,7 +69,7 @@ def _look_at_rollback(visit: Visit) -> None:
 
 
 def _night(visit: Visit, back: int) -> str:
-    """The page of the newest night, or one so many before it."""
+    """The page of the newest run, or of the n-th before it."""
     lines = visit.page.request.get(f"{visit.airflow}/churn-review/nights?format=json").json()["lines"]
     return f"night?name={quote(lines[back]['night'], safe='')}"
 

@@ -74,7 +74,7 @@ def test_many_processes_can_open_a_new_ledger_at_once(url: str) -> None:
 def test_a_batch_is_stored_once_in_order_of_arrival(ledger: Ledger) -> None:
     """The same hash is one row; arrivals are numbered without gaps."""
     assert ledger.add_batch("a", "one.csv", 1, NOW)
-    assert not ledger.add_batch("a", "other.csv", 1, NOW)
+    assert not ledger.add_batch("a", "another.csv", 1, NOW)
     assert ledger.add_batch("b", "two.csv", 1, NOW)
     assert [(batch.batch, batch.arrival, batch.name) for batch in ledger.batches()] == [
         ("a", 1, "one.csv"),

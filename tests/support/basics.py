@@ -37,7 +37,9 @@ os.environ["CHURN_BUCKET_SALT"] = SALT
 os.environ["CHURN_CONTAINER_ENGINE"] = "none"
 os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
 os.environ["GX_ANALYTICS_ENABLED"] = "false"
-os.environ["OMP_NUM_THREADS"] = "1"  # small fits beside servers: more threads would only wait for one another
+os.environ["OMP_NUM_THREADS"] = (
+    "1"  # the fits are small and run beside servers; more threads would only wait for one another
+)
 sys.path[:0] = [str(ROOT / "dags")]
 
 from churn.contract import Contract  # noqa: E402 -- after the environment is set

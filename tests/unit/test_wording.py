@@ -41,10 +41,14 @@ PROSE = [
     ROOT / "CONTRIBUTING.md",
     ROOT / "SECURITY.md",
     ROOT / ".env.example",
+    ROOT / "docker-compose.yaml",
+    ROOT / "CHANGELOG.md",
     ROOT / "include/notifications.example.yaml",
     ROOT / "include/churn/promotion_policy.yaml",
 ]
-CODE = [*(ROOT / "include").rglob("*.py"), *(ROOT / "dags").glob("*.py"), *(ROOT / "plugins").glob("*.py")]
+CODE = [
+    file for folder in ("include", "dags", "plugins", "benchmarks", "docs") for file in (ROOT / folder).rglob("*.py")
+]
 
 
 def texts(file: Path) -> Iterator[str]:

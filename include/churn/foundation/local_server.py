@@ -187,8 +187,8 @@ def ask(url: str, rows: pd.DataFrame) -> NDArray[np.float64]:
 
 def _environment() -> dict[str, str]:
     """Return an environment like that of the image: no credentials and no tracking server."""
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
-    return {**kept, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
+    return {**inherited, "MLFLOW_DISABLE_TELEMETRY": "true"}
 
 
 def _install(lock: Path, environment: Path, python: str) -> None:

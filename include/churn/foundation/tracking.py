@@ -30,7 +30,7 @@ _NIGHT_KEY = "churn.night_key"
 
 
 class TrackingUnreachable(Outage):
-    """MLflow does not answer, or its answer is not one of MLflow's."""
+    """MLflow does not answer, or the answer does not come from MLflow."""
 
 
 class NonsenseAnswer(Exception):  # noqa: N818 -- the name says what it is; `explained` turns it into an outage

@@ -122,7 +122,7 @@ class ProductionRows(LedgerDatabase):
 def _describe_conflict(change: Promotion, expected: int | None, actual: object) -> str:
     return (
         f"The change of {change.model} from {_describe(expected)} to {_describe(change.version)} was not made: "
-        f"{_describe(actual)} is in production by now. Nothing was changed. Run the step again; it will compare with what is in production."
+        f"{_describe(actual)} is in production now. Nothing was changed. Start a new run to compare with the current version."
     )
 
 
