@@ -293,7 +293,7 @@ def test_a_name_that_means_another_image_is_found_and_put_right(shipped: Workspa
     try:
         engine.images.get(meddled.image_id).tag(shipped.image_spec.name, "2")
         (problem,) = steps.find_disagreements(shipped)
-        assert f"is not what {record.tag} means now. `churn image build` mends that" in problem
+        assert f"is not the one that {record.tag} names now. Run `churn image build`" in problem
         with pytest.raises(NothingToDo, match="already been published"):
             shipping.build(shipped, 2)
         assert engine.images.get(record.tag).id == record.image_id

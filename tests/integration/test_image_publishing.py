@@ -195,7 +195,7 @@ def test_the_status_says_when_the_image_in_production_is_gone(two_champions: Wor
     assert steps.find_disagreements(workspace) == []
     docker.from_env().images.remove(record.image_id, force=True)
     (problem,) = steps.find_disagreements(workspace)
-    assert "is gone. `churn image build` mends that" in problem
+    assert "no longer exists. Run `churn image build`" in problem
 
 
 def test_a_base_of_a_registry_is_pinned_by_its_digest(workspace: Workspace, registry: Registry) -> None:
@@ -259,12 +259,12 @@ def test_the_commands(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> 
     ]
     assert "now, since" in churn("list")
     assert f"published as {new.tag}" in churn("build")
-    assert "would go with --yes" in churn("prune", "--keep", "1")
+    assert "would be removed with --yes" in churn("prune", "--keep", "1")
     assert workspace.ledger.image(settings.model_name, 1).state == "published"
     assert "is removed" in churn("prune", "--keep", "1", "--yes")
     assert workspace.ledger.image(settings.model_name, 1).state == "pruned"
     aside = CliRunner().invoke(main.app, ["image", "build", "--version", "99"])
-    assert (aside.exit_code, "The ledger knows no version 99" in aside.stderr) == (1, True)
+    assert (aside.exit_code, "The ledger has no version 99" in aside.stderr) == (1, True)
     assert [one["version"] for one in json.loads(churn("list", "--json"))] == [2, 1]
     missing = CliRunner().invoke(main.app, ["image", "verify", "--version", "7"])
     assert (missing.exit_code, "churn image build --version 7" in missing.stderr) == (1, True)

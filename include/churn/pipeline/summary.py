@@ -83,7 +83,7 @@ def rule_lines(decision: DecisionRecord, verbose: bool = False) -> str:
     failed = [rule for rule in decision.rules if not rule["passed"]]
     heading = f"\n{len(decision.rules) - len(failed)} rules passed"
     if decision.verdict == "promote" and failed:  # they belong to the route into production that was not taken
-        heading += f"; {len(failed)} others were not needed, or were overruled"
+        heading += f"; {len(failed)} failed but did not decide (not needed, or overruled)"
         failed = []
     marks = {True: "[green]passed[/]", False: "[red]failed[/]"}
     lines = [

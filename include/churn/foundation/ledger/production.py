@@ -122,7 +122,8 @@ class ProductionRows(LedgerDatabase):
 def _describe_conflict(change: Promotion, expected: int | None, actual: object) -> str:
     return (
         f"The change of {change.model} from {_describe(expected)} to {_describe(change.version)} was not made: "
-        f"{_describe(actual)} is in production now. Nothing was changed. Start a new run to compare with the current version."
+        f"{_describe(actual)} is in production now. Nothing was changed. "
+        "Check `churn status`, then start the run or the rollback again."
     )
 
 
