@@ -221,12 +221,12 @@ def test_only_images_that_nobody_needs_go(workspace: Workspace) -> None:
         first.image_id: None,
         second.image_id: "is tagged production",
         leftover.image_id: None,
-        foreign.image_id: "is of another project's run",
+        foreign.image_id: "belongs to a version of another project",
     }
     assert {one.reason for one in list_stored(2, workspace.ledger, model, engine)} == {
         "is tagged production",
         "was in production",
-        "is of another project's run",
+        "belongs to a version of another project",
         None,
     }
     gone = remove_images([one for one in stored if one.reason is None], workspace.ledger, model, engine)
