@@ -19,7 +19,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 from scipy.special import expit
 
@@ -27,6 +26,7 @@ from churn.contracts.bank import BANK_CHURN
 from churn.decision.comparison import Case, Comparison, Evidence, History, compare
 from churn.decision.slices import slicings
 from churn.pipeline.workspace import Workspace
+from reporting import Figure, console, say
 
 ROUNDS = 3
 NIGHT, MILLIONS = 2000, 2_000_000
@@ -41,16 +41,6 @@ SHARES = {
     "IsActiveMember": (0.485, 0.515),
 }
 """Of the groups of each slicing, as in the real file."""
-console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One line of the table."""
-
-    what: str
-    goal: str
-    figure: str
 
 
 @dataclass(frozen=True)
@@ -72,11 +62,6 @@ def main() -> None:
     for one in figures:
         table.add_row(one.what, one.goal, one.figure)
     console.print(table)
-
-
-def say(what: str) -> None:
-    """Progress, on standard error, so that the table alone can be kept."""
-    Console(stderr=True, highlight=False).print(f"bench: {what}", style="dim")
 
 
 def seconds_of(work: Callable[[], object]) -> float:

@@ -42,7 +42,6 @@ import docker
 import numpy as np
 from docker.errors import APIError
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.table import Table
 
 from churn.contracts.bank import BANK_CHURN
@@ -51,6 +50,7 @@ from churn.pipeline import steps
 from churn.pipeline.workspace import Request, Workspace
 from churn.release.image import ImageSpec, build_image
 from churn.settings import PYTHON
+from reporting import console, say
 from support.basics import ROOT, free_port, land_night, make_workspace, mlflow_server
 
 ROUNDS = 3
@@ -74,7 +74,6 @@ Acquire::GzipIndexes "true";
 """How apt is set up in python-slim: less is left in a layer."""
 
 Figures = dict[str, float]
-console = Console(highlight=False, width=None if sys.stdout.isatty() else 130)
 
 
 @dataclass(frozen=True)
@@ -150,11 +149,6 @@ def show(figures: dict[str, Figures], title: str) -> None:
             met = ("yes" if row.met(stock, ours) else "NO") if row.met else ""
         table.add_row(row.what, *shown, ratio, row.goal, met)
     console.print(table)
-
-
-def say(what: str) -> None:
-    """Progress, on standard error, so that the table alone can be kept."""
-    Console(stderr=True, highlight=False).print(f"bench: {what}", style="dim")
 
 
 @cache

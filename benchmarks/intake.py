@@ -27,7 +27,6 @@ from typing import Any
 import duckdb
 import numpy as np
 import pyarrow.parquet as pq
-from rich.console import Console
 from rich.table import Table
 
 from churn.contract import Kind
@@ -47,13 +46,13 @@ from churn.intake.table_rules import IntakeLimits
 from churn.learning.snapshot import take_snapshot
 from churn.sample.fault_injection import cell_faults, plant_faults, record_faults
 from churn.sample.generator import Night, make_night
+from reporting import console, say
 from support.basics import s3_server
 
 CHUNK = 200_000
 FILES, CUSTOMERS = 30, 0.7
 SALT = b"a salt for the bench only"
 BATCHES = 10_000
-console = Console(highlight=False, width=None if sys.stdout.isatty() else 130)
 
 
 @dataclass(frozen=True)
@@ -296,11 +295,6 @@ def add(table: Table, what: str, rows: int, goal: str, ours: list[Measured], flo
         f"{statistics.median(one.seconds for one in floor):.2f}" if floor else "",
         f"{max(one.memory for one in ours):.2f} GB",
     )
-
-
-def say(what: str) -> None:
-    """Progress, on standard error, so that the table alone can be kept."""
-    Console(stderr=True, highlight=False).print(f"bench: {what}", style="dim")
 
 
 # What is measured on -------------------------------------------------------------------------------

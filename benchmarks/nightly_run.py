@@ -17,11 +17,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from churn.contracts.bank import BANK_CHURN
@@ -33,6 +31,7 @@ from churn.local.services import Place
 from churn.pipeline.workspace import Workspace
 from churn.sample.generator import Night
 from churn.settings import Settings
+from reporting import Figure, console, say
 from support.basics import ROOT, free_port, make_night, mlflow_server  # the caller's settings are kept out
 
 ROUNDS = 3
@@ -69,16 +68,6 @@ print(time.perf_counter() - began)
 """
 
 Timed = dict[str, list[float]]
-console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One line of the table; `goal` is empty where none was set."""
-
-    what: str
-    goal: str
-    figure: str
 
 
 def main() -> None:
@@ -94,11 +83,6 @@ def main() -> None:
         plain = _time_plain(home / "plain", files)
         starts, through = _time_airflow(home / "airflow-side", files)
     show(parsed, plain, through, starts)
-
-
-def say(what: str) -> None:
-    """Progress, on standard error, so that the table alone can be kept."""
-    Console(stderr=True, highlight=False).print(f"bench: {what}", style="dim")
 
 
 def median(seconds: list[float]) -> float:
