@@ -12,7 +12,7 @@ load, the promotion is rolled back, and automatic promotion is off.
 
 If the container engine, the image registry or the network is unavailable, the task is retried and nothing is rolled back. After
 the last attempt, the version in MLflow and `churn status` show the reason. Without a container engine, the same service is
-verified in an isolated environment instead, and the image's state says so.
+verified in an isolated environment instead, and the state of the image shows this.
 
 The id of a run contains the version, so a version is never built twice at the same time. To retry a failed build, clear its run.
 """

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What `make up`, `down`, `logs`, `backup`, `restore`, `serve`, `land`, `user` and `upkeep` do with docker-compose.yaml.
+# The commands of the stack: `make up`, `down`, and `make stack DO=logs|backup|restore|serve|land|user|upkeep`.
 # shellcheck disable=SC2329 # functions are called by the name of the command
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -14,7 +14,7 @@ fail() {
   exit 1
 }
 
-# A setting: the shell's, else the file's, else what is said here.
+# A setting: from the shell, else from the file, else the default given here.
 setting() {
   local value=${!1:-}
   [ -n "$value" ] || value=$(sed -n "s/^$1=//p" "$env_file" 2>/dev/null | tail -n 1)
@@ -30,7 +30,7 @@ compose() {
 }
 
 prepare() {
-  docker version >/dev/null 2>&1 || fail "No container engine answers. Install or start Docker 20.10 or newer; \`make run\` needs none."
+  docker version >/dev/null 2>&1 || fail "No container engine answers. Install or start Docker 20.10 or newer, or use \`make run\`, which needs none."
   ${COMPOSE%% *} --help >/dev/null 2>&1 || fail "Compose is missing. Install docker-compose 1.29 or newer."
   python3 include/stack/make_env.py "$env_file"
   GIT_COMMIT=$(git rev-parse HEAD 2>/dev/null || true)
@@ -38,7 +38,7 @@ prepare() {
   export GIT_COMMIT CHURN_MLFLOW_UI_URL
 }
 
-# Every container of the project: its service, its state, and its health if it has one.
+# Every container of the project: service, state, exit code, and health if it has a health check.
 states() {
   local ids
   ids=$(compose ps -q)
@@ -47,17 +47,17 @@ states() {
     '{{index .Config.Labels "com.docker.compose.service"}} {{.State.Status}} {{.State.ExitCode}} {{if .State.Health}}{{.State.Health.Status}}{{else}}-{{end}}' $ids | sort
 }
 
-wait_until_well() {
+wait_until_healthy() {
   local began=$SECONDS now before="" bad waiting
   while :; do
     now=$(states)
     bad=$(awk '$2 == "exited" && $3 != 0 { print $1 }' <<<"$now")
-    [ -z "$bad" ] || fail "These ended with an error: ${bad//$'\n'/ }. \`make logs\` shows why."
+    [ -z "$bad" ] || fail "These services ended with an error: ${bad//$'\n'/ }. \`make logs\` shows why."
     waiting=$(awk '!($2 == "exited" && $3 == 0) && $4 != "healthy" { print $1 }' <<<"$now")
     [ -n "$waiting" ] || break
     if [ "$waiting" != "$before" ]; then say "  waiting for: ${waiting//$'\n'/ }"; fi
     before=$waiting
-    [ $((SECONDS - began)) -lt "$timeout" ] || fail "Not well after $timeout s: ${waiting//$'\n'/ }. \`make logs\` shows why."
+    [ $((SECONDS - began)) -lt "$timeout" ] || fail "Not healthy after $timeout s: ${waiting//$'\n'/ }. \`make logs\` shows why."
     sleep 1
   done
   say "All services are healthy after $((SECONDS - began)) s."
@@ -66,10 +66,10 @@ wait_until_well() {
 start() {
   compose up -d --scale worker="$(setting WORKERS 1)" && return
   compose logs --no-color --tail=15 init buckets >&2
-  fail "The stack does not start; the last words of its preparation are above."
+  fail "The stack did not start. The last log lines of its preparation are above."
 }
 
-# Whether a stack runs, and of another image than the one that is here now.
+# Whether a stack is running from an image other than the current one.
 changed() {
   local id
   id=$(compose ps -q scheduler 2>/dev/null)
@@ -81,30 +81,30 @@ up() {
   say "Building the image; the first time this takes some minutes."
   compose build --quiet 2>/dev/null || compose build
   if changed; then
-    say "Another image: whatever writes is stopped before its tables are migrated."
+    say "The image has changed. Stopping every service that writes, before the tables are migrated."
     compose stop api-server scheduler dag-processor triggerer worker builder mlflow >/dev/null 2>&1
   fi
   say "Starting."
   start
-  wait_until_well
+  wait_until_healthy
   say "Airflow: $(setting CHURN_AIRFLOW_UI_URL "http://127.0.0.1:$(setting CHURN_AIRFLOW_PORT 8080)")   user admin, password: AIRFLOW_ADMIN_PASSWORD in $env_file"
   say "MLflow:  $CHURN_MLFLOW_UI_URL   user admin, password: MLFLOW_ADMIN_PASSWORD in $env_file"
-  say "\`make user NAME=vera ROLE=Viewer\` makes further users (Viewer, Op, Admin); \`make down\` ends the stack and keeps its data."
+  say "\`make user NAME=vera ROLE=Viewer\` adds a user (Viewer, Op, Admin). \`make down\` stops the stack and keeps its data."
 }
 
-# Anonymous volumes go with their containers; what counts is in the named ones, which stay.
+# Deletes anonymous volumes with their containers; the data is in the named volumes, which are kept.
 down() {
   compose --profile serving rm --stop --force -v >/dev/null
-  # A verification whose builder was killed keeps the network busy, and nothing after it would be taken down.
+  # The container of a killed verification keeps its network in use, which would stop the rest from being removed.
   docker ps --all --quiet --filter label=churn.verifying --filter "network=$(setting VERIFICATION_NETWORK churn-stack-verification)" |
     xargs --no-run-if-empty docker rm --force >/dev/null
   compose --profile serving down --remove-orphans
-  say "Ended. The data stays in the volumes; \`make up\` goes on with it."
+  say "Stopped. The data is kept in the volumes; \`make up\` uses it again."
 }
 
 logs() { compose logs --tail="${TAIL:-200}" ${FOLLOW:+--follow} ${SERVICE:+"$SERVICE"}; }
 
-# A command of PostgreSQL's own, as its superuser, in its container.
+# Runs a PostgreSQL command in its container, as superuser.
 in_postgres() {
   # shellcheck disable=SC2016 # the container's variable
   compose exec -T postgres sh -c 'PGPASSWORD=$POSTGRES_PASSWORD PGHOST=127.0.0.1 PGUSER=postgres exec "$@"' sh "$@"
@@ -113,20 +113,20 @@ in_postgres() {
 with_buckets() { compose run --rm -T buckets python include/stack/copy_buckets.py "$1"; }
 
 require_own_postgres() {
-  [ "$(setting POSTGRES_HOST postgres)" = postgres ] || fail "The databases are at $(setting POSTGRES_HOST postgres): back up and restore them there."
+  [ "$(setting POSTGRES_HOST postgres)" = postgres ] || fail "The databases are at $(setting POSTGRES_HOST postgres). Back up and restore them there."
 }
 
-# Nights stand still meanwhile, so that databases and buckets are of one moment; what a task had begun is tried again afterwards.
+# Runs are paused meanwhile, so that databases and buckets show the same moment; interrupted tasks are retried afterwards.
 backup() {
   local folder
   prepare
   require_own_postgres
   folder=${BACKUP:-backups/$(date -u +%Y-%m-%dT%H%M%S)}
-  [ ! -e "$folder" ] || fail "$folder is there already. Name another one: make backup BACKUP=folder"
+  [ ! -e "$folder" ] || fail "$folder already exists. Choose another: make backup BACKUP=folder"
   umask 077
   mkdir -p "$folder.unfinished"
-  say "Letting running tasks end"
-  trap 'start; wait_until_well' EXIT
+  say "Waiting for running tasks to end"
+  trap 'start; wait_until_healthy' EXIT
   compose stop --timeout 300 scheduler worker builder >/dev/null 2>&1
   for database in churn mlflow airflow; do
     say "Saving database $database"
@@ -135,18 +135,18 @@ backup() {
   say "Saving the buckets"
   with_buckets save >"$folder.unfinished/buckets.tar"
   mv "$folder.unfinished" "$folder"
-  say "Saved to $folder ($(du -sh "$folder" | cut -f 1)). Keep it apart from this machine, and $env_file apart from both: it has the keys."
+  say "Saved to $folder ($(du -sh "$folder" | cut -f 1)). Keep it on another machine, and $env_file, which has the keys, in a third place."
 }
 
 restore() {
   local folder=${BACKUP:-}
   require_own_postgres
-  [ -n "$folder" ] || fail "Which one? make restore BACKUP=backups/... It replaces all that the stack holds now."
+  [ -n "$folder" ] || fail "Name the backup: make restore BACKUP=backups/... It replaces all data of the stack."
   for file in churn.dump mlflow.dump airflow.dump buckets.tar; do
-    [ -s "$folder/$file" ] || fail "$folder is no whole backup: $file is missing."
+    [ -s "$folder/$file" ] || fail "$folder is not a complete backup: $file is missing."
   done
   prepare
-  say "Stopping whatever writes"
+  say "Stopping every service that writes"
   compose stop api-server scheduler dag-processor triggerer worker builder mlflow >/dev/null 2>&1 || true
   compose up -d postgres seaweedfs redis
   until in_postgres pg_isready --quiet 2>/dev/null; do sleep 1; done
@@ -158,15 +158,15 @@ restore() {
   done
   say "Restoring the buckets"
   with_buckets load <"$folder/buckets.tar"
-  compose exec -T redis redis-cli flushall >/dev/null # tasks of another time
+  compose exec -T redis redis-cli flushall >/dev/null # queued tasks from before the restore
   start
-  wait_until_well
-  say "Holding registry and ledger against each other"
+  wait_until_healthy
+  say "Comparing the MLflow registry with the ledger"
   compose run --rm -T churn reconcile
   compose run --rm -T churn audit
 }
 
-# What a task may not do, since it reaches no database: the DAG churn_maintenance does the rest.
+# What tasks cannot do, since they reach no database; the DAG churn_maintenance does the rest.
 upkeep() {
   prepare
   compose run --rm -T init airflow db clean --yes --skip-archive --clean-before-timestamp "$(date -u -d "${KEEP_DAYS:-180} days ago" +%Y-%m-%dT00:00:00+00:00)"
@@ -175,14 +175,14 @@ upkeep() {
     exec mlflow gc --older-than 30d --backend-store-uri "$MLFLOW_DATABASE" --artifacts-destination "$MLFLOW_ARTIFACTS"'
 }
 
-# The image of the version in production, by its digest where a registry has it, else by its id.
+# Serves the image of the version in production, by its digest in the image registry, else by its id.
 serve() {
   prepare
   # shellcheck disable=SC2016 # Python
   SERVED_IMAGE=$(compose run --rm -T churn image list --json | python3 -c '
 import json, sys
 found = [image for image in json.load(sys.stdin) if image["in_production"] and image["state"] == "published"]
-if not found: sys.exit("No published image is in production. `churn image list` says more.")
+if not found: sys.exit("No published image is in production. `churn image list` shows the state of each image.")
 image = found[0]
 sys.stdout.write(image["tag"].rpartition(":")[0] + "@" + image["digest"] if image["digest"] else image["image_id"])')
   export SERVED_IMAGE
@@ -190,20 +190,20 @@ sys.stdout.write(image["tag"].rpartition(":")[0] + "@" + image["digest"] if imag
   say "Serving $SERVED_IMAGE on http://127.0.0.1:$(setting SERVING_PORT 8081)/invocations"
 }
 
-# Put a file of this machine into landing, complete or not at all.
+# Lands a file of this machine, complete or not at all.
 land() {
-  [ -f "${FILE:-}" ] || fail "Which file? make land FILE=path/to/Churn_Modelling.csv"
+  [ -f "${FILE:-}" ] || fail "Name the file: make land FILE=path/to/Churn_Modelling.csv"
   # shellcheck disable=SC2016,SC2094 # the container's variables, and the container's file
   compose run --rm -T --entrypoint include/stack/entrypoint.sh churn \
     sh -c 'cat >"$TMPDIR/$1" && exec churn land "$TMPDIR/$1"' sh "$(basename "$FILE")" <"$FILE"
 }
 
 user() {
-  [ -n "${NAME:-}" ] || fail "Who? make user NAME=vera ROLE=Viewer   (Viewer reads, Op triggers and approves, Admin may all)"
+  [ -n "${NAME:-}" ] || fail "Name the user: make user NAME=vera ROLE=Viewer   (Viewer reads, Op triggers and approves, Admin may do everything)"
   compose run --rm -T --no-deps init python include/stack/users.py "$NAME" "${ROLE:-Viewer}"
 }
 
-# Read whole before it runs, so that a `git pull` beneath a long command changes nothing of it.
+# Bash reads the whole file before it runs, so a `git pull` during a long command does not change it.
 main() {
   case "${1:-}" in
     up | down | logs | backup | restore | serve | land | user | upkeep) "$1" ;;

@@ -64,8 +64,8 @@ def verify(workspace: Workspace, built: BuiltImage) -> Verification:
 
     Raises:
         ModelMismatch: it differs or does not load. The promotion has been undone.
-        ImageFault: it is the model, but not what an image must be. The promotion stands.
-        EngineFailed, ServingUnavailable, TrackingUnreachable: there is no verdict. The promotion stands.
+        ImageFault: it is the model, but not what an image must be. The promotion is kept.
+        EngineFailed, ServingUnavailable, TrackingUnreachable: there is no verdict. The promotion is kept.
     """
     try:
         verification = verify_image(built, workspace, workspace.image_spec)
@@ -123,7 +123,7 @@ def remember_failure(workspace: Workspace, version: int, error: object) -> None:
     if image and image.state == "failed" and not isinstance(error, BaseException):
         return
     reason = explain_failure(error)
-    log.error("The image of version %d could not be built or verified, and the promotion stands: %s", version, reason)
+    log.error("The image of version %d could not be built or verified. The promotion is kept: %s", version, reason)
     if image is None or image.tag != f"{workspace.image_spec.name}:{version}":
         _remember(workspace, unpublished(BuiltImage(version, None), model, "failed", reason))
 

@@ -26,7 +26,7 @@ _TIMEOUT = 60
 
 
 class ImageFault(ChurnError):  # noqa: N818 -- it says what is the matter
-    """The image is not what an image must be, although its answers are the model's. It is not published, and the promotion stands."""
+    """The image is not what an image must be, although its answers are the model's. It is not published, and the promotion is kept."""
 
 
 @dataclass(frozen=True)
