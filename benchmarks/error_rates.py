@@ -126,7 +126,7 @@ def measure_all(y: np.ndarray, a: np.ndarray, b: np.ndarray) -> dict[str, Measur
 
 
 def measure_coverage(rounds: int) -> list[Figure]:
-    """How often the 95 % interval of a difference holds the true one."""
+    """How often the 95% interval of a difference holds the true one."""
     large = [
         measure_all(*draw_pair(np.random.default_rng([1, at]), LARGE, WORSE, GOOD))
         for at in steps(LARGE_TIMES, "true differences")

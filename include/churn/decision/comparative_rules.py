@@ -102,7 +102,7 @@ def superiority_rules(comparison: Comparison, policy: Policy) -> list[Rule]:
             z >= required,
             z,
             required,
-            f"The Brier score changes by {brier.value:+.5f} (95 % interval {brier.lower:+.5f} to {brier.upper:+.5f}), "
+            f"The Brier score changes by {brier.value:+.5f} (95% interval {brier.lower:+.5f} to {brier.upper:+.5f}), "
             f"which is {abs(z):.2f} standard errors {'better' if z >= 0 else 'worse'}; at least {required:.2f} better is required{spent}.",
         ),
         Rule(
@@ -111,7 +111,7 @@ def superiority_rules(comparison: Comparison, policy: Policy) -> list[Rule]:
             auc.value >= 0,
             auc.value,
             0.0,
-            f"ROC AUC changes by {auc.value:+.4f} (95 % interval {auc.lower:+.4f} to {auc.upper:+.4f}); it must not decrease.",
+            f"ROC AUC changes by {auc.value:+.4f} (95% interval {auc.lower:+.4f} to {auc.upper:+.4f}); it must not decrease.",
         ),
     ]
 

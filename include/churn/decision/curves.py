@@ -20,7 +20,7 @@ def curves_of(comparison: Comparison, evidence: Evidence | None) -> dict[str, An
 
     Returns:
         By role: `roc`, pairs of false and true positive rate; and `calibration`, triples of predicted share, observed share and
-        half its 95 % interval. None if nothing was measured.
+        half its 95% interval. None if nothing was measured.
     """
     if evidence is None or not comparison.evidence.challenger:
         return None
@@ -40,7 +40,7 @@ def thin(x: Curve, y: Curve, most: int) -> tuple[Curve, Curve]:
 
 
 def in_tenths(y: Labels, scores: Scores) -> tuple[Curve, Curve, Curve]:
-    """Mean score, observed share and half its 95 % interval, in ten bins of equal size.
+    """Mean score, observed share and half its 95% interval, in ten bins of equal size.
 
     scikit-learn's `calibration_curve` returns no sizes of its bins, which the intervals need.
     """

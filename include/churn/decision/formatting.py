@@ -15,13 +15,13 @@ METRIC_NAMES = {"roc_auc": "ROC AUC", "pr_auc": "PR AUC", "brier": "Brier score"
 SMALLER_IS_BETTER = frozenset({"brier", "log_loss"})
 CAPTIONS = {
     "differences": (
-        "Differences with 95 % intervals",
+        "Differences with 95% intervals",
         "Challenger minus champion on the same customers. "
         "Where an interval includes 0, the models cannot be told apart.",
     ),
     "slices": (
         "Slices",
-        "ROC AUC, challenger minus champion, in each slice of the customers, with 95 % intervals, the worst first. "
+        "ROC AUC, challenger minus champion, in each slice of the customers, with 95% intervals, the worst first. "
         "The dashed tick marks harm.",
     ),
     "roc": (
@@ -34,7 +34,7 @@ CAPTIONS = {
     ),
     "calibration": (
         "Calibration",
-        "Ten groups of equal size by predicted probability, with 95 % intervals. On the diagonal, the probabilities are right.",
+        "Ten groups of equal size by predicted probability, with 95% intervals. On the diagonal, the probabilities are right.",
     ),
     "scores": (
         "Scores by outcome",
@@ -42,7 +42,7 @@ CAPTIONS = {
     ),
     "history": (
         "The last runs",
-        "ROC AUC with 95 % interval, each run on its own unseen customers. Dotted lines mark promotions, with the version.",
+        "ROC AUC with 95% interval, each run on its own unseen customers. Dotted lines mark promotions, with the version.",
     ),
 }
 """The heading of each figure, and how to read it."""

@@ -47,7 +47,7 @@ class Ranked(NamedTuple):
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its standard error and the bounds of its 95 % confidence interval."""
+    """A value with its standard error and the bounds of its 95% confidence interval."""
 
     value: float
     standard_error: float

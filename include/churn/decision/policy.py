@@ -173,7 +173,7 @@ def _why_promoted(step: _Step, comparison: Comparison) -> str:
         auc = evidence.challenger["roc_auc"]
         return (
             f"There is no champion yet, and version {version} passes floor and calibration: ROC AUC {auc.value:.4f} "
-            f"(95 % interval {auc.lower:.4f} to {auc.upper:.4f}) on {evidence.rows:,} unseen customers."
+            f"(95% interval {auc.lower:.4f} to {auc.upper:.4f}) on {evidence.rows:,} unseen customers."
         )
     if step.promotes is Reason.SUPERIOR:
         return f"Version {version} is better than champion {champion}: {' '.join(rule.sentence for rule in step.rules)}"

@@ -58,7 +58,7 @@ class Floor(_Section):
     """What a version must show for itself: the first champion, one that replaces an old champion, and the champion (an alert)."""
 
     roc_auc: Auc
-    """Lower bound of the 95 % interval of ROC AUC."""
+    """Lower bound of the 95% interval of ROC AUC."""
     brier_margin: Annotated[float, Field(ge=0, lt=1)]
     """How much better the Brier score must be than that of always predicting the base rate."""
 

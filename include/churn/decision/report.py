@@ -295,7 +295,7 @@ def _metric_table(comparison: Comparison) -> str:
     figures = comparison.evidence
     if not figures.challenger:
         return ""
-    rows = ["| metric | challenger | champion | difference | 95 % interval |", "|---|---|---|---|---|"]
+    rows = ["| metric | challenger | champion | difference | 95% interval |", "|---|---|---|---|---|"]
     for metric, challenger in figures.challenger.items():
         champion, delta = figures.champion.get(metric), figures.deltas.get(metric)
         rows.append(

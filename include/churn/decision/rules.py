@@ -140,7 +140,7 @@ def floor_rules(whose: str, metrics: dict[str, Estimate], base_rate_brier: float
             auc.lower >= floor.roc_auc,
             auc.lower,
             floor.roc_auc,
-            f"{whose} ROC AUC is {auc.value:.4f}, and at least {auc.lower:.4f} with 97.5 % confidence; the floor is {floor.roc_auc:.2f}.",
+            f"{whose} ROC AUC is {auc.value:.4f}, and at least {auc.lower:.4f} with 97.5% confidence; the floor is {floor.roc_auc:.2f}.",
         ),
         Rule(
             "better_than_base_rate",
@@ -202,7 +202,7 @@ def frozen_rule(comparison: Comparison) -> Rule:
 
 
 def describe_deltas(deltas: dict[str, Estimate]) -> str:
-    """Describe the two differences that decide, with their 95 % intervals."""
+    """Describe the two differences that decide, with their 95% intervals."""
     auc, brier = deltas["roc_auc"], deltas["brier"]
     return (
         f"ROC AUC {auc.value:+.4f} ({auc.lower:+.4f} to {auc.upper:+.4f}), "

@@ -140,7 +140,7 @@ def _metrics(comparison: Comparison, contract: Contract) -> RenderableType:
         f"challenger v{comparison.case.challenger}",
         f"champion v{comparison.case.champion}" if comparison.case.champion else "no champion",
         "difference",
-        "95 % interval",
+        "95% interval",
         box=None,
         pad_edge=False,
     )

@@ -83,7 +83,7 @@ def draw_slices(lines: Sequence[SliceLine], harm: float | None, name: str = "sli
         name: prefix of the ids of the chart.
     """
     reading = (
-        "Difference in ROC AUC, challenger minus champion, in each slice, with 95 % intervals. "
+        "Difference in ROC AUC, challenger minus champion, in each slice, with 95% intervals. "
         "The dashed tick is the harm limit."
     )
     return svg.draw_intervals(name, "Slices", reading, [_make_slice_mark(line, harm) for line in lines])

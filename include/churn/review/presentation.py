@@ -57,7 +57,7 @@ _DAY, _HOUR, _MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=
 
 @dataclass(frozen=True)
 class Interval:
-    """A value with the bounds of its 95 % interval."""
+    """A value with the bounds of its 95% interval."""
 
     value: float
     lower: float

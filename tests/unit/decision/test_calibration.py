@@ -72,7 +72,7 @@ def test_the_slope_and_its_error_follow_from_the_likelihood() -> None:
 
 
 def test_the_error_of_the_slope_agrees_with_a_plain_bootstrap() -> None:
-    """It is within 12 % of 400 resamples of the rows."""
+    """It is within 12% of 400 resamples of the rows."""
     y, scores = draw(1000)
     rng = np.random.default_rng(1)
     rows = [rng.integers(len(y), size=len(y)) for _ in range(400)]
@@ -82,7 +82,7 @@ def test_the_error_of_the_slope_agrees_with_a_plain_bootstrap() -> None:
 
 @pytest.mark.parametrize("odds", [0.3, 1.0, 4.0])
 def test_the_error_of_the_ratio_agrees_with_a_plain_bootstrap(odds: float) -> None:
-    """It is within 5 % of 3,000 resamples, also where far too little or too much is expected."""
+    """It is within 5% of 3,000 resamples, also where far too little or too much is expected."""
     y, scores = draw(1000)
     scores = odds * scores / (1 - scores + odds * scores)
     rng = np.random.default_rng(1)
@@ -98,7 +98,7 @@ def test_observed_to_expected_is_the_ratio_of_means() -> None:
 
 
 def test_a_model_that_is_right_has_slope_and_ratio_of_one() -> None:
-    """In 300 draws the 95 % intervals hold 1 in .91 to .985."""
+    """In 300 draws the 95% intervals hold 1 in .91 to .985."""
     found = [calibrated(*draw(800, seed)) for seed in range(300)]
     for values in ([one.slope for one in found], [one.observed_expected for one in found]):
         assert 0.91 <= np.mean([one.lower <= 1 <= one.upper for one in values]) <= 0.985

@@ -40,7 +40,7 @@ def test_the_paired_auc_test_is_delongs() -> None:
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_standard_errors_agree_with_a_plain_bootstrap(metric: str) -> None:
-    """The closed form is within 12 % of 400 bootstrap resamples."""
+    """The closed form is within 12% of 400 bootstrap resamples."""
     y, a, b = draw(1000)
     rng = np.random.default_rng(1)
     deltas = []
@@ -52,7 +52,7 @@ def test_standard_errors_agree_with_a_plain_bootstrap(metric: str) -> None:
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_intervals_cover(metric: str) -> None:
-    """The 95 % interval of the difference holds the true value in .92 to .98 of 300 draws."""
+    """The 95% interval of the difference holds the true value in .92 to .98 of 300 draws."""
     truth = np.mean([paired_delta(*draw(20_000, seed), metric)[0] for seed in range(9000, 9012)])
     found = [measure(*draw(800, seed), metric).delta for seed in range(300)]
     covered = np.mean([one.lower <= truth <= one.upper for one in found])

@@ -72,7 +72,7 @@ def test_a_campaign_night_is_no_poison(storage: Storage, ledger: Ledger) -> None
     ("column", "value"), [("Gender", lambda cell: {"Male": "Female"}.get(cell, "Male")), ("Surname", "Somebody")]
 )
 def test_a_mixed_up_file_is_stopped(storage: Storage, ledger: Ledger, column: str, value: object) -> None:
-    """More than 2 % of the known customers with another gender or surname: the columns have slipped."""
+    """More than 2% of the known customers with another gender or surname: the columns have slipped."""
     known = small_file(400)
     take_in(storage, ledger, known)
     corrected = changed(known, column, value, range(8))  # 2 %
