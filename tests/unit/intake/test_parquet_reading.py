@@ -1,0 +1,68 @@
+"""A Parquet file is judged as the text that it would be in a CSV file."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from churn.contract import Column, Contract, Kind, Role
+from churn.intake.batch_file import FileFault
+from churn.intake.parquet_reading import ParquetBatch
+
+CONTRACT = Contract(
+    "small",
+    (
+        Column("key", Kind.INTEGER, Role.KEY),
+        Column("name", Kind.TEXT, Role.CARRIED),
+        Column("left", Kind.INTEGER, Role.TARGET, 0, 1),
+        Column("age", Kind.NUMBER, Role.FEATURE),
+    ),
+)
+
+
+def opened(**columns: Any) -> ParquetBatch:
+    table = {"key": [1, 2], "name": ["Ann", "Bob"], "left": [0, 1], "age": [42.0, None]} | columns
+    stream = io.BytesIO()
+    pq.write_table(pa.table(table), stream)
+    stream.seek(0)
+    return ParquetBatch(stream)
+
+
+def test_cells_become_the_text_of_a_csv_file() -> None:
+    """A whole number in a column of floats has no decimals; a missing cell is null; quotes are doubled."""
+    batch = opened(name=['O"Hara, jr', "Bob"])
+    batch.check(CONTRACT)
+    (piece,) = batch.pieces(CONTRACT)
+    assert piece.records.to_pydict() == {
+        "_line": [1, 2],
+        "_raw": ['1,"O""Hara, jr",0,42', "2,Bob,1,"],
+        "_unreadable": [None, None],
+        "key": ["1", "2"],
+        "name": ['O"Hara, jr', "Bob"],
+        "left": ["0", "1"],
+        "age": ["42", None],
+    }
+
+
+@pytest.mark.parametrize(("name", "rule"), [("An\0n", "record.nul"), (b"\xff", "record.encoding")])
+def test_an_unreadable_record_has_a_rule(name: str | bytes, rule: str) -> None:
+    """The same rules as for a line of CSV."""
+    batch = opened(name=[name, "Bob" if isinstance(name, str) else b"Bob"])
+    batch.check(CONTRACT)
+    (piece,) = batch.pieces(CONTRACT)
+    assert piece.records["_unreadable"].to_pylist() == [rule, None]
+
+
+def test_a_file_that_cannot_be_read_is_a_fault_of_the_file() -> None:
+    """Nested columns, missing columns and damaged files each have a code."""
+    for batch, code in [
+        (opened(age=[[1], [2]]), "nested_column"),
+        (ParquetBatch(io.BytesIO(b"PAR1 and nothing else PAR1")), "broken_parquet"),
+    ]:
+        with pytest.raises(FileFault) as fault:
+            batch.check(CONTRACT)
+        assert fault.value.code == code
