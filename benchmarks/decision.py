@@ -59,8 +59,8 @@ def main() -> None:
         return
     figures = [*measure_night(), *measure_decision(), *measure_replays(), *measure_millions()]
     table = Table("what", "goal", "figure", title=f"median of {ROUNDS}, in turn; {os.cpu_count()} cores")
-    for one in figures:
-        table.add_row(one.what, one.goal, one.figure)
+    for figure in figures:
+        table.add_row(figure.what, figure.goal, figure.figure)
     console.print(table)
 
 
@@ -233,8 +233,10 @@ def measure_millions() -> list[Figure]:
             say(f"{MILLIONS:,} rows, round {number + 1} of {ROUNDS}")
             ours.append(_measure("evidence", folder))
             theirs.append(_measure("two_aucs", folder))
-    mine, plain = (statistics.median(one.seconds for one in runs) for runs in (ours, theirs))
-    peak, before = (max(values) for values in ([one.peak for one in ours], [one.before for one in ours]))
+    mine, plain = (statistics.median(measured.seconds for measured in runs) for runs in (ours, theirs))
+    peak, before = (
+        max(values) for values in ([measured.peak for measured in ours], [measured.before for measured in ours])
+    )
     return [
         Figure(
             f"{MILLIONS:,} rows: evidence / two AUCs by scikit-learn",

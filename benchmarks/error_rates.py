@@ -93,9 +93,11 @@ def main() -> int:
 
 def show(figures: list[Figure], title: str) -> None:
     table = Table("figure", "goal", "measured", "verdict", title=title)
-    for one in figures:
-        verdict = "" if one.goal is None else "MISSED" if one.missed else "met"
-        table.add_row(one.what, one.goal.text if one.goal else "", f"{one.value:.{one.digits}f}", verdict)
+    for figure in figures:
+        verdict = "" if figure.goal is None else "MISSED" if figure.missed else "met"
+        table.add_row(
+            figure.what, figure.goal.text if figure.goal else "", f"{figure.value:.{figure.digits}f}", verdict
+        )
     Console(highlight=False, width=None if sys.stdout.isatty() else 120).print(table)
 
 
@@ -131,7 +133,7 @@ def measure_coverage(rounds: int) -> list[Figure]:
         measure_all(*draw_pair(np.random.default_rng([1, at]), LARGE, WORSE, GOOD))
         for at in steps(LARGE_TIMES, "true differences")
     ]
-    truth = {metric: np.mean([one[metric].delta.value for one in large]) for metric in METRICS}
+    truth = {metric: np.mean([estimates[metric].delta.value for estimates in large]) for metric in METRICS}
     rng, covered = np.random.default_rng(2), dict.fromkeys(METRICS, 0)
     for _ in steps(rounds, "coverage"):
         for metric, found in measure_all(*draw_pair(rng, ROWS, WORSE, GOOD)).items():

@@ -246,7 +246,7 @@ def labelled(keep: str | None) -> Iterator[str]:
         removed = True
         while removed:  # an image goes after those that were made of it
             removed = False
-            for image in [one for filters in made for one in engine().images.list(all=True, filters=filters)]:
+            for image in [image for filters in made for image in engine().images.list(all=True, filters=filters)]:
                 with suppress(APIError):
                     if not image.tags:
                         engine().images.remove(image.id)
@@ -270,8 +270,8 @@ def measure_builds(side: Side, workspace: Workspace, base: str, mark: str, keep:
     if keep:
         engine().images.get(start).tag(f"{keep}-base")
         engine().images.get(images[-1]).tag(keep)
-    found = {"size": above / 1e6, "rebuild": statistics.median(took[1:])}
-    return found if warm else found | {"first": took[0]}, images[-1]
+    figures = {"size": above / 1e6, "rebuild": statistics.median(took[1:])}
+    return figures if warm else figures | {"first": took[0]}, images[-1]
 
 
 # Containers ---------------------------------------------------------------------------------------

@@ -231,8 +231,8 @@ def _bench_snapshot(table: Table, home: Path, rows: int) -> None:
         return work
 
     for bucket, named in ((True, "latest row + keyed hash"), (False, "latest row alone")):
-        found = paired(3, home, ours(str(root), "4GB"), lambda _, bucket=bucket: (bare_latest, str(root), bucket))  # type: ignore[misc]
-        add(table, f"{what}, against the bare query ({named})", rows, "<= 1.5", *found)
+        runs = paired(3, home, ours(str(root), "4GB"), lambda _, bucket=bucket: (bare_latest, str(root), bucket))  # type: ignore[misc]
+        add(table, f"{what}, against the bare query ({named})", rows, "<= 1.5", *runs)
     add(table, f"{what}, 1 GB limit", rows, "finishes", [run(*ours(str(root), "1GB")(""))], None)
     with s3_server(home) as s3:
         os.environ |= s3.environment
@@ -248,25 +248,25 @@ def _bench_small(table: Table, home: Path) -> None:
     say("a small batch, and nothing")
     file = home / "small.csv"
     _write(file, 10_000, 0.01)
-    found = [run(whole_intake, str(file), tempfile.mkdtemp(dir=home)) for _ in range(3)]
-    add(table, "all of intake of one batch, imports apart", 10_000, "<= 1.5 s", found, None)
+    runs = [run(whole_intake, str(file), tempfile.mkdtemp(dir=home)) for _ in range(3)]
+    add(table, "all of intake of one batch, imports apart", 10_000, "<= 1.5 s", runs, None)
     ledger = f"sqlite:///{home}/many.db"
     _known_batches(ledger)
     (home / "many/landing").mkdir(parents=True)
-    found = [run(nothing_arrived, str(home / "many"), ledger) for _ in range(3)]
-    add(table, f"nothing arrived, {BATCHES:,} batches known", 0, "<= 1 s", found, None)
+    runs = [run(nothing_arrived, str(home / "many"), ledger) for _ in range(3)]
+    add(table, f"nothing arrived, {BATCHES:,} batches known", 0, "<= 1 s", runs, None)
 
 
 def paired(
     rounds: int, home: Path, ours: Callable[[str], tuple[Any, ...]], floor: Callable[[str], tuple[Any, ...]]
 ) -> tuple[list[Measured], list[Measured]]:
     """Both sides in turn, each in a fresh folder."""
-    found: tuple[list[Measured], list[Measured]] = ([], [])
+    runs: tuple[list[Measured], list[Measured]] = ([], [])
     for _ in range(rounds):
-        for side, work in zip(found, (ours, floor), strict=True):
+        for side, work in zip(runs, (ours, floor), strict=True):
             with tempfile.TemporaryDirectory(dir=home) as at:
                 side.append(run(*work(at)))
-    return found
+    return runs
 
 
 def run(work: Callable[..., None], *arguments: Any) -> Measured:
@@ -285,15 +285,15 @@ def run(work: Callable[..., None], *arguments: Any) -> Measured:
 def add(table: Table, what: str, rows: int, goal: str, ours: list[Measured], floor: list[Measured] | None) -> None:
     """One line: the median of the ratios pair by pair, and the medians of both sides."""
     ratio = statistics.median(a.seconds / b.seconds for a, b in zip(ours, floor, strict=True)) if floor else None
-    seconds = statistics.median(one.seconds for one in ours)
+    seconds = statistics.median(measured.seconds for measured in ours)
     table.add_row(
         what,
         f"{rows:,}" if rows else "",
         goal,
         f"{ratio:.2f}" if ratio else "",
         f"{seconds:.2f}",
-        f"{statistics.median(one.seconds for one in floor):.2f}" if floor else "",
-        f"{max(one.memory for one in ours):.2f} GB",
+        f"{statistics.median(measured.seconds for measured in floor):.2f}" if floor else "",
+        f"{max(measured.memory for measured in ours):.2f} GB",
     )
 
 

@@ -37,8 +37,8 @@ def main() -> int:
                 done = checkout.churn(*arguments)
                 if done.returncode and words != "a bad file":
                     raise SystemExit(f"{' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")
-                found = re.search(r"user (\S+), password (\S+)", done.stdout)
-                user, password = found.groups() if found else (user, password)
+                login = re.search(r"user (\S+), password (\S+)", done.stdout)
+                user, password = login.groups() if login else (user, password)
                 with logged_in(checkout.airflow, user, password) as visit:
                     look(visit)
         finally:

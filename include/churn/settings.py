@@ -287,7 +287,7 @@ class Settings(BaseSettings):
             return cls(_secrets_dir=folders)
         except ValidationError as error:
             raise SettingsError(
-                "\n".join(_explain(one) for one in error.errors() if one["type"] != FOLLOW_UP)
+                "\n".join(_explain(fault) for fault in error.errors() if fault["type"] != FOLLOW_UP)
             ) from None
 
     @field_validator("contract", mode="before")
