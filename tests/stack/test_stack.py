@@ -72,7 +72,7 @@ def test_anonymous_sees_nothing_and_a_viewer_changes_nothing(
     operator = stack.airflow(people["Op"].name, people["Op"].password)
     for person, may in ((viewer, False), (operator, True)):
         review = person._call("GET", "/churn-review/?format=json")
-        assert "Version 1 is in production" in review["headline"]
+        assert "Version 1 has been in production" in review["headline"]
         assert bool(review["actions"]) == may
     with pytest.raises(AirflowUnreachable, match="403"):
         viewer.trigger("churn_rollback", "by-a-viewer", {"reason": "no right to"})

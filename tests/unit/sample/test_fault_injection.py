@@ -23,20 +23,20 @@ def test_a_fault_alone_is_found(fault: Fault) -> None:
     """Exactly the planted lines are set aside, each for its reason; every other row is untouched."""
     clean = small_file(30)
     data, expected = plant_faults(clean, BANK_CHURN, [fault], [11])
-    found = judge(data)
-    assert {row["_line"]: row["_failed"] for row in found.aside} == {line: [rule] for line, rule in expected.items()}
+    judged = judge(data)
+    assert {row["_line"]: row["_failed"] for row in judged.quarantined} == {line: [rule] for line, rule in expected.items()}
     untouched = judge(clean).good.drop_columns(["_line"]).to_pylist()
     first = [untouched[11]] if fault.rules[0] is None else []
-    assert found.good.drop_columns(["_line"]).to_pylist() == untouched[:11] + first + untouched[12:]
+    assert judged.good.drop_columns(["_line"]).to_pylist() == untouched[:11] + first + untouched[12:]
 
 
 def test_all_faults_together_are_found() -> None:
     """As many as were planted, each for its reason, and the counts add up."""
     clean = small_file(len(FAULTS) * 3)
     data, expected = plant_faults(clean, BANK_CHURN, FAULTS, range(1, len(FAULTS) * 3, 3))
-    found = judge(data)
-    assert {row["_line"]: row["_failed"] for row in found.aside} == {line: [rule] for line, rule in expected.items()}
+    judged = judge(data)
+    assert {row["_line"]: row["_failed"] for row in judged.quarantined} == {line: [rule] for line, rule in expected.items()}
     lines = data.split(b"\n")
-    assert all(row["_raw"] == lines[row["_line"] - 1].decode(errors="backslashreplace") for row in found.aside)
-    assert found.counts.arrived == len(lines) - 2 == found.good.num_rows + len(expected)
-    assert found.counts.unlabelled == 1
+    assert all(row["_raw"] == lines[row["_line"] - 1].decode(errors="backslashreplace") for row in judged.quarantined)
+    assert judged.counts.arrived == len(lines) - 2 == judged.good.num_rows + len(expected)
+    assert judged.counts.unlabelled == 1
