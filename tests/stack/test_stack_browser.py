@@ -128,7 +128,7 @@ def test_an_operator_follows_a_night_from_the_form_to_its_verdict(
         form.get_by_role("button", name="For the record").click()
         note = form.locator("[name=element_note]")
         note.fill(NOTE)
-        expect(form.get_by_text("Write no customer data here.")).to_be_visible()
+        expect(form.get_by_text("Do not enter customer data.")).to_be_visible()
         expect(form).to_contain_text("Advanced Options")
         window.picture("form")
         form.get_by_test_id("trigger-dag-submit").click()
