@@ -53,10 +53,10 @@ def settings() -> Settings:
 @pytest.fixture
 def running(settings: Settings, place: Place) -> list[str]:
     """What `start` said; whatever an earlier test left, the services are up afterwards."""
-    said: list[str] = []
-    services.start(settings, said.append, place)
+    messages: list[str] = []
+    services.start(settings, messages.append, place)
     services.wait_for_dags(settings, {"toy"}, place=place)
-    return said
+    return messages
 
 
 def _pids(place: Place) -> dict[str, int | None]:
@@ -65,14 +65,14 @@ def _pids(place: Place) -> dict[str, int | None]:
 
 def _living(mark: str) -> list[int]:
     """Processes that carry the mark of a run, found without the help of the module under test."""
-    found = []
+    living = []
     for process in psutil.process_iter():
         try:
             if process.status() != psutil.STATUS_ZOMBIE and process.environ().get(services.MARK) == mark:
-                found.append(process.pid)
+                living.append(process.pid)
         except (psutil.Error, OSError):  # it has ended meanwhile, or is not ours to look into
             continue
-    return found
+    return living
 
 
 def _mark(place: Place) -> str:
@@ -118,10 +118,10 @@ def test_start_ends_healthy_and_runs_a_dag(running: list[str], settings: Setting
 
 def test_running_services_are_reused(running: list[str], settings: Settings, place: Place) -> None:
     """A second `start` says that the services run already, and keeps their processes."""
-    before, said = _pids(place), []
-    services.start(settings, said.append, place)
+    before, messages = _pids(place), []
+    services.start(settings, messages.append, place)
     assert _pids(place) == before
-    assert "already running" in said[-1]
+    assert "already running" in messages[-1]
 
 
 def test_a_killed_service_is_told_and_repaired(running: list[str], settings: Settings, place: Place) -> None:
@@ -132,9 +132,9 @@ def test_a_killed_service_is_told_and_repaired(running: list[str], settings: Set
     psutil.Process(pid).wait(10)
     killed = {service.name: service for service in services.status(place)}["scheduler"]
     assert (killed.pid, killed.healthy) == (None, False)
-    said: list[str] = []
-    services.start(settings, said.append, place)
-    assert "scheduler" in said[0]
+    messages: list[str] = []
+    services.start(settings, messages.append, place)
+    assert "scheduler" in messages[0]
     assert all(service.healthy for service in services.status(place))
 
 

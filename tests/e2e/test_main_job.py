@@ -51,16 +51,16 @@ def log_in(checkout: Checkout, first_run: subprocess.CompletedProcess[str]) -> d
 
 def test_the_first_call_runs_two_nights_and_promotes_twice(first_run: subprocess.CompletedProcess[str]) -> None:
     """Exit 0; each task with its time; both verdicts with their numbers; production, image, links, password."""
-    said = first_run.stdout
-    assert first_run.returncode == 0, said + first_run.stderr
-    assert said.index("PROMOTE NO_CHAMPION") < said.index("PROMOTE SUPERIOR")
-    assert re.search(r"train: done after \d+\.\d s", said)
-    assert re.search(r"ROC AUC .* \+0\.\d{4} to \+0\.\d{4}", said)
-    assert "quarantined" in said
-    assert "In production: version 2" in said
-    assert "verified, not built (no container engine)" in said
-    assert re.search(r"/#/experiments/\d+/runs/[0-9a-f]{32}\?workflowType=machine_learning", said)
-    assert re.search(r"user admin, password \S{12,}", said)
+    output = first_run.stdout
+    assert first_run.returncode == 0, output + first_run.stderr
+    assert output.index("PROMOTE NO_CHAMPION") < output.index("PROMOTE SUPERIOR")
+    assert re.search(r"train: done after \d+\.\d s", output)
+    assert re.search(r"ROC AUC .* \+0\.\d{4} to \+0\.\d{4}", output)
+    assert "quarantined" in output
+    assert "In production: version 2" in output
+    assert "verified, not built (no container engine)" in output
+    assert re.search(r"/#/experiments/\d+/runs/[0-9a-f]{32}\?workflowType=machine_learning", output)
+    assert re.search(r"user admin, password \S{12,}", output)
 
 
 def test_the_next_call_reuses_the_services_and_holds_more_of_the_same(
@@ -192,9 +192,9 @@ def test_the_review_is_read_in_both_themes_and_on_a_telephone(
         visit.open_alone(f"night?name={nights[1]}")
         folded = visit.page.locator("details table").all()
         assert len(folded) > 3
-        assert not any(one.is_visible() for one in folded)
+        assert not any(element.is_visible() for element in folded)
         visit.page.emulate_media(media="print")
-        assert all(one.is_visible() for one in folded)
+        assert all(element.is_visible() for element in folded)
         assert visit.errors == []
         assert visit.external_requests() == []
 
@@ -217,7 +217,7 @@ def test_every_link_of_the_review_leads_somewhere(
             assert answer.ok, f"{address}: {answer.status}"
             if "/churn-review/" in address and "/docs/" not in address and "json" not in address:
                 named = re.findall(r'<a[^>]* href="([^"#][^"]*)"', answer.text())
-                waiting += [urljoin(address, html.unescape(one)).partition("#")[0] for one in named]
+                waiting += [urljoin(address, html.unescape(element)).partition("#")[0] for element in named]
         kinds = (
             "/churn-review/night?",
             "/churn-review/batch?",
@@ -309,11 +309,15 @@ def test_no_secret_and_no_customer_leaves_the_data_root(
     """Logs, Airflow's and MLflow's databases and artifacts hold neither the salt nor a row's value."""
     salt = (checkout.folder / "var/secrets/churn_bucket_salt").read_text()
     accepted = (checkout.folder / "data/sample/night-1.csv").read_text().splitlines()[1]
-    aside = [row for file in (checkout.folder / "data/quarantine").iterdir() for row in pq.read_table(file).to_pylist()]
-    assert len(aside) >= 20
+    quarantined = [
+        row for file in (checkout.folder / "data/quarantine").iterdir() for row in pq.read_table(file).to_pylist()
+    ]
+    assert len(quarantined) >= 20
     # The numbers of a row that no other text has: customer, balance, salary.
-    told = {cell for raw in [accepted, *(row["_raw"] for row in aside)] for cell in raw.split(",") if len(cell) >= 7}
-    customers = {cell for cell in told if cell.replace(".", "").isdigit()}
+    cells = {
+        cell for raw in [accepted, *(row["_raw"] for row in quarantined)] for cell in raw.split(",") if len(cell) >= 7
+    }
+    customers = {cell for cell in cells if cell.replace(".", "").isdigit()}
     assert len(customers) > 40
     places = ("var/log", "var/airflow", "var/mlflow")  # logs, XCom, metadata, artifacts
     files = [file for place in places for file in (checkout.folder / place).rglob("*") if file.is_file()]

@@ -46,15 +46,15 @@ def decide_and_promote(workspace: Workspace, challenger: Challenger, kill_after:
     def counted(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
         def effect(*args: Any, **kwargs: Any) -> Any:
             result = method(*args, **kwargs)
-            said = name
+            message = name
             if name == "request":  # of MLflow's calls those that write
                 verb, url = str(kwargs.get("method", args[1])), str(kwargs.get("url", args[2]))
                 if verb == "GET" or url.endswith(("/search", "search-versions")):
                     return result
-                said = (
+                message = (
                     f"{verb} {url.rsplit('/mlflow', maxsplit=1)[-1].rsplit('/mlflow-artifacts', maxsplit=1)[-1][:60]}"
                 )
-            done.append(said)
+            done.append(message)
             log.write_text("\n".join(done))
             if len(done) == kill_after:
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -105,19 +105,29 @@ def main(folder: Path, mlflow_url: str, source: Path, challenger: Challenger) ->
     log = folder / "effects"
     assert wait_for_exit(start_fork(lambda: decide_and_promote(calm, challenger, None, log))) == 0
     effects = log.read_text().splitlines()
-    found: dict[str, Any] = {"calm": state(calm), "effects": effects, "killed": []}
+    outcome: dict[str, Any] = {"calm": state(calm), "effects": effects, "killed": []}
     for effect in crash_points(effects, KILLED_AFTER):
         if (
             effect > 1 and effects[effect - 2 : effect + 1] == [effects[effect - 1]] * 3
         ):  # of a row of one kind the ends
             continue
-        one = workspace(f"killed-{effect}")
+        killed_workspace = workspace(f"killed-{effect}")
         killed = wait_for_exit(
-            start_fork(lambda one=one, effect=effect: decide_and_promote(one, challenger, effect, log))
+            start_fork(
+                lambda killed_workspace=killed_workspace, effect=effect: decide_and_promote(
+                    killed_workspace, challenger, effect, log
+                )
+            )
         )  # type: ignore[misc]
-        again = wait_for_exit(start_fork(lambda one=one: decide_and_promote(one, challenger, None, log)))  # type: ignore[misc]
-        found["killed"].append({"after": effects[effect - 1], "killed": killed, "again": again, "state": state(one)})
-    print(json.dumps(found))  # noqa: T201 -- the test reads it
+        again = wait_for_exit(
+            start_fork(
+                lambda killed_workspace=killed_workspace: decide_and_promote(killed_workspace, challenger, None, log)
+            )
+        )  # type: ignore[misc]
+        outcome["killed"].append(
+            {"after": effects[effect - 1], "killed": killed, "again": again, "state": state(killed_workspace)}
+        )
+    print(json.dumps(outcome))  # noqa: T201 -- the test reads it
 
 
 if __name__ == "__main__":

@@ -63,14 +63,14 @@ def ship(workspace: Workspace, kill_after: int | None, log: Path) -> None:
 def state(workspace: Workspace, registry: Registry) -> dict[str, Any]:
     """What is left: one image, named twice, one digest, one row, no container; in relation, since each run has labels of its own."""
     model, repository = workspace.settings.model_name, workspace.settings.image_repository
-    found, record = images_of(workspace, 2), workspace.ledger.image(model, 2)
+    images, record = images_of(workspace, 2), workspace.ledger.image(model, 2)
     tags = workspace.tracking.version(2).tags
     current = workspace.ledger.in_production(model)
     return {
-        "images": len(found),
-        "tags": sorted(tag.rpartition(":")[2] for one in found for tag in one.tags),
+        "images": len(images),
+        "tags": sorted(tag.rpartition(":")[2] for image in images for tag in image.tags),
         "state": record and record.state,
-        "image is the ledger's": bool(record and [one.id for one in found] == [record.image_id]),
+        "image is the ledger's": bool(record and [image.id for image in images] == [record.image_id]),
         "digests": record and [registry.digest(repository, tag) == record.digest for tag in ("2", "production")],
         "registry follows": record and [tags.get("churn.image"), tags.get("churn.image_digest") == record.digest],
         "containers": containers_of(workspace),
@@ -91,20 +91,24 @@ def main(folder: Path, mlflow_url: str, source: Path, address: str) -> None:
     calm = workspace("calm")
     assert wait_for_exit(start_fork(lambda: ship(calm, None, log))) == 0
     effects = log.read_text().splitlines()
-    found: dict[str, Any] = {"calm": state(calm, registry), "effects": effects, "killed": []}
+    outcome: dict[str, Any] = {"calm": state(calm, registry), "effects": effects, "killed": []}
     for effect in crash_points(effects, KILLED_AFTER):
         if effect > 1 and effects[effect - 2] == effects[effect - 1]:
             continue  # of a row of one kind the first
-        one = workspace(f"killed-{effect}")
+        killed_workspace = workspace(f"killed-{effect}")
         try:
-            killed = wait_for_exit(start_fork(lambda one=one, effect=effect: ship(one, effect, log)))  # type: ignore[misc]
-            again = wait_for_exit(start_fork(lambda one=one: ship(one, None, log)))  # type: ignore[misc]
-            left = state(one, registry)
+            killed = wait_for_exit(
+                start_fork(lambda killed_workspace=killed_workspace, effect=effect: ship(killed_workspace, effect, log))
+            )  # type: ignore[misc]
+            again = wait_for_exit(
+                start_fork(lambda killed_workspace=killed_workspace: ship(killed_workspace, None, log))
+            )  # type: ignore[misc]
+            left = state(killed_workspace, registry)
         finally:
-            remove_images(one)
-        found["killed"].append({"after": effects[effect - 1], "killed": killed, "again": again, "state": left})
+            remove_images(killed_workspace)
+        outcome["killed"].append({"after": effects[effect - 1], "killed": killed, "again": again, "state": left})
     remove_images(calm)  # at the end: its layers spare the others their making and pushing
-    print(json.dumps(found))  # noqa: T201 -- the test reads it
+    print(json.dumps(outcome))  # noqa: T201 -- the test reads it
 
 
 if __name__ == "__main__":

@@ -99,15 +99,15 @@ def main(folder: Path) -> None:
     land(calm)
     counts = folder / "effects"
     assert wait_for_exit(start_fork(lambda: counts.write_text("\n".join(take_in(calm))) and None)) == 0
-    found: dict[str, Any] = {"calm": state(calm), "killed": []}
+    outcome: dict[str, Any] = {"calm": state(calm), "killed": []}
     for effect in crash_points(counts.read_text().split(), KILLED_AFTER):
         root = folder / f"killed-{effect}"
         land(root)
         killed = wait_for_exit(start_fork(lambda root=root, effect=effect: take_in(root, effect) and None))  # type: ignore[misc]
         again = wait_for_exit(start_fork(lambda root=root: take_in(root) and None))  # type: ignore[misc]
-        found["killed"].append({"killed": killed, "again": again, "state": state(root)})
+        outcome["killed"].append({"killed": killed, "again": again, "state": state(root)})
         shutil.rmtree(root)
-    print(json.dumps(found))  # noqa: T201 -- the test reads it
+    print(json.dumps(outcome))  # noqa: T201 -- the test reads it
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ def promote_one(workspace: Workspace, decision: DecisionRecord, version: int, st
         os._exit(CONFLICT)
 
 
-def read_on(workspace: Workspace, found: Path, stop: Path) -> None:
+def read_on(workspace: Workspace, outcome: Path, stop: Path) -> None:
     """Note, until told to stop, which champion the registry names, and that its artifacts load; each is loaded once."""
     seen: dict[str, int] = {}
     loads: dict[int | None, bool] = {None: False}
@@ -65,7 +65,7 @@ def read_on(workspace: Workspace, found: Path, stop: Path) -> None:
             loads[champion] = mlflow.pyfunc.load_model(workspace.tracking.model_uri(champion)) is not None
         name = f"{champion} {'loads' if loads[champion] else 'does not load'}"
         seen[name] = seen.get(name, 0) + 1
-        found.write_text(json.dumps(seen))
+        outcome.write_text(json.dumps(seen))
 
 
 def main(folder: Path, mlflow_url: str, ledger_url: str) -> None:
@@ -75,9 +75,9 @@ def main(folder: Path, mlflow_url: str, ledger_url: str) -> None:
         workspace.settings.model_copy(update={"ledger_url": ledger_url}), workspace.storage, open_ledger(ledger_url)
     )
     register(workspace, 1)
-    found, stop = folder / "seen.json", folder / "stop"
-    reader = start_fork(lambda: read_on(workspace, found, stop))
-    while not found.exists():
+    outcome, stop = folder / "seen.json", folder / "stop"
+    reader = start_fork(lambda: read_on(workspace, outcome, stop))
+    while not outcome.exists():
         time.sleep(0.1)
     decision = workspace.ledger.decisions(limit=1)[0]
     start = time.time() + 3
@@ -94,7 +94,7 @@ def main(folder: Path, mlflow_url: str, ledger_url: str) -> None:
     outcome = {
         "ends": ends,
         "reading": reading,
-        "seen": json.loads(found.read_text()),
+        "seen": json.loads(outcome.read_text()),
         "ledger": last.version if last else None,
         "promotions": len(workspace.ledger.promotions(workspace.settings.model_name)),
         "aliases": state.aliases,

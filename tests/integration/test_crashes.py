@@ -33,14 +33,14 @@ LIMITS = IntakeLimits(max_rejected_share=0.05, memory_limit="300MB")
 
 def test_killed_after_any_write_the_next_run_comes_to_the_same(tmp_path: Path) -> None:
     """SIGKILL after each outside write: the same files, byte for byte, and the same ledger rows, times apart."""
-    found = run_script("crash_intake.py", tmp_path)
-    rows = found["calm"]["rows"]
+    outcome = run_script("crash_intake.py", tmp_path)
+    rows = outcome["calm"]["rows"]
     assert (len(rows["batches"]), len(rows["sightings"])) == (2, 3)
-    assert len(found["calm"]["files"]) == 5  # two originals, one of accepted rows, two of quarantined ones
-    assert len(found["killed"]) >= 2
-    for run in found["killed"]:
+    assert len(outcome["calm"]["files"]) == 5  # two originals, one of accepted rows, two of quarantined ones
+    assert len(outcome["killed"]) >= 2
+    for run in outcome["killed"]:
         assert (run["killed"], run["again"]) == (-9, 0)
-        assert run["state"] == found["calm"]
+        assert run["state"] == outcome["calm"]
 
 
 def take_in(root: str, url: str, seed: int) -> None:

@@ -134,7 +134,7 @@ def test_a_new_country_does_not_end_promotion(two_nights: Workspace) -> None:
     land_text(workspace, "".join(italians), "night-2.csv")
     assert run_night(workspace, "night 2") == "promote SUPERIOR"
     slices = decision_of(workspace, "night 2").comparison["slices"]
-    assert {"Italy"} <= {one["name"] for one in slices if one["rows"] > 50}
+    assert {"Italy"} <= {entry["name"] for entry in slices if entry["rows"] > 50}
 
 
 def test_a_champion_scores_with_a_column_that_is_no_feature_any_more(two_nights: Workspace) -> None:

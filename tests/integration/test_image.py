@@ -67,15 +67,15 @@ def test_an_image_is_built_verified_and_published(shipped: Workspace) -> None:
     """Its answers are the model's, it is named by its version and as `production`; ledger and MLflow say what it is."""
     name = shipped.image_spec.name
     record = shipped.ledger.image(shipped.settings.model_name, 2)
-    (found,) = images_of(shipped, 2)
-    assert (record.state, record.tag, record.image_id, record.digest) == ("published", f"{name}:2", found.id, None)
-    assert sorted(found.tags) == [f"{name}:2", f"{name}:production"]
+    (image,) = images_of(shipped, 2)
+    assert (record.state, record.tag, record.image_id, record.digest) == ("published", f"{name}:2", image.id, None)
+    assert sorted(image.tags) == [f"{name}:2", f"{name}:production"]
     assert record.max_difference is not None
     assert record.max_difference <= 1e-12
     assert record.probes > 1000
-    assert (record.size, record.build_seconds is not None) == (found.attrs["Size"], True)
+    assert (record.size, record.build_seconds is not None) == (image.attrs["Size"], True)
     tags = shipped.tracking.version(2).tags
-    assert (tags["churn.image"], tags["churn.image_image_id"]) == ("published", found.id)
+    assert (tags["churn.image"], tags["churn.image_image_id"]) == ("published", image.id)
     assert int(tags["churn.image_size"]) == record.size
     assert containers_of(shipped) == []
 
@@ -83,9 +83,9 @@ def test_an_image_is_built_verified_and_published(shipped: Workspace) -> None:
 @needs_engine
 def test_the_labels_say_what_the_image_is(shipped: Workspace) -> None:
     """`docker inspect` answers: model, version, run, snapshot, commit, contract, when, on which base."""
-    (found,) = images_of(shipped, 2)
+    (image,) = images_of(shipped, 2)
     known, version = shipped.ledger.version(shipped.settings.model_name, 2), shipped.tracking.version(2)
-    labels = found.labels
+    labels = image.labels
     assert labels["org.opencontainers.image.title"] == labels["churn.model.name"] == shipped.settings.model_name
     assert labels["org.opencontainers.image.version"] == labels["churn.model.version"] == "2"
     assert labels["org.opencontainers.image.revision"] == shipped.image_spec.git_commit
@@ -100,11 +100,11 @@ def test_the_labels_say_what_the_image_is(shipped: Workspace) -> None:
 @needs_engine
 def test_no_layer_has_what_the_model_does_not_need(shipped: Workspace) -> None:
     """No compiler, package manager, cache, test data or password above the base, in no layer and not in the history."""
-    (found,) = images_of(shipped, 2)
-    history = json.dumps(found.history())
+    (image,) = images_of(shipped, 2)
+    history = json.dumps(image.history())
     assert SECRET not in history
     names = set()
-    for member, content in files_of(found.id, shipped.settings.base_image):
+    for member, content in files_of(image.id, shipped.settings.base_image):
         assert SECRET.encode() not in content, member.name
         names.add(member.name)
     unwanted = re.compile(r"(^|/)(pip|uv|gcc|cc|tests|ca-bundle\.crt|pip\.conf|\.cache|Dockerfile)(/|$)|\.csv$")
@@ -127,8 +127,8 @@ def test_the_bill_of_materials_is_beside_the_image(shipped: Workspace, tmp_path:
     assert f"&distro={system['name']}-{system['version']}" in next(purl for purl in purls if "pkg:deb/" in purl)
     assert any(purl.startswith("pkg:pypi/scikit-learn@") for purl in purls)
     assert any(purl.startswith("pkg:deb/debian/libc6@") for purl in purls)
-    (found,) = images_of(shipped, 2)
-    assert bill["metadata"]["component"]["hashes"][0]["content"] == found.id.removeprefix("sha256:")
+    (image,) = images_of(shipped, 2)
+    assert bill["metadata"]["component"]["hashes"][0]["content"] == image.id.removeprefix("sha256:")
 
 
 @needs_engine
@@ -149,8 +149,8 @@ def test_built_anew_the_layers_hold_the_same(shipped: Workspace, tmp_path: Path)
     spec = replace(shipped.image_spec, base_image=base.id)
     again = build_image(2, shipped, spec)
     try:
-        (found,) = [one for one in images_of(shipped, 2) if one.tags]
-        assert contents(again.image_id, shipped) == contents(found.id, shipped)
+        (image,) = [image for image in images_of(shipped, 2) if image.tags]
+        assert contents(again.image_id, shipped) == contents(image.id, shipped)
     finally:
         remove_all_with("built=anew")
 
@@ -178,7 +178,7 @@ def test_an_image_that_is_not_the_model_takes_its_promotion_back(second_champion
         last = workspace.ledger.in_production(model)
         assert (last.version, last.kind, workspace.ledger.image(model, 2).state) == (1, "take_back", "mismatch")
         assert workspace.ledger.freeze(model) is not None
-        assert [tag for found in images_of(workspace, 1) for tag in found.tags] == []
+        assert [tag for image in images_of(workspace, 1) for tag in image.tags] == []
         with pytest.raises(ModelMismatch, match="has been undone"):
             shipping.verify(workspace, wrong)
         assert workspace.ledger.in_production(model) == last
@@ -260,8 +260,8 @@ MEDDLED = {
 def test_an_image_that_somebody_meddled_with_is_not_published(shipped: Workspace, what: str) -> None:
     """Whatever was changed in it is found, and is called what it is."""
     command, error, words = MEDDLED[what]
-    (found,) = images_of(shipped, 2)
-    meddled = derived(BuiltImage(2, found.id), command)
+    (image,) = images_of(shipped, 2)
+    meddled = derived(BuiltImage(2, image.id), command)
     try:
         with pytest.raises(error, match=words):
             verify_image(meddled, shipped, shipped.image_spec)
@@ -275,8 +275,8 @@ def test_a_container_that_ends_is_not_a_model_that_does_not_load(
     shipped: Workspace, start: list[str], error: type[Exception]
 ) -> None:
     """Told to stop (status 0), or broken otherwise: nothing that is held against the model."""
-    (found,) = images_of(shipped, 2)
-    other = derived(BuiltImage(2, found.id), ["true"], start)
+    (image,) = images_of(shipped, 2)
+    other = derived(BuiltImage(2, image.id), ["true"], start)
     try:
         with pytest.raises(error):
             verify_image(other, shipped, shipped.image_spec)
@@ -306,13 +306,13 @@ def test_a_name_that_means_another_image_is_found_and_put_right(shipped: Workspa
 def test_verifications_side_by_side_do_not_end_each_other(shipped: Workspace) -> None:
     """A second one leaves the container of the first alone; what a process that is gone left behind is removed."""
     engine, name = Engine.find("required"), f"churn-verify-{shipped.settings.model_name}-2"
-    (found,) = images_of(shipped, 2)
+    (image,) = images_of(shipped, 2)
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     labels = {"churn.verifying": name, "churn.verifying.by": f"{socket.gethostname()} {gone.pid}"}
-    docker.from_env().containers.create(found.id, name=f"{name}-stray", labels=labels)
-    with engine.running(found.id, name, 120, wait_until_ready) as running:
-        assert [one for one in containers_of(shipped) if one.endswith("stray")] == []
+    docker.from_env().containers.create(image.id, name=f"{name}-stray", labels=labels)
+    with engine.running(image.id, name, 120, wait_until_ready) as running:
+        assert [image for image in containers_of(shipped) if image.endswith("stray")] == []
         code = f"import sys; sys.path.insert(0, {str(ROOT / 'tests')!r}); import support; from churn.release.engine import Engine; Engine.find('required').remove_strays()"
         subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
         assert httpx.get(f"{running.url}/ping").status_code == 200
@@ -323,14 +323,14 @@ def test_verifications_side_by_side_do_not_end_each_other(shipped: Workspace) ->
 def test_a_fault_of_the_image_takes_nothing_back(shipped: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is the model, so the promotion stays; it is not published, and the state says why."""
     before = shipped.ledger.image(shipped.settings.model_name, 2)
-    (found,) = images_of(shipped, 2)
+    (image,) = images_of(shipped, 2)
 
     def faulty(*_: object) -> None:
         raise ImageFault("the libraries are others")
 
     monkeypatch.setattr(shipping, "verify_image", faulty)
     with pytest.raises(ImageFault):
-        shipping.verify(shipped, BuiltImage(2, found.id))
+        shipping.verify(shipped, BuiltImage(2, image.id))
     assert shipped.ledger.image(shipped.settings.model_name, 2).state == "faulty"
     assert shipped.ledger.in_production(shipped.settings.model_name).version == 2
     shipped.ledger.record_image(before)
@@ -339,14 +339,14 @@ def test_a_fault_of_the_image_takes_nothing_back(shipped: Workspace, monkeypatch
 @needs_engine
 def test_the_container_is_closed_and_stops_gracefully(shipped: Workspace) -> None:
     """Not root, read-only, no capability; its health check passes; SIGTERM lets the request in flight be answered."""
-    (found,) = images_of(shipped, 2)
+    (image,) = images_of(shipped, 2)
     engine = Engine.find("required")
     answered: list[int] = []
     rows = contract_rows(shipped.contract)
     body = rows_body(rows)
     body["data"] = body["data"] * 100
-    with engine.running(found.id, f"churn-verify-{shipped.settings.model_name}-stop", 120, wait_until_ready) as running:
-        (name,) = [one for one in containers_of(shipped) if "-stop-" in one]
+    with engine.running(image.id, f"churn-verify-{shipped.settings.model_name}-stop", 120, wait_until_ready) as running:
+        (name,) = [image for image in containers_of(shipped) if "-stop-" in image]
         container = docker.from_env().containers.get(name)
         status = container.exec_run(["sh", "-c", "id -u; touch /opt/churn/x; grep CapEff /proc/1/status; env"])
         said = status.output.decode()  # the engine may put what went to standard error first

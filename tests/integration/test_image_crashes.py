@@ -21,10 +21,10 @@ def test_killed_after_any_effect_the_next_run_comes_to_the_same(second_champion:
     store.mkdir()
     source = Path(second_champion.settings.data_root).parent
     with registry_server(store) as registry:
-        found = run_script(
+        outcome = run_script(
             "crash_image.py", folder, second_champion.settings.mlflow_tracking_uri, source, registry.address
         )
-    calm = found["calm"]
+    calm = outcome["calm"]
     assert calm == {
         "images": 1,
         "tags": ["2", "production"],
@@ -46,8 +46,8 @@ def test_killed_after_any_effect_the_next_run_comes_to_the_same(second_champion:
         "record_image",
         "request",
     ):
-        assert part in found["effects"], found["effects"]
-    assert len(found["killed"]) >= 1, found["effects"]
-    for run in found["killed"]:
+        assert part in outcome["effects"], outcome["effects"]
+    assert len(outcome["killed"]) >= 1, outcome["effects"]
+    for run in outcome["killed"]:
         assert (run["killed"], run["again"]) == (-9, 0), run["after"]
         assert run["state"] == calm, run["after"]

@@ -131,9 +131,9 @@ def cutting(port: int, after: int) -> Iterator[int]:
             while (passed[0] < after) and (data := source.recv(65_536)):
                 passed[0] += len(data) if counts else 0
                 target.sendall(data)
-        for one in (source, target):
+        for half in (source, target):
             with suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
+                half.shutdown(socket.SHUT_RDWR)
 
     def serve() -> None:
         with suppress(OSError):
@@ -217,20 +217,20 @@ def test_only_images_that_nobody_needs_go(workspace: Workspace) -> None:
     leftover, foreign = small_image(workspace, 2), small_image(workspace, 1, run_id="anothers")
     model, engine = workspace.settings.model_name, Engine.find("required")
     stored = list_stored(1, workspace.ledger, model, engine)
-    assert {one.image_id: one.reason for one in stored} == {
+    assert {image.image_id: image.reason for image in stored} == {
         first.image_id: None,
         second.image_id: "is tagged production",
         leftover.image_id: None,
         foreign.image_id: "belongs to a version of another project",
     }
-    assert {one.reason for one in list_stored(2, workspace.ledger, model, engine)} == {
+    assert {image.reason for image in list_stored(2, workspace.ledger, model, engine)} == {
         "is tagged production",
         "was in production",
         "belongs to a version of another project",
         None,
     }
-    gone = remove_images([one for one in stored if one.reason is None], workspace.ledger, model, engine)
-    assert {one.image_id for one in gone} == {first.image_id, leftover.image_id}
+    gone = remove_images([image for image in stored if image.reason is None], workspace.ledger, model, engine)
+    assert {image.image_id for image in gone} == {first.image_id, leftover.image_id}
     assert [workspace.ledger.image(model, version).state for version in (1, 2)] == ["pruned", "published"]
     found = find_published(1, workspace.ledger, model, workspace.image_spec)
     assert found is not None, "the registry still has it"
@@ -253,7 +253,7 @@ def test_the_commands(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> 
     old = shipping.publish(workspace, small_image(workspace, 1), VERIFIED)
     new = shipping.publish(workspace, small_image(workspace, 2), VERIFIED)
     listed = json.loads(churn("list", "--json"))
-    assert [(one["version"], one["digest"], one["in_production"]) for one in listed] == [
+    assert [(image["version"], image["digest"], image["in_production"]) for image in listed] == [
         (2, new.digest, True),
         (1, old.digest, False),
     ]
@@ -265,7 +265,7 @@ def test_the_commands(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> 
     assert workspace.ledger.image(settings.model_name, 1).state == "pruned"
     aside = CliRunner().invoke(main.app, ["image", "build", "--version", "99"])
     assert (aside.exit_code, "The ledger has no version 99" in aside.stderr) == (1, True)
-    assert [one["version"] for one in json.loads(churn("list", "--json"))] == [2, 1]
+    assert [image["version"] for image in json.loads(churn("list", "--json"))] == [2, 1]
     missing = CliRunner().invoke(main.app, ["image", "verify", "--version", "7"])
     assert (missing.exit_code, "churn image build --version 7" in missing.stderr) == (1, True)
 

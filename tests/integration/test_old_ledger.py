@@ -55,8 +55,8 @@ def test_every_decision_is_replayed_to_the_same_result(old: tuple[Ledger, Storag
     records = {record.night: record for record in ledger.decisions(limit=None)}
     replays = {night: replay(record, storage) for night, record in records.items()}
     assert {night: replayed.faults for night, replayed in replays.items() if not replayed.same} == {}
-    found = {(night, str(made.decision.verdict), str(made.decision.code)) for night, made in replays.items()}
-    assert found == {(row["night"], row["verdict"], row["code"]) for row in EXPECTED["decisions"]}
+    replayed = {(night, str(made.decision.verdict), str(made.decision.code)) for night, made in replays.items()}
+    assert replayed == {(row["night"], row["verdict"], row["code"]) for row in EXPECTED["decisions"]}
     assert {record.code for record in records.values()} == set(EXPECTED["codes"]) == set(Reason)
     assert {record.rules_version for record in records.values()} == {None}
 

@@ -27,14 +27,14 @@ def test_of_twenty_promoters_one_wins_and_a_reader_always_finds_a_champion(
         database: Callable[[str], str] = request.getfixturevalue("postgres")
         url = database("promoters")
         copy_ledger(workspace, url)
-    found = run_script("race_promotions.py", tmp_path, workspace.settings.mlflow_tracking_uri, url)
-    assert Counter(found["ends"]) == {0: 1, 2: 19}
-    winner = found["ends"].index(0) + 2
-    assert (found["ledger"], found["promotions"], found["stage"]) == (winner, 2, [winner])
-    assert found["aliases"] == {"champion": winner, "previous": 1, "anchor": winner}
-    assert found["reading"] == 0
-    assert set(found["seen"]) <= {"1 loads", f"{winner} loads"}
-    assert sum(found["seen"].values()) >= 10
+    outcome = run_script("race_promotions.py", tmp_path, workspace.settings.mlflow_tracking_uri, url)
+    assert Counter(outcome["ends"]) == {0: 1, 2: 19}
+    winner = outcome["ends"].index(0) + 2
+    assert (outcome["ledger"], outcome["promotions"], outcome["stage"]) == (winner, 2, [winner])
+    assert outcome["aliases"] == {"champion": winner, "previous": 1, "anchor": winner}
+    assert outcome["reading"] == 0
+    assert set(outcome["seen"]) <= {"1 loads", f"{winner} loads"}
+    assert sum(outcome["seen"].values()) >= 10
 
 
 def copy_ledger(workspace: Workspace, url: str) -> None:
@@ -62,19 +62,19 @@ def test_killed_after_any_effect_the_next_run_comes_to_the_same(first_champion: 
     challenger = steps.train(workspace, request)
     folder = tmp_path / "runs"
     folder.mkdir()
-    found = run_script(
+    outcome = run_script(
         "crash_decision.py", folder, workspace.settings.mlflow_tracking_uri, source, json.dumps(asdict(challenger))
     )
-    calm = found["calm"]
+    calm = outcome["calm"]
     assert calm["decision"] == ["promote", "SUPERIOR"]
     assert (calm["replays"], calm["looks"], calm["evidence"]) == (True, [0], 2)
     assert calm["promotions"] == [[2, "promotion", True], [1, "promotion", True]]
     assert calm["aliases"] == {"champion": 2, "previous": 1, "anchor": 2}
     assert calm["roles"] == ["challenger", "champion", "night"]
-    effects = " ".join(found["effects"])
+    effects = " ".join(outcome["effects"])
     for part in ("move_in", "take_look", "add_decision", "promote", "mark_mirrored", "alias", "transition-stage"):
-        assert part in effects, found["effects"]
-    assert len(found["killed"]) >= 5
-    for run in found["killed"]:
+        assert part in effects, outcome["effects"]
+    assert len(outcome["killed"]) >= 5
+    for run in outcome["killed"]:
         assert (run["killed"], run["again"]) == (-9, 0), run["after"]
         assert run["state"] == calm, run["after"]

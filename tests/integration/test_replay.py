@@ -59,7 +59,7 @@ def test_every_decision_comes_out_the_same(two_champions: Workspace) -> None:
     run_night(workspace, "night 3", retrain=True)
     run_night(workspace, "night 4", retrain=True, force_reason="a test", requested_by="Ann")
     decisions = workspace.ledger.decisions()
-    assert [one.code for one in decisions] == ["FORCED", "IDENTICAL_SCORES", "SUPERIOR", "NO_CHAMPION"]
+    assert [entry.code for entry in decisions] == ["FORCED", "IDENTICAL_SCORES", "SUPERIOR", "NO_CHAMPION"]
     for record in decisions:
         again = replay(record, workspace.storage)
         assert again.faults == []

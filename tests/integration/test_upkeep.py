@@ -56,7 +56,7 @@ def test_what_somebody_needs_stays_and_the_rest_goes_once(long_lived: Workspace)
     went = clean(plan, workspace)
     assert went.versions.expendable == plan.versions.expendable == [4, 3]
     assert set(stages(workspace)) == {1, 2, 5}
-    decisions = {one.night: one for one in ledger.decisions()}
+    decisions = {entry.night: entry for entry in ledger.decisions()}
     assert nights_in_mlflow(workspace) & set(decisions) == {
         "night 5"
     }  # the first two ran in the benches that were cloned
@@ -129,7 +129,7 @@ def test_the_command_lists_and_deletes_when_told(two_champions: Workspace, monke
     assert set(stages(workspace)) == {1, 2, 3, 4}
     assert churn("maintain", "--yes") == listed | {"deleted": True}
     assert set(stages(workspace)) == {1, 2, 4}
-    replayed = {one["night"]: one["faults"] for one in churn("replay", "--all")}
+    replayed = {entry["night"]: entry["faults"] for entry in churn("replay", "--all")}
     assert replayed == {"night 1": [], "night 2": [], "night 4": []}
 
 

@@ -48,12 +48,14 @@ def test_the_first_night_is_promoted_and_its_image_is_published(stack: Stack, ni
 def test_image_tasks_ran_where_the_engine_is_and_all_others_where_it_is_not(stack: Stack, night: str) -> None:
     """Only the builder has the engine's socket;"""
     hosts = {
-        dag: {one["hostname"] for one in _tasks(stack, dag, run) if one["hostname"]}
+        dag: {entry["hostname"] for entry in _tasks(stack, dag, run) if entry["hostname"]}
         for dag, run in ((RETRAINING, night), (IMAGE_BUILD, "image-of-version-1"))
     }
     assert hosts[IMAGE_BUILD] == {stack.container("builder").id[:12]}
-    assert hosts[RETRAINING] <= {one.id[:12] for one in stack.containers("worker")}
-    with_socket = [one["Service"] for one in _mounts(stack) if any("docker.sock" in mount for mount in one["Mounts"])]
+    assert hosts[RETRAINING] <= {entry.id[:12] for entry in stack.containers("worker")}
+    with_socket = [
+        entry["Service"] for entry in _mounts(stack) if any("docker.sock" in mount for mount in entry["Mounts"])
+    ]
     assert with_socket == ["builder"]
 
 
@@ -177,8 +179,8 @@ def _tasks(stack: Stack, dag: str, run: str) -> list[dict[str, str]]:
 
 
 def _why(stack: Stack, dag: str, run: str) -> str:
-    failed = [one for one in stack.admin.task_states(dag, run) if one.state == "failed"]
-    return "\n".join(f"{one.task}: {stack.admin.why_failed(dag, run, one)}" for one in failed)
+    failed = [entry for entry in stack.admin.task_states(dag, run) if entry.state == "failed"]
+    return "\n".join(f"{entry.task}: {stack.admin.why_failed(dag, run, entry)}" for entry in failed)
 
 
 def _mounts(stack: Stack) -> list[dict[str, object]]:

@@ -76,7 +76,9 @@ def _build_clock(folder: Path) -> Path:
 
 def _wait_for(stack: Stack, run: str, task: str) -> None:
     deadline = time.monotonic() + 120
-    while not any(one.task == task and one.state == "running" for one in stack.admin.task_states(RETRAINING, run)):
+    while not any(
+        entry.task == task and entry.state == "running" for entry in stack.admin.task_states(RETRAINING, run)
+    ):
         assert time.monotonic() < deadline, f"{task} of {run} does not begin"
         time.sleep(0.2)
 
@@ -90,7 +92,9 @@ def _assert_whole(stack: Stack, *runs: str) -> None:
     stack.churn("status")
     pipeline = stack.mlflow("churn", stack.env["MLFLOW_PIPELINE_PASSWORD"])
     found = pipeline.get("/api/2.0/mlflow/model-versions/search", params={"filter": "name='churn'"}).json()
-    nights = [{tag["key"]: tag["value"] for tag in one["tags"]}.get("churn.night") for one in found["model_versions"]]
+    nights = [
+        {tag["key"]: tag["value"] for tag in entry["tags"]}.get("churn.night") for entry in found["model_versions"]
+    ]
     assert len(nights) == len(set(nights)), nights
     assert all(batch["state"] == "accepted" for batch in json.loads(stack.churn("batches", "--json").stdout))
 
@@ -176,8 +180,8 @@ def test_the_tasks_of_a_night_run_on_two_workers(stack: Stack, tmp_path: Path) -
         stack.admin.trigger(RETRAINING, run, {})
         assert stack.follow(RETRAINING, run) == "success"
         found = stack.admin._call("GET", f"/api/v2/dags/{RETRAINING}/dagRuns/{run}/taskInstances")["task_instances"]
-        hosts = {one["hostname"] for one in found if one["hostname"]}
+        hosts = {entry["hostname"] for entry in found if entry["hostname"]}
         _assert_whole(stack, run)
         if len(hosts) > 1:
             break
-    assert hosts == {one.id[:12] for one in stack.containers("worker")}
+    assert hosts == {entry.id[:12] for entry in stack.containers("worker")}

@@ -97,7 +97,7 @@ def end(run: Run, place: Place) -> int:
             ended.add(process.pid)
             with suppress(psutil.NoSuchProcess):
                 process.send_signal(signum)
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds  # not psutil.wait_procs: it waits for a zombie that nobody reaps
         while any(map(is_running, left)) and time.monotonic() < deadline:
             time.sleep(0.05)
     if left := members(run):

@@ -124,10 +124,10 @@ def test_status_says_that_mlflow_is_away(churn: Invoke) -> None:
     """Whether registry and ledger agree cannot be known then: a problem, in JSON, and exit status 1."""
     result = churn("status", "--json")
     assert result.exit_code == 1
-    found = json.loads(result.stdout)
-    assert found["in_production"] is None
-    assert len(found["problems"]) == 1
-    assert "MLflow" in found["problems"][0]
+    document = json.loads(result.stdout)
+    assert document["in_production"] is None
+    assert len(document["problems"]) == 1
+    assert "MLflow" in document["problems"][0]
 
 
 def test_the_salt_is_never_printed(churn: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,16 +191,16 @@ def test_batches_are_looked_at_withdrawn_and_repaired(churn: Invoke, tmp_path: P
         (tmp_path / name).write_bytes(content)
         assert churn("land", tmp_path / name).exit_code == 0
     assert churn("run").exit_code == 1
-    good, bad = sorted(json.loads(churn("batches", "--json").stdout), key=lambda one: one["state"])
+    good, bad = sorted(json.loads(churn("batches", "--json").stdout), key=lambda entry: entry["state"])
     beginning = good["batch"][:8]
     shown = json.loads(churn("batches", "show", beginning, "--json").stdout)
     assert (shown["batch"]["accepted_rows"], shown["batch"]["quarantined_rows"]) == (58, 2)
-    assert [one["name"] for one in shown["sightings"]] == ["good.csv"]
-    seen = {one["name"]: one["state"] for one in json.loads(churn("batches", "--files", "--json").stdout)}
+    assert [entry["name"] for entry in shown["sightings"]] == ["good.csv"]
+    seen = {entry["name"]: entry["state"] for entry in json.loads(churn("batches", "--files", "--json").stdout)}
     assert seen == {"good.csv": "accepted", "bad.csv": "rejected"}
     assert "good.csv" in churn("batches", "--files").stdout
     assert "RowNumber.missing" in churn("batches", "show", beginning).stdout
-    assert [one["rows"] for one in json.loads(churn("quarantine", "show", beginning, "--json").stdout)] == [1, 1]
+    assert [entry["rows"] for entry in json.loads(churn("quarantine", "show", beginning, "--json").stdout)] == [1, 1]
     raw = [row["_raw"] for row in json.loads(churn("quarantine", "show", beginning, "--raw", "--json").stdout)]
     assert raw == [data.decode().splitlines()[line] for line in (6, 51)]
     out = tmp_path / "rows.csv"
@@ -209,7 +209,7 @@ def test_batches_are_looked_at_withdrawn_and_repaired(churn: Invoke, tmp_path: P
     assert churn("batches", "rejudge", bad["batch"]).exit_code == 0
     assert is_one_line(churn("batches", "rejudge", beginning))
     assert is_one_line(churn("batches", "show", "ffff0000"))
-    assert {one["state"] for one in json.loads(churn("batches", "--json").stdout)} == {"accepted", "arrived"}
+    assert {entry["state"] for entry in json.loads(churn("batches", "--json").stdout)} == {"accepted", "arrived"}
     assert json.loads(churn("audit", "--hashes", "--json").stdout) == {"batches": 3, "losses": []}
     (tmp_path / "data/accepted/stranger.parquet").write_text("x")
     assert churn("audit").exit_code == 1
@@ -223,9 +223,9 @@ def test_the_shipped_policy_is_accepted(churn: Invoke) -> None:
     """`churn policy check` prints what the policy says, as JSON."""
     result = churn("policy", "check")
     assert result.exit_code == 0, result.output
-    said = json.loads(result.stdout)
-    assert said["superiority"] == {"error_budget": 0.1, "nights": 90, "first_look": 0.9}
-    assert {"evidence", "floor", "slices", "dispute", "freshness"} <= set(said)
+    document = json.loads(result.stdout)
+    assert document["superiority"] == {"error_budget": 0.1, "nights": 90, "first_look": 0.9}
+    assert {"evidence", "floor", "slices", "dispute", "freshness"} <= set(document)
 
 
 def test_a_broken_policy_is_named(churn: Invoke, tmp_path: Path) -> None:
@@ -234,8 +234,8 @@ def test_a_broken_policy_is_named(churn: Invoke, tmp_path: Path) -> None:
     broken.write_text((ROOT / "include/churn/promotion_policy.yaml").read_text().replace("nights:", "nihgts:"))
     result = churn("policy", "check", broken)
     assert is_one_line(result), result.output
-    for said in ("policy.yaml", "superiority.nihgts", "superiority.nights"):
-        assert said in result.stderr
+    for word in ("policy.yaml", "superiority.nihgts", "superiority.nights"):
+        assert word in result.stderr
 
 
 @pytest.mark.parametrize("command", ["batches", "run", "status", "settings"])

@@ -23,9 +23,9 @@ def draw(rows: int = 2000, seed: int = 0, too_sure: float = 1.0) -> tuple[np.nda
 
 
 def calibrated(y: np.ndarray, scores: np.ndarray) -> Calibration:
-    found = calibrate(y, scores)
-    assert found is not None
-    return found
+    calibration = calibrate(y, scores)
+    assert calibration is not None
+    return calibration
 
 
 @pytest.mark.parametrize("too_sure", [0.5, 1.0, 2.0])
@@ -66,9 +66,9 @@ def test_the_slope_and_its_error_follow_from_the_likelihood() -> None:
             for i in step
         ]
     ) / (4 * 1e-6)
-    found = calibrated(y, scores).slope
-    assert found.value == pytest.approx(best[1], abs=1e-5)
-    assert found.standard_error == pytest.approx(np.sqrt(np.linalg.inv(curvature)[1, 1]), rel=1e-3)
+    calibration = calibrated(y, scores).slope
+    assert calibration.value == pytest.approx(best[1], abs=1e-5)
+    assert calibration.standard_error == pytest.approx(np.sqrt(np.linalg.inv(curvature)[1, 1]), rel=1e-3)
 
 
 def test_the_error_of_the_slope_agrees_with_a_plain_bootstrap() -> None:
@@ -76,7 +76,7 @@ def test_the_error_of_the_slope_agrees_with_a_plain_bootstrap() -> None:
     y, scores = draw(1000)
     rng = np.random.default_rng(1)
     rows = [rng.integers(len(y), size=len(y)) for _ in range(400)]
-    slopes = [calibrated(y[one], scores[one]).slope.value for one in rows]
+    slopes = [calibrated(y[sample], scores[sample]).slope.value for sample in rows]
     assert calibrated(y, scores).slope.standard_error == pytest.approx(np.std(slopes), rel=0.12)
 
 
@@ -87,21 +87,24 @@ def test_the_error_of_the_ratio_agrees_with_a_plain_bootstrap(odds: float) -> No
     scores = odds * scores / (1 - scores + odds * scores)
     rng = np.random.default_rng(1)
     rows = [rng.integers(len(y), size=len(y)) for _ in range(3000)]
-    ratios = [y[one].mean() / scores[one].mean() for one in rows]
+    ratios = [y[sample].mean() / scores[sample].mean() for sample in rows]
     assert calibrated(y, scores).observed_expected.standard_error == pytest.approx(np.std(ratios), rel=0.05)
 
 
 def test_observed_to_expected_is_the_ratio_of_means() -> None:
     """Three of four left, 1.5 were expected: 2."""
-    found = calibrated(np.array([1, 0, 1, 1]), np.array([0.2, 0.3, 0.4, 0.6]))
-    assert found.observed_expected.value == pytest.approx(2.0)
+    calibration = calibrated(np.array([1, 0, 1, 1]), np.array([0.2, 0.3, 0.4, 0.6]))
+    assert calibration.observed_expected.value == pytest.approx(2.0)
 
 
 def test_a_model_that_is_right_has_slope_and_ratio_of_one() -> None:
     """In 300 draws the 95% intervals hold 1 in .91 to .985."""
-    found = [calibrated(*draw(800, seed)) for seed in range(300)]
-    for values in ([one.slope for one in found], [one.observed_expected for one in found]):
-        assert 0.91 <= np.mean([one.lower <= 1 <= one.upper for one in values]) <= 0.985
+    calibrations = [calibrated(*draw(800, seed)) for seed in range(300)]
+    for values in (
+        [estimate.slope for estimate in calibrations],
+        [estimate.observed_expected for estimate in calibrations],
+    ):
+        assert 0.91 <= np.mean([estimate.lower <= 1 <= estimate.upper for estimate in values]) <= 0.985
 
 
 def test_a_model_twice_too_sure_has_a_slope_of_a_half() -> None:

@@ -54,8 +54,8 @@ def test_standard_errors_agree_with_a_plain_bootstrap(metric: str) -> None:
 def test_intervals_cover(metric: str) -> None:
     """The 95% interval of the difference holds the true value in .92 to .98 of 300 draws."""
     truth = np.mean([paired_delta(*draw(20_000, seed), metric)[0] for seed in range(9000, 9012)])
-    found = [measure(*draw(800, seed), metric).delta for seed in range(300)]
-    covered = np.mean([one.lower <= truth <= one.upper for one in found])
+    estimates = [measure(*draw(800, seed), metric).delta for seed in range(300)]
+    covered = np.mean([estimate.lower <= truth <= estimate.upper for estimate in estimates])
     assert 0.92 <= covered <= 0.985
 
 
@@ -70,9 +70,9 @@ def test_identical_scores_have_no_difference(metric: str) -> None:
 def test_swapping_the_models_turns_the_sign(metric: str) -> None:
     """a - b is minus b - a, with the same standard error."""
     y, a, b = draw()
-    one, other = paired_delta(y, a, b, metric), paired_delta(y, b, a, metric)
-    assert one[0] == pytest.approx(-other[0], abs=1e-15)
-    assert one[1] == pytest.approx(other[1], rel=1e-12)
+    estimate, other = paired_delta(y, a, b, metric), paired_delta(y, b, a, metric)
+    assert estimate[0] == pytest.approx(-other[0], abs=1e-15)
+    assert estimate[1] == pytest.approx(other[1], rel=1e-12)
 
 
 @pytest.mark.parametrize("metric", METRICS)

@@ -83,9 +83,9 @@ def test_a_challenger_that_is_only_luckily_better_is_held() -> None:
 
 def test_a_better_brier_with_a_worse_auc_is_not_superior() -> None:
     """Better calibration alone does not buy a worse ranking."""
-    found = contest(champion_noise=1.2)
-    deltas = {**found.evidence.deltas, "roc_auc": replace(found.evidence.deltas["roc_auc"], value=-0.001)}
-    decision = decide(replace(found, evidence=replace(found.evidence, deltas=deltas)), POLICY)
+    comparison = contest(champion_noise=1.2)
+    deltas = {**comparison.evidence.deltas, "roc_auc": replace(comparison.evidence.deltas["roc_auc"], value=-0.001)}
+    decision = decide(replace(comparison, evidence=replace(comparison.evidence, deltas=deltas)), POLICY)
     assert (decision.code, "roc_auc_not_worse" in names(decision, False)) == ("TOO_FRESH", True)
 
 
@@ -106,7 +106,7 @@ def test_one_that_is_worse_is_held_however_old_the_champion() -> None:
 
 def test_slow_decay_is_stopped_by_the_anchor() -> None:
     """No worse than the champion, and worse than the last winner: ANCHOR_INFERIOR."""
-    found = close_contest()
+    comparison = close_contest()
     y, best = draw_scores(3000)
     logit = np.log(best / (1 - best))
     worn = [
@@ -114,18 +114,23 @@ def test_slow_decay_is_stopped_by_the_anchor() -> None:
         for more in (0.0, 0.01 * np.random.default_rng(2).normal(size=3000))
     ]
     evidence = make_evidence(y, worn[0], worn[1], anchor=best)
-    assert outcome(compare(replace(found.case, anchor=7), evidence, (), 50))[1] in ("ANCHOR_INFERIOR", "CALIBRATION")
-    calibrated = [1 / (1 + np.exp(-(np.log(one / (1 - one)) * 0.8))) for one in worn]
+    assert outcome(compare(replace(comparison.case, anchor=7), evidence, (), 50))[1] in (
+        "ANCHOR_INFERIOR",
+        "CALIBRATION",
+    )
+    calibrated = [1 / (1 + np.exp(-(np.log(score / (1 - score)) * 0.8))) for score in worn]
     loose = POLICY.model_copy(update={"calibration": POLICY.calibration.model_copy(update={"slope": (0.1, 10.0)})})
     evidence = make_evidence(y, calibrated[0], calibrated[1], anchor=best)
-    assert decide(compare(replace(found.case, anchor=7), evidence, (), 50), loose).code == "ANCHOR_INFERIOR"
+    assert decide(compare(replace(comparison.case, anchor=7), evidence, (), 50), loose).code == "ANCHOR_INFERIOR"
 
 
 def test_without_an_anchor_that_scores_no_worse_is_not_enough() -> None:
     """The yardstick is gone: held, with the reason."""
-    found = close_contest()
-    case = replace(found.case, anchor=7, anchor_refusal=Refusal(Reason.CHAMPION_UNSCORABLE, "version 7 cannot score"))
-    decision = decide(replace(found, case=case, anchor_deltas={}), POLICY)
+    comparison = close_contest()
+    case = replace(
+        comparison.case, anchor=7, anchor_refusal=Refusal(Reason.CHAMPION_UNSCORABLE, "version 7 cannot score")
+    )
+    decision = decide(replace(comparison, case=case, anchor_deltas={}), POLICY)
     assert decision.code == "ANCHOR_INFERIOR"
     assert "ersion 7" in decision.sentence
 
@@ -208,8 +213,8 @@ def test_harm_to_one_country_is_held() -> None:
     random = np.random.default_rng(5).permutation(best[codes == 1])
     mine = best.copy()
     mine[codes == 1] = random
-    found = compare(make_case(), make_evidence(y, mine, worse, codes={"Geography": codes}), (COUNTRY,), 50)
-    decision = decide(found, POLICY)
+    comparison = compare(make_case(), make_evidence(y, mine, worse, codes={"Geography": codes}), (COUNTRY,), 50)
+    decision = decide(comparison, POLICY)
     assert decision.code == "SLICE_HARM"
     assert "Geography Germany" in decision.sentence
 
@@ -257,20 +262,22 @@ def test_the_champion_itself_is_watched() -> None:
 @pytest.mark.parametrize("metric", ["roc_auc", "brier"])
 def test_a_figure_that_is_no_number_promotes_nothing(metric: str) -> None:
     """NaN in any delta: no rule that reads it passes."""
-    found = contest(champion_noise=1.2)
+    comparison = contest(champion_noise=1.2)
     nan = Estimate(float("nan"), float("nan"), float("nan"), float("nan"))
-    deltas = {**found.evidence.deltas, metric: nan}
-    decision = decide(replace(found, evidence=replace(found.evidence, deltas=deltas), anchor_deltas=deltas), POLICY)
+    deltas = {**comparison.evidence.deltas, metric: nan}
+    decision = decide(
+        replace(comparison, evidence=replace(comparison.evidence, deltas=deltas), anchor_deltas=deltas), POLICY
+    )
     assert decision.verdict is Verdict.HOLD
 
 
 def test_a_comparison_survives_the_ledger() -> None:
     """What is stored as JSON decides the same when it is read back."""
     window = EvidenceWindow(NOW, NOW, 180, False)
-    found = contest(champion_noise=1.2, case=make_case(window=window, leaks=Leaks([], "Age", 0.7)))
-    back = Comparison.from_dict(json.loads(json.dumps(found.as_dict())))
-    assert back == found
-    assert decide(back, POLICY) == decide(found, POLICY)
+    comparison = contest(champion_noise=1.2, case=make_case(window=window, leaks=Leaks([], "Age", 0.7)))
+    back = Comparison.from_dict(json.loads(json.dumps(comparison.as_dict())))
+    assert back == comparison
+    assert decide(back, POLICY) == decide(comparison, POLICY)
     assert isinstance(back.evidence.deltas["brier"], Estimate)
 
 

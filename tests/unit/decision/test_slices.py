@@ -110,7 +110,9 @@ def test_every_code_has_a_name() -> None:
         }
     )
     codes = slice_codes(frame, BANK_CHURN)
-    named = {one.column: [one.names[code] for code in codes[one.column]] for one in slicings(BANK_CHURN)}
+    named = {
+        measured.column: [measured.names[code] for code in codes[measured.column]] for measured in slicings(BANK_CHURN)
+    }
     assert named == {
         "Geography": ["France", "Germany", "Spain", "Spain"],
         "Gender": ["Female", "Male", "Male", "Male"],
@@ -126,21 +128,21 @@ def test_every_code_has_a_name() -> None:
 def test_a_slice_is_measured_as_if_it_were_alone() -> None:
     """Size, events and difference are those of the group's rows."""
     y, mine, theirs, codes = draw_countries(0.5, 3000, 0)
-    for code, found in enumerate(compare_countries(0.5)):
+    for code, slices in enumerate(compare_countries(0.5)):
         there = codes == code
-        assert (found.name, found.rows, found.events) == (COUNTRY.names[code], there.sum(), y[there].sum())
-        assert found.delta is not None
+        assert (slices.name, slices.rows, slices.events) == (COUNTRY.names[code], there.sum(), y[there].sum())
+        assert slices.delta is not None
         expected = paired_delta(y[there], mine[there], theirs[there], "roc_auc")
-        assert (found.delta.value, found.delta.standard_error) == pytest.approx(expected)
+        assert (slices.delta.value, slices.delta.standard_error) == pytest.approx(expected)
 
 
 def test_a_slice_that_is_too_small_is_listed_and_not_tested() -> None:
     """One customer short in the rarer class: there is a difference and no p; with exactly enough there is one."""
-    fewest = min(one.events for one in compare_countries())
+    fewest = min(measured.events for measured in compare_countries())
     for each_class, untested in ((fewest, 0), (fewest + 1, 1)):
-        found = compare_countries(each_class=each_class)
-        assert sum(one.p is None for one in found) == untested
-        assert all(one.delta is not None for one in found)
+        slices = compare_countries(each_class=each_class)
+        assert sum(measured.p is None for measured in slices) == untested
+        assert all(measured.delta is not None for measured in slices)
 
 
 def test_a_slice_of_one_class_has_no_difference() -> None:
@@ -154,29 +156,29 @@ def test_a_slice_of_one_class_has_no_difference() -> None:
 def test_only_tested_slices_share_the_level() -> None:
     """Holm's factor is the number of tested slices, not of all."""
     of_all = compare_countries(1.0)
-    adjusted = [one.p for one in of_all if one.p is not None]
-    raw = [_normal_p(one) for one in of_all]
+    adjusted = [measured.p for measured in of_all if measured.p is not None]
+    raw = [_normal_p(measured) for measured in of_all]
     assert adjusted == pytest.approx(holm(raw))
-    few = compare_countries(1.0, each_class=sorted(one.events for one in of_all)[1])
-    assert sum(one.p is not None for one in few) == 2
-    assert [one.p for one in few if one.p is not None] == pytest.approx(
-        holm([p for p, one in zip(raw, few, strict=True) if one.p is not None])
+    few = compare_countries(1.0, each_class=sorted(measured.events for measured in of_all)[1])
+    assert sum(measured.p is not None for measured in few) == 2
+    assert [measured.p for measured in few if measured.p is not None] == pytest.approx(
+        holm([p for p, measured in zip(raw, few, strict=True) if measured.p is not None])
     )
 
 
-def _normal_p(one: Slice) -> float:
+def _normal_p(measured: Slice) -> float:
     from scipy.stats import norm
 
-    assert one.delta is not None
-    return float(norm.cdf(one.delta.value / one.delta.standard_error))
+    assert measured.delta is not None
+    return float(norm.cdf(measured.delta.value / measured.delta.standard_error))
 
 
 def test_a_planted_harm_in_one_country_is_found() -> None:
     """In each of eight draws Germany, and only Germany, is worse; without harm nothing is."""
     for seed in range(8):
-        p = [one.p or 0.0 for one in compare_countries(2.0, seed=seed)]
+        p = [measured.p or 0.0 for measured in compare_countries(2.0, seed=seed)]
         assert p[1] < 0.01 < min(p[0], p[2])
-        assert all((one.p or 0) > 0.01 for one in compare_countries(0.0, seed=seed))
+        assert all((measured.p or 0) > 0.01 for measured in compare_countries(0.0, seed=seed))
 
 
 @pytest.mark.parametrize(("harm", "code"), [(2.0, "SLICE_HARM"), (0.0, "TOO_FRESH")])
@@ -193,8 +195,8 @@ def test_equal_scores_in_a_slice_are_no_harm() -> None:
     """Without any difference p is 1, and nothing is divided by zero."""
     y, mine, theirs, codes = draw_countries(0.0, 3000, 0)
     theirs = np.where(codes == 1, mine, theirs)
-    found = compare_slices(y, rank(mine), rank(theirs), {"Geography": codes}, (COUNTRY,), 50)
-    assert found[1].p == 1.0
+    slices = compare_slices(y, rank(mine), rank(theirs), {"Geography": codes}, (COUNTRY,), 50)
+    assert slices[1].p == 1.0
 
 
 def test_a_contract_without_slices_works() -> None:

@@ -23,8 +23,8 @@ def compare(column: str, before: list[object], now: list[object]) -> Drift:
 
 def test_the_index_is_the_sum_of_its_bins() -> None:
     """Two bins of 50/50 and 90/10 among very many rows: (.4) ln(.9/.5) + (-.4) ln(.1/.5)."""
-    found = stability_index(np.array([500_000, 500_000]), np.array([900_000, 100_000]))
-    assert found == pytest.approx(0.4 * np.log(1.8) - 0.4 * np.log(0.2), abs=1e-4)
+    measured = stability_index(np.array([500_000, 500_000]), np.array([900_000, 100_000]))
+    assert measured == pytest.approx(0.4 * np.log(1.8) - 0.4 * np.log(0.2), abs=1e-4)
 
 
 def test_chance_alone_is_no_drift() -> None:
@@ -32,26 +32,26 @@ def test_chance_alone_is_no_drift() -> None:
     rng = np.random.default_rng(5)
     before = rng.normal(size=4000)
     for rows in (60, 400, 3000):
-        found = [compare("Balance", before.tolist(), rng.normal(size=rows).tolist()) for _ in range(400)]
-        assert sum(one.psi > index_by_chance(4000, rows, 10) for one in found) <= 4
-        assert sum(one.drifted for one in found) <= 4
+        measured = [compare("Balance", before.tolist(), rng.normal(size=rows).tolist()) for _ in range(400)]
+        assert sum(drift.psi > index_by_chance(4000, rows, 10) for drift in measured) <= 4
+        assert sum(drift.drifted for drift in measured) <= 4
 
 
 def test_a_shift_is_drift_with_its_distance() -> None:
     """A shift by one standard deviation is found, and the distance is that of Kolmogorov and Smirnov."""
     rng = np.random.default_rng(5)
     before, now = rng.normal(size=4000), rng.normal(1, size=1000)
-    found = compare("Balance", before.tolist(), now.tolist())
-    assert found.drifted
-    assert found.measure == "kolmogorov_smirnov"
-    assert found.value == pytest.approx(stats.ks_2samp(before, now).statistic)
+    measured = compare("Balance", before.tolist(), now.tolist())
+    assert measured.drifted
+    assert measured.measure == "kolmogorov_smirnov"
+    assert measured.value == pytest.approx(stats.ks_2samp(before, now).statistic)
 
 
 def test_a_new_category_is_named() -> None:
     """A country that the history does not have is drift, by its name."""
-    found = compare("Geography", ["France"] * 900 + ["Spain"] * 100, ["France"] * 500 + ["Germany"] * 500)
-    assert (found.drifted, found.new_categories, found.measure) == (True, ["Germany"], "cramers_v")
-    assert 0.5 < found.value < 0.8
+    measured = compare("Geography", ["France"] * 900 + ["Spain"] * 100, ["France"] * 500 + ["Germany"] * 500)
+    assert (measured.drifted, measured.new_categories, measured.measure) == (True, ["Germany"], "cramers_v")
+    assert 0.5 < measured.value < 0.8
 
 
 def test_a_constant_column_has_not_drifted() -> None:

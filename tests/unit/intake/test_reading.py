@@ -82,9 +82,9 @@ CASES: list[tuple[str | bytes, list[str]]] = [
 @pytest.mark.parametrize(("line", "rules"), CASES)
 def test_a_row_breaks_exactly_these_rules(line: str | bytes, rules: list[str]) -> None:
     """A faulty cell or record is set aside with its reason; a good one is not."""
-    found = judge(file(line))
-    assert [row["_failed"] for row in found.quarantined] == ([rules] if rules else [])
-    assert found.good.num_rows == (not rules)
+    judged = judge(file(line))
+    assert [row["_failed"] for row in judged.quarantined] == ([rules] if rules else [])
+    assert judged.good.num_rows == (not rules)
 
 
 def test_every_reason_is_found_among_all_the_others() -> None:
@@ -95,9 +95,9 @@ def test_every_reason_is_found_among_all_the_others() -> None:
         lines.append(text.replace(b"15634602", str(number).encode()))
         if rules:
             expected[number] = rules
-    found = judge(file(*lines))
-    assert {row["_line"]: row["_failed"] for row in found.quarantined} == expected
-    assert found.good["_line"].to_pylist() == [n for n in range(2, len(CASES) + 2) if n not in expected]
+    judged = judge(file(*lines))
+    assert {row["_line"]: row["_failed"] for row in judged.quarantined} == expected
+    assert judged.good["_line"].to_pylist() == [n for n in range(2, len(CASES) + 2) if n not in expected]
 
 
 @pytest.mark.parametrize(
@@ -151,10 +151,10 @@ def test_column_order_bom_and_line_ends_are_free(end: str, zipped: bool) -> None
 
 def test_line_numbers_and_raw_text_are_kept() -> None:
     """Every record knows its line in the file, blank lines counted, and its text to the letter."""
-    found = judge(f'{HEADER}\n\n{GOOD}\n  \nbroken, "line\n'.encode())
-    assert found.good["_line"].to_pylist() == [3]
-    assert [(row["_line"], row["_raw"]) for row in found.quarantined] == [(5, 'broken, "line')]
-    assert found.counts.arrived == 2
+    judged = judge(f'{HEADER}\n\n{GOOD}\n  \nbroken, "line\n'.encode())
+    assert judged.good["_line"].to_pylist() == [3]
+    assert [(row["_line"], row["_raw"]) for row in judged.quarantined] == [(5, 'broken, "line')]
+    assert judged.counts.arrived == 2
 
 
 def test_lines_are_numbered_across_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,11 +176,11 @@ def test_a_parquet_file_is_judged_like_its_text() -> None:
     frame.loc[5, "HasCrCard"] = 7
     buffer = io.BytesIO()
     frame.to_parquet(buffer)
-    found = judge(buffer.getvalue())
-    assert {row["_line"]: row["_failed"] for row in found.quarantined} == {4: ["Age.missing"], 6: ["HasCrCard.range"]}
+    judged = judge(buffer.getvalue())
+    assert {row["_line"]: row["_failed"] for row in judged.quarantined} == {4: ["Age.missing"], 6: ["HasCrCard.range"]}
     text = judge(small_file()).good.to_pylist()
     kept = [row for number, row in enumerate(text, start=1) if number not in (4, 6)]
-    assert [{**row, "_line": 0} for row in found.good.to_pylist()] == [{**row, "_line": 0} for row in kept]
+    assert [{**row, "_line": 0} for row in judged.good.to_pylist()] == [{**row, "_line": 0} for row in kept]
 
 
 def parquet(**changes: object) -> bytes:
@@ -219,27 +219,27 @@ def test_a_column_that_stands_twice_in_a_parquet_file_is_refused_with_its_rows()
 
 def test_bytes_in_a_parquet_text_are_judged_row_by_row() -> None:
     """One name in Latin-1 and one with a NUL are two records that cannot be read; the others are accepted."""
-    found = judge(parquet(Surname=[b"M\xfcller", b"a\0b", *[b"Keller"] * 28]))
-    assert [(row["_line"], row["_failed"]) for row in found.quarantined] == [
+    judged = judge(parquet(Surname=[b"M\xfcller", b"a\0b", *[b"Keller"] * 28]))
+    assert [(row["_line"], row["_failed"]) for row in judged.quarantined] == [
         (1, ["record.encoding"]),
         (2, ["record.nul"]),
     ]
-    assert set(found.good["Surname"].to_pylist()) == {"Keller"}
+    assert set(judged.good["Surname"].to_pylist()) == {"Keller"}
 
 
 def test_whole_numbers_in_a_float_column_are_whole() -> None:
     """An absent value makes a column of floats; large keys in it are still keys, and fractions are none."""
     keys = [12_345_678_901.0 + at for at in range(28)]
-    found = judge(parquet(CustomerId=[*keys, None, 1.5]))
-    assert found.good["CustomerId"].to_pylist() == [int(key) for key in keys]
-    assert [row["_failed"] for row in found.quarantined] == [["CustomerId.missing"], ["CustomerId.type"]]
+    judged = judge(parquet(CustomerId=[*keys, None, 1.5]))
+    assert judged.good["CustomerId"].to_pylist() == [int(key) for key in keys]
+    assert [row["_failed"] for row in judged.quarantined] == [["CustomerId.missing"], ["CustomerId.type"]]
 
 
 def test_the_text_of_a_parquet_row_can_be_split_again() -> None:
     """Commas, quotes and line breaks within a cell stay within it."""
     names = ["Doe, Jr", 'the "old" one', "two\nlines", *["Keller"] * 27]
-    found = judge(parquet(Surname=names, Age=[7] * 30))
-    cells = [next(csv.reader(io.StringIO(row["_raw"], newline=""))) for row in found.quarantined]
+    judged = judge(parquet(Surname=names, Age=[7] * 30))
+    cells = [next(csv.reader(io.StringIO(row["_raw"], newline=""))) for row in judged.quarantined]
     assert [row[BANK_CHURN.names.index("Surname")] for row in cells] == names
     assert {len(row) for row in cells} == {len(BANK_CHURN.names)}
 
@@ -259,12 +259,12 @@ def test_a_damaged_parquet_file_is_refused() -> None:
         damaged = bytearray(good)
         damaged[place : place + 8] = b"\xff" * 8
         try:
-            found = judge(bytes(damaged))
+            judged = judge(bytes(damaged))
         except FileFault as fault:
             assert fault.code in ("broken_parquet", "missing_column", "not_csv")  # noqa: PT017 -- one of several ends
             refused += 1
         else:
-            assert found.counts.arrived == found.good.num_rows + len(found.quarantined)
+            assert judged.counts.arrived == judged.good.num_rows + len(judged.quarantined)
     assert refused > 5
 
 
@@ -280,8 +280,8 @@ def test_a_nested_column_is_refused() -> None:
 
 def test_a_clean_file_breaks_nothing() -> None:
     """Every row of a clean file is good."""
-    found = judge(small_file())
-    assert (found.good.num_rows, found.quarantined) == (400, [])
+    judged = judge(small_file())
+    assert (judged.good.num_rows, judged.quarantined) == (400, [])
 
 
 def tolerant(**changes: object) -> Contract:
@@ -354,11 +354,11 @@ def test_the_fast_way_and_the_careful_way_agree(rows: list[str]) -> None:
     with columnar.engine("500MB") as connection:
         fast = columnar.plain_lines(BANK_CHURN, BANK_CHURN.names).type(connection, texts)
         careful = columnar.apply_row_rules(connection, split_lines(lines, BANK_CHURN.names, BANK_CHURN), BANK_CHURN)
-    told = {row["_line"]: row for row in careful.to_pylist()}
+    rows_by_line = {row["_line"]: row for row in careful.to_pylist()}
     for row in fast.to_pylist():
         if not row.pop("_odd"):
-            assert told[row["_line"]]["_failed"] == []
-            assert row == {name: told[row["_line"]][name] for name in row}
+            assert rows_by_line[row["_line"]]["_failed"] == []
+            assert row == {name: rows_by_line[row["_line"]][name] for name in row}
 
 
 JUNK = st.one_of(
@@ -376,19 +376,19 @@ ROWS = st.integers(1, 60).map(lambda customer: changed(CustomerId=str(customer),
 def test_no_mixture_of_rows_and_junk_loses_a_row(lines: list[bytes], end: bytes) -> None:
     """arrived = accepted + set aside; nothing is raised but a typed fault; what is accepted is clean when judged again."""
     try:
-        found = judge(HEADER.encode() + end + end.join(lines) + end)
+        judged = judge(HEADER.encode() + end + end.join(lines) + end)
     except FileFault as fault:
         assert fault.code == "no_rows"  # noqa: PT017 -- the one fault that junk behind a good header can be
         return
     records = [line for line in lines if line.strip()]
-    assert found.counts.arrived == len(records) == found.good.num_rows + len(found.quarantined)
-    assert len(set(found.good["CustomerId"].to_pylist())) == found.good.num_rows
-    for row in found.quarantined:
+    assert judged.counts.arrived == len(records) == judged.good.num_rows + len(judged.quarantined)
+    assert len(set(judged.good["CustomerId"].to_pylist())) == judged.good.num_rows
+    for row in judged.quarantined:
         assert row["_failed"]
         assert row["_raw"] == lines[row["_line"] - 2].decode(errors="backslashreplace")
-    if found.good.num_rows:
-        again = judge(found.good.select(list(BANK_CHURN.names)).to_pandas().to_csv(index=False))
-        assert (again.good.num_rows, again.quarantined) == (found.good.num_rows, [])
+    if judged.good.num_rows:
+        again = judge(judged.good.select(list(BANK_CHURN.names)).to_pandas().to_csv(index=False))
+        assert (again.good.num_rows, again.quarantined) == (judged.good.num_rows, [])
 
 
 def test_a_column_that_the_contract_adds_is_judged() -> None:
@@ -405,6 +405,6 @@ def test_a_column_that_the_contract_adds_is_judged() -> None:
             ),
         ]
     )
-    found = judge(text.replace("\n1,0,", "\n1,99,"), dated)
-    assert [str(day) for day in found.good["AsOf"].to_pylist()] == ["2026-01-31"]
-    assert [row["_failed"] for row in found.quarantined] == [["AsOf.type"]] * 3 + [["AsOf.missing"]]
+    judged = judge(text.replace("\n1,0,", "\n1,99,"), dated)
+    assert [str(day) for day in judged.good["AsOf"].to_pylist()] == ["2026-01-31"]
+    assert [row["_failed"] for row in judged.quarantined] == [["AsOf.type"]] * 3 + [["AsOf.missing"]]

@@ -24,7 +24,9 @@ def test_a_fault_alone_is_found(fault: Fault) -> None:
     clean = small_file(30)
     data, expected = plant_faults(clean, BANK_CHURN, [fault], [11])
     judged = judge(data)
-    assert {row["_line"]: row["_failed"] for row in judged.quarantined} == {line: [rule] for line, rule in expected.items()}
+    assert {row["_line"]: row["_failed"] for row in judged.quarantined} == {
+        line: [rule] for line, rule in expected.items()
+    }
     untouched = judge(clean).good.drop_columns(["_line"]).to_pylist()
     first = [untouched[11]] if fault.rules[0] is None else []
     assert judged.good.drop_columns(["_line"]).to_pylist() == untouched[:11] + first + untouched[12:]
@@ -35,7 +37,9 @@ def test_all_faults_together_are_found() -> None:
     clean = small_file(len(FAULTS) * 3)
     data, expected = plant_faults(clean, BANK_CHURN, FAULTS, range(1, len(FAULTS) * 3, 3))
     judged = judge(data)
-    assert {row["_line"]: row["_failed"] for row in judged.quarantined} == {line: [rule] for line, rule in expected.items()}
+    assert {row["_line"]: row["_failed"] for row in judged.quarantined} == {
+        line: [rule] for line, rule in expected.items()
+    }
     lines = data.split(b"\n")
     assert all(row["_raw"] == lines[row["_line"] - 1].decode(errors="backslashreplace") for row in judged.quarantined)
     assert judged.counts.arrived == len(lines) - 2 == judged.good.num_rows + len(expected)
