@@ -12,11 +12,8 @@ from churn.foundation.paths import UNFINISHED
 from churn.pipeline.workspace import Workspace
 from churn_airflow.steps import IMAGE_QUEUE
 from conftest import export
-from support.basics import ROOT, run_night, stages
-
-
-def run_dag(dag_bag: object, conf: dict) -> object:
-    return type(dag_bag)(str(ROOT / "dags")).dags["churn_maintenance"].test(run_conf=conf, logical_date=None)
+from support.basics import run_night, stages
+from support.dag_runs import run_dag
 
 
 def test_a_dry_run_lists_and_a_run_deletes(
@@ -35,7 +32,7 @@ def test_a_dry_run_lists_and_a_run_deletes(
         file.write_text("x")
         os.utime(file, (time.time() - 200 * 86400,) * 2)
     for dry_run, versions, exist in ((True, {1, 2, 3, 4}, True), (False, {1, 2, 4}, False)):
-        run = run_dag(dag_bag, {"dry_run": dry_run})
+        run = run_dag(dag_bag, "churn_maintenance", {"dry_run": dry_run})
         assert run.state == "success"
         tasks = {task.task_id: task for task in run.get_task_instances()}
         assert tasks["clean"].xcom_pull(task_ids="clean")["versions"] == 1

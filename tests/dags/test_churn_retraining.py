@@ -12,12 +12,8 @@ from churn.pipeline.steps import find_disagreements
 from churn.pipeline.workspace import Workspace
 from churn.settings import Settings
 from churn_airflow.steps import open_filesystem
-from support.basics import ROOT, S3, clone_workspace, export, land_night, land_text, make_workspace
-
-
-def run_dag(dag_bag: object, name: str, conf: dict | None = None) -> object:
-    """Run a freshly parsed DAG, because `dag.test` leaves the run's parameters in the DAG object."""
-    return type(dag_bag)(str(ROOT / "dags")).dags[name].test(run_conf=conf or {}, logical_date=None)
+from support.basics import S3, clone_workspace, export, land_night, land_text, make_workspace
+from support.dag_runs import run_dag
 
 
 def run_night(dag_bag: object, conf: dict | None = None) -> object:

@@ -23,6 +23,7 @@ from churn.pipeline.workspace import Workspace
 from churn.settings import Settings
 from churn_airflow.steps import keep_image_failure, report_failed_run
 from support.basics import ROOT, land_night, land_text
+from support.dag_runs import run_dag
 from support.mailboxes import Mailbox, mail_server, topic_server
 
 SMTP = "airflow.providers.smtp.notifications.smtp.SmtpNotifier"
@@ -63,11 +64,6 @@ def connect(monkeypatch: pytest.MonkeyPatch, mail: int, topic: str) -> None:
     aws = {"conn_type": "aws", "login": "key", "password": "secret", "extra": {"endpoint_url": topic}}
     monkeypatch.setenv("AIRFLOW_CONN_SMTP_DEFAULT", json.dumps(smtp))
     monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps(aws))
-
-
-def run_dag(dag_bag: object, name: str, conf: dict | None = None) -> object:
-    """A run of a freshly parsed DAG."""
-    return type(dag_bag)(str(ROOT / "dags")).dags[name].test(run_conf=conf or {}, logical_date=None)
 
 
 def watch(dag_bag: object, **conf: object) -> str:
