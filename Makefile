@@ -25,7 +25,7 @@ unexport PYTHONDONTWRITEBYTECODE
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: .venv/run ## Set up, start the services, do the next runs (DATA=file.csv NIGHTS=3 for your own file, VERBOSE=1).
+run: .venv/run ## Set up, start the services, run the next nightly files (DATA=file.csv NIGHTS=3 for your own file, VERBOSE=1).
 	@$(CHURN) local run $(if $(DATA),--data "$(DATA)") $(if $(NIGHTS),--nights $(NIGHTS)) $(if $(VERBOSE),--verbose)
 
 test: .venv/dev ## Run the tests (COVERAGE=1 measures branch coverage); the long ones are test-stack and test-crashes.
@@ -34,7 +34,7 @@ test: .venv/dev ## Run the tests (COVERAGE=1 measures branch coverage); the long
 test-stack: .venv/dev ## Attack the stack: faults, scale, browser. Half an hour, with a container engine.
 	@.venv/bin/python -m pytest -m stack tests/stack $(ARGS)
 
-test-crashes: .venv/dev ## Kill the pipeline after each write; `make test` does so after a fixed part of them.
+test-crashes: .venv/dev ## Kill the pipeline after each write; `make test` does so after a fixed sample of the writes.
 	@TEST_CRASHES=all .venv/bin/python -m pytest -k killed_after tests/integration $(ARGS)
 
 status: .venv/run ## Show what is in production, and what is running (VERBOSE=1).
