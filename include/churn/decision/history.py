@@ -10,6 +10,7 @@ from churn.decision.reasons import Reason
 from churn.foundation.digests import array_digest, json_digest
 from churn.foundation.ledger import Ledger
 from churn.foundation.records import Look, Promotion, Snapshot
+from churn.foundation.wording import REVERSALS
 
 _DAY = 86_400
 
@@ -28,7 +29,7 @@ def read_history(
     """
     freeze = ledger.freeze(model)
     frozen = (
-        f"version {freeze.previous} was {_DONE[freeze.kind]} by {freeze.actor or 'someone'}: {freeze.reason}"
+        f"version {freeze.previous} was {REVERSALS[freeze.kind]} by {freeze.actor or 'someone'}: {freeze.reason}"
         if freeze
         else None
     )
@@ -95,9 +96,6 @@ def take_look(
     look = json_digest([promotion.sequence, *digests])
     calendar_night = decided_at.astimezone(ZoneInfo(timezone)).date().isoformat()
     return ledger.take_look(Look(model, look, promotion.sequence, calendar_night, 0, night, decided_at))
-
-
-_DONE = {"rollback": "rolled back", "take_back": "taken out of production"}
 
 
 def _days(since: datetime, until: datetime) -> float:

@@ -24,7 +24,6 @@ from churn.decision.reasons import Reason
 from churn.decision.rule_forms import RULES_VERSION, Forms
 from churn.decision.rules import (
     Rule,
-    as_sentence_end,
     calibration_rules,
     describe_deltas,
     enough_and_sane_rules,
@@ -32,6 +31,7 @@ from churn.decision.rules import (
     frozen_rule,
     integrity_rules,
 )
+from churn.foundation.wording import as_sentence_end
 
 
 class Verdict(StrEnum):

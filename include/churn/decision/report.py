@@ -224,7 +224,7 @@ def _links(review: Review, run_id: str, tracking: Tracking) -> dict[str, str]:
     for role, version in (
         ("Challenger", record.challenger),
         ("Champion", record.champion),
-        ("Anchor", review.comparison.case.anchor),
+        ("Baseline", review.comparison.case.anchor),
     ):
         if version is not None:
             links[f"{role} v{version}"] = tracking.version_link(version)
@@ -280,7 +280,7 @@ def _note(review: Review, links: dict[str, str]) -> str:
     pages = ", ".join(f"[{title}]({url})" for title, url in links.items() if title != _HERE)
     lines = [
         f"**{record.verdict.upper()}** ({record.code}). {record.sentence}",
-        f"**The champion itself needs attention:** {' '.join(alarms)}" if alarms else "",
+        f"**Champion {record.champion} needs attention:** {' '.join(alarms)}" if alarms else "",
         f"Unseen customers: {_window_words(comparison)}." if comparison.case.window else "",
         f"Pages: {pages}",
         f'The artifact `{CARD}` shows everything on one page. `churn replay "{record.night}"` reproduces this decision.',

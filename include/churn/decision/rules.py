@@ -10,6 +10,7 @@ from churn.decision.comparison import Comparison, Refusal
 from churn.decision.inference import Estimate
 from churn.decision.policy_file import Policy
 from churn.decision.reasons import Reason
+from churn.foundation.wording import as_sentence_end
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ def floor_rules(whose: str, metrics: dict[str, Estimate], base_rate_brier: float
             auc.lower >= floor.roc_auc,
             auc.lower,
             floor.roc_auc,
-            f"{whose} ROC AUC is {auc.value:.4f}, and at least {auc.lower:.4f} with 97.5% confidence; the floor is {floor.roc_auc:.2f}.",
+            f"{whose} ROC AUC is {auc.value:.4f}; the lower bound of its 95% interval is {auc.lower:.4f}, and must be at least {floor.roc_auc:.2f}.",
         ),
         Rule(
             "better_than_base_rate",
@@ -185,7 +186,7 @@ def _overlap_rule(name: str, what: str, estimate: Estimate, bounds: tuple[float,
     nearer_bound = bounds[0] if estimate.value < 1 else bounds[1]
     sentence = (
         f"{what} is {estimate.value:.3f} ({level:.0%} interval {low:.3f} to {high:.3f}), "
-        f"{'which overlaps' if passed else 'entirely outside'} the range {bounds[0]:g} to {bounds[1]:g}."
+        f"{'which overlaps' if passed else 'which lies entirely outside'} the range {bounds[0]:g} to {bounds[1]:g}."
     )
     return Rule(name, Reason.CALIBRATION, passed, estimate.value, nearer_bound, sentence)
 
@@ -208,11 +209,6 @@ def describe_deltas(deltas: dict[str, Estimate]) -> str:
         f"ROC AUC {auc.value:+.4f} ({auc.lower:+.4f} to {auc.upper:+.4f}), "
         f"Brier score {brier.value:+.5f} ({brier.lower:+.5f} to {brier.upper:+.5f})."
     )
-
-
-def as_sentence_end(text: str) -> str:
-    """A person's words with a full stop, so that another sentence may follow."""
-    return text if text.rstrip().endswith((".", "!", "?")) else f"{text.rstrip()}."
 
 
 def as_sentence(text: str) -> str:

@@ -93,7 +93,7 @@ def require_schema(ledger: Ledger) -> None:
     if schema is None:
         raise LedgerUnavailable(
             "The ledger does not exist yet; the first run creates it. Land a file (`churn land FILE`) and trigger churn_retraining. "
-            "If there have been runs already, check CHURN_LEDGER_URL: it names a different ledger than theirs."
+            "If there have been runs already, check CHURN_LEDGER_URL: it may name a different ledger from the one those runs used."
         )
     if schema < HEAD:
         raise LedgerUnavailable(

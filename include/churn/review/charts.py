@@ -14,7 +14,7 @@ from churn.review.data import Heat, Reason
 from churn.review.measures import Budget, MetricLine, SliceLine
 from churn.review.nights import Night
 from churn.review.overview import NightPoint
-from churn.review.presentation import Interval, Reign
+from churn.review.presentation import Interval, Reign, counted
 
 _NEAR = 0.5
 """Share of its bound above which drift is shown as near."""
@@ -113,8 +113,8 @@ def draw_budget(budget: Budget) -> Markup:
         ("budget", "", budget.total, "whole"),
     ]
     reading = (
-        f"Probability of promoting a model that is not better: {budget.looks} looks have spent {budget.spent:.4f} of the "
-        f"{budget.total:g} allowed in {budget.nights} nights."
+        f"Probability of promoting a model that is not better: {counted(budget.looks, 'comparison')} spent {budget.spent:.4f} "
+        f"of the {budget.total:g} allowed in {budget.nights} nights."
     )
     return svg.draw_bars("budget", "Error budget", reading, bars)
 

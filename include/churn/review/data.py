@@ -245,7 +245,7 @@ def _write_headline(lines: Sequence[BatchLine], total: int, first: bool) -> str:
     if not lines:
         return "No file has arrived yet."
     if not first:
-        return f"Earlier batches, of {total:,} in total."
+        return f"Earlier batches ({total:,} in total)"
     newest = lines[0]
     if newest.arrived is None:
         return f"{newest.name} arrived {newest.arrived_at:%Y-%m-%d %H:%M} UTC and has not been validated yet."

@@ -13,6 +13,16 @@ from churn.review.presentation import IMAGE_STATES, LOOK, ROWS_SHOWN, UNMONITORE
 from churn.settings import Settings
 
 PAGE = ROWS_SHOWN
+_RESULTS = {
+    "published": "gives the same answers as the model",
+    "verified, not built": "has not been built, but the same service has been verified",
+    "differs from the model": "differs from the model",
+    "not published": "has not been published",
+    "build failed": "could not be built",
+    "deleted here": "has been deleted from this machine",
+    "pending": "is pending",
+}
+"""The end of the headline for each answer of an image."""
 
 
 @dataclass(frozen=True)
@@ -110,10 +120,10 @@ def _list_times(periods: Mapping[int, Sequence[tuple[datetime, datetime | None]]
 def _write_headline(line: ImageLine | None) -> str:
     if line is None:
         return "Nothing is in production, so no image is needed."
-    result = " gives the same answers as the model" if line.answer == "published" else f": {line.answer}"
+    result = _RESULTS.get(line.answer, f"is in the state {line.answer}")
     probed = f" It was verified on {line.probes:,} rows." if line.probes else ""
     difference = f" The largest difference is {line.max_difference:.1g}." if line.max_difference is not None else ""
-    return f"The image of version {line.version}{result}.{probed}{difference}"
+    return f"The image of version {line.version} {result}.{probed}{difference}"
 
 
 def _make_line(row: ImageRecord, times: list[Time], settings: Settings) -> ImageLine:

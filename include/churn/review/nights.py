@@ -19,6 +19,7 @@ from churn.foundation.records import (
     Snapshot,
     VersionRecord,
 )
+from churn.foundation.wording import KIND_WORDS, as_sentence_end
 from churn.review.changes import Change, find_changes
 from churn.review.measures import (
     Budget,
@@ -35,7 +36,6 @@ from churn.review.measures import (
 from churn.review.presentation import (
     DRY,
     HELD,
-    KIND_WORDS,
     KINDS_OF_RUNS,
     LAPSED,
     NOT_CARRIED_OUT,
@@ -44,6 +44,7 @@ from churn.review.presentation import (
     UNDONE,
     WAITS,
     Link,
+    describe_answer,
     describe_reversal,
     find_fate,
 )
@@ -223,8 +224,8 @@ def _write_headline(facts: NightFacts) -> str:
     not_promoted = f"did not replace champion {record.champion}" if has_champion else "did not go into production"
     intent = f"replace champion {record.champion}" if has_champion else "become the first champion"
     if fate == PROMOTED:
-        how = "Promote" if record.verdict == "promote" else "Promoted on approval"
-        effect = f"replaces champion {record.champion}" if has_champion else "is the first champion"
+        how = "Promoted" if record.verdict == "promote" else "Promoted on approval"
+        effect = f"replaced champion {record.champion}" if has_champion else "became the first champion"
         return f"{how}: {challenger} {effect}."
     if fate == HELD or (fate == DRY and record.verdict == "hold"):
         effect = f"does not replace champion {record.champion}" if has_champion else "does not go into production"
@@ -233,8 +234,8 @@ def _write_headline(facts: NightFacts) -> str:
         DRY: f"Promote, dry run: {challenger} would {intent}.",
         WAITS: f"Waiting for approval: {challenger} is to {intent}.",
         UNDONE: f"Not carried out: {challenger} {not_promoted}.",
-        REFUSED: f"Not promoted, {facts.answer.answer if facts.answer else ''}: {challenger} {not_promoted}.",
-        LAPSED: f"Not promoted, not answered: {challenger} {not_promoted}.",
+        REFUSED: f"Not promoted, {describe_answer(facts.answer.answer if facts.answer else '')}: {challenger} {not_promoted}.",
+        LAPSED: f"Not promoted, no answer: {challenger} {not_promoted}.",
     }[fate]
 
 
@@ -251,8 +252,10 @@ def _describe_outcome(facts: NightFacts) -> str:
         sentences.append(describe_reversal(promotion, facts.following))
     elif fate == WAITS:
         sentences.append("The promotion waits for a person's approval.")
+    elif answer and answer.answer == "expired":
+        sentences.append("Nobody answered in time, so the promotion was rejected.")
     elif answer:
-        sentences.append(f"The promotion was {answer.answer} by {answer.by}: {answer.reason}")
+        sentences.append(f"The promotion was {answer.answer} by {answer.by}: {as_sentence_end(answer.reason)}")
     elif fate == LAPSED:
         sentences.append("Nobody answered before a later run decided.")
     if fate == UNDONE:

@@ -15,13 +15,12 @@ from churn.foundation.records import (
     Promotion,
 )
 from churn.foundation.schedule import NEWS
+from churn.foundation.wording import KIND_WORDS, REVERSALS
 from churn.release.lineage import predecessor
 from churn.review.presentation import (
     IMAGE_STATES,
-    KIND_WORDS,
     KINDS_OF_RUNS,
     LINEAGE,
-    REVERSALS,
     Interval,
     Link,
     Reign,
@@ -204,7 +203,7 @@ def _list_actions(changes: Sequence[Promotion], settings: Settings) -> list[Acti
 
 
 _FIRST_STEPS = [
-    "Put a CSV file with the contract's columns into landing: run `churn land FILE`, or `make land FILE=...` on the stack, or copy it into the landing folder.",
+    "Run `churn land FILE` (stack: `make stack DO=land FILE=...`), or copy a CSV file with the contract's columns into the landing folder.",
     "Trigger a run here, or wait for the schedule. `make run` does both steps with the sample data.",
     "Come back to this page. It shows what was accepted, how the new version performs and whether it was promoted.",
 ]

@@ -18,14 +18,15 @@ from churn.foundation import svg
 from churn.foundation.digests import text_digest
 from churn.foundation.links import night_path
 from churn.foundation.plain_text import clean
+from churn.foundation.wording import KIND_WORDS
 from churn.review import charts
 from churn.review.changes import group_changes
-from churn.review.data import BatchView, Data
+from churn.review.data import EARLIER, BatchView, Data
 from churn.review.images import Images
 from churn.review.night_list import NightList
 from churn.review.nights import ComparedRuns, Night
 from churn.review.overview import Overview
-from churn.review.presentation import KIND_WORDS, ROWS_SHOWN, Link, counted, span_words
+from churn.review.presentation import ROWS_SHOWN, Link, counted, describe_answer, span_words
 from churn.review.undecided import Undecided
 
 T = TypeVar("T")
@@ -196,7 +197,7 @@ def render_data(view: Data, site: Site) -> str:
     """Render the batches and their drift."""
     heat = view.heat
     drift = _draw_parts("drift", charts.order_drift(heat), partial(charts.draw_drift, heat)) if heat else []
-    return _render("data.html", "Data", view, site, drift=drift)
+    return _render("data.html", "Data", view, site, drift=drift, earlier=EARLIER)
 
 
 def render_batch(view: BatchView, site: Site) -> str:
@@ -267,6 +268,7 @@ def _environment() -> Environment:
         "p_value": lambda p: f"{p:.3f}" if p >= _LEAST_P else f"< {_LEAST_P}",
         "count": lambda number: formatting.ABSENT if number is None else f"{number:,}",
         "counted": counted,
+        "answer": describe_answer,
         "day": lambda moment: formatting.ABSENT if moment is None else f"{moment:%Y-%m-%d}",
         "moment": lambda moment: formatting.ABSENT if moment is None else f"{moment:%Y-%m-%d %H:%M}",
         "span": span_words,

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from churn.foundation.records import Promotion
+from churn.foundation.wording import REVERSALS
 
 GOOD, LOOK, BAD, UNMONITORED = "good", "look", "bad", "not monitored"
 """The states of a tile. Nothing that could not be checked is shown as good."""
@@ -28,13 +29,6 @@ IMAGE_STATES = {
     "pruned": (LOOK, "deleted here", "It was published, and has been deleted from this machine."),
 }
 """For each state of an image in the ledger: the tile's state, the answer, and a sentence if the ledger has no detail."""
-KIND_WORDS = {
-    "promotion": "promoted",
-    "forced": "force-promoted",
-    "rollback": "restored in a rollback",
-    "take_back": "restored after an automatic rollback",
-    "adopted": "adopted from MLflow",
-}
 KINDS_OF_RUNS = frozenset({"promotion", "forced"})
 """The kinds of changes that a run of churn_retraining makes. Other kinds carry the id of another run, or a generated name."""
 PROMOTED, WAITS, REFUSED, HELD, DRY, UNDONE, LAPSED = (
@@ -51,7 +45,6 @@ NOT_CARRIED_OUT = (
     "No promotion followed: either production has changed since the comparison, or the run was stopped early. "
     "Its run in Airflow shows which."
 )
-REVERSALS = {"rollback": "rolled back", "take_back": "rolled back automatically"}
 _DAY, _HOUR, _MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
 
 
@@ -144,6 +137,11 @@ def find_fate(verdict: str, asked: bool, answer: str | None, dry_run: bool, prom
     if answer:
         return REFUSED
     return WAITS if waits else LAPSED
+
+
+def describe_answer(answer: str) -> str:
+    """Put a stored answer to an approval into words."""
+    return "no answer" if answer == "expired" else answer
 
 
 def describe_reversal(change: Promotion, following: Promotion | None) -> str:

@@ -19,6 +19,7 @@ from churn.foundation.records import (
     VersionFlag,
 )
 from churn.foundation.schedule import NEWS, UNFINISHED, due_nights
+from churn.foundation.wording import REVERSALS, as_sentence_end
 from churn.review.presentation import (
     BAD,
     DRY,
@@ -29,11 +30,11 @@ from churn.review.presentation import (
     LOOK,
     NOT_CARRIED_OUT,
     REFUSED,
-    REVERSALS,
     UNDONE,
     UNMONITORED,
     WAITS,
     counted,
+    describe_answer,
     describe_reversal,
     find_fate,
 )
@@ -109,7 +110,7 @@ def _last_run_tile(facts: OverviewFacts, settings: Settings, now: datetime) -> T
     has_history = facts.promotions or facts.nights or facts.batches
     if due and has_history and (counting_run is None or counting_run.decided_at < due):
         detail = (
-            f"The run due at {due.astimezone(UTC):%Y-%m-%d %H:%M} UTC left no verdict. "
+            f"The run due at {due.astimezone(UTC):%Y-%m-%d %H:%M} UTC recorded no verdict. "
             f"Nothing new was accepted, or the run failed or did not start.{last_verdict}"
         )
         return Tile(_LAST_RUN, LOOK, "no verdict", detail)
@@ -185,7 +186,7 @@ def _verdict_tile(last: NightRow, facts: OverviewFacts) -> Tile:
     state, answer, more = {
         DRY: (state_of_verdict, f"{verdict}, dry run", " Nothing was changed."),
         WAITS: (LOOK, "waiting for approval", f" {last.verdict.capitalize()} ({last.code})."),
-        REFUSED: (GOOD, f"not promoted, {last.answer}", ""),
+        REFUSED: (GOOD, f"not promoted, {describe_answer(last.answer or '')}", ""),
         UNDONE: (LOOK, f"{last.answer or verdict}, not carried out", f" {NOT_CARRIED_OUT}"),
         HELD: (state_of_verdict, f"held ({last.code})", "" if state_of_verdict == GOOD else f" {last.sentence}"),
     }[fate]
@@ -259,7 +260,7 @@ def _health_tile(current: Promotion | None, facts: OverviewFacts, settings: Sett
         return Tile(name, UNMONITORED, UNMONITORED, detail)
     failing = [rule for rule in last.watch if not rule["passed"]]
     if failing:
-        return Tile(name, BAD, "below its floor", " ".join(rule["sentence"] for rule in failing))
+        return Tile(name, BAD, "fails its checks", " ".join(rule["sentence"] for rule in failing))
     day = f"{last.decided_at:%Y-%m-%d}"
     if last.decided_at < next(due_nights(settings, now), now - NEWS):
         detail = f"Floor and calibration were met on the unseen customers of {day}. No run has checked since."
@@ -271,7 +272,7 @@ def _freeze_tile(frozen: Promotion | None) -> Tile:
     if frozen:
         by = frozen.actor or "the pipeline"
         detail = (
-            f"Version {frozen.previous} was {REVERSALS[frozen.kind]} by {by}: {frozen.reason} "
+            f"Version {frozen.previous} was {REVERSALS[frozen.kind]} by {by}: {as_sentence_end(frozen.reason)} "
             "Run `churn unfreeze --reason ...` to turn it on again."
         )
         return Tile("Automatic promotion", LOOK, "off", detail)

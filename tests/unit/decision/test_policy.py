@@ -55,7 +55,7 @@ def test_a_first_version_with_wrong_probabilities_is_held() -> None:
 
 def test_after_a_take_back_even_the_first_champion_waits() -> None:
     """Automatic promotion is off: also where nothing is in production."""
-    case = make_case(None, history={"frozen": "version 1 was taken back"})
+    case = make_case(None, history={"frozen": "version 1 was rolled back automatically"})
     assert outcome(contest(case=case)) == ("hold", "FROZEN")
 
 

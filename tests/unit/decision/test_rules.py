@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from churn.decision.reasons import Reason
-from churn.decision.rules import as_sentence_end, calibration_rules, floor_rules
+from churn.decision.rules import calibration_rules, floor_rules
+from churn.foundation.wording import as_sentence_end
 from support.evidence_cases import POLICY, contest
 
 METRICS = contest().evidence.challenger

@@ -78,8 +78,9 @@ def test_an_image_in_production_may_be_on_a_later_page(ledger: Ledger) -> None:
     assert "500 rows" in view.headline
     assert [line.version for line in view.lines] == list(range(30, 10, -1))
     unbuilt = make_images([], 2, replace(old, state="not_built"), times, SETTINGS)
-    assert "version 2: verified, not built" in unbuilt.headline
+    assert "version 2 has not been built, but the same service has been verified" in unbuilt.headline
     missing = make_images(newer, 2, None, times, SETTINGS)
+    assert missing.headline == "The image of version 2 is pending."
     assert (missing.lines[0].version, missing.lines[0].answer) == (2, "pending")
     assert missing.lines[0].in_production[0].until is None
 

@@ -285,7 +285,7 @@ def test_a_promotion_counts_only_once_the_ledger_has_it(ledger: Ledger) -> None:
     assert night(ledger).headline == "Not carried out: version 9 did not replace champion 6."
     assert "No promotion followed" in night(ledger).outcome
     promotion = ledger.promote(replace(MADE, version=9, promoted_at=NOW), record.champion)
-    assert night(ledger).headline == "Promote: version 9 replaces champion 6."
+    assert night(ledger).headline == "Promoted: version 9 replaced champion 6."
     assert night(ledger).outcome.startswith("Version 9 was promoted")
     assert "2026-06-01 09:00 UTC" in night(ledger).outcome
     back = replace(
@@ -311,7 +311,7 @@ def test_a_hold_that_a_person_approved_is_promoted(ledger: Ledger) -> None:
     assert night(ledger, "held").headline == "Not carried out: version 9 did not replace champion 6."
     ledger.promote(replace(MADE, version=9, night="held", actor="vera"), record.champion)
     approved = night(ledger, "held")
-    assert approved.headline == "Promoted on approval: version 9 replaces champion 6."
+    assert approved.headline == "Promoted on approval: version 9 replaced champion 6."
     assert approved.outcome.startswith("Version 9 was promoted by vera")
 
 
@@ -322,10 +322,14 @@ def test_a_version_that_waits_was_rejected_or_only_tried_is_not_shown_as_promote
     ledger.add_decision(replace(record, night="dry", dry_run=True))
     assert night(ledger, "dry").headline == "Promote, dry run: version 9 would replace champion 6."
     ledger.add_decision(replace(record, night="later", decided_at=NOW + timedelta(days=1)))
-    assert night(ledger).headline == "Not promoted, not answered: version 9 did not replace champion 6."
+    assert night(ledger).headline == "Not promoted, no answer: version 9 did not replace champion 6."
     ledger.answer(Approval("n 1", "rejected", "vera", "No.", NOW))
     assert night(ledger).headline == "Not promoted, rejected: version 9 did not replace champion 6."
     assert night(ledger).outcome.endswith("rejected by vera: No.")
+    ledger.add_decision(replace(record, night="unanswered"))
+    ledger.answer(Approval("unanswered", "expired", "nobody", "nobody answered in time", NOW))
+    assert night(ledger, "unanswered").headline == "Not promoted, no answer: version 9 did not replace champion 6."
+    assert night(ledger, "unanswered").outcome == "Nobody answered in time, so the promotion was rejected."
 
 
 def test_a_run_without_a_decision_has_a_page(tmp_path: Path) -> None:

@@ -337,6 +337,7 @@ def test_an_image_is_shown_with_its_times_in_production(ledger: Ledger) -> None:
         (False, None, False, ("good", "promoted (SUPERIOR)")),
         (True, None, False, ("look", "waiting for approval")),
         (True, "rejected", False, ("good", "not promoted, rejected")),
+        (True, "expired", False, ("good", "not promoted, no answer")),
         (True, "approved", False, ("good", "promoted (SUPERIOR), approved")),
         (True, None, True, ("good", "promote (SUPERIOR), dry run")),
     ],
