@@ -75,8 +75,8 @@ def test_a_run_sends_one_alert_for_each_event(dag_bag: object, dag_champion: Wor
     land_text(dag_champion, "no,churn\n1,2\n", "bad.csv")
     assert run_dag(dag_bag, "churn_retraining").state == "failed"
     model = dag_champion.settings.model_name
-    first = f"Version 1 of {model} is in production (NO_CHAMPION)"  # by the run before, which sent no alerts
-    second = f"Version 2 of {model} is in production (SUPERIOR)"
+    first = f"Version 1 of {model} has been promoted (NO_CHAMPION)"  # by the run before, which sent no alerts
+    second = f"Version 2 of {model} has been promoted (SUPERIOR)"
     (rejected,) = [batch for batch in dag_champion.ledger.batches() if batch.state == "rejected"]
     batch = f"Batch {rejected.batch[:12]} (bad.csv) was rejected"
     assert people.subjects == sorted([batch, first, second])

@@ -13,6 +13,7 @@ from churn.foundation.ledger import Ledger
 from churn.foundation.links import comparison_page, docs_page, run_page, version_page
 from churn.foundation.records import Alert, Batch, DecisionRecord, ImageRecord, Promotion
 from churn.foundation.schedule import NEWS
+from churn.foundation.wording import KIND_WORDS
 from churn.settings import Settings
 
 PROMOTION, HOLD, BATCH, IMAGE = "promotion", "hold", "batch_rejected", "image_failed"
@@ -76,12 +77,12 @@ def champion_below_floor(decision: DecisionRecord, settings: Settings, now: date
     """Alert about a champion that fails floor or calibration on the newest unseen customers."""
     return make_alert(
         f"{CHAMPION}:{decision.model}:{decision.champion}:{decision.night}",
-        f"Champion {decision.champion} of {decision.model} is below its floor",
+        f"Champion {decision.champion} of {decision.model} fails floor or calibration",
         " ".join(rule["sentence"] for rule in decision.watch if not rule["passed"]),
         f"No action is needed: version {decision.challenger} replaces it."
         if decision.verdict == "promote" and not (decision.dry_run or decision.approval)
-        else f"Open the comparison of run {decision.night}. If the new customers are right, a better challenger is promoted automatically. "
-        "If a batch is wrong, run `churn batches withdraw`. To restore an earlier version, run `churn rollback --reason ...`.",
+        else f"Open the comparison of run {decision.night}. If the new data is correct, a better challenger will be promoted once one passes "
+        "the policy. If a batch is wrong, run `churn batches withdraw HASH --reason ...`. To restore an earlier version, run `churn rollback --reason ...`.",
         comparison_page(settings.mlflow_ui, decision.run_id),
         now,
     )
@@ -89,11 +90,12 @@ def champion_below_floor(decision: DecisionRecord, settings: Settings, now: date
 
 def promoted(change: Promotion, settings: Settings, now: datetime) -> Alert:
     """Alert about another version in production."""
-    replaced = f" and replaces version {change.previous}" if change.previous else ""
+    replaced = f"; it replaced version {change.previous}" if change.previous else ""
+    happened = KIND_WORDS.get(change.kind, change.kind)
     return make_alert(
         f"{PROMOTION}:{change.model}:{change.sequence}",
-        f"Version {change.version} of {change.model} is in production ({change.code})",
-        f"Version {change.version} is in production{replaced} ({change.kind} by {change.actor}, run {change.night}): {change.reason}",
+        f"Version {change.version} of {change.model} has been {happened} ({change.code})",
+        f"Version {change.version} is now in production{replaced}. It was {happened} by {change.actor} in run {change.night}: {change.reason}",
         "No action is needed. To restore an earlier version, trigger the DAG churn_rollback or run `churn rollback --reason ...`.",
         version_page(settings.mlflow_ui, change.model, change.version),
         now,

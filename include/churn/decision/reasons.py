@@ -38,6 +38,7 @@ _PROMOTES = Implication(promotes=True)
 _WINS = Implication(promotes=True, wins=True)
 _ROUTINE = Implication(routine=True)
 _INTEGRITY = Implication(forceable=False)
+_WORSE = "Review the comparison. No action is needed unless this repeats."
 
 
 class Reason(StrEnum):
@@ -111,12 +112,19 @@ _IMPLICATIONS = {
         forceable=False,
         step="Fix the policy file until `churn policy check` passes. The next run then decides again.",
     ),
-    Reason.INPUT_MISMATCH: _INTEGRITY,
-    Reason.HOLDOUT_CONTAMINATED: _INTEGRITY,
-    Reason.ARTIFACT_CHANGED: _INTEGRITY,
+    Reason.INPUT_MISMATCH: Implication(
+        forceable=False, step="Restore the salt, key or target, or replace the version in production."
+    ),
+    Reason.HOLDOUT_CONTAMINATED: Implication(
+        forceable=False, step="Find out how holdout customers came into the snapshot, then retrain."
+    ),
+    Reason.ARTIFACT_CHANGED: Implication(
+        forceable=False,
+        step="Restore the version's files, or roll back to a version whose files are intact.",
+    ),
     Reason.SCORES_INVALID: _INTEGRITY,
     Reason.CHAMPION_UNSCORABLE: Implication(
-        step="Make the champion's environment available again, or trigger churn_retraining with *Force the promotion, because*."
+        step="Make the champion's environment available again, or trigger churn_retraining and fill in *Reason to force the promotion*."
     ),
     Reason.HOLDOUT_TOO_SMALL: Implication(
         step="More customers are needed before anything can be decided. Check that the nightly files arrive complete."
@@ -125,7 +133,8 @@ _IMPLICATIONS = {
         step='If the batch is right, run `churn approve "{night}" --reason ...`. If it is wrong, run '
         "`churn batches withdraw HASH --reason ...`."
     ),
-    Reason.ANCHOR_INFERIOR: Implication(tested_noninferiority=True),
+    Reason.SLICE_HARM: Implication(step=_WORSE),
+    Reason.ANCHOR_INFERIOR: Implication(tested_noninferiority=True, step=_WORSE),
     Reason.IDENTICAL_SCORES: _ROUTINE,
     Reason.FROZEN: _ROUTINE,
     Reason.TOO_FRESH: _ROUTINE,

@@ -76,15 +76,22 @@ def test_the_alert_about_a_disputed_batch_names_the_command(ledger: Ledger) -> N
 
 
 @pytest.mark.parametrize(
-    ("kind", "count"), [("promotion", 1), ("forced", 1), ("adopted", 1), ("rollback", 1), ("take_back", 0)]
+    ("kind", "words"),
+    [
+        ("promotion", "promoted"),
+        ("forced", "force-promoted"),
+        ("adopted", "adopted from MLflow"),
+        ("rollback", "restored in a rollback"),
+        ("take_back", None),
+    ],
 )
-def test_every_change_of_production_is_an_alert(ledger: Ledger, kind: str, count: int) -> None:
+def test_every_change_of_production_is_an_alert(ledger: Ledger, kind: str, words: str | None) -> None:
     """One alert, with a link to the version; an automatic rollback is reported by its image."""
     ledger.promote(Promotion("churn", 0, 3, None, kind, "n", "because", NOW, actor="Ann", code="SUPERIOR"), None)
     alerts = find_events(ledger, SETTINGS, NOW)
-    assert [alert.subject for alert in alerts] == ["Version 3 of churn is in production (SUPERIOR)"] * count
+    assert [alert.subject for alert in alerts] == ([f"Version 3 of churn has been {words} (SUPERIOR)"] if words else [])
     for alert in alerts:
-        for part in (kind, "by Ann", "run n", ": because"):
+        for part in (f"It was {words} by Ann", "run n", ": because"):
             assert part in alert.text
         assert "churn rollback" in alert.text
         assert alert.link == "https://mlflow.example/#/models/churn/versions/3"
