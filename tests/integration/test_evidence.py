@@ -171,7 +171,7 @@ def test_a_champion_of_other_library_versions_is_scored_in_its_own_environment(
         assert np.abs(there(rows) - expected).max() <= 1e-12
     monkeypatch.setattr(scoring, "kept_lock", lambda *_: None)
     with (
-        pytest.raises(Unscorable, match="kept no lock"),
+        pytest.raises(Unscorable, match="no lock file was stored"),
         open_scorer(1, workspace.ledger, workspace.tracking, VAR / "serving"),
     ):
         pass

@@ -70,22 +70,25 @@ def dispute_rule(comparison: Comparison, policy: Policy) -> Rule:
         )
     worse = max(_z(without.deltas["brier"]), -_z(without.deltas["roc_auc"]))
     better_with = comparison.evidence.deltas["brier"].value < 0
-    names = ", ".join(batch[:12] for batch in suspects)
+    names, one = ", ".join(batch[:12] for batch in suspects), len(suspects) == 1
+    batches, it = ("batch", "it") if one else ("batches", "them")
     sentence = (
-        f"Without batch {names} ({without.rows:,} customers) the challenger is {abs(worse):.2f} standard errors "
+        f"Without {batches} {names} ({without.rows:,} customers) the challenger is {abs(worse):.2f} standard errors "
         f"{'worse' if worse >= 0 else 'better'} than the champion"
     )
     if better_with and worse >= bound:
         return rule(
             False,
             worse,
-            f"{sentence}; with it, the challenger is better. Either the world has changed or the batch is wrong, and a person must decide: "
-            f"`churn approve` if the batch is right, `churn batches withdraw` if it is wrong. {describe_deltas(without.deltas)}",
+            f"{sentence}; with {it}, the challenger is better. Either customers have changed or the {batches} {'is' if one else 'are'} wrong, and a "
+            f'person must decide: `churn approve "RUN" --reason ...` if the data is right, `churn batches withdraw HASH --reason ...` if it is '
+            f"wrong. {describe_deltas(without.deltas)}",
         )
     return rule(
         True,
         worse,
-        f"{sentence}. The batch would be disputed if the challenger were {bound:.2f} worse without it and better with it.",
+        f"{sentence}. The {batches} would be disputed if the challenger were at least {bound:.2f} standard errors worse without {it} and better "
+        f"with {it}.",
     )
 
 

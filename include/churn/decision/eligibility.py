@@ -90,7 +90,7 @@ def _mismatch(version: int, snapshot: Snapshot, clients: Clients) -> Refusal | N
         return None
     return Refusal(
         Reason.INPUT_MISMATCH,
-        f"version {version} was trained with another {', '.join(differing)}, so it may have seen these customers or predicts something else. "
+        f"version {version} was trained with another {', '.join(differing)}, so it may have been trained on these customers, or may predict something else. "
         "Restore the setting, or replace the version in production.",
     )
 

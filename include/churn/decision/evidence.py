@@ -254,7 +254,7 @@ def _score(
     refusal = failed.get(CHALLENGER)
     if refusal and refusal.code is Reason.CHAMPION_UNSCORABLE:
         raise ModelUnloadable(
-            f"The challenger cannot be used: {refusal.sentence} Nothing was promoted. See its training."
+            f"The challenger cannot be used: {refusal.sentence} Nothing was promoted. See its training run in MLflow."
         )
     return scores, failed
 

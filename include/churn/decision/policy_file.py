@@ -38,9 +38,9 @@ class Enough(_Section):
     """How many unseen customers the first champion needs."""
 
     min_rows: Count
-    """Number of customers."""
+    """Minimum number of customers."""
     min_each_class: Count
-    """Number of customers that left, and number that stayed."""
+    """Minimum number of customers that left, and of customers that stayed."""
 
 
 class Window(_Section):
@@ -49,13 +49,13 @@ class Window(_Section):
     window_days: Annotated[float, Field(gt=0, le=36_500)]
     """Length of the window in days, back from the newest customer. It is widened if it holds too few."""
     min_rows: Count
-    """Number of customers."""
+    """Minimum number of customers."""
     min_each_class: Count
-    """Number of customers that left, and number that stayed."""
+    """Minimum number of customers that left, and of customers that stayed."""
 
 
 class Floor(_Section):
-    """What a version must show for itself: the first champion, one that replaces an old champion, and the champion (an alert)."""
+    """Minimum quality of the first champion, and of a version that replaces an old one. An alert is sent if the champion falls below it."""
 
     roc_auc: Auc
     """Lower bound of the 95% interval of ROC AUC."""
@@ -75,7 +75,7 @@ class CalibrationBounds(_Section):
 
 
 class Sanity(_Section):
-    """What is degenerate, or too good to be true."""
+    """When scores are degenerate, or too good to be true."""
 
     max_same_score: Share
     """Largest share of customers that may have the same score."""
@@ -93,7 +93,7 @@ class SliceHarm(_Section):
     level: Share
     """Level of the p-values, adjusted by Holm's method."""
     harm: Annotated[float, Field(ge=0, lt=1)]
-    """Loss of ROC AUC, by the estimate."""
+    """Loss of ROC AUC (point estimate) above which a slice counts as harmed, if the loss is significant."""
 
 
 class Dispute(_Section):
@@ -102,7 +102,7 @@ class Dispute(_Section):
     min_each_class: Count
     """Number of customers of each class that are needed without the new batches."""
     level: Share
-    """One-sided level. At .05, a new kind of customer was disputed for 3 of 50 salts."""
+    """One-sided level. At 0.05, a harmless new customer group was disputed in 3 of 50 simulated holdouts."""
 
 
 class Superiority(_Section):

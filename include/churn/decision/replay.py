@@ -82,7 +82,7 @@ def replay(record: DecisionRecord, storage: Storage, policy_text: str | None = N
     version = record.rules_version or FIRST_VERSION
     if version > RULES_VERSION:
         raise ChurnError(
-            f"Run {record.night} decided by version {version} of the rules, and this release knows versions up to {RULES_VERSION}. "
+            f"Run {record.night} was decided by version {version} of the rules, and this release knows versions up to {RULES_VERSION}. "
             "Replay it with the release that made it, or a later one."
         )
     stored = Comparison.from_dict(record.comparison)
@@ -127,7 +127,9 @@ def _compare(
     try:
         return compare(stored.case, evidence, slicings, policy.slices.min_each_class)
     except (ValueError, IndexError) as error:  # the columns no longer fit together
-        raise ChurnError(f"The stored rows can no longer be compared ({error}).") from error
+        raise ChurnError(
+            f"The stored rows can no longer be compared ({error}). Restore them from a backup of the data root."
+        ) from error
 
 
 def _read_rows(record: DecisionRecord, storage: Storage) -> tuple[Evidence, tuple[Slicing, ...]]:

@@ -122,7 +122,9 @@ def _own_environment(
     with tracking.explained(f"download the lock of version {version}"):
         lock = kept_lock(run_id, folder.parent, tracking)
     if lock is None:
-        raise Unscorable(_unscorable(version, f"it was trained with {missing}, and its training kept no lock"))
+        raise Unscorable(
+            _unscorable(version, f"it was trained with {missing}, and no lock file was stored when it was trained")
+        )
     try:
         return serving_python(lock, environments, python)
     except ServingUnavailable as error:
