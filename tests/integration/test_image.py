@@ -171,7 +171,8 @@ def test_an_image_that_is_not_the_model_takes_its_promotion_back(second_champion
     try:
         wrong = BuiltImage(2, shipping.build(workspace, 1).image_id)
         with pytest.raises(
-            ModelMismatch, match=r"differs from the registered model.*undone\. Version 1 is in production"
+            ModelMismatch,
+            match=r"differs from the registered model.*rolled back automatically\. Version 1 is in production",
         ):
             shipping.verify(workspace, wrong)
         model = workspace.settings.model_name
@@ -179,7 +180,7 @@ def test_an_image_that_is_not_the_model_takes_its_promotion_back(second_champion
         assert (last.version, last.kind, workspace.ledger.image(model, 2).state) == (1, "take_back", "mismatch")
         assert workspace.ledger.freeze(model) is not None
         assert [tag for image in images_of(workspace, 1) for tag in image.tags] == []
-        with pytest.raises(ModelMismatch, match="has been undone"):
+        with pytest.raises(ModelMismatch, match="has been rolled back automatically"):
             shipping.verify(workspace, wrong)
         assert workspace.ledger.in_production(model) == last
         assert containers_of(workspace) == []
@@ -293,7 +294,7 @@ def test_a_name_that_means_another_image_is_found_and_put_right(shipped: Workspa
     try:
         engine.images.get(meddled.image_id).tag(shipped.image_spec.name, "2")
         (problem,) = steps.find_disagreements(shipped)
-        assert f"is not the one that {record.tag} names now. Run `churn image build`" in problem
+        assert f"is not the one that {record.tag} names now. Run `churn image build --version 2`" in problem
         with pytest.raises(NothingToDo, match="already been published"):
             shipping.build(shipped, 2)
         assert engine.images.get(record.tag).id == record.image_id

@@ -195,7 +195,7 @@ def test_the_status_says_when_the_image_in_production_is_gone(two_champions: Wor
     assert steps.find_disagreements(workspace) == []
     docker.from_env().images.remove(record.image_id, force=True)
     (problem,) = steps.find_disagreements(workspace)
-    assert "no longer exists. Run `churn image build`" in problem
+    assert "no longer exists. Run `churn image build --version 2`" in problem
 
 
 def test_a_base_of_a_registry_is_pinned_by_its_digest(workspace: Workspace, registry: Registry) -> None:
@@ -261,7 +261,7 @@ def test_the_commands(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> 
     assert f"published as {new.tag}" in churn("build")
     assert "would be removed with --yes" in churn("prune", "--keep", "1")
     assert workspace.ledger.image(settings.model_name, 1).state == "published"
-    assert "is removed" in churn("prune", "--keep", "1", "--yes")
+    assert "has been removed" in churn("prune", "--keep", "1", "--yes")
     assert workspace.ledger.image(settings.model_name, 1).state == "pruned"
     aside = CliRunner().invoke(main.app, ["image", "build", "--version", "99"])
     assert (aside.exit_code, "The ledger has no version 99" in aside.stderr) == (1, True)

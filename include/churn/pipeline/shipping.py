@@ -75,7 +75,7 @@ def verify(workspace: Workspace, built: BuiltImage) -> Verification:
         if undone:
             _follow(workspace, undone.version)
         raise ModelMismatch(
-            f"The image of version {built.version} is not the model: {error} {_outcome(undone)}"
+            f"The image of version {built.version} differs from the model: {error} {_outcome(undone)}"
         ) from error
     except ImageFault as error:
         _remember(workspace, unpublished(built, workspace.settings.model_name, "faulty", str(error)))
@@ -168,6 +168,8 @@ def _follow(workspace: Workspace, version: int | None) -> None:
 
 def _outcome(undone: Promotion | None) -> str:
     if undone is None:
-        return "It is not in production, so there is no promotion to undo."
+        return "It is not in production, so there is nothing to roll back."
     back = f"Version {undone.version} is in production again." if undone.version else "Nothing is in production now."
-    return f"Its promotion has been undone. {back} Automatic promotion is off until `churn unfreeze --reason ...`."
+    return (
+        f"It has been rolled back automatically. {back} Automatic promotion is off until `churn unfreeze --reason ...`."
+    )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from churn.errors import ChurnError, NothingToDo, Outage, require_reason
 from churn.foundation.ledger import Ledger
 from churn.foundation.records import Approval, Batch, DecisionRecord, ImageRecord, Snapshot, Thaw
+from churn.foundation.wording import as_sentence_end
 from churn.pipeline.workspace import SERVING_LOCK, Request, Workspace
 from churn.settings import git_commit
 
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _IMAGE_PROBLEMS = {
-    "mismatch": "is not the model",
-    "faulty": "is not published, because it is not what an image must be",
+    "mismatch": "differs from the model",
+    "faulty": "is not published, because it fails another check (libraries, files, invalid requests)",
     "failed": "could not be built",
 }
 
@@ -93,7 +94,8 @@ def train(workspace: Workspace, request: Request) -> Challenger:
         arrived = workspace.ledger.batches(night=request.night)
         if arrived:
             raise BatchRejected(
-                f"All {len(arrived)} batches of run {request.night} were rejected, so nothing is trained. `churn batches` shows why."
+                f"{'The batch' if len(arrived) == 1 else f'All {len(arrived)} batches'} of run {request.night} "
+                f"{'was' if len(arrived) == 1 else 'were'} rejected, so nothing is trained. `churn batches` shows why."
             )
         raise NothingToDo("No batch was accepted since the last training.")
     snapshot = (workspace.ledger.snapshot(decided.snapshot) if decided else None) or take_snapshot(
@@ -145,9 +147,13 @@ def answer(workspace: Workspace, night: str, answer: str, by: str, reason: str) 
     earlier = workspace.ledger.approval(night)
     if earlier and earlier.answer == answer:
         return earlier
+    if earlier and earlier.answer == "expired":
+        raise ChurnError(
+            f"Run {night} can no longer be answered: nobody answered in time, so the promotion was rejected."
+        )
     if earlier:
         raise ChurnError(
-            f"Run {night} has already been {earlier.answer} by {earlier.by}: {earlier.reason} The first answer counts."
+            f"Run {night} has already been {earlier.answer} by {earlier.by}: {as_sentence_end(earlier.reason)} The first answer counts."
         )
     last = workspace.ledger.last_decision()
     if decision.dry_run or not (decision.approval or decision.code == Reason.BATCH_DISPUTED):
@@ -222,7 +228,7 @@ def close(workspace: Workspace, request: Request) -> str:
     arrived = workspace.ledger.batches(night=request.night)
     faults = [batch.reason for batch in arrived if batch.state == "rejected" and batch.reason]
     faults += [
-        f"Batch {batch.batch[:12]} ({batch.name}) has no verdict. See its validate task."
+        f"Batch {batch.batch[:12]} ({batch.name}) has no verdict. Open the log of its task `validate`, fix the cause, then clear the task."
         for batch in workspace.ledger.batches(state="arrived")
     ]
     decision = workspace.ledger.decision(request.night)
@@ -306,7 +312,9 @@ def find_disagreements(workspace: Workspace) -> list[str]:
     difference = describe_difference(rows, read_registry(workspace.tracking))
     problems = [f"{difference} `churn reconcile` restores what the ledger says."] if difference else []
     if promotion and expected is not None:
-        problem = _image_problem(workspace.ledger.image(workspace.settings.model_name, expected), workspace.image_spec)
+        problem = _image_problem(
+            expected, workspace.ledger.image(workspace.settings.model_name, expected), workspace.image_spec
+        )
         problems += [f"The image of version {expected}, which is in production, {problem}"] if problem else []
         try:
             with downloaded(expected, workspace.tracking) as files:
@@ -316,15 +324,15 @@ def find_disagreements(workspace: Workspace) -> list[str]:
     return problems
 
 
-def _image_problem(image: ImageRecord | None, spec: ImageSpec) -> str | None:
+def _image_problem(version: int, image: ImageRecord | None, spec: ImageSpec) -> str | None:
     """Describe what is wrong with the image in production, as the end of a sentence. It is only looked for if an engine answers."""
     from churn.release.engine import Engine, EngineFailed
     from churn.release.publishing import find_change
 
     if image is None:
         return (
-            "does not exist: its run failed or has not ended. Clear the run image-of-version-... of churn_image_build in Airflow, trigger that "
-            "DAG with the version, or run `churn image build`."
+            f"does not exist: its run failed or has not ended. Clear the run image-of-version-{version} of churn_image_build in Airflow, trigger "
+            f"that DAG with the version, or run `churn image build --version {version}`."
         )
     if image.state in _IMAGE_PROBLEMS:
         return f"{_IMAGE_PROBLEMS[image.state]}: {image.detail}"
@@ -332,7 +340,7 @@ def _image_problem(image: ImageRecord | None, spec: ImageSpec) -> str | None:
         changed = find_change(image, spec) if Engine.find(spec.engine) else None
     except EngineFailed as error:
         return f"could not be checked: {error}"
-    return f"{changed}. Run `churn image build`." if changed else None
+    return f"{changed}. Run `churn image build --version {version}`." if changed else None
 
 
 def has_work(ledger: Ledger) -> bool:
@@ -357,7 +365,7 @@ def _require_second_person(decision: DecisionRecord, by: str) -> None:
     asked = (decision.requested_by or "").strip()
     if not by.strip() or (decision.code == Reason.FORCED and not asked):
         raise ChurnError(
-            f"CHURN_SECOND_PERSON requires two people, but it is not known who {'forced' if by.strip() else 'approves'} run {decision.night}. "
+            f"CHURN_SECOND_PERSON requires two people, but the person who {'forced' if by.strip() else 'approved'} run {decision.night} is unknown. "
             "Log in under your own name and start the run again."
         )
     if by.strip().casefold() == asked.casefold():
@@ -370,9 +378,12 @@ def _require_second_person(decision: DecisionRecord, by: str) -> None:
 def _why_held(decision: DecisionRecord, approval: Approval | None) -> str:
     if decision.dry_run:
         return "dry run"
+    if approval and approval.answer == "expired":
+        return "nobody answered in time, so the promotion was rejected"
     if approval and approval.answer != "approved":
         return f"{approval.answer} by {approval.by}"
-    return "waiting for an approval: `churn approve`" if decision.approval else decision.code
+    waiting = f'waiting for an approval: `churn approve "{decision.night}" --reason ...`'
+    return waiting if decision.approval else decision.code
 
 
 def _snapshot(ledger: Ledger, name: str) -> Snapshot:

@@ -13,12 +13,13 @@ from churn.contract import Contract
 from churn.decision.comparison import Comparison
 from churn.decision.formatting import METRIC_NAMES, SMALLER_IS_BETTER
 from churn.foundation.records import Batch, DecisionRecord, ImageRecord, Promotion
+from churn.foundation.wording import KIND_WORDS
 
 COLOURS = {"promote": "green", "hold": "yellow"}
 IMAGE_STATES = {
     "published": "published",
     "not_built": "verified, not built (no container engine)",
-    "mismatch": "NOT THE MODEL",
+    "mismatch": "differs from the model",
     "faulty": "not published",
     "failed": "could not be built",
     "pruned": "removed from this machine",
@@ -83,7 +84,8 @@ def rule_lines(decision: DecisionRecord, verbose: bool = False) -> str:
     failed = [rule for rule in decision.rules if not rule["passed"]]
     heading = f"\n{len(decision.rules) - len(failed)} rules passed"
     if decision.verdict == "promote" and failed:  # they belong to the route into production that was not taken
-        heading += f"; {len(failed)} failed but did not decide (not needed, or overruled)"
+        was, them = ("was", "it") if len(failed) == 1 else ("were", "them")
+        heading += f"; {len(failed)} failed, but {was} not needed for this promotion, or a person overrode {them}"
         failed = []
     marks = {True: "[green]passed[/]", False: "[red]failed[/]"}
     lines = [
@@ -98,7 +100,7 @@ def production_line(promotion: Promotion | None) -> str:
     if promotion is None or promotion.version is None:
         return "In production: nothing."
     since = f"{promotion.promoted_at:%Y-%m-%d %H:%M} UTC"
-    return f"In production: [bold]version {promotion.version}[/], since {since} ({promotion.kind.replace('_', ' ')})."
+    return f"In production: [bold]version {promotion.version}[/], since {since} ({KIND_WORDS.get(promotion.kind, promotion.kind)})."
 
 
 def image_line(image: ImageRecord | None, verbose: bool = False) -> str:

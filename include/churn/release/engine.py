@@ -25,7 +25,7 @@ PORT = "8080/tcp"
 VERIFYING, OWNER = "churn.verifying", "churn.verifying.by"
 """Labels of the containers of a verification, with its host and process. They identify what a killed verification left behind."""
 NETWORK = "churn-verification"
-_AGAIN = "Try again; a task in Airflow is retried by itself."
+_AGAIN = "Try again. In Airflow, the task is retried automatically."
 _LAST_LINES = 5
 _LONGEST = 3600  # seconds that a verification may take
 CONFLICT = 409  # HTTP's
@@ -187,13 +187,13 @@ class Engine:
                 if "error" in line:
                     raise EngineFailed(
                         f"{repository}:{tag} could not be pushed: {str(line['error'])[:300]}. {_AGAIN} "
-                        "Check CHURN_IMAGE_REGISTRY, and that the engine is logged in."
+                        "Check CHURN_IMAGE_REGISTRY, and that the container engine is logged in to the image registry."
                     )
                 pushed = line.get("aux", {}).get("Digest", pushed)
             digest = self._client.images.get_registry_data(f"{repository}:{tag}", auth_config=_auth(login)).id
         if digest != pushed:
             raise EngineFailed(
-                f"{repository}:{tag} was pushed as {pushed}, but the registry has {digest}, so someone else pushed it too. {_AGAIN}"
+                f"{repository}:{tag} was pushed as {pushed}, but the image registry has {digest}, so someone else pushed it too. {_AGAIN}"
             )
         return str(digest)
 

@@ -210,7 +210,7 @@ def _adopt(expected: int | None, state: RegistryState, ledger: Ledger, tracking:
         what = ", ".join(named(version) for version in sorted(filter(None, unexpected))) or "no version"
         raise ChampionDisagreement(
             f"Someone put {what} into production in {version_page(tracking.ui, tracking.model)} instead of {named(expected)}. That cannot be "
-            "adopted: it must be exactly one version, and one that a run has trained. Nothing was promoted. `churn reconcile` restores the registry."
+            "adopted: it must be exactly one version, and one that a run has trained. Nothing was promoted. `churn reconcile` restores the MLflow registry."
         )
     now = datetime.now(UTC)
     rows = ledger.promotions(tracking.model)

@@ -94,7 +94,7 @@ def _image(version: int, ledger: Ledger, tracking: Tracking, spec: ImageSpec) ->
     image = ledger.image(tracking.model, version)
     if image and image.state == "mismatch":
         raise RollbackRefused(
-            f"Version {version} cannot be restored, because its image is not the model ({image.detail}). "
+            f"Version {version} cannot be restored, because its image differs from the model ({image.detail}). "
             f"If the cause has been fixed, build a new image first: `churn image build --version {version}`."
         )
     return image if image and has_image(image, spec) else None

@@ -155,21 +155,23 @@ def _difference(answer: NDArray[np.float64], expected: NDArray[np.float64], url:
 def _require_refusal(client: httpx.Client, bad: BadRequest) -> str:
     """Check a refusal: a 4xx with one sentence that names row and column, and repeats nothing that was sent."""
     response = _post(client, bad.body, bad.content_type)
-    answer = f"The image answers {response.status_code} to an invalid request ({bad.name})"
     if not response.is_client_error:
-        raise ImageFault(f"{answer}, which is not a refusal.")
+        raise ImageFault(
+            f"The image did not reject an invalid request ({bad.name}): it answered {response.status_code}."
+        )
+    answer = f"The image rejected an invalid request ({bad.name})"
     try:
         message = str(response.json()["message"])
     except (ValueError, KeyError, TypeError) as error:
-        raise ImageFault(f"{answer} without a message.") from error
+        raise ImageFault(f"{answer}, but without a message.") from error
     if PLANTED in response.text or "Traceback" in response.text:
-        raise ImageFault(f"{answer}, and repeats what was sent or reveals its code.")
+        raise ImageFault(f"{answer}, but its answer repeats what was sent or reveals its code.")
     if "\n" in message or len(message) > _LONGEST_SENTENCE:
-        raise ImageFault(f"{answer} with more than one sentence.")
+        raise ImageFault(f"{answer}, but its message has more than one sentence.")
     if bad.row is not None and not message.startswith(f"Row {bad.row}: {bad.column} "):
-        raise ImageFault(f"{answer} without naming row {bad.row} and column {bad.column}.")
+        raise ImageFault(f"{answer}, but its message does not name row {bad.row} and column {bad.column}.")
     if bad.column is not None and bad.column not in message:
-        raise ImageFault(f"{answer} without naming column {bad.column}.")
+        raise ImageFault(f"{answer}, but its message does not name column {bad.column}.")
     return message
 
 

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from churn.foundation.ledger import Ledger
 from churn.foundation.records import Batch, VersionFlag
 from churn.foundation.tracking import Tracking
+from churn.foundation.wording import as_sentence_end
 
 TAG = "churn.withdrawn_batches"
 SNAPSHOT_TAG = "churn.snapshot"
@@ -63,7 +64,7 @@ def restore_batch(batch: Batch, reason: str, ledger: Ledger, tracking: Tracking)
 def say_flags(version: int, ledger: Ledger, model: str) -> list[str]:
     """Warnings about a version in production: a sentence for each withdrawn batch that it was trained on."""
     return [
-        f"Version {version}, which is in production, was trained on batch {flag.batch[:12]}, which has been withdrawn since: {flag.reason} "
+        f"Version {version}, which is in production, was trained on batch {flag.batch[:12]}, which has been withdrawn since: {as_sentence_end(flag.reason)} "
         "The next run trains without it. Until then, consider a rollback."
         for flag in ledger.flags(model, version)
     ]

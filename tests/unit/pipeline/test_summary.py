@@ -59,7 +59,7 @@ def test_only_failed_rules_are_listed(decisions: dict[str, DecisionRecord]) -> N
     assert "2 rules passed, 1 failed:" in rule_lines(held)
     assert "Sentence 1." in rule_lines(held)
     assert "Sentence 0." not in rule_lines(held)
-    assert "1 failed but did not decide" in rule_lines(promoted)
+    assert "1 failed, but was not needed for this promotion" in rule_lines(promoted)
     assert "Sentence" not in rule_lines(promoted)
     assert all(f"Sentence {number}." in rule_lines(promoted, verbose=True) for number in range(3))
 

@@ -54,7 +54,7 @@ def scan(connection: duckdb.DuckDBPyConnection, view: str, storage: Storage, nam
     except (duckdb.Error, pa.ArrowException) as error:
         raise ChurnError(
             f"One of {len(names)} files in {storage.url('')} is missing or damaged ({type(error).__name__}). "
-            "`churn audit` names it. Restore it from a backup, or withdraw its batch (`churn batches withdraw`)."
+            "`churn audit` names it. Restore it from a backup, or withdraw its batch: `churn batches withdraw HASH --reason ...`."
         ) from error
 
 
