@@ -52,12 +52,12 @@ wait_until_healthy() {
   while :; do
     now=$(states)
     bad=$(awk '$2 == "exited" && $3 != 0 { print $1 }' <<<"$now")
-    [ -z "$bad" ] || fail "These services ended with an error: ${bad//$'\n'/ }. \`make logs\` shows why."
+    [ -z "$bad" ] || fail "These services ended with an error: ${bad//$'\n'/ }. \`make stack DO=logs\` shows why."
     waiting=$(awk '!($2 == "exited" && $3 == 0) && $4 != "healthy" { print $1 }' <<<"$now")
     [ -n "$waiting" ] || break
     if [ "$waiting" != "$before" ]; then say "  waiting for: ${waiting//$'\n'/ }"; fi
     before=$waiting
-    [ $((SECONDS - began)) -lt "$timeout" ] || fail "Not healthy after $timeout s: ${waiting//$'\n'/ }. \`make logs\` shows why."
+    [ $((SECONDS - began)) -lt "$timeout" ] || fail "Not healthy after $timeout s: ${waiting//$'\n'/ }. \`make stack DO=logs\` shows why."
     sleep 1
   done
   say "All services are healthy after $((SECONDS - began)) s."
@@ -89,7 +89,7 @@ up() {
   wait_until_healthy
   say "Airflow: $(setting CHURN_AIRFLOW_UI_URL "http://127.0.0.1:$(setting CHURN_AIRFLOW_PORT 8080)")   user admin, password: AIRFLOW_ADMIN_PASSWORD in $env_file"
   say "MLflow:  $CHURN_MLFLOW_UI_URL   user admin, password: MLFLOW_ADMIN_PASSWORD in $env_file"
-  say "\`make user NAME=vera ROLE=Viewer\` adds a user (Viewer, Op, Admin). \`make down\` stops the stack and keeps its data."
+  say "\`make stack DO=user NAME=vera ROLE=Viewer\` adds a user (Viewer, Op, Admin). \`make down\` stops the stack and keeps its data."
 }
 
 # Deletes anonymous volumes with their containers; the data is in the named volumes, which are kept.
@@ -122,7 +122,7 @@ backup() {
   prepare
   require_own_postgres
   folder=${BACKUP:-backups/$(date -u +%Y-%m-%dT%H%M%S)}
-  [ ! -e "$folder" ] || fail "$folder already exists. Choose another: make backup BACKUP=folder"
+  [ ! -e "$folder" ] || fail "$folder already exists. Choose another: make stack DO=backup BACKUP=folder"
   umask 077
   mkdir -p "$folder.unfinished"
   say "Waiting for running tasks to end"
@@ -141,7 +141,7 @@ backup() {
 restore() {
   local folder=${BACKUP:-}
   require_own_postgres
-  [ -n "$folder" ] || fail "Name the backup: make restore BACKUP=backups/... It replaces all data of the stack."
+  [ -n "$folder" ] || fail "Name the backup: make stack DO=restore BACKUP=backups/... It replaces all data of the stack."
   for file in churn.dump mlflow.dump airflow.dump buckets.tar; do
     [ -s "$folder/$file" ] || fail "$folder is not a complete backup: $file is missing."
   done
@@ -192,14 +192,14 @@ sys.stdout.write(image["tag"].rpartition(":")[0] + "@" + image["digest"] if imag
 
 # Lands a file of this machine, complete or not at all.
 land() {
-  [ -f "${FILE:-}" ] || fail "Name the file: make land FILE=path/to/Churn_Modelling.csv"
+  [ -f "${FILE:-}" ] || fail "Name the file: make stack DO=land FILE=path/to/Churn_Modelling.csv"
   # shellcheck disable=SC2016,SC2094 # the container's variables, and the container's file
   compose run --rm -T --entrypoint include/stack/entrypoint.sh churn \
     sh -c 'cat >"$TMPDIR/$1" && exec churn land "$TMPDIR/$1"' sh "$(basename "$FILE")" <"$FILE"
 }
 
 user() {
-  [ -n "${NAME:-}" ] || fail "Name the user: make user NAME=vera ROLE=Viewer   (Viewer reads, Op triggers and approves, Admin may do everything)"
+  [ -n "${NAME:-}" ] || fail "Name the user: make stack DO=user NAME=vera ROLE=Viewer   (Viewer reads, Op triggers and approves, Admin may do everything)"
   compose run --rm -T --no-deps init python include/stack/users.py "$NAME" "${ROLE:-Viewer}"
 }
 

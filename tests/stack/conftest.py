@@ -29,7 +29,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture(scope="session")
 def people(stack: Stack) -> dict[str, Person]:
-    """A Viewer and an Op, as `make user` makes them."""
+    """A Viewer and an Op, as `make stack DO=user` creates them."""
     found = {}
     for name, role in (("vera", "Viewer"), ("otto", "Op")):
         said = stack.make("user", NAME=name, ROLE=role)
