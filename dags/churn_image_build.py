@@ -1,6 +1,6 @@
 """### Serving image of one version.
 
-| task | does | turns red when | turns pink when |
+| task | does | fails (red) when | is skipped (pink) when |
 |---|---|---|---|
 | build | builds the image of a version *number* | the version's files changed, or the container engine is unavailable | it has been published already |
 | verify | starts the image and compares its answers with those of the registered model | they differ: the promotion is rolled back | |

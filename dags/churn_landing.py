@@ -1,12 +1,12 @@
 """### Start a run as soon as a file lands.
 
-Complements the nightly schedule if `CHURN_WATCH_LANDING` is on and the data root is on S3. It waits for a file in landing,
-starts **churn_retraining**, waits until that run has ended, and starts again. Waiting does not occupy a worker. Files that
+Complements the nightly schedule if `CHURN_WATCH_LANDING` is on and the data root is on S3. The DAG waits for a file in
+landing, starts **churn_retraining**, waits until that run has ended, and starts again. Waiting does not occupy a worker. Files that
 arrive together, or during a run, are ingested by one run.
 
-| task | does | turns red when | turns pink when |
+| task | does | fails (red) when | is skipped (pink) when |
 |---|---|---|---|
-| rest | waits between five minutes and an hour if files are in landing already, because the last run may have been unable to ingest them | the data root is not on S3, or is unavailable | |
+| rest | if files were left in landing by the last run, waits five minutes to one hour before trying them again | the data root is not on S3, or is unavailable | |
 | landed | waits for a file, ignoring unfinished ones by their name | S3 does not answer | nothing landed within a day |
 | night | starts the run and waits until it has ended; a run that fails sends its own alert | **churn_retraining** is paused | |
 """

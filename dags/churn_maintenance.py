@@ -4,7 +4,7 @@ Runs weekly, or manually. With *Dry run*, it only lists what it would delete. It
 versions that a rollback needs, the baseline version, decisions that wait for approval, the newest versions and decisions
 (`CHURN_KEEP_VERSIONS`, `CHURN_KEEP_DECISIONS`), or any row of the ledger.
 
-| task | does | turns red when | turns pink when |
+| task | does | fails (red) when | is skipped (pink) when |
 |---|---|---|---|
 | clean | deletes versions, MLflow runs, rows of snapshots, scored rows of decisions, and unfinished files | the MLflow registry, the ledger or the data root is unavailable; then it deletes nothing | |
 | clean_images | deletes serving images on the machine that builds them | the container engine is unavailable | there is no container engine |

@@ -4,7 +4,7 @@ Ingests the files that have landed, validates every batch, and trains a challeng
 the challenger with the champion on the same unseen customers, and promotes it only if `promotion_policy.yaml` is met.
 A promotion triggers **churn_image_build**.
 
-| task | does | turns red when | turns pink when |
+| task | does | fails (red) when | is skipped (pink) when |
 |---|---|---|---|
 | arrive | ingests the files in landing | the data root or the ledger is unavailable | nothing new arrived |
 | validate | validates one batch | the batch is rejected, or the suite crashed | |
@@ -14,7 +14,7 @@ A promotion triggers **churn_image_build**.
 | build_image | triggers the image build of the version | | nothing was promoted |
 | close | sends alerts, and checks that the run is complete | a batch was rejected, or no verdict was recorded | nothing new arrived |
 
-A hold is a normal result. *Churn* in the navigation lists all runs, and the tasks link to their run there. Every task can be
+A hold is a normal result. *Churn* in the navigation lists all runs, and each task links to the page of its run. Every task can be
 cleared and repeated: the result is the same version, decision and promotion.
 """
 
@@ -64,14 +64,14 @@ SETTINGS = Settings.load()
             False,
             type="boolean",
             title="Ask before promoting",
-            description_md="A promotion waits until a person approves it (*Required actions*). If nobody answers before the next run, it is rejected.",
+            description_md="A promotion waits until a person approves it (*Required actions*). If nobody answers within `CHURN_APPROVAL_HOURS`, or by 15 minutes before the next run, it is rejected.",
             section="What to do",
         ),
         "force_reason": Param(
             None,
             type=["null", "string"],
             maxLength=1000,
-            title="Force the promotion, because",
+            title="Reason to force the promotion",
             description_md="**Promotes even if the policy is not met**, unless an integrity check fails. The reason and your name are stored. If empty, the policy decides.",
             section="What to do",
         ),

@@ -7,7 +7,7 @@ trained in any case.
 Afterwards, **automatic promotion is off**: runs still train and compare, but hold with FROZEN until somebody runs
 `churn unfreeze --reason ...`.
 
-| task | does | turns red when | turns pink when |
+| task | does | fails (red) when | is skipped (pink) when |
 |---|---|---|---|
 | roll_back | changes what is in production, and moves the image tag `production` back | the version's files changed, its image differs from the model, or another promotion happened in the meantime | |
 | lost_image | checks whether the image has to be rebuilt | | the image exists |

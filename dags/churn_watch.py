@@ -1,9 +1,9 @@
 """### Watch for silence, and retry alerts.
 
-Every hour, it checks for silence (nothing accepted, or nothing decided, for `CHURN_SILENCE_NIGHTS` nights). It also records every
-other event that no alert was recorded for yet, and retries alerts that could not be sent. It needs only the ledger.
+Every hour, it checks for silence (nothing accepted, or nothing decided, for `CHURN_SILENCE_NIGHTS` nights). It also records
+events that have no alert yet, and retries alerts that could not be sent. It needs only the ledger.
 
-| task | does | turns red when |
+| task | does | fails (red) when |
 |---|---|---|
 | watch | records new alerts, and sends those that are waiting | an alert could not be sent, or the file that `CHURN_NOTIFICATIONS_FILE` names is invalid |
 
