@@ -124,12 +124,16 @@ class Settings(BaseSettings):
     )
 
     max_rejected_share: float = _setting(
-        RULES, "A batch is rejected when more than this share of its rows is quarantined.", 0.05, ge=0, le=1
+        RULES,
+        "A batch is rejected when more than this share of its rows is quarantined, not counting rows that only lack a label.",
+        0.05,
+        ge=0,
+        le=1,
     )
     max_disputed_share: float = _setting(
         RULES,
-        "A batch is rejected when more than this share of its known customers have returned after leaving, or have changed a "
-        "permanent attribute.",
+        "A batch is rejected when more than this share of its known customers, and at least five, have returned after leaving. The "
+        "same limit applies to customers that have changed a permanent attribute.",
         0.02,
         ge=0,
         le=1,
@@ -142,8 +146,8 @@ class Settings(BaseSettings):
     )
     settle_seconds: float = _setting(
         RULES,
-        "A file in the landing folder that changed less than this many seconds ago is checked twice, in case it is still being "
-        "written.",
+        "A file that changed less than this many seconds ago is looked at again after that time; if it has changed, it is left for "
+        "the next run. Only for a local data root: objects on S3 appear complete.",
         1.0,
         ge=0,
         le=600,
@@ -169,8 +173,8 @@ class Settings(BaseSettings):
     )
     approval_hours: float = _setting(
         RULES,
-        "How long to wait for an approval, in hours. The wait ends before the next run at the latest, and the challenger is then "
-        "held.",
+        "How long to wait for an approval, in hours. The wait ends 15 minutes before the next run at the latest. If nobody has "
+        "answered by then, the promotion is rejected.",
         20,
         gt=0,
         le=168,
@@ -297,7 +301,7 @@ class Settings(BaseSettings):
         if renamed is None:
             return value
         warnings.warn(
-            f"CHURN_CONTRACT={value} is now {renamed}; the old name works for one more release.", stacklevel=2
+            f"CHURN_CONTRACT={value} is now {renamed}; the old name works for one minor version.", stacklevel=2
         )
         return renamed
 

@@ -88,7 +88,7 @@ def test_every_setting_has_a_section_and_a_description() -> None:
 
 
 def test_the_contract_may_be_named_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The name of the bank contract before it moved works for one more release, with a warning."""
+    """The name of the bank contract before it moved works for one minor version, with a warning."""
     monkeypatch.setenv("CHURN_CONTRACT", "churn.contract:BANK_CHURN")
     with pytest.warns(UserWarning, match="churn.contracts.bank:BANK_CHURN"):
         assert Settings.load().contract is BANK_CHURN
