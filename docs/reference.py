@@ -127,6 +127,9 @@ def cli_page() -> str:
     lines = [
         "# Command line",
         "",
+        "`churn` is `.venv/bin/churn`. Run `source .venv/bin/activate` once per shell; in the stack, run "
+        "`docker compose run --rm churn COMMAND`.",
+        "",
         "`churn COMMAND --help` shows the same on the terminal. Listings accept `--json`. A command exits with 1 and one clear message "
         "when something is wrong, and with 2 when it is called incorrectly.",
         "",

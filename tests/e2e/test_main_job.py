@@ -98,10 +98,10 @@ def test_a_night_that_died_is_made_up_for(checkout: Checkout, first_run: subproc
         + ("[steps.validate(w, Request('died'), batch.batch) for batch in steps.arrive(w, Request('died')).batches]")
     )
     subprocess.run([sys.executable, "-c", died], cwd=checkout.folder, env=checkout.environment, check=True, timeout=120)
-    assert "no decision has used yet" in checkout.churn("status").stdout
+    assert "not been used in a decision" in checkout.churn("status").stdout
     done = checkout.churn("local", "run")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "data is used first" in done.stdout
+    assert "uses its data first" in done.stdout
     assert "HOLD" in done.stdout
 
 

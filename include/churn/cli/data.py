@@ -15,7 +15,9 @@ from churn.errors import ChurnError
 from churn.foundation.records import Batch, Sighting
 from churn.pipeline.workspace import Workspace
 
-batches_app = typer.Typer(help="List, inspect, withdraw and restore batches.", invoke_without_command=True)
+batches_app = typer.Typer(
+    help="List batches; subcommands inspect, withdraw and restore them.", invoke_without_command=True
+)
 quarantine_app = typer.Typer(no_args_is_help=True, help="Quarantined rows: show, export, repair, release.")
 snapshot_app = typer.Typer(no_args_is_help=True, help="Snapshots: the exact sets of rows that trainings used.")
 

@@ -41,7 +41,7 @@ def check_policy(
 
 @explained
 def replay(
-    night: Annotated[str | None, typer.Argument(help="The run whose decision to replay.")] = None,
+    night: Annotated[str | None, typer.Argument(metavar="RUN", help="The run whose decision to replay.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Replay every decision whose rows are kept.")] = False,
     policy: PolicyFile = None,
     as_json: AsJson = False,
@@ -91,7 +91,7 @@ def replay(
         for message in unreplayable:
             console.print(message, style="red", markup=False)
         differing = sum(not result.same for result in replayed) + len(unreplayable)
-        summary = f"{differing} with another result" if differing else "all with the same result"
+        summary = f"{differing} with a different result" if differing else "all with the same result"
         console.print(f"{len(records)} decisions replayed in {time.monotonic() - began:.1f} s, {summary}.")
     if unreplayable or any(not result.same for result in replayed):
         raise typer.Exit(1)
@@ -145,14 +145,12 @@ def _print_replay(replayed: Replay, other_policy: bool) -> None:
             markup=False,
         )
     else:
-        state = "the same result" if replayed.same else "NOT THE SAME"
+        state = "same result" if replayed.same else "different result"
         console.print(f"{record.night}: {decided}, {state}.", markup=False)
     for fault in replayed.faults:
         console.print(f"  {fault}", style="red", markup=False)
     if (today.verdict, today.code) != (decision.verdict, decision.code):
-        console.print(
-            f"  The rules of today would decide: {today.verdict} ({today.code}). {today.sentence}", markup=False
-        )
+        console.print(f"  Today's rules would decide: {today.verdict} ({today.code}). {today.sentence}", markup=False)
 
 
 def _years_table(results: dict[str, list[SimulatedYear]]) -> Table:

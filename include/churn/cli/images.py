@@ -127,7 +127,7 @@ def prune(
     yes: Annotated[bool, typer.Option("--yes", help="Remove them. Without it, only list them.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Remove images from this machine that are no longer needed. Images in production and of the last versions are kept."""
+    """Remove images from this machine that are no longer needed. The image in production is kept, and those of the versions most recently in production."""
     from churn.release.engine import Engine
     from churn.release.image_retention import list_stored, remove_images
 
@@ -154,7 +154,7 @@ def prune(
         if image.reason:
             what = f"is kept: it {image.reason}"
         elif image in removed:
-            what = "is removed"
+            what = "has been removed"
         else:
             what = "is kept: a container uses it" if yes else "would be removed with --yes"
         console.print(f"{name} {what}.", markup=False)

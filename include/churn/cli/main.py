@@ -18,6 +18,7 @@ from churn.cli.images import image_app as image_commands
 from churn.cli.production import alerts, approve, history, maintain, prune, reconcile, report, rollback, unfreeze
 from churn.cli.terminal import AsJson, console, explained, named_now, print_json, who
 from churn.errors import ChurnError, require_reason
+from churn.foundation.wording import REVERSALS
 from churn.pipeline.workspace import Request, Workspace
 from churn.settings import HOME, VAR, Settings, environment_name, masked
 
@@ -70,18 +71,21 @@ def sample(
         float, typer.Option(min=0, max=1, help="Share of customers aged 45 and older, to simulate drift.")
     ] = 0.2,
     faults: Annotated[int, typer.Option(min=0, help="Number of rows with a planted fault.")] = 0,
-    turned_round: Annotated[bool, typer.Option(help="Invert the labels, to simulate a disputed batch.")] = False,
+    invert_labels: Annotated[bool, typer.Option(help="Invert the labels, to simulate a disputed batch.")] = False,
+    turned_round: Annotated[bool, typer.Option(hidden=True, help="The name of --invert-labels until 0.1.")] = False,
 ) -> None:
     """Write the sample: three nights of synthetic customers, always the same. With --file, one file of your choice."""
     from churn.local.services import ensure_secrets
     from churn.sample.generator import Night, make_night, write_sample
 
+    if turned_round:
+        typer.echo("--turned-round is now --invert-labels; the old name works for one minor version.", err=True)
     ensure_secrets()  # the settings require the salt, although the sample does not need it
     contract = Settings.load().contract
     if file is None:
         files = write_sample(contract, folder)
     else:
-        night = Night(rows, 10_000_000 + seed * 1_000_000, seed, older_share, faults, turned_round)
+        night = Night(rows, 10_000_000 + seed * 1_000_000, seed, older_share, faults, invert_labels or turned_round)
         file.write_text(make_night(contract, night))
         files = [file]
     for written in files:
@@ -102,7 +106,7 @@ def land(
     parts = cut_into_nights(file, nights, VAR / "nights") if nights > 1 else [file]
     if night > len(parts):
         raise ChurnError(
-            f"There is no night {night}: the file was cut into {len(parts)} nights. Use --night with a number from 1 to {len(parts)}."
+            f"There is no nightly file {night}: the file was cut into {len(parts)}. Use --night 1 to {len(parts)}."
         )
     console.print(f"Landed {land_file(Workspace.open().storage, parts[night - 1])}", soft_wrap=True)
 
@@ -114,7 +118,8 @@ def run(
     dry_run: Annotated[bool, typer.Option(help="Decide, but change nothing in production.")] = False,
     note: Annotated[str | None, typer.Option(help="A note that is shown with the decision. No customer data.")] = None,
     night: Annotated[
-        str | None, typer.Option(help="Id of the run. A run with the same id is completed and not repeated.")
+        str | None,
+        typer.Option(metavar="RUN", help="Id of the run. A run with the same id is completed and not repeated."),
     ] = None,
     approval: Annotated[bool, typer.Option(help="Require `churn approve` before a promotion.")] = False,
     force: Annotated[
@@ -173,7 +178,7 @@ def status(as_json: AsJson = False, verbose: Verbose = False) -> None:
         "image": image and asdict(image),
         "last_decision": last
         and {"night": last.night, "verdict": last.verdict, "code": last.code, "sentence": last.sentence},
-        "frozen": freeze and f"{freeze.kind} of version {freeze.previous}: {freeze.reason}",
+        "frozen": freeze and f"version {freeze.previous} was {REVERSALS[freeze.kind]}: {freeze.reason}",
         "waits_for_approval": [decision.night for decision in ledger.open_decisions(model)],
         "undecided": has_work(ledger),
         "waiting_batches": len(ledger.batches(state="arrived")) + len(workspace.storage.landed()),
@@ -308,9 +313,10 @@ def _print_status(
     for night in state["waits_for_approval"]:
         console.print(f'Waiting for a person: churn approve "{night}" --reason ...', markup=False)
     undecided = (
-        "; accepted rows that no decision has used yet, which the next run will use" if state["undecided"] else ""
+        " Some accepted rows have not been used in a decision; the next run uses them." if state["undecided"] else ""
     )
-    console.print(f"Waiting: {state['waiting_batches']} file(s){undecided}")
+    waiting = state["waiting_batches"]
+    console.print(f"Waiting: {waiting} {'file' if waiting == 1 else 'files'}.{undecided}")
     up = [service for service in state["services"] if service["healthy"]]
     down = [service["name"] for service in state["services"] if not service["healthy"]]
     for service in state["services"] if verbose else []:

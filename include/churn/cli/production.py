@@ -11,6 +11,7 @@ import typer
 
 from churn.cli.terminal import AsJson, console, explained, named_now, print_json, who
 from churn.errors import NothingToDo
+from churn.foundation.wording import KIND_WORDS
 from churn.pipeline.workspace import Workspace
 from churn.settings import Settings
 
@@ -39,7 +40,8 @@ def history(
         what = f"version {row.version}" if row.version else "nothing"
         instead = f" instead of version {row.previous}" if row.previous else ""
         console.print(
-            f"{when}  {what}{instead}: {row.kind} ({row.code}) by {row.actor} in run {row.night}", markup=False
+            f"{when}  {what}{instead}: {KIND_WORDS.get(row.kind, row.kind)} ({row.code}) by {row.actor} in run {row.night}",
+            markup=False,
         )
         console.print(f"    {row.reason}", style="dim", markup=False)
     if not rows:
@@ -57,7 +59,7 @@ def alerts(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Note new events, and list alerts: what was sent, and what is waiting to be sent."""
+    """Record new events, and list alerts: what was sent, and what is waiting to be sent."""
     from churn.alerts.events import make_test_alert
     from churn.alerts.notifications import read_notifications
     from churn.alerts.outbox import record_alerts
@@ -102,7 +104,9 @@ def report(
 
 @explained
 def approve(
-    night: Annotated[str, typer.Argument(help="The run whose decision is waiting. `churn status` names it.")],
+    night: Annotated[
+        str, typer.Argument(metavar="RUN", help="The run whose decision is waiting. `churn status` names it.")
+    ],
     reason: Reason,
     reject: Annotated[bool, typer.Option("--reject", help="Reject it: the challenger is held.")] = False,
 ) -> None:
@@ -154,7 +158,7 @@ def rollback(
 
 @explained
 def unfreeze(reason: Reason) -> None:
-    """Turn automatic promotion on again, after a rollback or after a promotion was undone."""
+    """Turn automatic promotion on again, after a rollback, also after an automatic one."""
     from churn.pipeline import steps
 
     thawed = steps.unfreeze(Workspace.open(), reason, who())
@@ -223,6 +227,5 @@ def prune(
     for version, why in plan.protected.items():
         console.print(f"Version {version} is kept: it {why}.")
     console.print(f"{len(plan.recent)} others are kept because they are among the newest {keep}.")
-    console.print(
-        f"Deleted: {deleted or 'none'}." if yes else f"Would be deleted with --yes: {plan.expendable or 'none'}."
-    )
+    listed = ", ".join(map(str, deleted if yes else plan.expendable)) or "none"
+    console.print(f"{'Deleted' if yes else 'Would be deleted with --yes'}: {listed}.")

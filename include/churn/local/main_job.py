@@ -66,7 +66,7 @@ def run_main_job(console: Console, data: Path | None, nights: int, verbose: bool
     api = services.airflow_api(workspace.settings)
     succeeded = True
     if has_work(workspace.ledger):
-        console.print("\nAn earlier run ended without a verdict. Its data is used first.")
+        console.print("\nAn earlier run ended without a verdict. This run uses its data first.")
         succeeded &= _run(console, workspace, api, None, verbose)
     for file in upcoming:
         succeeded &= _run(console, workspace, api, file, verbose)

@@ -157,7 +157,7 @@ def test_a_night_that_there_is_not_is_an_error(churn: Invoke, customers: Path, t
     """The error says how many there are, and nothing lands."""
     result = churn("land", customers, "--nights", 3, "--night", 4)
     assert is_one_line(result), result.output
-    assert "no night 4" in result.stderr
+    assert "no nightly file 4" in result.stderr
     assert not (tmp_path / "data/landing").exists()
 
 
