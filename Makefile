@@ -40,7 +40,7 @@ test-crashes: .venv/dev ## Kill the pipeline after each write; `make test` does 
 status: .venv/run ## Show what is in production, and what is running (VERBOSE=1).
 	@$(CHURN) status $(if $(VERBOSE),--verbose)
 
-maintain: .venv/run ## Delete what is no longer needed, and Airflow's history of more than DAYS=180 days.
+maintain: .venv/run ## Delete what is no longer needed, and Airflow's history older than DAYS=180 days.
 	@$(CHURN) maintain --yes
 	@[ ! -e var/airflow/airflow.db ] || AIRFLOW_HOME=$(CURDIR)/var/airflow AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=sqlite:///$(CURDIR)/var/airflow/airflow.db \
 		.venv/bin/airflow db clean --yes --skip-archive --clean-before-timestamp "$$(date -u -d '-$(DAYS) days' +%FT%TZ)"
@@ -48,7 +48,7 @@ maintain: .venv/run ## Delete what is no longer needed, and Airflow's history of
 stop: ## Stop the services that `make run` started.
 	@if [ -x $(CHURN) ]; then $(CHURN) local stop; else echo "Nothing was set up yet."; fi
 
-clean: stop ## Stop the services and delete everything they created; the environment is kept.
+clean: stop ## Stop the services and delete all their data, which cannot be undone; the environment is kept.
 	rm -rf var data/landing data/originals data/accepted data/quarantine data/snapshots data/docs data/decisions data/unfinished
 
 lint: .venv/dev ## Check style, types, layers, spelling and the generated reference.

@@ -227,7 +227,7 @@ class Promotion:
     """A change of production: `version` from `promoted_at` (None: no version), shown in the MLflow registry from `mirrored_at`.
 
     `kind` is promotion, forced, rollback, take_back or adopted. `actor` is the person or process behind it, and `code`
-    the reason. `anchor` is the baseline version: the last version promoted as superior at that time.
+    the reason. `anchor` is the baseline version at that time: the first champion, or the last version promoted as superior since.
     """
 
     model: str

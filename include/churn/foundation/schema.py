@@ -228,7 +228,11 @@ promotions = Table(
     Column("reason", Text, nullable=False),
     Column("promoted_at", Moment, nullable=False, index=True),
     Column("mirrored_at", Moment, doc="when the MLflow registry showed it; null: not yet"),
-    Column("anchor", Integer, doc="the baseline: the last version promoted as superior at that time"),
+    Column(
+        "anchor",
+        Integer,
+        doc="the baseline at that time: the first champion, or the last version promoted as superior since",
+    ),
     Column("actor", Text, nullable=False, doc="the person or process behind it"),
     Column("code", Text, nullable=False, doc="the rule that decided"),
     CheckConstraint("kind IN ('promotion', 'forced', 'rollback', 'take_back', 'adopted')", name="kind"),

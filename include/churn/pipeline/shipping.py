@@ -1,4 +1,4 @@
-"""A promoted version becomes an image: built, verified and published. If it is not the model, the promotion is undone.
+"""A promoted version becomes an image: built, verified and published. If it differs from the model, the promotion is rolled back.
 
 The image DAG wires these steps; `churn image build` and a run without Airflow call them directly.
 """
@@ -60,10 +60,10 @@ def build(workspace: Workspace, version: int) -> BuiltImage:
 
 
 def verify(workspace: Workspace, built: BuiltImage) -> Verification:
-    """Compare the image with the registered model, and undo the promotion if it is not the model.
+    """Compare the image with the registered model, and roll the promotion back if it differs.
 
     Raises:
-        ModelMismatch: it differs or does not load. The promotion has been undone.
+        ModelMismatch: it differs or does not load. The promotion has been rolled back.
         ImageFault: it is the model, but not what an image must be. The promotion is kept.
         EngineFailed, ServingUnavailable, TrackingUnreachable: there is no verdict. The promotion is kept.
     """

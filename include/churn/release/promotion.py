@@ -145,7 +145,7 @@ def may_promote(decision: DecisionRecord, approval: Approval | None) -> bool:
 
 
 def take_back(version: int, reason: str, ledger: Ledger, tracking: Tracking) -> Promotion | None:
-    """Undo the promotion of a version whose image is not the model, if it is still in production.
+    """Roll back the promotion of a version whose image differs from the model, if it is still in production.
 
     The predecessor becomes champion again. If there was none, nothing is in production, since a model that is known to be
     wrong is worse than none. Automatic promotion is frozen.
