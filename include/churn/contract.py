@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 from itertools import pairwise
@@ -43,6 +44,9 @@ class Role(StrEnum):
     AS_OF = "as_of"  # when the row was true; of two rows of a customer, the later one counts
 
 
+_UNSEEN = (Role.CARRIED, Role.POSITION)
+"""The roles of columns that no model sees and nothing depends on."""
+
 UNLABELLED = "unlabelled"
 """The rule of a row whose label is still missing: quarantined, but not counted as a fault of the file."""
 DUPLICATE, CONFLICT = "record.duplicate", "record.conflict"
@@ -57,6 +61,9 @@ class Column:
     written, unless the contract is more lenient: `trim` strips surrounding blanks, `ignore_case` accepts
     a category in any case. A `permanent` column never changes for a customer. If it does change for many
     customers of a file, the rows of that file are mixed up.
+
+    A file may lack an `optional` column. By default these are the columns that no model sees: the position and
+    those that are carried. A nullable feature can be optional too; it is then missing in every row of such a file.
     """
 
     name: str
@@ -71,6 +78,7 @@ class Column:
     trim: bool = False
     ignore_case: bool = False
     description: str = ""
+    optional: bool | None = None
 
     def __post_init__(self) -> None:
         if self.categories and self.kind is not Kind.TEXT:
@@ -93,11 +101,45 @@ class Column:
             raise ValueError(f"Column {self.name}: ignore_case needs categories.")
         if self.nullable and self.role in (Role.KEY, Role.TARGET, Role.AS_OF):
             raise ValueError(f"Column {self.name}: a {self.role} cannot be nullable.")
+        if self.optional and self.role not in _UNSEEN and not (self.role is Role.FEATURE and self.nullable):
+            raise ValueError(f"Column {self.name}: a {self.role} can be optional only if it is a nullable feature.")
 
     @property
     def numeric(self) -> bool:
         """Whether values are numbers."""
         return self.kind in (Kind.INTEGER, Kind.NUMBER)
+
+    @property
+    def may_be_absent(self) -> bool:
+        """Whether a file may lack the column."""
+        return self.role in _UNSEEN if self.optional is None else self.optional
+
+    @property
+    def allowed(self) -> str:
+        """What a value may be, in words that follow `must be`."""
+        if self.kind is Kind.DATE:
+            return "a date in the form YYYY-MM-DD"
+        if self.kind is Kind.TEXT:
+            return f"one of {', '.join(self.categories)}" if self.categories else "a text"
+        kind = "a whole number" if self.kind is Kind.INTEGER else "a number"
+        if self.minimum is not None and self.maximum is not None:
+            return f"{kind} from {self.minimum:.15g} to {self.maximum:.15g}"
+        low = f" of at least {self.minimum:.15g}" if self.minimum is not None else ""
+        high = f" of at most {self.maximum:.15g}" if self.maximum is not None else ""
+        return kind + low + high
+
+    @property
+    def definition(self) -> dict[str, object]:
+        """What decides which rows are accepted: the part of the column that the fingerprint of the contract covers.
+
+        A field that is added to this class appears only where it differs from its default, so that the
+        fingerprint of an earlier contract stays as it is.
+        """
+        values = asdict(self)
+        del values["description"], values["optional"]
+        if self.may_be_absent != (self.role in _UNSEEN):
+            values["optional"] = self.may_be_absent
+        return values
 
     @property
     def rules(self) -> tuple[str, ...]:
@@ -158,12 +200,14 @@ class SliceBy:
 class Contract:
     """An ordered set of columns with one key and one target (an integer, 1 = the event).
 
-    `slices` do not define what a row is, so they are not part of the fingerprint.
+    `slices` do not define what a row is, so they are not part of the fingerprint. A `lenient_header` may write
+    the names of the columns in any case and with blanks around them.
     """
 
     name: str
     columns: tuple[Column, ...]
     slices: tuple[SliceBy, ...] = ()
+    lenient_header: bool = False
 
     def __post_init__(self) -> None:
         names = [column.name for column in self.columns]
@@ -255,14 +299,30 @@ class Contract:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of the contract without its descriptions; 16 hex digits."""
-        definition = [
-            {name: value for name, value in asdict(column).items() if name != "description"} for column in self.columns
-        ]
-        return hashlib.sha256(json.dumps([self.name, definition], sort_keys=True).encode()).hexdigest()[:16]
+        """Hash of what decides which rows are accepted and what a model sees; 16 hex digits."""
+        definition: list[object] = [self.name, [column.definition for column in self.columns]]
+        if self.lenient_header:
+            definition.append({"lenient_header": True})
+        return hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()[:16]
+
+    def of_file(self, header: Sequence[str]) -> Self:
+        """Return the contract for a file with this header: a column that the file lacks is missing in every row."""
+        absent = {column.name for column in self.columns if column.may_be_absent} - set(header)
+        columns = tuple(replace(column, nullable=True) if column.name in absent else column for column in self.columns)
+        return replace(self, columns=columns)
+
+    def rule_in_words(self, rule: str) -> str | None:
+        """Return what a rule of a column or of two columns asks for, such as `Age must be a whole number from 18 to 100`."""
+        for relation in self.relations:
+            if relation.rule == rule:
+                return f"{relation.lesser} must not exceed {relation.greater}"
+        name, _, kind = rule.rpartition(".")
+        if name not in self.names:
+            return None
+        return f"{name} must not be empty" if kind == "missing" else f"{name} must be {self[name].allowed}"
 
     def to_json(self) -> str:
-        """Return the contract without its slices, as JSON that `from_json` reads."""
+        """Return the columns of the contract as JSON that `from_json` reads; a request has no header and no slices."""
         return json.dumps({"name": self.name, "columns": [asdict(column) for column in self.columns]}, sort_keys=True)
 
     @classmethod

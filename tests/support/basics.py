@@ -340,7 +340,7 @@ def judge(data: str | bytes, contract: Contract = BANK_CHURN) -> JudgedRows:
     file = open_file(io.BytesIO(data if isinstance(data, bytes) else data.encode()))
     file.check(contract)
     with columnar.engine("500MB") as connection, tempfile.TemporaryDirectory() as scratch:
-        counts = judge_rows(connection, file, "ab" * 32, contract, Path(scratch))
+        counts = judge_rows(connection, file, "ab" * 32, contract.of_file(file.header), Path(scratch))
         return JudgedRows(pq.read_table(counts.good), pq.read_table(counts.aside).to_pylist(), counts)
 
 

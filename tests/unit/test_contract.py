@@ -106,3 +106,31 @@ def test_probe_rows_include_every_category_and_every_bound() -> None:
 def test_the_sample_is_reproducible() -> None:
     """The same night of the generator gives the same text."""
     assert small_file() == small_file()
+
+
+def test_the_fingerprint_of_the_bank_contract_never_changes() -> None:
+    """Snapshots carry it. A new field with its default changes nothing, and neither do words."""
+    assert BANK_CHURN.fingerprint == "c3e1798f1c27572f"
+    described = tuple(replace(column, description="other words") for column in BANK_CHURN.columns)
+    stated = tuple(replace(column, optional=column.may_be_absent) for column in BANK_CHURN.columns)
+    assert {replace(BANK_CHURN, columns=columns).fingerprint for columns in (described, stated)} == {
+        BANK_CHURN.fingerprint
+    }
+
+
+def test_what_decides_which_rows_are_accepted_is_in_the_fingerprint() -> None:
+    """A required surname and a lenient header are other contracts."""
+    required = tuple(replace(column, optional=False) for column in BANK_CHURN.columns)
+    others = [replace(BANK_CHURN, columns=required), replace(BANK_CHURN, lenient_header=True)]
+    assert len({BANK_CHURN.fingerprint, *(other.fingerprint for other in others)}) == 3
+
+
+def test_rules_are_put_in_words() -> None:
+    """The words name the column and what it may be, for cells and for pairs of columns."""
+    words = {rule: BANK_CHURN.rule_in_words(rule) for rule in BANK_CHURN.rules}
+    assert words["Exited.type"] == words["Exited.range"] == "Exited must be a whole number from 0 to 1"
+    assert words["Geography.category"] == "Geography must be one of France, Germany, Spain"
+    assert words["Age.missing"] == "Age must not be empty"
+    assert words["Tenure.above_Age"] == "Tenure must not exceed Age"
+    assert words["record.conflict"] is None
+    assert Column("Since", Kind.DATE, Role.CARRIED).allowed == "a date in the form YYYY-MM-DD"

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from churn.cli.terminal import AsJson, console, explained, print_json
+from churn.contract import Contract
 from churn.errors import ChurnError
 from churn.foundation.records import Batch, Sighting
 from churn.pipeline.workspace import Workspace
@@ -62,7 +63,8 @@ def show_batch(batch: Hash, as_json: AsJson = False) -> None:
     from churn.intake.table_rules import MEASURES
     from churn.pipeline.summary import batch_table
 
-    ledger = Workspace.open().ledger
+    workspace = Workspace.open()
+    ledger = workspace.ledger
     record = ledger.find_batch(batch)
     drift = ledger.drift(record.batch)
     details = {
@@ -79,7 +81,7 @@ def show_batch(batch: Hash, as_json: AsJson = False) -> None:
     for line in filter(None, [record.reason, *(record.warnings or [])]):
         console.print(line, markup=False)
     if record.rules:
-        console.print(_rule_table(record))
+        console.print(_rule_table(record, workspace.contract))
     if drift:
         table = Table("column", "PSI", "limit", "measure", "drifted", box=None)
         for column in drift:
@@ -152,7 +154,9 @@ def show_quarantine(
             print_json(rules)
         else:
             console.print(
-                _rule_table(record) if rules else f"{record.quarantined_rows or 0} rows. {record.reason or ''}"
+                _rule_table(record, workspace.contract)
+                if rules
+                else f"{record.quarantined_rows or 0} rows. {record.reason or ''}"
             )
         return
     rows = quarantined_rows(workspace.storage, record)
@@ -273,10 +277,10 @@ def _print_files(seen: list[Sighting], batches: list[Batch], as_json: bool) -> N
     console.print(table if rows else "No file has been seen yet. Next: `churn land FILE`.")
 
 
-def _rule_table(batch: Batch) -> Table:
-    from churn.intake.quarantine import WORDS
+def _rule_table(batch: Batch, contract: Contract) -> Table:
+    from churn.intake.rule_words import in_words
 
     table = Table("rule", "rows", "first lines", "", box=None)
     for rule, rows, lines in batch.rules or []:
-        table.add_row(rule, str(rows), ", ".join(map(str, lines)), WORDS.get(rule, ""))
+        table.add_row(rule, str(rows), ", ".join(map(str, lines)), in_words(rule, contract))
     return table

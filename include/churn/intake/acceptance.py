@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import duckdb
 
-from churn.contract import Contract
+from churn.contract import CONFLICT, Contract
 from churn.errors import ChurnError
 from churn.foundation import columnar
 from churn.foundation.ledger import Ledger
@@ -21,15 +22,19 @@ from churn.foundation.paths import DOCS, accepted, docs_index, original, quarant
 from churn.foundation.records import Batch, BatchVerdict, Drift
 from churn.foundation.storage import Storage
 from churn.foundation.svg import standalone
-from churn.intake import quarantine, validation
+from churn.intake import validation
 from churn.intake.batch_file import BatchFile, FileFault
 from churn.intake.drift import draw_drift, measure_drift
+from churn.intake.header import extra_columns
 from churn.intake.history import open_history
 from churn.intake.judging import REJECTED, Judged, judge_rows, reject_rows
 from churn.intake.reading import open_file
+from churn.intake.rule_words import EXAMPLE_LINES, BrokenRule, most_frequent
 from churn.intake.table_rules import IntakeLimits, TableRule, table_rules
 
 log = logging.getLogger(__name__)
+REPEATED_KEY_SHARE = 0.2
+"""With more rows than this in conflict with another row of their key, the key does not identify a customer."""
 DOCS_SUFFIXES = (
     ".html",
     ".css",
@@ -110,12 +115,15 @@ def _judge(job: _BatchJob, limits: IntakeLimits) -> None:
         file = open_file(stream)
         try:
             file.check(job.contract)
-            _note_extra_columns(job, file)
+            notes = _notes_on_columns(file.header, job.contract)
+            job = replace(job, contract=job.contract.of_file(file.header))
             judged = judge_rows(job.connection, file, job.batch.batch, job.contract, job.scratch)
         except FileFault as fault:
             _reject(job, file, None, f"file.{fault.code}", fault.sentence)
             return
-        verdict, rules, drift = _validate(job, judged, limits)
+        for note in notes:
+            log.info("Batch %s: %s", job.batch.batch[:12], note)
+        verdict, rules, drift = _validate(job, judged, limits, notes)
         if not verdict.passed:
             _reject(job, file, judged, REJECTED, _why(job, judged, verdict, rules))
             return
@@ -123,32 +131,37 @@ def _judge(job: _BatchJob, limits: IntakeLimits) -> None:
 
 
 def _validate(
-    job: _BatchJob, judged: Judged, limits: IntakeLimits
+    job: _BatchJob, judged: Judged, limits: IntakeLimits, notes: list[str]
 ) -> tuple[validation.Judgement, dict[str, TableRule], list[Drift]]:
     """Let Great Expectations judge the accepted rows and the numbers of the batch, and publish the pages."""
     contract, connection = job.contract, job.connection
     history = open_history(connection, job.storage, job.ledger, contract)
     drift = measure_drift(connection, judged.good, history, contract, limits.drift_limit) if history else []
     rules = table_rules(connection, judged, history, drift, contract, limits)
-    suites = {
-        validation.ROWS: (
-            validation.accepted_frame(judged.good, contract),
-            validation.row_expectations(contract),
-        ),
-        validation.FACTS: (validation.facts_frame(rules), validation.batch_expectations(rules)),
-    }
     named = {rule.name: rule for rule in rules}
-    verdict = validation.judge(job.batch.batch, suites, [*contract.rules, *named], job.docs)
+    suites, required = (
+        {validation.FACTS: (validation.facts_frame(rules), validation.batch_expectations(rules))},
+        [*named],
+    )
+    if judged.accepted:  # of no row at all, every expectation would hold
+        rows = (validation.accepted_frame(judged.good, contract), validation.row_expectations(contract))
+        suites, required = {validation.ROWS: rows, **suites}, [*contract.rules, *named]
+    verdict = validation.judge(job.batch.batch, suites, required, job.docs)
     if drift:
         (job.docs / validation.PICTURE).write_text(standalone(draw_drift(drift)), encoding="utf-8")
-    sentences = [_counts(judged), *_sentences([*verdict.failures, *verdict.warnings], named)]
-    _publish(job, verdict, sentences)
+    sentences = [_counts(judged), *_sentences([*verdict.failures, *verdict.warnings], named), *notes]
+    _publish(job, verdict, sentences, _rules(job, judged))
     return verdict, named, drift
 
 
-def _publish(job: _BatchJob, verdict: validation.Judgement | None, sentences: list[str]) -> None:
+def _publish(
+    job: _BatchJob,
+    verdict: validation.Judgement | None,
+    sentences: list[str],
+    broken: Sequence[BrokenRule] = (),
+) -> None:
     """Upload the pages of the batch to where its task links."""
-    validation.write_index(job.batch.batch, verdict, sentences, job.docs, job.link)
+    validation.write_index(job.batch.batch, verdict, sentences, job.docs, job.contract, broken, job.link)
     job.storage.upload(job.docs, f"{DOCS}/{job.batch.batch}", DOCS_SUFFIXES)
 
 
@@ -222,8 +235,19 @@ def _why(job: _BatchJob, judged: Judged, verdict: validation.Judgement, rules: d
             f"the accepted rows fail {len(verdict.failures)} of {len(verdict.outcomes)} expectations: {failed}. "
             "The row rules accept what the suite refuses, which is a defect of the pipeline and not of the file. Please report it."
         )
-    frequent = f" Most frequent: {quarantine.most_frequent(_rules(job, judged))}." if judged.set_aside else ""
-    return " ".join(_sentences(of_the_batch, rules)) + frequent
+    sentences = _sentences(of_the_batch, rules)
+    broken = _rules(job, judged)
+    conflicts = sum(count for rule, count, _ in broken if rule == CONFLICT)
+    if conflicts > REPEATED_KEY_SHARE * judged.arrived:
+        key = job.contract.key.name
+        sentences.insert(
+            0,
+            f"{key} does not identify a customer in this file: {conflicts:,} of {judged.arrived:,} rows contradict another row "
+            f"with the same {key}. Send one row per customer, or name the column that identifies the customer as the key of the contract.",
+        )
+    if judged.set_aside:
+        sentences.append(f"Most frequent: {most_frequent(broken, job.contract)}.")
+    return " ".join(sentences)
 
 
 def _counts(judged: Judged) -> str:
@@ -231,8 +255,8 @@ def _counts(judged: Judged) -> str:
     return f"{judged.arrived:,} rows arrived: {judged.accepted:,} accepted, {judged.set_aside:,} quarantined{waiting}."
 
 
-def _rules(job: _BatchJob, judged: Judged) -> list[tuple[str, int, list[int]]]:
-    return columnar.count_rules(job.connection, judged.aside, quarantine.EXAMPLE_LINES)
+def _rules(job: _BatchJob, judged: Judged) -> list[BrokenRule]:
+    return columnar.count_rules(job.connection, judged.aside, EXAMPLE_LINES)
 
 
 def _sentences(outcomes: list[validation.Outcome], rules: dict[str, TableRule]) -> list[str]:
@@ -243,14 +267,16 @@ def _sentences(outcomes: list[validation.Outcome], rules: dict[str, TableRule]) 
     ]
 
 
-def _note_extra_columns(job: _BatchJob, file: BatchFile) -> None:
-    extra = [name for name in file.header if name not in job.contract.names]
+def _notes_on_columns(header: Sequence[str], contract: Contract) -> list[str]:
+    """Sentences on the columns that the file has and the contract does not, and on those that it may lack and lacks."""
+    notes = []
+    extra = extra_columns(header, contract)
     if extra:
-        log.info(
-            "Batch %s: columns that are not in the contract are ignored: %s.",
-            job.batch.batch[:12],
-            ", ".join(extra),
-        )
+        notes.append(f"Columns that are not in the contract are ignored: {', '.join(extra)}.")
+    absent = [column.name for column in contract.columns if column.name not in header]
+    if absent:
+        notes.append(f"Optional columns that the file does not have: {', '.join(absent)}.")
+    return notes
 
 
 def _find_batch(ledger: Ledger, batch: str) -> Batch:

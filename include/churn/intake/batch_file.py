@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -28,7 +28,8 @@ class Piece:
     """Some records of a file, in its order.
 
     `plain` has `_line` and `_text` of the lines that can be split at every comma (each ends with an extra comma). `records` has
-    the others, as returned by `split_lines`. `arrived` is the number of records, counted as lines that are not blank.
+    the others, as returned by `split_lines`. `arrived` is the number of records: lines that are not blank, of which those
+    that one quoted cell spans count once.
     """
 
     arrived: int
@@ -54,24 +55,3 @@ class BatchFile(Protocol):
 
     def raw(self, only: NDArray[np.int64] | None = None) -> Iterator[pa.Table]:
         """`_line` and `_raw` of every record, or of the records of these lines; of a damaged file, up to the damage."""
-
-
-def require_columns(header: Sequence[str], contract: Contract) -> None:
-    """Check that every column of the contract appears in the header once.
-
-    Raises:
-        FileFault: one does not.
-    """
-    repeated = sorted({name for name in contract.names if header.count(name) > 1})
-    if repeated:
-        raise FileFault(
-            "repeated_column",
-            f"Column {', '.join(repeated)} appears twice in the header. Send the file again with one of each.",
-        )
-    missing = [name for name in contract.names if name not in header]
-    if missing:
-        plural = "s are" if len(missing) > 1 else " is"
-        raise FileFault(
-            "missing_column",
-            f"Column{plural} missing: {', '.join(missing)}. Expected: {', '.join(contract.names)}. Fix the header and send the file again.",
-        )

@@ -1,6 +1,7 @@
 """Reads a CSV file as records: raw text, line number and cells of every record, without losing or guessing anything.
 
-A record is one physical line. What cannot be split as the header says is a record too, with the reason.
+A record is one line, or several that one quoted cell spans (RFC 4180); its number is that of its first line. What cannot be
+split as the header says is a record too, with the reason.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import csv
 import gzip
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import IO
 
 import numpy as np
@@ -17,10 +19,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from churn.contract import Contract
-from churn.intake.batch_file import FileFault, Piece, require_columns
+from churn.intake.batch_file import FileFault, Piece
+from churn.intake.header import explain_first_lines, in_contract_spelling, require_columns
 from churn.intake.lines import Line, Lines
 
-DELIMITERS = {";": "semicolon", "\t": "tab", "|": "pipe"}
+FIRST_LINES = 100
+"""Number of lines that are looked at to explain what is wrong with a file."""
 PIECE = 12 << 20
 LONGEST_LINE = 64 << 20
 csv.field_size_limit(LONGEST_LINE)  # Python's default is far shorter than a line may be
@@ -31,13 +35,15 @@ def split_lines(lines: Iterable[Line], header: Sequence[str], contract: Contract
 
     Returns:
         `_line`, `_raw`, `_unreadable` (a rule, or null) and one text column per column of the contract;
-        an empty cell is null.
+        an empty cell is null, as is every cell of a column that the header lacks.
     """
     kept = [(number, line) for number, line in lines if line.strip()]
     split = [_split(line, len(header)) for _, line in kept]
-    positions = [header.index(name) for name in contract.names]
+    positions = [header.index(name) if name in header else None for name in contract.names]
     cells = [
         pa.array([cells[position] or None if cells else None for cells, _ in split], pa.string())
+        if position is not None
+        else pa.nulls(len(split), pa.string())
         for position in positions
     ]
     unreadable = pa.array([reason for _, reason in split], pa.string())
@@ -53,10 +59,15 @@ class CsvBatch:
 
     def check(self, contract: Contract) -> None:
         """Read the header and check it against the contract."""
-        first = next((line for lines in self._blocks() for _, line in lines.at(lines.all) if line.strip()), None)
-        if first is None:
+        lines = (line for block in self._blocks() for _, line in block.at(block.all) if line.strip())
+        first = list(islice(lines, FIRST_LINES))
+        if not first:
             raise FileFault("empty", "The file is empty. Ask the sender for a complete file.")
-        self.header = _header(first, contract)
+        header = _header(first[0])
+        if header is None or not set(in_contract_spelling(header, contract)) & set(contract.names):
+            raise explain_first_lines(first, contract)
+        self.header = in_contract_spelling(header, contract)
+        require_columns(self.header, contract)
 
     def pieces(self, contract: Contract) -> Iterator[Piece]:
         """The records, in pieces of some megabytes."""
@@ -77,6 +88,16 @@ class CsvBatch:
             return
 
     def _body(self) -> Iterator[Lines]:
+        """The records after the header, in blocks."""
+        rest: Lines | None = None
+        for lines in self._behind_header():
+            block, rest = (rest.followed_by(lines) if rest else lines).joined(len(self.header), complete=False)
+            if len(block):
+                yield block
+        if rest:
+            yield rest.joined(len(self.header), complete=True)[0]
+
+    def _behind_header(self) -> Iterator[Lines]:
         """Everything after the header, which is the first line that is not blank."""
         begun = False
         for lines in self._blocks():
@@ -138,37 +159,25 @@ def _whole_lines(stream: IO[bytes], zipped: bool) -> Iterator[bytearray]:
             )
 
 
-def _header(line: bytes, contract: Contract) -> list[str]:
+def _header(line: bytes) -> list[str] | None:
+    """The cells of the first line; None if it is not a line of CSV in UTF-8."""
     try:
-        header = _cells(line.decode())
+        return _cells(line.decode())
     except (UnicodeDecodeError, csv.Error):
-        header = []
-    if not header or b"\0" in line:
-        raise FileFault(
-            "not_csv", "The first line is not the header of a CSV file in UTF-8. Export it as CSV and send it again."
-        )
-    if len(header) == 1:
-        delimiter = next((word for mark, word in DELIMITERS.items() if mark in header[0]), None)
-        hint = f" The file seems to be separated by {delimiter}s." if delimiter else ""
-        raise FileFault(
-            "delimiter",
-            f"The header has only one cell.{hint} Export it with commas between the cells and send it again.",
-        )
-    require_columns(header, contract)
-    return header
+        return None
 
 
 def _split(line: bytes, width: int) -> tuple[list[str] | None, str | None]:
     if b"\0" in line:
         return None, "record.nul"
-    if b"\r" in line:
+    if b"\r" in line and b'"' not in line:
         return None, "record.line_break"
     try:
         cells = _cells(line.decode())
     except UnicodeDecodeError:
         return None, "record.encoding"
-    except csv.Error:
-        return None, "record.quotes"
+    except csv.Error as error:
+        return None, "record.line_break" if "new-line character" in str(error) else "record.quotes"
     return (cells, None) if len(cells) == width else (None, "record.field_count")
 
 

@@ -1,8 +1,13 @@
-"""Blocks of lines of a text file, searched without splitting them one by one."""
+"""Blocks of lines of a text file, searched without splitting them one by one.
+
+Lines that one quoted cell spans (RFC 4180) are joined to one line, which has the number of the first.
+"""
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterable, Iterator
+from itertools import islice
 
 import numpy as np
 import pyarrow as pa
@@ -14,14 +19,26 @@ Line = tuple[int, bytes]
 """The number of a line, and its bytes."""
 
 
+MOST_JOINED = 1000
+"""A quoted cell that spans more lines than this is taken for a quote that nobody closed."""
+
+
 class Lines:
     """A block of complete lines, beginning with this line number and ending with a line feed."""
 
-    def __init__(self, first: int, block: bytearray, ends: NDArray[np.int64] | None = None, start: int = 0) -> None:
-        self.first, self._block = first, block
+    def __init__(
+        self,
+        first: int,
+        block: bytearray,
+        ends: NDArray[np.int64] | None = None,
+        start: int = 0,
+        numbers: NDArray[np.int64] | None = None,
+    ) -> None:
+        self._block = block
         self._bytes = np.frombuffer(block, dtype=np.uint8)
         self._ends = np.flatnonzero(self._bytes == _NEWLINE) if ends is None else ends
         self._starts = np.concatenate([[start], self._ends[:-1] + 1])
+        self._numbers = np.arange(first, first + len(self._ends)) if numbers is None else numbers
 
     def __len__(self) -> int:
         return len(self._ends)
@@ -33,17 +50,88 @@ class Lines:
 
     def behind(self, lines: int) -> Lines:
         """The block without a number of its first lines."""
-        return Lines(self.first + lines, self._block, self._ends[lines:], int(self._starts[lines]))
+        return self._part(slice(lines, None))
+
+    def followed_by(self, more: Lines) -> Lines:
+        """One block of these lines and of those behind them in the file."""
+        return Lines(
+            0,
+            self._block[int(self._starts[0]) :] + more._block[int(more._starts[0]) :],
+            numbers=np.concatenate([self._numbers, more._numbers]),
+        )
+
+    def joined(self, width: int, *, complete: bool) -> tuple[Lines, Lines | None]:
+        """Join the lines of each record that continues behind a line break in a quoted cell.
+
+        Only a record that then has `width` cells is joined, and only if its lines are no rows by themselves, so that
+        stray quotes never swallow the rows between them.
+
+        Args:
+            width: the number of cells in the header.
+            complete: whether this is the last block of the file.
+
+        Returns:
+            The block with joined lines, and the lines at its end whose record may continue in the next block.
+        """
+        joined: list[int] = []
+        behind = 0
+        for at in map(int, self._opening()):
+            if at < behind:
+                continue
+            count = self._record_length(at, width)
+            if count is None and not complete and len(self) - at < MOST_JOINED:
+                return self._part(slice(None, at))._without_ends(joined), self._part(slice(at, None))
+            if count:
+                behind = at + count
+                joined += range(at, behind - 1)
+        return self._without_ends(joined), None
+
+    def _part(self, which: slice) -> Lines:
+        ends, starts = self._ends[which], self._starts[which]
+        block = self._block[: int(ends[-1]) + 1 if len(ends) else 0] if which.start is None else self._block
+        return Lines(0, block, ends, int(starts[0]) if len(ends) else 0, self._numbers[which])
+
+    def _without_ends(self, positions: list[int]) -> Lines:
+        """The block with the lines at these positions joined to their next ones."""
+        if not positions:
+            return self
+        numbers = np.delete(self._numbers, np.array(positions) + 1)
+        return Lines(0, self._block, np.delete(self._ends, positions), int(self._starts[0]), numbers)
+
+    def _opening(self) -> NDArray[np.int64]:
+        """The positions of lines with an odd number of quotes."""
+        if b'"' not in self._block or not len(self):
+            return np.array([], dtype=np.int64)
+        start = int(self._starts[0])
+        quotes = np.flatnonzero(self._bytes[start : self._ends[-1]] == _QUOTE) + start
+        counts = np.bincount(np.searchsorted(self._ends, quotes), minlength=len(self))
+        return np.flatnonzero(counts % 2)
+
+    def _record_length(self, at: int, width: int) -> int | None:
+        """Number of lines of the record that begins here; 0 if it is none, None if it goes on behind the block."""
+        whole: list[bool] = []  # of each line: whether it has the cells of a row by itself
+
+        def texts() -> Iterator[str]:
+            for _, line in islice(self.at(range(at, len(self))), MOST_JOINED):
+                whole.append(line.count(b",") == width - 1)
+                yield line.decode(errors="replace") + "\n"
+
+        try:
+            cells = next(csv.reader(texts(), strict=True))
+        except csv.Error:
+            return None if at + len(whole) == len(self) and len(whole) < MOST_JOINED else 0
+        rows_swallowed = any(whole[1:-1]) or (whole[0] and whole[-1] and len(whole) > 1)
+        return len(whole) if len(cells) == width and not rows_swallowed else 0
 
     def at(self, positions: Iterable[int] | NDArray[np.int64]) -> Iterator[Line]:
         """Line numbers and bytes of the lines at these positions."""
         view = memoryview(self._block)
         for position in positions:
-            yield self.first + int(position), bytes(view[self._starts[position] : self._ends[position]])
+            yield int(self._numbers[position]), bytes(view[self._starts[position] : self._ends[position]])
 
     def positions(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
         """The positions of these line numbers, as far as they are in this block."""
-        return numbers[(numbers >= self.first) & (numbers < self.first + len(self))] - self.first
+        return np.flatnonzero(np.isin(self._numbers, numbers))
 
     def blank(self) -> int:
         """Number of lines that contain only blanks."""
@@ -76,8 +164,7 @@ class Lines:
         closed[self._ends] = _COMMA
         offsets = np.append(self._starts[:1], self._ends + 1).astype(np.int32)
         texts = pa.StringArray.from_buffers(len(self), pa.py_buffer(offsets), pa.py_buffer(closed))
-        numbers = pa.array(np.arange(self.first, self.first + len(self)))
-        table = pa.table([numbers, texts], ["_line", "_text"])
+        table = pa.table([pa.array(self._numbers), texts], ["_line", "_text"])
         return table if positions is None else table.take(pa.array(positions))
 
 

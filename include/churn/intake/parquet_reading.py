@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from churn.contract import Contract
-from churn.intake.batch_file import FileFault, Piece, require_columns
+from churn.intake.batch_file import FileFault, Piece
+from churn.intake.header import in_contract_spelling, require_columns
 
 _ROWS = 65_536
 _WHOLE = 2.0**53  # beyond this, floats cannot represent every integer
@@ -30,9 +31,13 @@ class ParquetBatch:
         """Check the columns against the contract."""
         with _broken_parquet():
             schema = pq.ParquetFile(self._stream).schema_arrow
-        self.header = list(schema.names)
+        self.header = in_contract_spelling(schema.names, contract)
         require_columns(self.header, contract)
-        nested = [name for name in contract.names if pa.types.is_nested(schema.field(name).type)]
+        nested = [
+            field.name
+            for name, field in zip(self.header, schema, strict=True)
+            if name in contract.names and pa.types.is_nested(field.type)
+        ]
         if nested:
             raise FileFault(
                 "nested_column", f"Column {', '.join(nested)} is nested. Export plain cells and send the file again."
@@ -41,10 +46,14 @@ class ParquetBatch:
     def pieces(self, contract: Contract) -> Iterator[Piece]:
         """Its rows."""
         for raw, texts in self._rows():
-            cells = [texts[self.header.index(name)] for name in contract.names]
-            faults = [_unreadable(cell) for cell in cells]
-            absent = [pc.if_else(pc.equal(cell.texts, ""), None, cell.texts) for cell in cells]
-            columns = [raw["_line"], raw["_raw"], pc.coalesce(*faults), *absent]
+            cells = {name: texts[self.header.index(name)] for name in contract.names if name in self.header}
+            faults = [_unreadable(cell) for cell in cells.values()]
+            nothing = pa.nulls(raw.num_rows, pa.string())
+            present = [
+                pc.if_else(pc.equal(cells[name].texts, ""), None, cells[name].texts) if name in cells else nothing
+                for name in contract.names
+            ]
+            columns = [raw["_line"], raw["_raw"], pc.coalesce(*faults), *present]
             yield Piece(raw.num_rows, None, pa.table(columns, ["_line", "_raw", "_unreadable", *contract.names]))
 
     def raw(self, only: NDArray[np.int64] | None = None) -> Iterator[pa.Table]:

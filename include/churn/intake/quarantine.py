@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,29 +21,7 @@ from churn.intake.arrival import keep_original
 from churn.intake.batch_file import FileFault
 from churn.intake.reading import open_file
 
-MOST_FREQUENT = 3
-EXAMPLE_LINES = 5
 LINE, RULES, RAW = "_line", "_failed", "_raw"
-WORDS = {
-    "record.encoding": "not UTF-8, perhaps Latin-1",
-    "record.field_count": "a different number of cells than the header",
-    "record.quotes": "a quote that is not closed on its line",
-    "record.nul": "a NUL byte",
-    "record.line_break": "a line break within the line",
-    "record.duplicate": "a repeated record",
-    "record.conflict": "contradicting records of one customer",
-    "unlabelled": "no label yet",
-}
-"""The meaning of rules whose names do not explain themselves."""
-
-
-def most_frequent(rules: Sequence[tuple[str, int, list[int]]]) -> str:
-    """Describe the most frequent failures with counts and example lines, without values."""
-    return "; ".join(
-        f"{rule}{f' ({WORDS[rule]})' if rule in WORDS else ''}: {count} "
-        f"(line {', '.join(map(str, lines[:EXAMPLE_LINES]))}{', ...' if count > EXAMPLE_LINES else ''})"
-        for rule, count, lines in rules[:MOST_FREQUENT]
-    )
 
 
 def export_rows(storage: Storage, batch: Batch, contract: Contract, target: Path) -> int:

@@ -66,14 +66,18 @@ def table_rules(
 
 def _share(judged: Judged, limits: IntakeLimits) -> TableRule:
     faulty = judged.set_aside - judged.unlabelled
+    step = (
+        "Fix the file and send it again, or raise CHURN_MAX_REJECTED_SHARE and run `churn batches rejudge`."
+        if judged.accepted
+        else "Fix the file and send it again."
+    )
     return TableRule(
         "batch.rejected_share",
         True,
         judged.rejected_share,
         maximum=limits.max_rejected_share,
         sentence=(
-            f"{faulty:,} of {judged.arrived:,} rows are quarantined ({judged.rejected_share:.1%}, limit {limits.max_rejected_share:.1%}). "
-            "Fix the file and send it again, or raise CHURN_MAX_REJECTED_SHARE and run `churn batches rejudge`."
+            f"{faulty:,} of {judged.arrived:,} rows are quarantined ({judged.rejected_share:.1%}, limit {limits.max_rejected_share:.1%}). {step}"
         ),
     )
 

@@ -9,6 +9,7 @@ from datetime import datetime
 from churn.foundation.ledger import Ledger
 from churn.foundation.links import docs_page
 from churn.foundation.records import Batch, Drift, Sighting, Snapshot, Withdrawal
+from churn.intake.rule_words import in_words
 from churn.review.presentation import ROWS_SHOWN, Link
 from churn.settings import Settings
 
@@ -90,7 +91,10 @@ class Place:
 
 @dataclass(frozen=True)
 class BatchView:
-    """The page of a batch. `first` and `last` are the first and last snapshot that contain it, None if there are none."""
+    """The page of a batch. `first` and `last` are the first and last snapshot that contain it, None if there are none.
+
+    `meanings` has the words for each rule that rows broke.
+    """
 
     line: BatchLine
     size: int
@@ -100,6 +104,7 @@ class BatchView:
     first: Place | None
     last: Place | None
     drift: list[Drift]
+    meanings: dict[str, str]
     reference_rows: int | None
     commands: list[str]
     links: list[Link]
@@ -237,6 +242,7 @@ def make_batch(
             *([f"churn quarantine export {short_hash} -o rows.csv"] if batch.quarantined_rows else []),
             f"churn batches show {short_hash}",
         ],
+        meanings={rule: in_words(rule, settings.contract) for rule, _, _ in batch.rules or []},
         links=[Link("Data Docs", docs_page(settings, batch.batch))] if judged else [],
     )
 

@@ -78,7 +78,7 @@ def _numbers(cells: Sequence[Any], column: Column) -> tuple[NDArray[Any], BadRow
     if high is not None:
         outside |= typed > high
     if outside.any():
-        bad = BadRow(int(outside.argmax()), column.name, f"{column.name}.range", f"must be {_describe(column)}")
+        bad = BadRow(int(outside.argmax()), column.name, f"{column.name}.range", f"must be {column.allowed}")
     return numbers, bad
 
 
@@ -101,7 +101,7 @@ def _typed(cells: Sequence[Any], column: Column) -> tuple[NDArray[Any], BadRow |
         elif cell is None:
             return numbers, _missing(row, column)
         elif not _is_number(cell, column):
-            return numbers, BadRow(row, column.name, f"{column.name}.type", f"must be {_describe(column)}")
+            return numbers, BadRow(row, column.name, f"{column.name}.type", f"must be {column.allowed}")
         else:
             numbers[row] = cell
     return numbers, None
@@ -127,21 +127,10 @@ def _texts(cells: Sequence[Any], column: Column) -> tuple[NDArray[Any], BadRow |
             continue
         category = allowed.get(text) or folded.get(text.lower()) if type(text) is str else None
         if category is None:
-            return texts, BadRow(row, column.name, f"{column.name}.category", f"must be {_describe(column)}")
+            return texts, BadRow(row, column.name, f"{column.name}.category", f"must be {column.allowed}")
         texts[row] = category
     return texts, None
 
 
 def _missing(row: int, column: Column) -> BadRow:
-    return BadRow(row, column.name, f"{column.name}.missing", f"is missing; it must be {_describe(column)}")
-
-
-def _describe(column: Column) -> str:
-    if not column.numeric:
-        return "one of " + ", ".join(column.categories)
-    kind = "a whole number" if column.kind is Kind.INTEGER else "a number"
-    low = f" of at least {column.minimum:.15g}" if column.minimum is not None else ""
-    high = f" of at most {column.maximum:.15g}" if column.maximum is not None else ""
-    if low and high:
-        return f"{kind} from {column.minimum:.15g} to {column.maximum:.15g}"
-    return kind + low + high
+    return BadRow(row, column.name, f"{column.name}.missing", f"is missing; it must be {column.allowed}")

@@ -201,7 +201,7 @@ def test_too_many_rows_set_aside_reject_the_batch(storage: Storage, ledger: Ledg
     [
         ("", "empty"),
         (",".join(BANK_CHURN.names), "no rows"),
-        (b"\x89PNG\r\n\x1a\n\0", "not the header of a CSV"),
+        (b"\x89PNG\r\n\x1a\n\0", "a PNG image, and not a CSV"),
         (small_file().replace(",", ";"), "separated by semicolons"),
         (small_file().replace("Age", "Years", 1), "missing: Age"),
         (
@@ -225,6 +225,61 @@ def test_a_bad_file_is_rejected_with_the_next_step(
     with pytest.raises(BatchRejected) as second:
         accept_batch(batch.batch, "another night", storage, ledger, BANK_CHURN, LIMITS)
     assert str(first.value) == str(second.value)
+
+
+def page(storage: Storage, ledger: Ledger) -> str:
+    """The first page of the Data Docs of the only batch."""
+    with storage.reading(docs_index(ledger.batches()[0].batch)) as stream:
+        return stream.read().decode()
+
+
+def test_the_page_of_a_batch_never_says_that_a_broken_rule_holds(storage: Storage, ledger: Ledger) -> None:
+    """Broken rules come first, with counts, example lines and words; the rules that no row broke hold."""
+    lines = small_file().splitlines()
+    text = "\n".join([*lines[:3], lines[3].replace(lines[3].split(",")[6], "old"), *lines[4:]])
+    assert take_in(storage, ledger, text).quarantined_rows == 1
+    html = page(storage, ledger)
+    assert html.index("Rules that rows broke") < html.index("Validation results")
+    assert "<td>Age.type</td><td>Age must be a whole number from 18 to 100</td><td>1</td><td>line 4</td>" in html
+    assert "<td>1 row quarantined</td><td>Age.type</td>" in html
+    assert "<td>holds</td><td>Balance.type</td>" in html
+
+
+def test_rules_are_not_judged_without_an_accepted_row(storage: Storage, ledger: Ledger) -> None:
+    """With every row quarantined no rule is said to hold, and no limit is recommended that would accept nothing."""
+    lines = small_file().splitlines()
+    text = "\n".join([lines[0], *(line[:-1] + ("Yes" if line[-1] == "1" else "No") for line in lines[1:])])
+    with pytest.raises(BatchRejected) as error:
+        take_in(storage, ledger, text)
+    assert "Exited.type (Exited must be a whole number from 0 to 1): 400 (lines 2, 3, 4, 5, 6, ...)" in str(error.value)
+    assert "CHURN_MAX_REJECTED_SHARE" not in str(error.value)
+    html = page(storage, ledger)
+    rules = html[html.index("<h2>Rules</h2>") :]
+    assert "<td>broken</td><td>Exited.type</td>" in rules
+    assert rules.count("<td>not judged</td>") == len(BANK_CHURN.rules) - 1
+    assert "<td>holds</td><td>Age" not in rules
+    assert "the accepted rows" not in html
+
+
+def test_a_key_that_repeats_is_no_key(storage: Storage, ledger: Ledger) -> None:
+    """If many rows contradict others of their id, the message says that the id identifies nobody."""
+    lines = small_file().splitlines()
+    cells = [line.split(",") for line in lines[1:]]
+    text = "\n".join([lines[0], *(",".join([*row[:1], str(at % 100 + 1), *row[2:]]) for at, row in enumerate(cells))])
+    with pytest.raises(BatchRejected, match="CustomerId does not identify a customer in this file: 400 of 400 rows"):
+        take_in(storage, ledger, text)
+
+
+def test_an_absent_optional_column_is_noted(storage: Storage, ledger: Ledger) -> None:
+    """The batch is accepted, and its page says what the file lacks and what was ignored."""
+    lines = [line.split(",", 1)[1] for line in small_file().splitlines()]
+    text = "\n".join(["id," + lines[0], *(f"{at},{line}" for at, line in enumerate(lines[1:]))])
+    assert take_in(storage, ledger, text).accepted_rows == 400
+    html = page(storage, ledger)
+    assert "Columns that are not in the contract are ignored: id." in html
+    assert "Optional columns that the file does not have: RowNumber." in html
+    again = text.replace(lines[0], lines[0], 1) + "\n"
+    assert take_in(storage, ledger, again).accepted_rows == 400  # with history: no surname has changed
 
 
 def test_a_batch_is_judged_once(storage: Storage, ledger: Ledger) -> None:

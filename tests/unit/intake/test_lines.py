@@ -15,7 +15,7 @@ def test_lines_keep_their_numbers_and_bytes() -> None:
     assert len(lines) == 7
     assert list(lines.at([0, 3])) == [(10, b"a,1"), (13, b'b,"2"')]
     rest = lines.behind(3)
-    assert (len(rest), rest.first, next(rest.at([0]))) == (4, 13, (13, b'b,"2"'))
+    assert (len(rest), next(rest.at([0]))) == (4, (13, b'b,"2"'))
     assert lines.positions(np.array([9, 10, 16, 17])).tolist() == [0, 6]
 
 
@@ -32,3 +32,34 @@ def test_the_table_has_every_text_with_an_extra_comma() -> None:
     lines = Lines(5, bytearray(b"a,1\nb,2\n"))
     assert lines.table().to_pydict() == {"_line": [5, 6], "_text": ["a,1,", "b,2,"]}
     assert lines.table(np.array([1])).to_pydict() == {"_line": [6], "_text": ["b,2,"]}
+
+
+QUOTED = b'1,"two\nlines",x\n2,plain,y\n3,"a ""quoted"" line\n\nand another",z\n4,"stray,w\n5,plain,v\n'
+
+
+def test_lines_that_one_quoted_cell_spans_are_joined() -> None:
+    """The record has the number of its first line; a quote that nobody closes swallows nothing."""
+    lines, rest = Lines(2, bytearray(QUOTED)).joined(3, complete=True)
+    assert rest is None
+    assert [number for number, _ in lines.at(lines.all)] == [2, 4, 5, 8, 9]
+    assert next(lines.at([0]))[1] == b'1,"two\nlines",x'
+    assert lines.positions(np.array([3, 4, 9])).tolist() == [1, 4]
+    assert lines.special().tolist() == [0, 2, 3]
+    assert lines.table(np.array([1, 4])).to_pydict() == {"_line": [4, 9], "_text": ["2,plain,y,", "5,plain,v,"]}
+
+
+def test_a_record_that_goes_on_in_the_next_block_is_joined_there() -> None:
+    """The lines at the end of a block wait for the next one."""
+    first, rest = Lines(1, bytearray(b'1,a,b\n2,"c\n')).joined(3, complete=False)
+    assert list(first.at(first.all)) == [(1, b"1,a,b")]
+    assert rest is not None
+    whole, rest = rest.followed_by(Lines(3, bytearray(b'd",e\n3,f,g\n'))).joined(3, complete=False)
+    assert list(whole.at(whole.all)) == [(2, b'2,"c\nd",e'), (4, b"3,f,g")]
+    assert rest is None
+
+
+def test_joining_needs_the_number_of_cells_of_the_header() -> None:
+    """Two stray quotes far apart do not make the rows between them one record."""
+    stray = b'1,"a,b\n' + b"2,c,d\n" * 5 + b'3,"e,f\n'
+    lines, _ = Lines(1, bytearray(stray)).joined(3, complete=True)
+    assert len(lines) == 7

@@ -106,11 +106,9 @@ def test_every_reason_is_found_among_all_the_others() -> None:
         (b"", "empty"),
         (b"\n\n", "empty"),
         (HEADER.encode(), "no_rows"),
-        (b"\x89PNG\r\n\x1a\n\0\0\xff", "not_csv"),
         (f"{HEADER}\n{GOOD}".replace(",", ";").encode(), "delimiter"),
         (f"{HEADER}\n{GOOD}".replace("Age", "Years").encode(), "missing_column"),
         (f"{HEADER},Age\n{GOOD},3".encode(), "repeated_column"),
-        (f"{HEADER}\n{GOOD}".encode("utf-16"), "not_csv"),
         (gzip.compress(file(*[GOOD] * 500))[:120], "broken_gzip"),
         (b"\x1f\x8bnonsense", "broken_gzip"),
         (b"PAR1nonsense", "broken_parquet"),
@@ -247,6 +245,36 @@ def test_the_text_of_a_parquet_row_can_be_split_again() -> None:
 def test_a_long_quoted_cell_is_a_cell() -> None:
     """However long, a quote that closes on its line is no broken one."""
     assert judge(file(changed(Surname=f'"{"x" * 200_000}"'))).quarantined == []
+
+
+@pytest.mark.parametrize("piece", [12 << 20, 97])
+@pytest.mark.parametrize("end", ["\n", "\r\n"], ids=["LF", "CRLF"])
+def test_a_quoted_line_break_is_part_of_a_text(piece: int, end: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record of several lines is valid (RFC 4180), has the number of its first line, and leaves the others alone."""
+    monkeypatch.setattr(csv_reading, "PIECE", piece)
+    rows = [
+        changed(CustomerId="2", Surname='"two\nlines"'),
+        changed(CustomerId="3"),
+        changed(CustomerId="4", Surname='"a\n\n""b"", c\nd"'),
+        changed(CustomerId="5", Surname='"never closed'),
+        changed(CustomerId="6", Age="x", Surname='"e\nf"'),
+        *(changed(CustomerId=str(key)) for key in range(7, 12)),
+    ]
+    judged = judge(file(*rows).replace(b"\n", end.encode()))
+    assert judged.good["_line"].to_pylist() == [2, 4, 5, *range(12, 17)]
+    assert judged.good["Surname"].to_pylist()[:3] == ["two\nlines", "Hargrave", 'a\n\n"b", c\nd']
+    assert [(row["_line"], row["_failed"]) for row in judged.quarantined] == [
+        (9, ["record.quotes"]),
+        (10, ["Age.type"]),
+    ]
+    assert judged.quarantined[1]["_raw"] == changed(CustomerId="6", Age="x", Surname='"e\nf"')
+    assert judged.counts.arrived == 10
+
+
+def test_a_carriage_return_is_allowed_only_in_quotes() -> None:
+    """Within a quoted text it is a character; elsewhere it may be a broken line end."""
+    assert judge(file(changed(Surname='"a\rb"'))).good["Surname"].to_pylist() == ["a\rb"]
+    assert judge(file(changed(Surname='"a"', Geography="b\rc"))).quarantined[0]["_failed"] == ["record.line_break"]
 
 
 def test_a_damaged_parquet_file_is_refused() -> None:

@@ -51,14 +51,12 @@ def count_disputes(
 
     Returns:
         Number of customers with history; of those, the number whose label changes back from 1 to 0, and the
-        number whose value in a permanent column has changed.
+        number whose value in a permanent column has changed. A missing value is no change.
     """
     key, target = column_name(contract.key), column_name(contract.target)
     permanent = [column for column in contract.permanent if column.name in columns]
     names = ", ".join([key, target, *(column_name(column) for column in permanent)])
-    changed = " OR ".join(
-        f"here.{column_name(column)} IS DISTINCT FROM known.{column_name(column)}" for column in permanent
-    )
+    changed = " OR ".join(f"here.{column_name(column)} <> known.{column_name(column)}" for column in permanent)
     counts = connection.execute(
         f"""
         WITH here AS (SELECT {names} FROM read_parquet($file)),

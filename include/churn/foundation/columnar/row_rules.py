@@ -11,6 +11,9 @@ import pyarrow as pa
 from churn.contract import UNLABELLED, WRITTEN, Column, Contract, Kind, Role
 from churn.foundation.columnar.names import column_name, column_names, literal, parameter, quoted, raw_name, raw_names
 
+_ABSENT = "''"
+"""The cell of a column that the file lacks: empty."""
+
 
 @dataclass(frozen=True)
 class PlainLines:
@@ -38,10 +41,11 @@ def plain_lines(contract: Contract, header: Sequence[str]) -> PlainLines:
     """Prepare the typing of plain lines of a file with this header.
 
     It accepts fewer notations than `apply_row_rules` and is many times faster. Every line that it accepts,
-    `apply_row_rules` accepts with the same values; a test compares the two.
+    `apply_row_rules` accepts with the same values; a test compares the two. A column that the header lacks is empty.
     """
     parameters: dict[str, object] = {}
-    cells = ", ".join(f"cells[{header.index(column.name) + 1}] AS {raw_name(column)}" for column in contract.columns)
+    places = {name: f"cells[{place}]" for place, name in enumerate(header, start=1)}
+    cells = ", ".join(f"{places.get(column.name, _ABSENT)} AS {raw_name(column)}" for column in contract.columns)
     typed = ", ".join(f"{_plain_type(column)} AS {column_name(column)}" for column in contract.columns)
     conditions = [f"_cells = {len(header) + 1}", *(_plain_condition(column, parameters) for column in contract.columns)]
     conditions += [
