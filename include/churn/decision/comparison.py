@@ -26,7 +26,7 @@ OPERATING_POINT = 0.5
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why there is no evidence. Only `CHAMPION_UNSCORABLE` leaves something to measure: the challenger alone."""
+    """Why there is no evidence. Some codes leave something to measure: the challenger alone."""
 
     code: Reason
     sentence: str
@@ -185,7 +185,7 @@ def compare(case: Case, evidence: Evidence | None, sliced: tuple[Slicing, ...], 
     y = evidence.labels[evidence.used]
     events, share = int(y.sum()), float(y.mean()) if len(y) else 0.0
     unmeasured = Comparison(case, Figures(len(y), events, {}, {}, {}), share * (1 - share), 0.0)
-    if (case.refusal and case.refusal.code is not Reason.CHAMPION_UNSCORABLE) or not _both_classes(y):
+    if (case.refusal and not case.refusal.code.leaves_challenger) or not _both_classes(y):
         return unmeasured
     of_all = {
         role: rank(scores)

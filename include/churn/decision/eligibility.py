@@ -49,10 +49,22 @@ def find_refusal(role: str, contest: Contest, clients: Clients) -> Refusal | Non
     version = contest.versions[role]
     if role == CHAMPION and version == contest.challenger:
         return Refusal(Reason.INPUT_MISMATCH, f"version {version} would be compared with itself.")
+    if role != CHALLENGER and clients.tracking.find_version(version) is None:
+        return missing(role, version)
     return (
         _unknown(version, clients)
         or _mismatch(version, contest.snapshot, clients)
         or _contaminated(version, contest.snapshot, clients)
+    )
+
+
+def missing(role: str, version: int, what: str = "it was deleted in MLflow") -> Refusal:
+    """Why a version that no longer exists, or whose files do not, is no evidence."""
+    if role == ANCHOR:
+        return Refusal(Reason.CHAMPION_MISSING, f"baseline version {version} cannot be compared, because {what}.")
+    return Refusal(
+        Reason.CHAMPION_MISSING,
+        f"version {version} is in production, but {what}, so nothing can be compared with it. Its image keeps serving.",
     )
 
 

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from churn.contract import Contract
 from churn.decision.comparison import Evidence, EvidenceWindow, Flags, Leaks, Refusal, find_invalid_scores
-from churn.decision.eligibility import ANCHOR, CHALLENGER, CHAMPION, Contest, find_refusal
+from churn.decision.eligibility import ANCHOR, CHALLENGER, CHAMPION, Contest, find_refusal, missing
 from churn.decision.inference import Labels, Scores
 from churn.decision.leaks import find_leaks
 from churn.decision.policy_file import Enough, Policy, Window
 from churn.decision.reasons import Reason
-from churn.decision.scoring import ModelUnloadable, Unscorable, open_scorer
+from churn.decision.scoring import FilesGone, ModelUnloadable, Unscorable, open_scorer
 from churn.decision.slices import Codes, slice_codes
 from churn.errors import ChurnError
 from churn.foundation.clients import Clients
@@ -79,12 +79,13 @@ def gather_evidence(contest: Contest, policy: Policy, clients: Clients) -> Gathe
     """Score the unseen customers of a snapshot, or explain why versions cannot be compared.
 
     Raises:
-        ModelUnloadable: the files of a version are missing, or the challenger does not load.
+        FilesGone: the files of the challenger do not exist.
+        ModelUnloadable: the files of a version cannot be downloaded, or the challenger does not load.
         TrackingUnreachable: MLflow is unavailable.
     """
     refusals = {role: find_refusal(role, contest, clients) for role in contest.versions}
     refusal = refusals[CHALLENGER] or refusals.get(CHAMPION)
-    if refusal:
+    if refusal and not refusal.code.leaves_challenger:
         return Gathered(refusal=refusal)
     now = _read_rows(clients, contest.snapshot)
     enough = policy.enough(contest.champion is None)
@@ -239,6 +240,10 @@ def _score(
                 parts = [scorer(piece) for piece in pieces()]
         except Unscorable as error:
             failed[role] = error.refusal
+        except FilesGone as error:
+            if role == CHALLENGER:
+                raise
+            failed[role] = missing(role, version, error.what)
         except ChurnError:
             raise
         except Exception as error:  # a model can fail in any way; the reason is recorded, and the policy holds

@@ -118,9 +118,9 @@ def watch_champion(comparison: Comparison, policy: Policy) -> tuple[Rule, ...]:
 
 def _steps(comparison: Comparison, policy: Policy) -> list[_Step]:
     case = comparison.case
-    unscorable = case.refusal is not None and case.refusal.code is Reason.CHAMPION_UNSCORABLE
-    steps = [_Step(integrity_rules(None if unscorable else case.refusal))]
-    if case.refusal and not unscorable:
+    alone = case.refusal is not None and case.refusal.code.leaves_challenger
+    steps = [_Step(integrity_rules(None if alone else case.refusal))]
+    if case.refusal and not alone:
         return steps
     steps.append(_Step(enough_and_sane_rules(comparison, policy)))
     if not comparison.evidence.challenger:

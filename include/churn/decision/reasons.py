@@ -56,6 +56,7 @@ class Reason(StrEnum):
     ARTIFACT_CHANGED = "ARTIFACT_CHANGED"
     SCORES_INVALID = "SCORES_INVALID"
     # To hold, because something is wrong with the models or the data
+    CHAMPION_MISSING = "CHAMPION_MISSING"
     CHAMPION_UNSCORABLE = "CHAMPION_UNSCORABLE"
     HOLDOUT_TOO_SMALL = "HOLDOUT_TOO_SMALL"
     DEGENERATE = "DEGENERATE"
@@ -81,6 +82,11 @@ class Reason(StrEnum):
     def implication(self) -> Implication:
         """What follows from this reason."""
         return _IMPLICATIONS.get(self, Implication())
+
+    @property
+    def leaves_challenger(self) -> bool:
+        """Whether the challenger can be measured alone, although there is no champion to compare it with."""
+        return self in (Reason.CHAMPION_MISSING, Reason.CHAMPION_UNSCORABLE)
 
     @property
     def forceable(self) -> bool:
@@ -123,6 +129,10 @@ _IMPLICATIONS = {
         step="Restore the version's files, or roll back to a version whose files are intact.",
     ),
     Reason.SCORES_INVALID: _INTEGRITY,
+    Reason.CHAMPION_MISSING: Implication(
+        step="Restore the version in MLflow, or return to an earlier one with `churn rollback --reason ...`, or trigger churn_retraining "
+        "and fill in *Reason to force the promotion*."
+    ),
     Reason.CHAMPION_UNSCORABLE: Implication(
         step="Make the champion's environment available again, or trigger churn_retraining and fill in *Reason to force the promotion*."
     ),

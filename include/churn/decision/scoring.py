@@ -25,7 +25,7 @@ from churn.errors import ChurnError
 from churn.foundation.artifacts import ArtifactChanged, downloaded, require_registered
 from churn.foundation.ledger import Ledger
 from churn.foundation.local_server import ServiceEnded, ServingUnavailable, ask, mlflow_app, served, serving_python
-from churn.foundation.tracking import Tracking
+from churn.foundation.tracking import Tracking, TrackingGone
 from churn.learning.training import ENVIRONMENT, REQUIREMENTS
 
 log = logging.getLogger(__name__)
@@ -36,6 +36,14 @@ _ROWS_A_REQUEST = 5_000
 
 class ModelUnloadable(ChurnError):  # noqa: N818 -- names the state
     """A registered version cannot be loaded: its artifacts are missing or damaged."""
+
+
+class FilesGone(ModelUnloadable):
+    """The store of a registered version answers that its files do not exist. `what` says so in words."""
+
+    def __init__(self, message: str, what: str) -> None:
+        super().__init__(message)
+        self.what = what
 
 
 class Unscorable(ChurnError):  # noqa: N818 -- names the state
@@ -61,6 +69,7 @@ def open_scorer(version: int, ledger: Ledger, tracking: Tracking, environments: 
         It raises whatever the model raises.
 
     Raises:
+        FilesGone: its files do not exist.
         ModelUnloadable: its files cannot be downloaded.
         TrackingUnreachable: MLflow is unavailable.
         Unscorable: its files are not the registered ones, or no environment can load them.
@@ -88,6 +97,12 @@ def inputs_of(folder: Path) -> dict[str, str]:
 def _files(version: int, tracking: Tracking, open_things: ExitStack) -> Path:
     try:
         return open_things.enter_context(downloaded(version, tracking))
+    except TrackingGone as error:
+        raise FilesGone(
+            f"The files of version {version} of {tracking.model} were deleted. Nothing was promoted. Restore them "
+            f"(see {tracking.version_link(version)}), and run the step again.",
+            "its files were deleted",
+        ) from error
     except Exception as error:
         raise ModelUnloadable(
             f"The files of version {version} of {tracking.model} cannot be downloaded ({type(error).__name__}): they are missing or damaged. "

@@ -8,11 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import mlflow
+from mlflow.models.model import MLMODEL_FILE_NAME
 
 from churn.errors import ChurnError
 from churn.foundation.digests import folder_digest
 from churn.foundation.ledger import Ledger
-from churn.foundation.tracking import Tracking
+from churn.foundation.tracking import Tracking, TrackingGone
 
 
 class ArtifactChanged(ChurnError):  # noqa: N818 -- the name says what is wrong
@@ -24,12 +25,18 @@ def downloaded(version: int, tracking: Tracking) -> Iterator[Path]:
     """Download the files of a version, by number, into a temporary folder.
 
     Raises:
+        TrackingGone: the version or its files do not exist.
         TrackingUnreachable: MLflow or its artifact store is unavailable.
     """
     with tempfile.TemporaryDirectory(prefix="churn-model-") as folder:
         with tracking.explained(f"send the files of version {version}"):
-            path = mlflow.artifacts.download_artifacts(tracking.model_uri(version), dst_path=folder)
-        yield Path(path)
+            path = Path(mlflow.artifacts.download_artifacts(tracking.model_uri(version), dst_path=folder))
+        if not (path / MLMODEL_FILE_NAME).exists():  # a folder that was deleted is downloaded as an empty one
+            raise TrackingGone(
+                f"The files of version {version} of {tracking.model} were deleted from the artifact store. Nothing was promoted. Restore them "
+                f"from a backup (see {tracking.version_link(version)}), or run `churn rollback` to a version whose files are intact."
+            )
+        yield path
 
 
 def require_registered(version: int, files: Path, ledger: Ledger, model: str) -> None:

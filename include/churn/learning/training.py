@@ -30,7 +30,7 @@ from churn.foundation.examples import example_rows, model_input
 from churn.foundation.ledger import Ledger
 from churn.foundation.records import Snapshot, VersionRecord
 from churn.foundation.storage import Storage
-from churn.foundation.tracking import Tracking
+from churn.foundation.tracking import RegistryChanged, Tracking
 from churn.learning.candidates import AVERAGE, BOOSTED, SMOOTH, make_candidates
 from churn.learning.snapshot import snapshot_url, training_rows
 from churn.serving.model import TRUSTED_TYPES
@@ -96,6 +96,8 @@ def train_challenger(
 
     Raises:
         NotEnoughRows: too few training rows, or too few of one class.
+        RegistryChanged: the registered model is not the one that the ledger describes.
+        TrackingGone: the experiment was deleted.
         TrackingUnreachable: MLflow is unavailable. Nothing is registered; run the step again.
     """
     with tracking.explained("find the MLflow runs of this run"):
@@ -234,8 +236,15 @@ def _log_training(
 def remember_version(
     version: int, run_id: str, night: str, snapshot: Snapshot, ledger: Ledger, tracking: Tracking
 ) -> None:
-    """Record the hash of the version's files as they are in the store now, and its parameters, unless they are recorded already."""
-    if ledger.version(tracking.model, version):
+    """Record the hash of the version's files as they are in the store now, and its parameters, unless they are recorded already.
+
+    Raises:
+        RegistryChanged: the ledger knows this version from another MLflow run.
+    """
+    recorded = ledger.version(tracking.model, version)
+    if recorded and recorded.run_id != run_id:
+        raise RegistryChanged(tracking.other_version(version, recorded.run_id, run_id))
+    if recorded:
         return
     with downloaded(version, tracking) as files:
         digest = folder_digest(files)

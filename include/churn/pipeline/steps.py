@@ -84,10 +84,13 @@ def train(workspace: Workspace, request: Request) -> Challenger:
     Raises:
         NothingToDo: nothing was accepted since the last training, and no retraining was requested.
         BatchRejected: every batch of this run was rejected.
+        RegistryChanged: the registered model in MLflow is not the one that the ledger describes.
     """
     from churn.intake.acceptance import BatchRejected
     from churn.learning.snapshot import take_snapshot
     from churn.learning.training import TrainingSpec, train_challenger
+    from churn.release.agreement import require_same_registry
+    from churn.release.mirror import read_registry
 
     decided = workspace.ledger.decision(request.night)
     if decided is None and not request.retrain and not _untrained(workspace.ledger):
@@ -101,6 +104,9 @@ def train(workspace: Workspace, request: Request) -> Challenger:
     snapshot = (workspace.ledger.snapshot(decided.snapshot) if decided else None) or take_snapshot(
         workspace.storage, workspace.ledger, workspace.contract, workspace.sampling
     )
+    # Before anything is trained: in another registry, a new version would get a number that the ledger knows.
+    rows = workspace.ledger.promotions(workspace.settings.model_name)
+    require_same_registry(rows, read_registry(workspace.tracking), workspace.ledger, workspace.tracking)
     settings = workspace.settings
     spec = TrainingSpec(settings.min_training_rows, settings.cv_folds, settings.seed, git_commit(), SERVING_LOCK)
     return train_challenger(
@@ -204,15 +210,18 @@ def unfreeze(workspace: Workspace, reason: str, by: str) -> bool:
 
 def reconcile(workspace: Workspace) -> list[str]:
     """Bring the MLflow registry into line with the ledger; returns what differed, in sentences."""
+    from churn.release.agreement import describe_difference, describe_missing, require_same_registry
     from churn.release.mirror import mirror, read_registry
-    from churn.release.promotion import describe_difference
 
     rows = workspace.ledger.promotions(workspace.settings.model_name)
     if not rows:
         return ["Nothing has ever been in production, so there is nothing to reconcile."]
-    difference = describe_difference(rows, read_registry(workspace.tracking))
+    state = read_registry(workspace.tracking)
+    require_same_registry(rows, state, workspace.ledger, workspace.tracking)
+    difference = describe_difference(rows, state)
     mirror(workspace.ledger, workspace.tracking)
-    return [difference, "The MLflow registry agrees with the ledger again."] if difference else []
+    restored = [difference, "The MLflow registry agrees with the ledger again."] if difference else []
+    return restored + describe_missing(rows, state)
 
 
 def close(workspace: Workspace, request: Request) -> str:
@@ -301,25 +310,30 @@ def counts(batch: Batch) -> dict[str, Any]:
 
 
 def find_disagreements(workspace: Workspace) -> list[str]:
-    """Where MLflow registry, ledger and image disagree about production; empty if they agree."""
+    """Where MLflow registry, ledger and image disagree about production, and what is missing in MLflow; empty if all is well."""
     from churn.foundation.artifacts import ArtifactChanged, downloaded, require_registered
+    from churn.foundation.tracking import TrackingGone
+    from churn.release.agreement import describe_difference, describe_missing, require_same_registry
     from churn.release.mirror import read_registry
-    from churn.release.promotion import describe_difference
 
     rows = workspace.ledger.promotions(workspace.settings.model_name)
     promotion = rows[0] if rows else None
     expected = promotion.version if promotion else None
-    difference = describe_difference(rows, read_registry(workspace.tracking))
+    state = read_registry(workspace.tracking)
+    require_same_registry(rows, state, workspace.ledger, workspace.tracking)
+    difference = describe_difference(rows, state)
     problems = [f"{difference} `churn reconcile` restores what the ledger says."] if difference else []
-    if promotion and expected is not None:
+    problems += describe_missing(rows, state) + workspace.tracking.describe_deleted_experiment()
+    if expected is not None:
         problem = _image_problem(
             expected, workspace.ledger.image(workspace.settings.model_name, expected), workspace.image_spec
         )
         problems += [f"The image of version {expected}, which is in production, {problem}"] if problem else []
+    if expected is not None and expected in state.versions:
         try:
             with downloaded(expected, workspace.tracking) as files:
                 require_registered(expected, files, workspace.ledger, workspace.settings.model_name)
-        except ArtifactChanged as changed:
+        except (ArtifactChanged, TrackingGone) as changed:
             problems.append(f"Version {expected} is in production, but: {changed}")
     return problems
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from churn.foundation.ledger.production import FREEZING
 from churn.foundation.records import Promotion
@@ -23,10 +23,15 @@ def lineage(rows: Sequence[Promotion]) -> list[int]:
     return versions
 
 
-def predecessor(rows: Sequence[Promotion]) -> int | None:
-    """The version that a rollback returns to: the one before the present champion; None if there is none."""
+def predecessor(rows: Sequence[Promotion], existing: Container[int] | None = None) -> int | None:
+    """The version that a rollback returns to: the last one before the present champion; None if there is none.
+
+    Args:
+        rows: every change of production, newest first.
+        existing: the versions that still exist; None counts all.
+    """
     versions = lineage(rows)
-    earlier = [version for version in versions if version != versions[-1]]
+    earlier = [version for version in versions if version != versions[-1] and (existing is None or version in existing)]
     return earlier[-1] if earlier else None
 
 

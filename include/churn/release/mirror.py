@@ -5,7 +5,7 @@ Every step checks before it writes, so that repeating it changes nothing. The ne
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 from mlflow.entities.model_registry import ModelVersion
@@ -19,20 +19,30 @@ from churn.release.lineage import predecessor
 
 CHAMPION, PREVIOUS, ANCHOR = "champion", "previous", "anchor"
 PRODUCTION, ARCHIVED = "Production", "Archived"
+_NOT_MIRRORED = "The ledger has recorded the change of production; the next run or `churn reconcile` brings the MLflow registry into line."
 _MARK = "\n\n---\n"
 
 
 @dataclass(frozen=True)
 class RegistryState:
-    """The state of the registry: its aliases, and the versions in stage Production."""
+    """The state of the registry: its aliases, the versions in stage Production, and the MLflow run of every version.
+
+    `runs` is None if the registered model does not exist.
+    """
 
     aliases: dict[str, int]
     in_stage: tuple[int, ...]
+    runs: dict[int, str] | None
 
     @property
     def champion(self) -> int | None:
         """The version that the alias names."""
         return self.aliases.get(CHAMPION)
+
+    @property
+    def versions(self) -> Container[int]:
+        """The versions that exist."""
+        return self.runs or ()
 
 
 def read_registry(tracking: Tracking) -> RegistryState:
@@ -46,16 +56,20 @@ def read_registry(tracking: Tracking) -> RegistryState:
             model = tracking.client.get_registered_model(tracking.model)
         except MlflowException as error:
             if error.error_code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
-                return RegistryState({}, ())
+                return RegistryState({}, (), None)
             raise
         if model.name != tracking.model or not all(str(number).isdigit() for number in model.aliases.values()):
             raise NonsenseAnswer(f"it was asked for model {tracking.model} and describes another")
-        staged = [int(version.version) for version in _versions(tracking) if version.current_stage == PRODUCTION]
-    return RegistryState({name: int(number) for name, number in model.aliases.items()}, tuple(sorted(staged)))
+        versions = {int(version.version): version for version in _versions(tracking)}
+    return RegistryState(
+        {name: int(number) for name, number in model.aliases.items()},
+        tuple(sorted(number for number, version in versions.items() if version.current_stage == PRODUCTION)),
+        {number: str(version.run_id) for number, version in versions.items()},
+    )
 
 
 def mirror(ledger: Ledger, tracking: Tracking) -> Promotion | None:
-    """Mirror the last promotion of the ledger, and any that is made meanwhile.
+    """Mirror the last promotion of the ledger, and any that is made meanwhile. A version that was deleted in MLflow is left out.
 
     Returns:
         The promotion that the registry now shows; None if there has been none.
@@ -75,23 +89,35 @@ def mirror(ledger: Ledger, tracking: Tracking) -> Promotion | None:
 
 def _mirror(rows: Sequence[Promotion], tracking: Tracking) -> None:
     client, model, promotion = tracking.client, tracking.model, rows[0]
-    with tracking.explained(f"mirror promotion {promotion.sequence}"):
-        if promotion.version is not None:
-            version = tracking.version(promotion.version)
+    with tracking.explained(f"mirror promotion {promotion.sequence}", _NOT_MIRRORED):
+        versions = {int(version.version): version for version in _versions(tracking)}
+        if promotion.version in versions:
+            version = versions[promotion.version]
             if version.current_stage != PRODUCTION:
                 client.transition_model_version_stage(model, str(promotion.version), PRODUCTION)
             _describe(version, promotion, tracking)
-        for earlier in _versions(tracking):
-            if earlier.current_stage == PRODUCTION and int(earlier.version) != promotion.version:
+        for number, earlier in versions.items():
+            if earlier.current_stage == PRODUCTION and number != promotion.version:
                 _describe_end(earlier, promotion, tracking)
-                client.transition_model_version_stage(model, str(earlier.version), ARCHIVED)
-        wanted = {PREVIOUS: predecessor(rows), ANCHOR: promotion.anchor, CHAMPION: promotion.version}
+                client.transition_model_version_stage(model, str(number), ARCHIVED)
+        wanted = aliases_of(rows, versions)
         aliases = {name: int(number) for name, number in client.get_registered_model(model).aliases.items()}
-        for name, number in wanted.items():
-            if number is None and name in aliases:
+        for name, named_version in wanted.items():
+            if named_version is None and name in aliases:
                 client.delete_registered_model_alias(model, name)
-            elif number is not None and aliases.get(name) != number:
-                client.set_registered_model_alias(model, name, str(number))
+            elif named_version is not None and aliases.get(name) != named_version:
+                client.set_registered_model_alias(model, name, str(named_version))
+
+
+def aliases_of(rows: Sequence[Promotion], existing: Container[int]) -> dict[str, int | None]:
+    """The version that each alias names according to the ledger, `champion` last; None for one that no longer exists.
+
+    Args:
+        rows: every change of production, newest first, at least one.
+        existing: the versions that exist.
+    """
+    named = {PREVIOUS: predecessor(rows, existing), ANCHOR: rows[0].anchor, CHAMPION: rows[0].version}
+    return {name: number if number is not None and number in existing else None for name, number in named.items()}
 
 
 def _versions(tracking: Tracking) -> list[ModelVersion]:

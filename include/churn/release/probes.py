@@ -83,7 +83,12 @@ def bad_requests(contract: Contract) -> list[BadRequest]:
         BadRequest("no row", json.dumps({"dataframe_split": rows | {"data": []}}).encode()),
         BadRequest("a ragged row", json.dumps({"dataframe_split": rows | {"data": [[PLANTED]]}}).encode()),
         BadRequest("10,001 columns", _split([f"{PLANTED}{number}" for number in range(10_001)], [[0] * 10_001])),
-        BadRequest("an unknown column", _split([*rows["columns"], PLANTED], [[*row, 0] for row in rows["data"]])),
+        BadRequest(
+            "a column in another case",
+            _split([rows["columns"][0].swapcase(), *rows["columns"][1:]], rows["data"]),
+            column=rows["columns"][0],
+        ),
+        BadRequest("the list of an old client", json.dumps(rows).encode()),
         BadRequest(
             "a column twice", _split([*rows["columns"], rows["columns"][0]], [[*row, 1] for row in rows["data"]])
         ),

@@ -7,7 +7,6 @@ Manual changes in the registry are adopted or refused, and never silently overwr
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from churn.decision.policy import Verdict
@@ -18,8 +17,9 @@ from churn.foundation.ledger import Ledger
 from churn.foundation.links import version_page
 from churn.foundation.records import Approval, DecisionRecord, Promotion
 from churn.foundation.tracking import Tracking
+from churn.release.agreement import champion_difference, describe_difference, describe_missing, require_same_registry
 from churn.release.lineage import anchor_with, predecessor
-from churn.release.mirror import ANCHOR, PREVIOUS, RegistryState, mirror, named, read_registry
+from churn.release.mirror import RegistryState, mirror, named, read_registry
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,8 @@ class ChampionDisagreement(ChurnError):  # noqa: N818 -- names the state
 def settle_champion(ledger: Ledger, tracking: Tracking, adopt: bool = False) -> int | None:
     """Bring the MLflow registry and the ledger into agreement about production, and return the champion.
 
-    A promotion that the registry has not followed yet is mirrored. A manual change in MLflow is adopted or refused.
+    A promotion that the registry has not followed yet is mirrored. A manual change in MLflow is adopted or refused. A version that
+    was deleted in MLflow is reported, and it remains what the ledger says it is.
 
     Args:
         ledger: the ledger.
@@ -46,12 +47,16 @@ def settle_champion(ledger: Ledger, tracking: Tracking, adopt: bool = False) -> 
 
     Raises:
         ChampionDisagreement: someone changed production in MLflow, and that is not adopted.
+        RegistryChanged: the registered model is not the one that the ledger describes.
         TrackingUnreachable: the registry does not answer, which is not the same as "no champion".
     """
     rows = ledger.promotions(tracking.model)
     promotion = rows[0] if rows else None
     expected = promotion.version if promotion else None
     state = read_registry(tracking)
+    require_same_registry(rows, state, ledger, tracking)
+    for sentence in describe_missing(rows, state):
+        log.warning("%s", sentence)
     if promotion and promotion.mirrored_at is None:
         log.warning("The MLflow registry has not followed promotion %d yet. Mirroring it.", promotion.sequence)
         mirror(ledger, tracking)
@@ -59,43 +64,20 @@ def settle_champion(ledger: Ledger, tracking: Tracking, adopt: bool = False) -> 
     difference = describe_difference(rows, state)
     if difference is None:
         return expected
-    if adopt and _champion_difference(expected, state):
+    if adopt and champion_difference(rows, state):
         return _adopt(expected, state, ledger, tracking)
     if adopt:
         log.warning("%s This alias follows from the history and cannot be adopted. Restoring it.", difference)
         mirror(ledger, tracking)
         return expected
-    raise ChampionDisagreement(
+    raise ChampionDisagreement(_changed_manually(difference, tracking))
+
+
+def _changed_manually(difference: str, tracking: Tracking) -> str:
+    return (
         f"{difference} Someone changed it manually in {version_page(tracking.ui, tracking.model)}. Nothing was promoted. `churn reconcile` "
         "restores what the ledger says; with CHURN_HAND_MADE_CHANGES=adopt the next run accepts the change."
     )
-
-
-def describe_difference(rows: Sequence[Promotion], state: RegistryState) -> str | None:
-    """Describe where the MLflow registry differs from the ledger, in a sentence; None if they agree. Reads only its arguments.
-
-    Args:
-        rows: every change of production, newest first.
-        state: the state of the registry.
-    """
-    difference = _champion_difference(rows[0].version if rows else None, state)
-    if difference or not rows:
-        return difference
-    for name, expected in ((PREVIOUS, predecessor(rows)), (ANCHOR, rows[0].anchor)):
-        if state.aliases.get(name) != expected:
-            return f"The alias {name} in the MLflow registry names {named(state.aliases.get(name))}, but the ledger names {named(expected)}."
-    return None
-
-
-def _champion_difference(expected: int | None, state: RegistryState) -> str | None:
-    """Describe how the registry's champion, by alias or stage, differs from the expected one."""
-    unexpected = [version for version in state.in_stage if version != expected]
-    if state.champion != expected:
-        return f"The champion in the MLflow registry is {named(state.champion)}, but in the ledger it is {named(expected)}."
-    if unexpected or (expected is not None and expected not in state.in_stage):
-        staged = ", ".join(map(named, state.in_stage)) or "no version"
-        return f"The stage Production of the MLflow registry contains {staged}, but the champion in the ledger is {named(expected)}."
-    return None
 
 
 def promote(
@@ -108,12 +90,13 @@ def promote(
 
     Raises:
         ArtifactChanged: the challenger's files are not those that were registered.
+        ChampionDisagreement: someone changed production in MLflow since the comparison.
         PromotionConflict: production is no longer the champion of the comparison.
         TrackingUnreachable: the ledger has the promotion, but the MLflow registry does not yet; run it again.
     """
     if not may_promote(decision, approval):
         return None
-    _require_registered(decision, ledger, tracking)
+    _require_unchanged(decision, ledger, tracking)
     forced = decision.comparison["case"]["history"]["force"] if decision.code == Reason.FORCED else None
     approved = approval if approval and approval.answer == "approved" else None
     change = Promotion(
@@ -184,12 +167,16 @@ def return_to(to: int | None, kind: str, reason: str, actor: str, rows: list[Pro
     )
 
 
-def _require_registered(decision: DecisionRecord, ledger: Ledger, tracking: Tracking) -> None:
-    """Check that what goes into production is what was compared, unless this run has promoted it already."""
-    if any(
-        row.night == decision.night and row.version == decision.challenger for row in ledger.promotions(decision.model)
-    ):
+def _require_unchanged(decision: DecisionRecord, ledger: Ledger, tracking: Tracking) -> None:
+    """Check that the registry and the challenger's files are as they were compared, unless this run has promoted already."""
+    rows = ledger.promotions(decision.model)
+    if any(row.night == decision.night and row.version == decision.challenger for row in rows):
         return
+    state = read_registry(tracking)
+    require_same_registry(rows, state, ledger, tracking)
+    difference = describe_difference(rows, state) if rows and rows[0].mirrored_at else None
+    if difference:
+        raise ChampionDisagreement(_changed_manually(difference, tracking))
     with downloaded(decision.challenger, tracking) as files:
         require_registered(decision.challenger, files, ledger, decision.model)
 

@@ -9,11 +9,12 @@ from churn.errors import ChurnError
 from churn.foundation.artifacts import ArtifactChanged, downloaded, require_registered
 from churn.foundation.ledger import Ledger
 from churn.foundation.records import ImageRecord, Promotion
-from churn.foundation.tracking import Tracking
+from churn.foundation.tracking import Tracking, TrackingGone
+from churn.release.agreement import describe_difference, require_same_registry
 from churn.release.image import ImageSpec
 from churn.release.lineage import predecessor
-from churn.release.mirror import mirror, named, read_registry
-from churn.release.promotion import describe_difference, return_to
+from churn.release.mirror import RegistryState, mirror, named, read_registry
+from churn.release.promotion import return_to
 from churn.release.publishing import has_image, point_production
 
 log = logging.getLogger(__name__)
@@ -46,7 +47,8 @@ def roll_back(
         spec: where images are.
 
     Raises:
-        RollbackRefused: it was never in production, its files are not the registered ones, or its image is not the model.
+        RegistryChanged: the registered model is not the one that the ledger describes.
+        RollbackRefused: it was never in production, was deleted in MLflow, its files are not the registered ones, or its image is not the model.
         PromotionConflict: production was changed meanwhile.
         EngineFailed: its image is published, but no container engine answers.
         TrackingUnreachable: MLflow is unavailable. Nothing was changed, or the registry follows with the next try.
@@ -57,14 +59,15 @@ def roll_back(
             "Nothing has ever been in production, so there is nothing to return to. `churn run` creates a first champion."
         )
     done = next((row for row in rows if (row.night, row.kind) == (night, "rollback")), None)
-    version = done.version if done else to or predecessor(rows)
+    state = read_registry(tracking)
+    require_same_registry(rows, state, ledger, tracking)
+    version = done.version if done else to or predecessor(rows, state.versions)
     if version is None:
         raise RollbackRefused(
             f"There is no version before {named(rows[0].version)} to return to. Choose one from `churn history` with --to."
         )
-    state = read_registry(tracking)
     difference = describe_difference(rows, state) if rows[0].mirrored_at else None
-    _require_unchanged(version, rows, ledger, tracking)
+    _require_intact(version, rows, state, ledger, tracking)
     image = _image(version, ledger, tracking, spec)
     if difference:
         log.warning("%s The rollback overrides this.", difference)
@@ -77,16 +80,26 @@ def roll_back(
     return RolledBack(promotion, image)
 
 
-def _require_unchanged(version: int, rows: list[Promotion], ledger: Ledger, tracking: Tracking) -> None:
-    """Check that the version was in production, and that its files are those that were registered."""
+def _require_intact(
+    version: int, rows: list[Promotion], state: RegistryState, ledger: Ledger, tracking: Tracking
+) -> None:
+    """Check that the version was in production, still exists, and has the files that were registered."""
     if version not in {row.version for row in rows}:
         raise RollbackRefused(
             f"Version {version} was never in production. `churn history` lists the versions that were. A new version is promoted by a run."
         )
+    if version not in state.versions:
+        others = sorted(
+            {row.version for row in rows if row.version and row.version in state.versions} - {rows[0].version}
+        )
+        choice = (
+            f"Choose one of these with --to: {', '.join(map(str, others))}." if others else "No other version is left."
+        )
+        raise RollbackRefused(f"Version {version} cannot be restored, because it was deleted in MLflow. {choice}")
     try:
         with downloaded(version, tracking) as files:
             require_registered(version, files, ledger, tracking.model)
-    except ArtifactChanged as changed:
+    except (ArtifactChanged, TrackingGone) as changed:
         raise RollbackRefused(f"Version {version} cannot be restored: {changed}") from changed
 
 

@@ -248,24 +248,31 @@ def _image_tile(current: Promotion | None, image: ImageRecord | None) -> Tile:
 
 
 def _health_tile(current: Promotion | None, facts: OverviewFacts, settings: Settings, now: datetime) -> Tile:
-    name, last = "Champion health", facts.last
+    name = "Champion health"
     if current is None or current.version is None:
         return Tile(name, UNMONITORED, UNMONITORED, "There is no champion.")
-    withdrawn = [f"batch {flag.batch[:12]}" for flag in facts.flags]
-    if withdrawn:
-        detail = f"Version {current.version} was trained on data withdrawn since: {', '.join(withdrawn)}."
-        return Tile(name, BAD, "bad data", detail)
-    if last is None or last.champion != current.version or not last.watch:
+    last = facts.last if facts.last and facts.last.champion == current.version else None
+    if problem := _health_problem(current.version, facts, last):
+        return Tile(name, BAD, *problem)
+    if last is None or not last.watch:
         detail = f"Version {current.version} has not been scored on new customers since it was promoted."
         return Tile(name, UNMONITORED, UNMONITORED, detail)
-    failing = [rule for rule in last.watch if not rule["passed"]]
-    if failing:
-        return Tile(name, BAD, "fails its checks", " ".join(rule["sentence"] for rule in failing))
     day = f"{last.decided_at:%Y-%m-%d}"
     if last.decided_at < next(due_nights(settings, now), now - NEWS):
         detail = f"Floor and calibration were met on the unseen customers of {day}. No run has checked since."
         return Tile(name, UNMONITORED, f"not monitored since {day}", detail)
     return Tile(name, GOOD, "healthy", f"Floor and calibration are met on the unseen customers of {day}.")
+
+
+def _health_problem(champion: int, facts: OverviewFacts, checked: DecisionRecord | None) -> tuple[str, str] | None:
+    """What is wrong with the champion, in two words and in sentences; `checked` is the last decision that concerns it."""
+    withdrawn = [f"batch {flag.batch[:12]}" for flag in facts.flags]
+    if withdrawn:
+        return "bad data", f"Version {champion} was trained on data withdrawn since: {', '.join(withdrawn)}."
+    if checked and checked.code == Reason.CHAMPION_MISSING:
+        return "missing in MLflow", checked.sentence
+    failing = [rule["sentence"] for rule in checked.watch if not rule["passed"]] if checked else []
+    return ("fails its checks", " ".join(failing)) if failing else None
 
 
 def _freeze_tile(frozen: Promotion | None) -> Tile:

@@ -14,6 +14,7 @@ import time
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -28,7 +29,7 @@ from churn.serving.batching import Predict, RequestBatcher
 from churn.serving.log import log_request
 from churn.serving.model import load_model
 from churn.serving.protocol import BadRequest, answer, read_rows, require_content_type
-from churn.serving.rows import BadRow, check_rows
+from churn.serving.rows import BadRows, Values, check_rows
 
 MOST_BYTES = 4 * 2**20
 """Largest body, about 40,000 rows. The excess is read and discarded, so that the client gets an answer instead of a broken pipe."""
@@ -38,6 +39,7 @@ _LARGE = 2**16
 """Size in bytes above which a body is handled in a thread, so that other requests are answered in the meantime."""
 _PATHS = ("/ping", "/health", "/version", "/invocations")
 _CLIENT_GONE = 499
+_MOST_IGNORED, _LONGEST_NAME = 20, 100
 
 
 def create_app() -> ASGIApp:
@@ -64,8 +66,9 @@ def make_service(contract: Contract, predict: Predict) -> ASGIApp:
     """Create the service for a loaded model."""
     batcher, one_at_a_time = RequestBatcher(predict), asyncio.Semaphore(1)
 
-    def read(body: bytes, media: str) -> Any:
-        return check_rows(read_rows(body, media, contract), contract)
+    def read(body: bytes, media: str) -> tuple[Values, list[str]]:
+        rows = read_rows(body, media, contract)
+        return check_rows(rows.columns, contract), rows.ignored
 
     async def invocations(request: Request) -> Response:
         facts = request.scope["facts"]
@@ -74,13 +77,20 @@ def make_service(contract: Contract, predict: Predict) -> ASGIApp:
             body = await _body(request)
             if len(body) > _LARGE:
                 async with one_at_a_time:  # reading a large body takes up to forty times its size in memory
-                    values = await asyncio.to_thread(read, body, media)
+                    values, ignored = await asyncio.to_thread(read, body, media)
             else:
-                values = read(body, media)
+                values, ignored = read(body, media)
             probabilities = await batcher.score(values)
-        except BadRow as error:
-            facts["refused"] = error.rule
-            return _error_response(400, str(error), row=error.row, column=error.column, rule=error.rule)
+        except BadRows as error:
+            first = error.faults[0]
+            facts |= {"refused": first.rule, "refused_rows": error.count}
+            named = [
+                {"row": fault.row, "column": fault.column, "rule": fault.rule, "message": fault.sentence}
+                for fault in error.faults
+            ]
+            return _error_response(
+                400, str(error), row=first.row, column=first.column, rule=first.rule, bad_rows=error.count, faults=named
+            )
         except BadRequest as error:
             facts["refused"] = "request"
             return _error_response(error.status, str(error))
@@ -93,8 +103,10 @@ def make_service(contract: Contract, predict: Predict) -> ASGIApp:
                 "The model failed on this request. The service is still running; its log has the type of the error.",
             )
         facts["rows"] = len(probabilities)
+        if ignored:
+            facts["ignored_columns"] = len(ignored)
         content = await asyncio.to_thread(answer, probabilities) if len(body) > _LARGE else answer(probabilities)
-        return Response(content, media_type="application/json")
+        return Response(content, headers=_ignored_header(ignored), media_type="application/json")
 
     routes = [
         Route("/ping", _pong),
@@ -105,6 +117,13 @@ def make_service(contract: Contract, predict: Predict) -> ASGIApp:
     service = Starlette(routes=routes, exception_handlers={HTTPException: _not_found})
     service.router.redirect_slashes = False  # a redirect would repeat the query and the host of the request
     return _logged(service)
+
+
+def _ignored_header(ignored: list[str]) -> dict[str, str]:
+    """The header that names columns that were ignored, percent-encoded; at most `_MOST_IGNORED` of them."""
+    named = [quote(name[:_LONGEST_NAME], safe=" ") for name in ignored[:_MOST_IGNORED]]
+    more = len(ignored) - len(named)
+    return {"X-Ignored-Columns": ", ".join([*named, *([f"and {more} more"] if more else [])])} if ignored else {}
 
 
 async def _body(request: Request) -> bytes:

@@ -1,7 +1,7 @@
 """MLflow's scoring protocol: reads the body of a request into columns, and writes the body of an answer.
 
-It accepts the four JSON forms and the CSV of MLflow's own server ("MLflow Serving: API Reference"). Unlike MLflow,
-it neither casts nor guesses, and no message repeats anything that was sent.
+It accepts the four JSON forms and the CSV of MLflow's own server ("MLflow Serving: API Reference"), and like MLflow it ignores
+further columns. Unlike MLflow, it neither casts nor guesses, and no message repeats anything that was sent.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import csv
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,15 @@ _IGNORED = frozenset({"params"})
 """Fields that MLflow's clients may send with the rows; ignored, because the model has no parameters."""
 
 Columns = dict[str, Sequence[Any]]
+_DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The features of the rows of a request, by name and all of the same length; and the names of the columns that were ignored."""
+
+    columns: Columns
+    ignored: list[str]
 
 
 class BadRequest(ValueError):  # noqa: N818 -- the name says what is wrong
@@ -42,33 +52,45 @@ def require_content_type(header: str | None, encoding: str | None = None) -> str
     """
     if encoding and encoding.lower() != "identity":
         raise BadRequest("The body must not be compressed. Send it without the header Content-Encoding.", 415)
-    media, *parameters = [part.strip().lower() for part in (header or "").split(";")]
+    media, *parameters = [part.strip().lower().replace('"', "") for part in (header or "").split(";")]
     if media not in (JSON, CSV):
         raise BadRequest(f"The header Content-Type must be {JSON} or {CSV}.", 415)
-    if any(parameter and parameter not in ("charset=utf-8", 'charset="utf-8"') for parameter in parameters):
-        raise BadRequest("The only parameter allowed in the header Content-Type is charset=utf-8.", 415)
+    allowed = {"", "charset=utf-8", "charset=utf8"} | ({"header=present"} if media == CSV else set())
+    other = [parameter for parameter in parameters if parameter not in allowed]
+    if any(parameter.startswith("format=") for parameter in other):
+        raise BadRequest(
+            "The parameter format belongs to a version of MLflow before 2.0. Leave it out of the header Content-Type, and name the form in "
+            "the body, for example dataframe_split.",
+            415,
+        )
+    if other:
+        raise BadRequest(
+            "The only parameters allowed in the header Content-Type are charset=utf-8 and, for CSV, header=present.",
+            415,
+        )
     return media
 
 
-def read_rows(body: bytes, media: str, contract: Contract) -> Columns:
-    """Read the features of the rows in a body into columns by name, all of the same length.
+def read_rows(body: bytes, media: str, contract: Contract) -> Rows:
+    """Read the features of the rows in a body.
 
     Args:
         body: the body of the request.
         media: its media type, `application/json` or `text/csv`.
-        contract: the data contract. Its columns other than features are ignored; a column that it lacks is an error.
+        contract: the data contract. Columns other than its features are ignored.
 
     Raises:
-        BadRequest: the body cannot be read, does not follow the protocol, has no rows, lacks a feature or has an unknown column.
+        BadRequest: the body cannot be read, does not follow the protocol, has no rows, lacks a feature, or writes the name of one
+            in another case.
     """
     try:
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise BadRequest("The body is not valid UTF-8.") from error
-    columns = _from_json(text, contract) if media == JSON else _from_csv(text, contract)
-    if not columns[contract.feature_names[0]]:
+    rows = _from_json(text, contract) if media == JSON else _from_csv(text, contract)
+    if not rows.columns[contract.feature_names[0]]:
         raise BadRequest("The request contains no rows. Send at least one.")
-    return columns
+    return rows
 
 
 def answer(probabilities: NDArray[np.float64]) -> bytes:
@@ -76,13 +98,19 @@ def answer(probabilities: NDArray[np.float64]) -> bytes:
     return json.dumps({"predictions": probabilities.tolist()}).encode()
 
 
-def _from_json(text: str, contract: Contract) -> Columns:
+def _from_json(text: str, contract: Contract) -> Rows:
     try:
         document = json.loads(text, object_pairs_hook=_require_unique_names, parse_constant=_reject_constant)
     except BadRequest:
         raise
     except (ValueError, RecursionError) as error:
         raise BadRequest("The body is not valid JSON.") from error
+    if isinstance(document, dict) and {"columns", "data"} <= document.keys():
+        raise BadRequest(
+            'The body has the form of MLflow before 2.0. Send {"dataframe_split": ...} with this object as its value.'
+        )
+    if isinstance(document, list):
+        raise BadRequest('The body must not be a list. Send {"dataframe_records": ...} with this list as its value.')
     forms = [form for form in FORMS if form in document] if isinstance(document, dict) else []
     if len(forms) != 1 or document.keys() - {*forms, *_IGNORED}:
         raise BadRequest(
@@ -96,73 +124,81 @@ def _from_json(text: str, contract: Contract) -> Columns:
     return _from_records(data, forms[0], contract)
 
 
-def _from_split(data: Any, contract: Contract) -> Columns:
+def _from_split(data: Any, contract: Contract) -> Rows:
     if not isinstance(data, dict) or not {"columns", "data"} <= data.keys() <= {"columns", "data", "index"}:
         raise BadRequest("dataframe_split must be an object with the fields columns and data; index is optional.")
     return _from_table(data["columns"], data["data"], contract)
 
 
-def _from_table(names: Any, rows: Any, contract: Contract) -> Columns:
+def _from_table(names: Any, rows: Any, contract: Contract) -> Rows:
     if not isinstance(names, list) or not isinstance(rows, list):
         raise BadRequest("columns must be a list of names, and data a list of rows.")
-    places = _places(names, contract)
+    places, ignored = _places(names, contract)
     for number, row in enumerate(rows):
         if not isinstance(row, list) or len(row) != len(names):
             raise BadRequest(f"Row {number} must be a list with one value for each of the {len(names)} columns.")
-    return {name: [row[place] for row in rows] for name, place in places.items()}
+    return Rows({name: [row[place] for row in rows] for name, place in places.items()}, ignored)
 
 
-def _from_records(data: Any, form: str, contract: Contract) -> Columns:
+def _from_records(data: Any, form: str, contract: Contract) -> Rows:
     if not isinstance(data, list):
         raise BadRequest(f"{form} must be a list of rows, each an object with a value for each column.")
     if not data:
-        return {name: [] for name in contract.feature_names}
+        return Rows({name: [] for name in contract.feature_names}, [])
     if not isinstance(data[0], dict):
         raise BadRequest(
             f"Row 0 must be an object with a value for each column. {form} does not accept rows in another form."
         )
     names = data[0].keys()
-    _places(list(names), contract)
+    _, ignored = _places(list(names), contract)
     for number, row in enumerate(data):
         if not isinstance(row, dict) or row.keys() != names:
             raise BadRequest(f"Row {number} must be an object with the same columns as row 0.")
-    return {name: [row[name] for row in data] for name in contract.feature_names}
+    return Rows({name: [row[name] for row in data] for name in contract.feature_names}, ignored)
 
 
-def _from_columns(data: dict[str, Any], contract: Contract) -> Columns:
+def _from_columns(data: dict[str, Any], contract: Contract) -> Rows:
     """Read the form `inputs` into columns; a single value is one row."""
-    _places(list(data), contract)
+    _, ignored = _places(list(data), contract)
     columns = {name: data[name] if isinstance(data[name], list) else [data[name]] for name in contract.feature_names}
     if len({len(values) for values in columns.values()}) > 1:
         raise BadRequest("The columns of inputs must all have the same length.")
-    return columns
+    return Rows(columns, ignored)
 
 
-def _from_csv(text: str, contract: Contract) -> Columns:
+def _from_csv(text: str, contract: Contract) -> Rows:
     try:
         header, *lines = csv.reader(io.StringIO(text, newline=""), strict=True)
     except (ValueError, csv.Error) as error:
         raise BadRequest("The body is not valid CSV with a header line.") from error
-    columns = _from_table(header, [line for line in lines if line], contract)
-    return {name: read_cells(cells, contract[name]) for name, cells in columns.items()}
+    if len(header) == 1:
+        _require_commas(header[0], contract)
+    rows = _from_table(header, [line for line in lines if line], contract)
+    return Rows({name: read_cells(cells, contract[name]) for name, cells in rows.columns.items()}, rows.ignored)
 
 
-def _places(names: list[Any], contract: Contract) -> dict[str, int]:
-    """Return the position of each feature among the names, which may be of any JSON type."""
+def _require_commas(header: str, contract: Contract) -> None:
+    for mark, name in _DELIMITERS.items():
+        if set(header.split(mark)) & set(contract.feature_names):
+            raise BadRequest(f"The cells are separated by {name}. Send them separated by commas.")
+
+
+def _places(names: list[Any], contract: Contract) -> tuple[dict[str, int], list[str]]:
+    """Return the position of each feature among the names, which may be of any JSON type, and the names that are ignored."""
     places = {name: place for place, name in enumerate(names) if isinstance(name, str)}
     if len(places) != len(names):
         raise BadRequest("Column names must be strings, and each name may appear only once.")
-    unknown = places.keys() - set(contract.names)
-    if unknown:
-        place = min(places[name] for name in unknown)
+    features = {name.casefold(): name for name in contract.feature_names}
+    ignored = [name for name in places if name not in contract.feature_names]
+    recased = sorted({features[name.strip().casefold()] for name in ignored if name.strip().casefold() in features})
+    if recased:
         raise BadRequest(
-            f"Unknown columns: {len(unknown)} of {len(names)}, the first at position {place} (counting from 0). "
-            f"The model expects the columns {', '.join(contract.feature_names)}."
+            f"The names of these columns differ only in case or blanks from those of the model: {', '.join(recased)}. Write them exactly so."
         )
     missing = [name for name in contract.feature_names if name not in places]
     if missing:
         raise BadRequest(f"Missing columns: {', '.join(missing)}.")
-    return {name: places[name] for name in contract.feature_names}
+    return {name: places[name] for name in contract.feature_names}, ignored
 
 
 def _require_unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

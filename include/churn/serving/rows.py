@@ -1,61 +1,92 @@
-"""Checks the rows of a request against the contract: the service rejects what intake quarantines, by the same rules."""
+"""Checks rows against the contract: what intake quarantines is refused here too, by the same rules."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from churn.contract import WRITTEN, Column, Contract, Kind
 
 Values = dict[str, NDArray[Any]]
 """Values by column name: float64 for numbers, objects (text or None) for texts."""
+Cells = Sequence[Any] | NDArray[Any]
+MOST_NAMED = 20
+"""Number of bad rows that are named; the others are counted."""
 _MOST = 2.0**63
 _PATTERNS = {kind: re.compile(pattern) for kind, pattern in WRITTEN.items()}
 _NUMBERS = frozenset({int, float})
+_MISSING, _TYPE, _RANGE, _CATEGORY = range(1, 5)
+_RULES = {_MISSING: "missing", _TYPE: "type", _RANGE: "range", _CATEGORY: "category"}
+Broken = NDArray[np.uint8]
+"""The rule that each cell breaks, as a number; 0 for none. Shape (rows,)."""
 
 
-class BadRow(ValueError):  # noqa: N818 -- the name says what is wrong
-    """A row breaks a rule. The message names the index of the row and the column, never the value."""
+@dataclass(frozen=True)
+class Fault:
+    """The first rule that a row breaks. Rows are counted from 0; the sentence never contains the value."""
 
-    def __init__(self, row: int, column: str, rule: str, wanted: str) -> None:
-        super().__init__(f"Row {row}: {column} {wanted}.")
-        self.row = row
-        self.column = column
-        self.rule = rule
+    row: int
+    column: str
+    rule: str
+    wanted: str
+
+    @property
+    def sentence(self) -> str:
+        """What is wrong, with what is allowed."""
+        return f"Row {self.row}: {self.column} {self.wanted}."
 
 
-def check_rows(columns: Mapping[str, Sequence[Any]], contract: Contract) -> Values:
+class BadRows(ValueError):  # noqa: N818 -- the name says what is wrong
+    """Rows break rules: how many, and the first of them."""
+
+    def __init__(self, faults: Sequence[Fault], count: int) -> None:
+        more = f" {count:,} rows are not valid." if count > 1 else ""
+        super().__init__(faults[0].sentence + more)
+        self.faults = faults
+        self.count = count
+
+
+def check_rows(columns: Mapping[str, Cells], contract: Contract) -> Values:
     """Type the features of rows that satisfy every rule that intake applies to them.
 
     Args:
-        columns: values by feature, all of the same length of at least 1. A number is an int or a float, a text a str,
-            a missing value None.
-        contract: the data contract. Rules that need a column that is not a feature cannot be checked in a request.
+        columns: cells by feature, all of the same length of at least 1. In a sequence, a number is an int or a float, a text
+            is a str, and a missing value is None. In a numeric array, NaN is a missing value.
+        contract: the data contract. Rules that need a column that is not a feature cannot be checked here.
 
     Raises:
-        BadRow: names the first row that breaks a rule, and its first such column.
+        BadRows: names the first rows that break a rule, each with its first such column.
     """
     values: Values = {}
-    first: BadRow | None = None
+    broken: dict[str, Broken] = {}
     for column in contract.features:
-        cells = columns[column.name]
-        values[column.name], bad = _numbers(cells, column) if column.numeric else _texts(cells, column)
-        if bad and (first is None or bad.row < first.row):
-            first = bad
+        typed = _numbers if column.numeric else _texts
+        values[column.name], broken[column.name] = typed(columns[column.name], column)
+    bad = np.logical_or.reduce(list(broken.values()))
+    exceeding = {}
     for relation in contract.relations:
         if {relation.lesser, relation.greater} <= values.keys():
-            above = (values[relation.lesser] > values[relation.greater])[: first.row if first else None]
-            if above.any():
-                wanted = f"must not exceed {relation.greater}"
-                first = BadRow(int(above.argmax()), relation.lesser, relation.rule, wanted)
-    if first:
-        raise first
-    return values
+            above = ~bad & (values[relation.lesser] > values[relation.greater])
+            exceeding[relation] = above
+    bad = np.logical_or.reduce([bad, *exceeding.values()])
+    if not bad.any():
+        return values
+    faults = []
+    for row in np.flatnonzero(bad)[:MOST_NAMED].tolist():
+        faulty = next((column for column in contract.features if broken[column.name][row]), None)
+        if faulty:
+            faults.append(_fault(row, faulty, int(broken[faulty.name][row])))
+        else:
+            relation = next(relation for relation, above in exceeding.items() if above[row])
+            faults.append(Fault(row, relation.lesser, relation.rule, f"must not exceed {relation.greater}"))
+    raise BadRows(faults, int(bad.sum()))
 
 
 def read_cells(cells: Sequence[str], column: Column) -> list[Any]:
@@ -68,69 +99,79 @@ def read_cells(cells: Sequence[str], column: Column) -> list[Any]:
     return [(float(cell) if pattern.fullmatch(cell) else cell) if cell else None for cell in cells]
 
 
-def _numbers(cells: Sequence[Any], column: Column) -> tuple[NDArray[Any], BadRow | None]:
-    numbers, bad = _typed(cells, column)
-    typed = numbers[: bad.row] if bad else numbers
-    low, high = column.minimum, column.maximum
-    outside = np.zeros(len(typed), dtype=bool)
-    if low is not None:
-        outside |= typed < low
-    if high is not None:
-        outside |= typed > high
-    if outside.any():
-        bad = BadRow(int(outside.argmax()), column.name, f"{column.name}.range", f"must be {column.allowed}")
-    return numbers, bad
+def _numbers(cells: Cells, column: Column) -> tuple[NDArray[np.float64], Broken]:
+    numbers, broken = _array_of_numbers(cells) if isinstance(cells, np.ndarray) else _typed(cells)
+    infinite = np.isinf(numbers)
+    if column.kind is Kind.INTEGER:
+        infinite |= (np.floor(numbers) != numbers) & ~np.isnan(numbers) | (np.abs(numbers) >= _MOST)
+    broken[infinite & (broken == 0)] = _TYPE
+    if column.nullable:
+        broken[broken == _MISSING] = 0
+    for bound, outside in ((column.minimum, np.less), (column.maximum, np.greater)):
+        if bound is not None:
+            broken[outside(numbers, bound) & (broken == 0)] = _RANGE
+    return numbers, broken
 
 
-def _typed(cells: Sequence[Any], column: Column) -> tuple[NDArray[Any], BadRow | None]:
-    """Read numbers up to the first cell that is not a number; a missing value is NaN if the column allows it."""
+def _array_of_numbers(cells: NDArray[Any]) -> tuple[NDArray[np.float64], Broken]:
+    """Read an array: NaN is missing. One that does not hold numbers breaks the rule of the type in every row."""
+    if cells.dtype.kind not in "iuf":
+        return _typed(cells.tolist()) if cells.dtype == object else _typed([str(cell) for cell in cells])
+    numbers = cells.astype(np.float64)
+    return numbers, np.where(np.isnan(numbers), _MISSING, 0).astype(np.uint8)
+
+
+def _typed(cells: Sequence[Any]) -> tuple[NDArray[np.float64], Broken]:
+    """Read numbers cell by cell; None is missing, and anything else that is not a number breaks the rule of the type."""
     if _NUMBERS.issuperset(map(type, cells)):
         try:
             numbers = np.array(cells, dtype=np.float64)
         except OverflowError:
-            numbers = np.full(len(cells), np.inf)  # the loop below finds the cell
-        valid = np.isfinite(numbers)
-        if column.kind is Kind.INTEGER:
-            valid &= (np.floor(numbers) == numbers) & (np.abs(numbers) < _MOST)
-        if valid.all():
-            return numbers, None
-    numbers = np.empty(len(cells), dtype=np.float64)
+            pass  # the loop below finds the cell
+        else:
+            return numbers, np.where(np.isnan(numbers), _TYPE, 0).astype(np.uint8)
+    numbers, broken = np.full(len(cells), np.nan), np.zeros(len(cells), np.uint8)
     for row, cell in enumerate(cells):
-        if cell is None and column.nullable:
-            numbers[row] = np.nan
-        elif cell is None:
-            return numbers, _missing(row, column)
-        elif not _is_number(cell, column):
-            return numbers, BadRow(row, column.name, f"{column.name}.type", f"must be {column.allowed}")
+        if cell is None:
+            broken[row] = _MISSING
+        elif not _is_number(cell):
+            broken[row] = _TYPE
         else:
             numbers[row] = cell
-    return numbers, None
+    return numbers, broken
 
 
-def _is_number(cell: Any, column: Column) -> bool:
-    if type(cell) is int:
-        return abs(cell) < _MOST
-    if type(cell) is not float or not math.isfinite(cell):
-        return False
-    return column.kind is not Kind.INTEGER or (cell.is_integer() and abs(cell) < _MOST)
+def _is_number(cell: Any) -> bool:
+    return abs(cell) < _MOST if type(cell) is int else type(cell) is float and math.isfinite(cell)
 
 
-def _texts(cells: Sequence[Any], column: Column) -> tuple[NDArray[Any], BadRow | None]:
-    texts = np.empty(len(cells), dtype=object)
-    allowed = {category: category for category in column.categories}
-    folded = {category.lower(): category for category in column.categories} if column.ignore_case else {}
-    for row, cell in enumerate(cells):
-        text = cell.strip(" ") if column.trim and type(cell) is str else cell
-        if text is None or text == "":
-            if not column.nullable:
-                return texts, _missing(row, column)
-            continue
-        category = allowed.get(text) or folded.get(text.lower()) if type(text) is str else None
-        if category is None:
-            return texts, BadRow(row, column.name, f"{column.name}.category", f"must be {column.allowed}")
-        texts[row] = category
-    return texts, None
+def _texts(cells: Cells, column: Column) -> tuple[NDArray[Any], Broken]:
+    """Look up each distinct text once."""
+    objects = np.fromiter(cells, dtype=object, count=len(cells))
+    try:
+        codes, distinct = pd.factorize(objects)
+    except TypeError:  # a cell that is a list or an object has no hash
+        codes, distinct = np.arange(len(objects)), objects
+    looked_up = [_text(cell, column) for cell in distinct]
+    looked_up.append((None, 0 if column.nullable else _MISSING))  # the code -1: a missing value
+    texts = np.array([text for text, _ in looked_up], dtype=object)
+    rules = np.array([rule for _, rule in looked_up], dtype=np.uint8)
+    return texts[codes], rules[codes]
 
 
-def _missing(row: int, column: Column) -> BadRow:
-    return BadRow(row, column.name, f"{column.name}.missing", f"is missing; it must be {column.allowed}")
+def _text(cell: Any, column: Column) -> tuple[str | None, int]:
+    """The category that a cell names, and the rule that it breaks."""
+    text = cell.strip(" ") if column.trim and type(cell) is str else cell
+    if text is None or (type(text) is str and not text):
+        return None, 0 if column.nullable else _MISSING
+    if type(text) is not str:
+        return None, _CATEGORY
+    if text in column.categories:
+        return text, 0
+    lower = [category for category in column.categories if column.ignore_case and category.lower() == text.lower()]
+    return (lower[0], 0) if lower else (None, _CATEGORY)
+
+
+def _fault(row: int, column: Column, rule: int) -> Fault:
+    wanted = f"is missing; it must be {column.allowed}" if rule == _MISSING else f"must be {column.allowed}"
+    return Fault(row, column.name, f"{column.name}.{_RULES[rule]}", wanted)

@@ -25,6 +25,7 @@ def test_each_reason_is_of_one_kind() -> None:
     assert {reason for reason in Reason if reason.wins} == {Reason.NO_CHAMPION, Reason.SUPERIOR}
     assert {reason for reason in Reason if reason.tested_noninferiority} == {Reason.INFERIOR, Reason.ANCHOR_INFERIOR}
     assert {
+        "CHAMPION_MISSING",
         "CHAMPION_UNSCORABLE",
         "HOLDOUT_TOO_SMALL",
         "DEGENERATE",

@@ -176,7 +176,14 @@ def test_a_bad_row_is_named_in_fields_for_programs() -> None:
     response = send({"dataframe_split": body})
     fields = response.json()
     message = fields.pop("message")
-    assert fields == {"error_code": "BAD_REQUEST", "row": 3, "column": "Age", "rule": "Age.type"}
+    assert fields == {
+        "error_code": "BAD_REQUEST",
+        "row": 3,
+        "column": "Age",
+        "rule": "Age.type",
+        "bad_rows": 1,
+        "faults": [{"row": 3, "column": "Age", "rule": "Age.type", "message": message}],
+    }
     assert all(part in message for part in ("Row 3", "Age", "18", "100"))
     assert json.loads(response.extensions["log"])["refused"] == "Age.type"
     assert "17.25" not in response.text + response.extensions["log"]

@@ -32,14 +32,54 @@ CONTRACT = Contract(
 )
 def test_every_form_gives_the_same_columns(form: dict[str, Any]) -> None:
     """Columns in any order; other columns of the contract are ignored."""
-    columns = read_rows(json.dumps(form).encode(), JSON, CONTRACT)
-    assert {name: list(values) for name, values in columns.items()} == {"age": [1, 2], "plan": ["x", "y"]}
+    rows = read_rows(json.dumps(form).encode(), JSON, CONTRACT)
+    assert {name: list(values) for name, values in rows.columns.items()} == {"age": [1, 2], "plan": ["x", "y"]}
 
 
 def test_csv_gives_them_too() -> None:
     """With a header, in any order."""
-    columns = read_rows(b"plan,age\nx,1\ny,2\n", CSV, CONTRACT)
-    assert {name: list(values) for name, values in columns.items()} == {"age": [1, 2], "plan": ["x", "y"]}
+    rows = read_rows(b"plan,age\nx,1\ny,2\n", CSV, CONTRACT)
+    assert {name: list(values) for name, values in rows.columns.items()} == {"age": [1, 2], "plan": ["x", "y"]}
+
+
+@pytest.mark.parametrize(
+    ("body", "media"),
+    [
+        ({"dataframe_split": {"columns": ["", "age", "extra", "plan"], "data": [[0, 1, None, "x"]]}}, JSON),
+        ({"dataframe_records": [{"": 0, "age": 1, "plan": "x", "extra": 2}]}, JSON),
+        ({"inputs": {"": 0, "age": 1, "plan": "x", "extra": [3]}}, JSON),
+        (",age,extra,plan\n0,1,,x\n", CSV),
+    ],
+)
+def test_further_columns_are_ignored_and_named(body: object, media: str) -> None:
+    """The index of a pandas frame, or an id, is no reason to refuse a request."""
+    rows = read_rows((body if isinstance(body, str) else json.dumps(body)).encode(), media, CONTRACT)
+    assert {name: list(values) for name, values in rows.columns.items()} == {"age": [1], "plan": ["x"]}
+    assert sorted(rows.ignored) == ["", "extra"]
+
+
+@pytest.mark.parametrize("name", ["Age", " age", "AGE "])
+def test_a_name_in_another_case_is_refused_with_the_right_one(name: str) -> None:
+    """Also if the right name is there: which of the two is meant is not guessed."""
+    for columns in ([name, "plan"], [name, "plan", "age"]):
+        body = {"dataframe_split": {"columns": columns, "data": [[1, "x", 2][: len(columns)]]}}
+        with pytest.raises(BadRequest, match="only in case or blanks from those of the model: age"):
+            read_rows(json.dumps(body).encode(), JSON, CONTRACT)
+
+
+@pytest.mark.parametrize(
+    ("body", "media", "words"),
+    [
+        ("plan;age\nx;1\n", CSV, "separated by semicolons"),
+        ("plan\tage\nx\t1\n", CSV, "separated by tabs"),
+        ('{"columns": ["plan", "age"], "data": [["x", 1]]}', JSON, "dataframe_split"),
+        ('[{"plan": "x", "age": 1}]', JSON, "dataframe_records"),
+    ],
+)
+def test_what_other_clients_send_gets_the_sentence_that_helps(body: str, media: str, words: str) -> None:
+    """A CSV of another delimiter, and the bodies of MLflow before 2.0."""
+    with pytest.raises(BadRequest, match=words):
+        read_rows(body.encode(), media, CONTRACT)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +93,7 @@ def test_csv_gives_them_too() -> None:
         b'{"inputs": {"age": [NaN], "plan": ["x"]}}',
         b'{"inputs": {"age": [1, 2], "plan": ["x"]}}',
         b'{"inputs": {"age": [1]}}',
-        b'{"inputs": {"age": [1], "plan": ["x"], "secret-column": [1]}}',
+        b'{"inputs": {"age": [1], "secret-column": [1]}}',
         b'{"inputs": {"age": [], "plan": []}}',
         b'{"inputs": {"age": [1], "age": [2], "plan": ["x"]}}',
         b'{"dataframe_split": {"columns": ["age", "plan"], "data": [[1]]}}',
@@ -74,6 +114,11 @@ def test_any_other_body_is_refused_without_repeating_it(body: bytes) -> None:
         ("application/json", None, JSON),
         ("Application/JSON; charset=UTF-8", "identity", JSON),
         ("text/csv", None, CSV),
+        ("text/csv; charset=utf8; header=present", None, CSV),
+        ('application/json;charset="utf-8";', None, JSON),
+        ("application/json; header=present", None, None),
+        ("text/csv; header=absent", None, None),
+        ("application/json; format=pandas-split", None, None),
         (None, None, None),
         ("text/html", None, None),
         ("application/json; charset=latin-1", None, None),

@@ -89,6 +89,11 @@ class DecisionRows(LedgerDatabase):
         query = sa.select(versions).where(versions.c.model == model, versions.c.version == version)
         return self._one(VersionRecord, query)
 
+    def last_version(self, model: str) -> VersionRecord | None:
+        """Return the record of the version with the highest number."""
+        query = sa.select(versions).where(versions.c.model == model).order_by(versions.c.version.desc()).limit(1)
+        return self._one(VersionRecord, query)
+
     def take_look(self, look: Look) -> Look:
         """Count a look in its calendar night. The same look is counted only once.
 
