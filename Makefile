@@ -85,7 +85,7 @@ up: ## Start the stack of docker-compose.yaml, or update it to this checkout (WO
 down: ## Stop the stack; its data is kept.
 	@include/stack/stack.sh down
 
-stack: ## On the stack: DO=logs, user, land, serve, upkeep, backup or restore.
+stack: ## On the stack: DO=logs, user, land, serve, maintain, backup or restore.
 	@include/stack/stack.sh $(DO)
 
 # Earlier names, which still work.

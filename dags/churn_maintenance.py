@@ -53,7 +53,7 @@ def churn_maintenance() -> None:
         from churn.pipeline import maintenance
 
         with core_step() as (workspace, request):
-            plan = maintenance.plan_upkeep(workspace)
+            plan = maintenance.plan_maintenance(workspace)
             deleted = plan if request.dry_run else maintenance.clean(plan, workspace)
             return maintenance.log_counts(deleted, request.dry_run)
 

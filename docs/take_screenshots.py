@@ -1,4 +1,4 @@
-"""Take the pictures of the review that the README shows: a copy of the project goes through the tour, and a real browser looks at it.
+"""Take the pictures that README and documentation show, but that of the stack: a copy of the project goes through the tour, and a real browser looks at it.
 
 Some four minutes. Two nights of the sample that promote, a third that is held, a file that is rejected, and a rollback.
 """
@@ -9,16 +9,18 @@ import re
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from PIL import Image
 from rich.console import Console
 
+from churn.decision.report import CARD
 from support.basics import ROOT
 from support.browsers import NARROW, Visit, logged_in
 from support.checkouts import make_checkout
 
-FOLDER = ROOT / "docs" / "images"
+FOLDER = ROOT / "docs" / "pages" / "images"
 COLOURS = 64
 WINDOW, TALL = (1180, 800), (1180, 1080)
 
@@ -43,7 +45,7 @@ def main() -> int:
                     look(visit)
         finally:
             checkout.churn("local", "stop")
-    for file in sorted(FOLDER.glob("review*.png")):
+    for file in sorted(FOLDER.glob("*.png")):
         console.print(f"{file.relative_to(ROOT)} ({file.stat().st_size / 1000:.0f} kB)")
     return 0
 
@@ -53,6 +55,33 @@ def _look_at_promotion(visit: Visit) -> None:
     visit.choose("dark", NARROW)
     visit.open_alone(_night(visit, 0))
     _save(visit, "review-phone")
+    visit.choose("light", WINDOW)
+    newest = _newest(visit, "data")["batch"]
+    visit.open_alone(f"docs/{newest}/index.html")
+    _save(visit, "batch")
+    visit.page.goto(
+        f"{visit.airflow}/dags/churn_retraining/runs/{quote(_newest(visit, 'nights')['night'], safe=':+@~')}"
+    )
+    visit.page.get_by_text("Task Instances", exact=False).first.wait_for()
+    _save(visit, "airflow")
+    _look_at_comparison(visit)
+
+
+def _look_at_comparison(visit: Visit) -> None:
+    """The run in MLflow, and the card among its artifacts."""
+    night = visit.page.request.get(f"{visit.airflow}/churn-review/{_night(visit, 0)}&format=json").text()
+    address = re.search(r'(http://[^"]+)/#/experiments/[0-9]+/runs/([0-9a-f]{32})', night) or re.search(
+        r'(http://[^"]+)/#/runs/([0-9a-f]{32})', night
+    )
+    if address is None:
+        raise SystemExit("The page of the run has no link to MLflow.")
+    visit.page.goto(address[0])
+    visit.page.get_by_text("Description").first.wait_for()
+    _save(visit, "mlflow")
+    card = visit.page.request.get(f"{address[1]}/get-artifact", params={"path": CARD, "run_uuid": address[2]})
+    visit.page.set_viewport_size({"width": 1100, "height": 1230})
+    visit.page.set_content(card.text())
+    _save(visit, "card")
 
 
 def _look_at_hold(visit: Visit) -> None:
@@ -70,8 +99,13 @@ def _look_at_rollback(visit: Visit) -> None:
 
 def _night(visit: Visit, back: int) -> str:
     """The page of the newest run, or of the n-th before it."""
-    lines = visit.page.request.get(f"{visit.airflow}/churn-review/nights?format=json").json()["lines"]
-    return f"night?name={quote(lines[back]['night'], safe='')}"
+    return f"night?name={quote(_newest(visit, 'nights', back)['night'], safe='')}"
+
+
+def _newest(visit: Visit, page: str, back: int = 0) -> dict[str, Any]:
+    """The newest line of a list of the review, or the n-th before it."""
+    lines = visit.page.request.get(f"{visit.airflow}/churn-review/{page}?format=json").json()["lines"]
+    return dict(lines[back])
 
 
 def _take(visit: Visit, name: str, page: str, size: tuple[int, int] = WINDOW) -> None:

@@ -10,7 +10,6 @@ import os
 import re
 import sys
 import warnings
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
@@ -28,8 +27,6 @@ HOME = Path(__file__).resolve().parents[2]
 VAR = HOME / "var"
 SECRETS = VAR / "secrets"
 PREFIX = "CHURN_"
-BEFORE_NEXT_RUN = timedelta(minutes=15)
-"""How long before the next run an unanswered approval expires."""
 FOLLOW_UP = "default_factory_not_called"  # pydantic's: the default depends on a setting that is itself invalid
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
@@ -358,19 +355,6 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute_file(cls, value: Path | None) -> Path | None:
         return value and HOME / value
-
-    def approval_time(self, now: datetime) -> timedelta:
-        """How long to wait for an approval that is requested now: until shortly before the next run at the latest.
-
-        Args:
-            now: the time of the request, with its time zone.
-        """
-        longest = timedelta(hours=self.approval_hours)
-        if self.schedule is None:
-            return longest
-        local = now.astimezone(ZoneInfo(self.timezone))
-        next_run: datetime = croniter(self.schedule, local).get_next(datetime)
-        return max(min(longest, next_run - local - BEFORE_NEXT_RUN), timedelta(minutes=1))
 
     @property
     def mlflow_ui(self) -> str:

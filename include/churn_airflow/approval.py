@@ -40,6 +40,7 @@ class PromoteOperator(HITLOperator):
     def execute(self, context: Context) -> int:
         """Promote, or ask."""
         from churn.foundation.links import night_page
+        from churn.foundation.schedule import approval_time
         from churn.pipeline import steps
 
         with core_step() as (workspace, request):
@@ -59,12 +60,13 @@ class PromoteOperator(HITLOperator):
                     f"\n\nThis needs the approval of a second person: {decision.requested_by} requested the run "
                     "and cannot approve it."
                 )
-            self.response_timeout = workspace.settings.approval_time(datetime.now(UTC))
+            self.response_timeout = approval_time(workspace.settings, datetime.now(UTC))
         deferred: int = super().execute(context)
         return deferred
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> int:
         """Record the answer, and act on it."""
+        from churn.foundation.schedule import approval_time
         from churn.pipeline import steps
 
         response = super().execute_complete(context, event)
@@ -78,7 +80,7 @@ class PromoteOperator(HITLOperator):
                 steps.answer(workspace, request.night, answer, by, reason)
             except steps.SecondPersonNeeded as error:
                 self.log.warning("%s", error)
-                self.response_timeout = workspace.settings.approval_time(datetime.now(UTC))
+                self.response_timeout = approval_time(workspace.settings, datetime.now(UTC))
             else:
                 return steps.promote(workspace, request.night)
         deferred: int = super().execute(context)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The commands of the stack: `make up`, `down`, and `make stack DO=logs|backup|restore|serve|land|user|upkeep`.
+# The commands of the stack: `make up`, `down`, and `make stack DO=logs|backup|restore|serve|land|user|maintain`.
 # shellcheck disable=SC2329 # functions are called by the name of the command
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -167,7 +167,7 @@ restore() {
 }
 
 # What tasks cannot do, since they reach no database; the DAG churn_maintenance does the rest.
-upkeep() {
+maintain() {
   prepare
   compose run --rm -T init airflow db clean --yes --skip-archive --clean-before-timestamp "$(date -u -d "${KEEP_DAYS:-180} days ago" +%Y-%m-%dT00:00:00+00:00)"
   # shellcheck disable=SC2016 # the container's variables
@@ -206,8 +206,9 @@ user() {
 # Bash reads the whole file before it runs, so a `git pull` during a long command does not change it.
 main() {
   case "${1:-}" in
-    up | down | logs | backup | restore | serve | land | user | upkeep) "$1" ;;
-    *) fail "Usage: include/stack/stack.sh up|down|logs|backup|restore|serve|land|user|upkeep" ;;
+    up | down | logs | backup | restore | serve | land | user | maintain) "$1" ;;
+    upkeep) maintain ;; # its name until 0.1
+    *) fail "Usage: include/stack/stack.sh up|down|logs|backup|restore|serve|land|user|maintain" ;;
   esac
   exit
 }

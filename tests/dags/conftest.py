@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ os.environ |= {
 }
 
 from churn.pipeline.workspace import Workspace  # noqa: E402
+from churn.release import probes  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -30,6 +32,14 @@ def airflow_database() -> None:
     from airflow.utils.db import initdb
 
     initdb()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def few_probes() -> Iterator[None]:
+    """Every promotion is verified, each on fewer rows than outside of these tests."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(probes, "CONTRACT_ROWS", 50)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -24,12 +24,12 @@ from churn.foundation.artifacts import ArtifactChanged
 from churn.foundation.local_server import ModelMismatch, wait_until_ready
 from churn.pipeline import shipping, steps
 from churn.pipeline.workspace import Workspace
-from churn.release.engine import Engine, EngineFailed
+from churn.release.engine import BaseUnavailable, Engine, EngineFailed
 from churn.release.image import BuiltImage, build_image
 from churn.release.image_verification import verify_image
 from churn.release.probes import contract_rows, rows_body
 from churn.release.service_checks import ImageFault
-from support.basics import ROOT, clone_workspace
+from support.basics import ROOT, clone_workspace, free_port
 from support.images import (
     containers_of,
     derived,
@@ -138,6 +138,19 @@ def test_what_is_published_is_not_built_again(shipped: Workspace) -> None:
     with pytest.raises(NothingToDo, match=r"already been published as .*:2, verified"):
         shipping.build(shipped, 2)
     assert shipping.ship(shipped, 2) == before
+
+
+@needs_engine
+def test_without_its_base_image_nothing_is_built_and_the_settings_are_named(two_champions: Workspace) -> None:
+    """Found out in seconds: the service is verified without an image. Where an engine is required, it is an outage."""
+    nowhere = f"127.0.0.1:{free_port()}/nothing:1"
+    record = shipping.ship(with_engine(two_champions, container_engine="auto", base_image=nowhere), 2)
+    assert record.state == "not_built"
+    for part in (nowhere, "cannot be pulled", "CHURN_BASE_IMAGE", "CHURN_CONTAINER_ENGINE=none", "own environment"):
+        assert part in record.detail
+    assert steps.find_disagreements(two_champions) == []
+    with pytest.raises(BaseUnavailable, match="CHURN_BASE_IMAGE"):
+        shipping.build(with_engine(two_champions, base_image=nowhere), 2)
 
 
 @needs_engine

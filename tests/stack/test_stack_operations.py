@@ -1,4 +1,4 @@
-"""What keeps a stack for years: backup and restore, upkeep, the served model, another start."""
+"""What keeps a stack for years: backup and restore, maintenance, the served model, another start."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_restored_stack_is_as_it_was(stack: Stack, saved: Saved, tmp_path: Pat
     stack.churn("status")
 
 
-def test_upkeep_takes_old_runs_and_leaves_what_counts(stack: Stack, saved: Saved) -> None:
+def test_maintenance_takes_old_runs_and_leaves_what_counts(stack: Stack, saved: Saved) -> None:
     """Airflow's finished runs go; ledger, registry and the way to every decision stay. Seen from tomorrow, all of them are old."""
     before = _runs(stack)
     stack.make("upkeep", KEEP_DAYS="-1")

@@ -5,6 +5,7 @@ The environment of the person who runs the tests is removed: none of their setti
 
 from __future__ import annotations
 
+import atexit
 import io
 import json
 import os
@@ -17,11 +18,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import httpx
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -335,12 +338,20 @@ class JudgedRows:
     counts: Judged
 
 
+@cache
+def _engine() -> duckdb.DuckDBPyConnection:
+    """One engine for all files of this process: to start one takes longer than to judge a small file."""
+    opened = ExitStack()
+    atexit.register(opened.close)
+    return opened.enter_context(columnar.engine("500MB"))
+
+
 def judge(data: str | bytes, contract: Contract = BANK_CHURN) -> JudgedRows:
     """Read and judge the bytes of a file, without workspace or ledger."""
     file = open_file(io.BytesIO(data if isinstance(data, bytes) else data.encode()))
     file.check(contract)
-    with columnar.engine("500MB") as connection, tempfile.TemporaryDirectory() as scratch:
-        counts = judge_rows(connection, file, "ab" * 32, contract.of_file(file.header), Path(scratch))
+    with tempfile.TemporaryDirectory() as scratch:
+        counts = judge_rows(_engine(), file, "ab" * 32, contract.of_file(file.header), Path(scratch))
         return JudgedRows(pq.read_table(counts.good), pq.read_table(counts.aside).to_pylist(), counts)
 
 

@@ -57,7 +57,7 @@ def make_case(champion: int | None = 1, days: float = 5, history: dict[str, Any]
     return replace(Case(2, champion, champion, "snapshot", replace(past, **(history or {}))), **changes)
 
 
-def contest(
+def make_comparison(
     champion_noise: float | None = None,
     rows: int = 3000,
     challenger_noise: float = 0.0,

@@ -22,7 +22,7 @@ def find_silence(ledger: Ledger, settings: Settings, now: datetime) -> Alert | N
     first_seen, limit = ledger.first_seen(), silence_limit(settings, now)
     if first_seen is None or limit is None:
         return None
-    batch, decision = ledger.last_accepted(), ledger.last_decision()
+    batch, decision = ledger.last_accepted(), ledger.last_decision(settings.model_name)
     accepted_at = (batch.judged_at if batch else None) or first_seen
     decided_at = decision.decided_at if decision else first_seen
     if accepted_at < limit:

@@ -132,7 +132,7 @@ def _kept(workspace: Workspace) -> list[DecisionRecord]:
     from churn.pipeline.maintenance import needed_decisions
 
     settings = workspace.settings
-    decisions = workspace.ledger.decisions(limit=None)
+    decisions = workspace.ledger.decisions(limit=None, model=settings.model_name)
     return needed_decisions(decisions, workspace.ledger, settings.model_name, settings.keep_decisions)
 
 

@@ -75,12 +75,10 @@ def sample(
     turned_round: Annotated[bool, typer.Option(hidden=True, help="The name of --invert-labels until 0.1.")] = False,
 ) -> None:
     """Write the sample: three nights of synthetic customers, always the same. With --file, one file of your choice."""
-    from churn.local.services import ensure_secrets
     from churn.sample.generator import Night, make_night, write_sample
 
     if turned_round:
         typer.echo("--turned-round is now --invert-labels; the old name works for one minor version.", err=True)
-    ensure_secrets()  # the settings require the salt, although the sample does not need it
     contract = Settings.load().contract
     if file is None:
         files = write_sample(contract, folder)
@@ -163,7 +161,7 @@ def status(as_json: AsJson = False, verbose: Verbose = False) -> None:
     model, ledger = workspace.settings.model_name, workspace.ledger
     promotion = ledger.in_production(model)
     image = ledger.image(model, promotion.version) if promotion and promotion.version else None
-    last = next(iter(ledger.decisions(limit=1)), None)
+    last = next(iter(ledger.decisions(limit=1, model=model)), None)
     try:
         problems = find_disagreements(workspace)
     except ChurnError as error:
@@ -180,7 +178,7 @@ def status(as_json: AsJson = False, verbose: Verbose = False) -> None:
         and {"night": last.night, "verdict": last.verdict, "code": last.code, "sentence": last.sentence},
         "frozen": freeze and f"version {freeze.previous} was {REVERSALS[freeze.kind]}: {freeze.reason}",
         "waits_for_approval": [decision.night for decision in ledger.open_decisions(model)],
-        "undecided": has_work(ledger),
+        "undecided": has_work(workspace),
         "waiting_batches": len(ledger.batches(state="arrived")) + len(workspace.storage.landed()),
         "services": [asdict(service) for service in services()],
         "problems": problems,
@@ -278,6 +276,10 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
     for noisy in ("alembic", "httpx", "great_expectations", "mlflow", "botocore"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    if sys.argv[1:] and "--help" not in sys.argv:
+        from churn.local.preparation import prepare_checkout
+
+        prepare_checkout()
     app()
 
 

@@ -185,7 +185,7 @@ def maintain(
     from churn.pipeline import maintenance
 
     workspace = Workspace.open()
-    plan = maintenance.plan_upkeep(workspace)
+    plan = maintenance.plan_maintenance(workspace)
     deleted = maintenance.clean(plan, workspace) if yes else plan
     try:
         images = [image.image_id for image in maintenance.clean_images(workspace, dry_run=not yes)]

@@ -23,7 +23,7 @@ CHALLENGER, CHAMPION, ANCHOR = "challenger", "champion", "anchor"
 
 
 @dataclass(frozen=True)
-class Contest:
+class ComparedVersions:
     """Which versions are compared on which snapshot. `suspects` are batches that the champion has not been compared on yet."""
 
     challenger: int
@@ -40,21 +40,21 @@ class Contest:
         return {role: version for role, version in roles.items() if version is not None}
 
 
-def find_refusal(role: str, contest: Contest, clients: Clients) -> Refusal | None:
+def find_refusal(role: str, compared: ComparedVersions, clients: Clients) -> Refusal | None:
     """Explain why the version in a role cannot be compared on these customers; None if it can. Checked before anything is scored.
 
     Raises:
         TrackingUnreachable: MLflow is unavailable.
     """
-    version = contest.versions[role]
-    if role == CHAMPION and version == contest.challenger:
+    version = compared.versions[role]
+    if role == CHAMPION and version == compared.challenger:
         return Refusal(Reason.INPUT_MISMATCH, f"version {version} would be compared with itself.")
     if role != CHALLENGER and clients.tracking.find_version(version) is None:
         return missing(role, version)
     return (
         _unknown(version, clients)
-        or _mismatch(version, contest.snapshot, clients)
-        or _contaminated(version, contest.snapshot, clients)
+        or _mismatch(version, compared.snapshot, clients)
+        or _contaminated(version, compared.snapshot, clients)
     )
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from churn.contract import Contract
 from churn.decision.comparison import Evidence, EvidenceWindow, Flags, Leaks, Refusal, find_invalid_scores
-from churn.decision.eligibility import ANCHOR, CHALLENGER, CHAMPION, Contest, find_refusal, missing
+from churn.decision.eligibility import ANCHOR, CHALLENGER, CHAMPION, ComparedVersions, find_refusal, missing
 from churn.decision.inference import Labels, Scores
 from churn.decision.leaks import find_leaks
 from churn.decision.policy_file import Enough, Policy, Window
@@ -75,7 +75,7 @@ class _Rows:
         )
 
 
-def gather_evidence(contest: Contest, policy: Policy, clients: Clients) -> Gathered:
+def gather_evidence(compared: ComparedVersions, policy: Policy, clients: Clients) -> Gathered:
     """Score the unseen customers of a snapshot, or explain why versions cannot be compared.
 
     Raises:
@@ -83,29 +83,29 @@ def gather_evidence(contest: Contest, policy: Policy, clients: Clients) -> Gathe
         ModelUnloadable: the files of a version cannot be downloaded, or the challenger does not load.
         TrackingUnreachable: MLflow is unavailable.
     """
-    refusals = {role: find_refusal(role, contest, clients) for role in contest.versions}
+    refusals = {role: find_refusal(role, compared, clients) for role in compared.versions}
     refusal = refusals[CHALLENGER] or refusals.get(CHAMPION)
     if refusal and not refusal.code.leaves_challenger:
         return Gathered(refusal=refusal)
-    now = _read_rows(clients, contest.snapshot)
-    enough = policy.enough(contest.champion is None)
+    now = _read_rows(clients, compared.snapshot)
+    enough = policy.enough(compared.champion is None)
     window, used = choose_window(now.arrived, now.labels, enough, policy.evidence.window_days)
-    retold = now.customers[now.suspect(contest.suspects)] if contest.champion else now.customers[:0]
-    earlier, before = _earlier_rows(contest, now, retold, clients)
-    undisputed = _undisputed(contest, now, earlier, policy)
-    leaks = find_leaks(_sample(clients, contest.snapshot, used), clients.contract)
+    retold = now.customers[now.suspect(compared.suspects)] if compared.champion else now.customers[:0]
+    earlier, before = _earlier_rows(compared, now, retold, clients)
+    undisputed = _undisputed(compared, now, earlier, policy)
+    leaks = find_leaks(_sample(clients, compared.snapshot, used), clients.contract)
 
     def pieces() -> Iterator[pd.DataFrame]:
-        yield from holdout_pieces(clients.storage, contest.snapshot, _PIECE)
+        yield from holdout_pieces(clients.storage, compared.snapshot, _PIECE)
         if before:
             yield from _retold_pieces(clients, before, retold)
 
     rows = now.and_then(earlier)
-    scores, failed = _score(contest, clients, refusals, pieces, len(rows.labels))
+    scores, failed = _score(compared, clients, refusals, pieces, len(rows.labels))
     if CHALLENGER not in scores:
         return Gathered(window=window, refusal=failed[CHALLENGER])
     not_now = np.zeros(len(earlier.labels), bool)
-    anchor = CHAMPION if contest.anchor == contest.champion else ANCHOR
+    anchor = CHAMPION if compared.anchor == compared.champion else ANCHOR
     evidence = Evidence(
         customers=rows.customers,
         labels=rows.labels,
@@ -181,14 +181,14 @@ def _row_facts(piece: pd.DataFrame, contract: Contract) -> pd.DataFrame:
 
 
 def _earlier_rows(
-    contest: Contest, now: _Rows, retold: NDArray[np.uint64], clients: Clients
+    compared: ComparedVersions, now: _Rows, retold: NDArray[np.uint64], clients: Clients
 ) -> tuple[_Rows, Snapshot | None]:
     """The earlier rows of customers whom the suspect batches contain again, and the snapshot with these rows."""
     nothing = now.some(np.zeros(len(now.labels), bool))
-    if not len(retold) or set(contest.snapshot.batches) <= set(contest.suspects):
+    if not len(retold) or set(compared.snapshot.batches) <= set(compared.suspects):
         return nothing, None
     before = take_snapshot(
-        clients.storage, clients.ledger, clients.contract, clients.sampling, without=contest.suspects
+        clients.storage, clients.ledger, clients.contract, clients.sampling, without=compared.suspects
     )
     rows = _read_rows(clients, before)
     return rows.some(np.isin(rows.customers, retold)), before
@@ -201,9 +201,9 @@ def _retold_pieces(clients: Clients, before: Snapshot, retold: NDArray[np.uint64
             yield chosen
 
 
-def _undisputed(contest: Contest, now: _Rows, earlier: _Rows, policy: Policy) -> Flags:
+def _undisputed(compared: ComparedVersions, now: _Rows, earlier: _Rows, policy: Policy) -> Flags:
     """Which rows are the newest customers as they would be without the suspect batches."""
-    kept = np.concatenate([~now.suspect(contest.suspects), np.ones(len(earlier.labels), bool)])
+    kept = np.concatenate([~now.suspect(compared.suspects), np.ones(len(earlier.labels), bool)])
     rows = now.and_then(earlier).some(kept)
     _, used = choose_window(rows.arrived, rows.labels, policy.evidence, policy.evidence.window_days)
     undisputed = kept.copy()
@@ -223,7 +223,7 @@ def _sample(clients: Clients, snapshot: Snapshot, used: Flags) -> pd.DataFrame:
 
 
 def _score(
-    contest: Contest,
+    compared: ComparedVersions,
     clients: Clients,
     refusals: dict[str, Refusal | None],
     pieces: Callable[[], Iterator[pd.DataFrame]],
@@ -232,7 +232,7 @@ def _score(
     """The scores of all rows by role, and why a role has none."""
     scores: dict[str, Scores] = {}
     failed = {role: refusal for role, refusal in refusals.items() if refusal}
-    for role, version in contest.versions.items():
+    for role, version in compared.versions.items():
         if role in failed:
             continue
         try:

@@ -37,7 +37,7 @@ def read_history(
         return History(decided_at, frozen=frozen, force=force)
     tries = [
         decision.decided_at
-        for decision in ledger.decisions(limit=None, champion=promotion.version)
+        for decision in ledger.decisions(limit=None, champion=promotion.version, model=model)
         if Reason.implied_by(decision.code).tested_noninferiority
         and not decision.dry_run
         and decision.decided_at >= promotion.promoted_at
@@ -51,19 +51,19 @@ def read_history(
     )
 
 
-def suspect_batches(ledger: Ledger, snapshot: Snapshot, champion: int | None) -> list[str]:
+def suspect_batches(ledger: Ledger, model: str, snapshot: Snapshot, champion: int | None) -> list[str]:
     """The batches that the champion has not been compared on: new since the last decision, or still disputed.
 
     A dispute ends when another version is in production: a person has approved it, or it was no longer a contradiction.
     """
     if champion is None:
         return []
-    last = ledger.last_decision()
+    last = ledger.last_decision(model)
     seen = ledger.snapshot(last.snapshot) if last else None
     compared = set(seen.batches) if seen else set()
     disputed = {
         batch
-        for decision in ledger.decisions(limit=None, champion=champion)
+        for decision in ledger.decisions(limit=None, champion=champion, model=model)
         if not decision.dry_run
         and any(rule.get("code") == Reason.BATCH_DISPUTED and not rule["passed"] for rule in decision.rules)
         for batch in decision.comparison["case"]["suspects"]

@@ -65,7 +65,7 @@ def run_main_job(console: Console, data: Path | None, nights: int, verbose: bool
     start_services(console)
     api = services.airflow_api(workspace.settings)
     succeeded = True
-    if has_work(workspace.ledger):
+    if has_work(workspace):
         console.print("\nAn earlier run ended without a verdict. This run uses its data first.")
         succeeded &= _run(console, workspace, api, None, verbose)
     for file in upcoming:

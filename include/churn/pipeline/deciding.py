@@ -11,7 +11,7 @@ from importlib.metadata import version as installed
 from churn.decision import evidence_file
 from churn.decision.comparison import Case, Comparison, Evidence, Force, History, compare
 from churn.decision.curves import curves_of
-from churn.decision.eligibility import Contest
+from churn.decision.eligibility import ComparedVersions
 from churn.decision.evidence import gather_evidence
 from churn.decision.history import read_history, suspect_batches, take_look
 from churn.decision.policy import Decision, Verdict, decide, hold_invalid_policy, tests_superiority
@@ -92,9 +92,9 @@ def _measure(
 ) -> tuple[Evidence | None, Comparison]:
     """Score and compare; and count a look if the challenger is tested against the champion."""
     champion, anchor = (promotion.version, promotion.anchor) if promotion else (None, None)
-    suspects = suspect_batches(workspace.ledger, snapshot, champion)
-    contest = Contest(challenger.version, champion, anchor, snapshot, suspects)
-    gathered = gather_evidence(contest, policy, workspace)
+    suspects = suspect_batches(workspace.ledger, workspace.settings.model_name, snapshot, champion)
+    compared = ComparedVersions(challenger.version, champion, anchor, snapshot, suspects)
+    gathered = gather_evidence(compared, policy, workspace)
     case = Case(
         challenger=challenger.version,
         champion=champion,
@@ -167,7 +167,7 @@ def _record(
         evidence=evidence,
         slicings=sliced,
         snapshot=workspace.ledger.snapshot(record.snapshot),
-        past=[past for past in workspace.ledger.decisions(limit=30) if "case" in past.comparison],
+        past=[past for past in workspace.ledger.decisions(limit=30, model=record.model) if "case" in past.comparison],
         harm=-policy.slices.harm if policy else 0.0,
         drift={batch.batch: workspace.ledger.drift(batch.batch) for batch in batches},
         context=_context(request) | _batch_warnings(batches),

@@ -32,7 +32,7 @@ _Row = DecisionRecord | VersionRecord
 
 
 @dataclass(frozen=True)
-class Upkeep:
+class MaintenancePlan:
     """What would be deleted: versions, MLflow runs by id, and files of the data root. `versions` also says which versions are kept, and why."""
 
     versions: Retention
@@ -40,7 +40,7 @@ class Upkeep:
     files: list[str]
 
 
-def plan_upkeep(workspace: Workspace) -> Upkeep:
+def plan_maintenance(workspace: Workspace) -> MaintenancePlan:
     """Find what is no longer needed, without changing anything.
 
     Raises:
@@ -60,7 +60,7 @@ def plan_upkeep(workspace: Workspace) -> Upkeep:
     trained_on: list[_Row] = [*kept, *others]
     snapshots = {record.snapshot for record in past} - {record.snapshot for record in trained_on}
     evidence = _evidence(decisions) - _evidence([*needed, *others])
-    return Upkeep(
+    return MaintenancePlan(
         versions,
         _runs_of(nights, workspace),
         _there(SNAPSHOTS, {snapshot_rows(name) for name in snapshots}, workspace)
@@ -68,7 +68,7 @@ def plan_upkeep(workspace: Workspace) -> Upkeep:
     )
 
 
-def clean(plan: Upkeep, workspace: Workspace) -> Upkeep:
+def clean(plan: MaintenancePlan, workspace: Workspace) -> MaintenancePlan:
     """Delete what a plan lists, and what killed processes left unfinished. Repeating this changes nothing.
 
     Returns:
@@ -81,10 +81,10 @@ def clean(plan: Upkeep, workspace: Workspace) -> Upkeep:
             workspace.tracking.client.delete_run(run)
     for name in plan.files:
         workspace.storage.remove(name)
-    return Upkeep(Retention(deleted, plan.versions.recent, plan.versions.protected), plan.runs, plan.files)
+    return MaintenancePlan(Retention(deleted, plan.versions.recent, plan.versions.protected), plan.runs, plan.files)
 
 
-def log_counts(plan: Upkeep, dry_run: bool) -> dict[str, int]:
+def log_counts(plan: MaintenancePlan, dry_run: bool) -> dict[str, int]:
     """Log what is deleted, or would be; returns how many of each kind."""
     for kind, names in (("versions", plan.versions.expendable), ("runs", plan.runs), ("files", plan.files)):
         log.info("%s %d %s: %s", "Would delete" if dry_run else "Deleted", len(names), kind, names or "none")
@@ -136,7 +136,7 @@ def needed_decisions(decisions: list[DecisionRecord], ledger: Ledger, model: str
     nights = {row.night for row in rows if row.version in made} | {
         decision.night for decision in ledger.open_decisions(model)
     }
-    last = ledger.last_decision()
+    last = ledger.last_decision(model)
     return [
         decision
         for position, decision in enumerate(decisions)

@@ -54,7 +54,7 @@ def build(workspace: Workspace, version: int) -> BuiltImage:
             f"Nothing was built. `churn image verify --version {version}` checks it again."
         )
     built = build_image(version, workspace, workspace.image_spec)
-    what = f"built in {built.seconds} s as {built.image_id}" if built.image_id else "not built: no container engine"
+    what = f"built in {built.seconds} s as {built.image_id}" if built.image_id else f"not built, because {built.reason}"
     log.info("Version %d: %s.", version, what)
     return built
 

@@ -46,7 +46,7 @@ def arrive(workspace: Workspace, request: Request) -> Arrivals:
     from churn.intake.arrival import collect_arrivals
 
     arrivals = collect_arrivals(workspace.storage, workspace.ledger, workspace.settings.settle_seconds)
-    if not request.retrain and not has_work(workspace.ledger):
+    if not request.retrain and not has_work(workspace):
         seen = (
             f" {len(arrivals.seen_before)} file(s) were accepted before and change nothing."
             if arrivals.seen_before
@@ -93,7 +93,7 @@ def train(workspace: Workspace, request: Request) -> Challenger:
     from churn.release.mirror import read_registry
 
     decided = workspace.ledger.decision(request.night)
-    if decided is None and not request.retrain and not _untrained(workspace.ledger):
+    if decided is None and not request.retrain and not _untrained(workspace):
         arrived = workspace.ledger.batches(night=request.night)
         if arrived:
             raise BatchRejected(
@@ -161,7 +161,7 @@ def answer(workspace: Workspace, night: str, answer: str, by: str, reason: str) 
         raise ChurnError(
             f"Run {night} has already been {earlier.answer} by {earlier.by}: {as_sentence_end(earlier.reason)} The first answer counts."
         )
-    last = workspace.ledger.last_decision()
+    last = workspace.ledger.last_decision(decision.model)
     if decision.dry_run or not (decision.approval or decision.code == Reason.BATCH_DISPUTED):
         raise ChurnError(
             f"Run {night} is not waiting for an approval: its decision is {decision.verdict} ({decision.code})."
@@ -241,7 +241,7 @@ def close(workspace: Workspace, request: Request) -> str:
         for batch in workspace.ledger.batches(state="arrived")
     ]
     decision = workspace.ledger.decision(request.night)
-    if decision is None and (request.retrain or arrived or _untrained(workspace.ledger)):
+    if decision is None and (request.retrain or arrived or _untrained(workspace)):
         faults.append(f"Run {request.night} has no decision. See its failed task.")
         try:
             workspace.tracking.fail_runs(request.night)
@@ -271,7 +271,7 @@ def run_night(workspace: Workspace, request: Request) -> DecisionRecord:
         except BatchRejected as error:
             log.error("%s", error)  # noqa: TRY400 -- the message says it all, and it is raised again below
             rejected.append(error)
-    if rejected and not request.retrain and not _untrained(workspace.ledger):
+    if rejected and not request.retrain and not _untrained(workspace):
         raise rejected[0]
     decision = compare(workspace, request, train(workspace, request))
     try:
@@ -357,14 +357,15 @@ def _image_problem(version: int, image: ImageRecord | None, spec: ImageSpec) -> 
     return f"{changed}. Run `churn image build --version {version}`." if changed else None
 
 
-def has_work(ledger: Ledger) -> bool:
+def has_work(workspace: Workspace) -> bool:
     """Whether a batch waits for a verdict, or an accepted batch for a training."""
-    return bool(ledger.hashes(state="arrived")) or _untrained(ledger)
+    return bool(workspace.ledger.hashes(state="arrived")) or _untrained(workspace)
 
 
-def _untrained(ledger: Ledger) -> bool:
+def _untrained(workspace: Workspace) -> bool:
     """Whether the accepted batches differ from those that the last decision used. Dry runs do not count."""
-    last = ledger.last_decision()
+    ledger = workspace.ledger
+    last = ledger.last_decision(workspace.settings.model_name)
     seen = _snapshot(ledger, last.snapshot).batches if last else []
     return set(ledger.hashes(state="accepted")) != set(seen)
 

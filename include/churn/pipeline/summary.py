@@ -18,7 +18,7 @@ from churn.foundation.wording import KIND_WORDS
 COLOURS = {"promote": "green", "hold": "yellow"}
 IMAGE_STATES = {
     "published": "published",
-    "not_built": "verified, not built (no container engine)",
+    "not_built": "verified",
     "mismatch": "differs from the model",
     "faulty": "not published",
     "failed": "could not be built",
@@ -110,7 +110,8 @@ def image_line(image: ImageRecord | None, verbose: bool = False) -> str:
     state = IMAGE_STATES.get(image.state, image.state)
     tag = f" as {image.tag}" if image.tag else ""
     probes = f", {image.probes:,} answers compared" if image.probes else ""
-    line = f"Image: {state}{tag}{probes}."
+    why = f", {escape(image.detail.partition('; the same service')[0])}" if image.state == "not_built" else ""
+    line = f"Image: {state}{tag}{probes}{why}."
     problem = image.state in ("mismatch", "faulty", "failed")
     return f"{line} {escape(image.detail)}" if verbose or problem else line
 

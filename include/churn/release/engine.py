@@ -36,6 +36,17 @@ class EngineFailed(Outage):
     """The container engine or the image registry is unavailable or failed. This says nothing about the model, and is retried."""
 
 
+class BaseUnavailable(EngineFailed):
+    """The base image is not on this machine, and cannot be pulled. `reason` says so as the end of a sentence."""
+
+    def __init__(self, name: str, cause: str) -> None:
+        self.reason = (
+            f"the base image {name} is not on this machine and cannot be pulled ({cause}); name another one in CHURN_BASE_IMAGE, or set "
+            "CHURN_CONTAINER_ENGINE=none"
+        )
+        super().__init__(f"The image was not built, because {self.reason}. The promotion is kept. {_AGAIN}")
+
+
 @dataclass(frozen=True)
 class Login:
     """User and password for an image registry."""
@@ -99,18 +110,28 @@ class Engine:
         return engine
 
     def base(self, name: str) -> Base:
-        """The base image, pulled if needed. It is pinned by its digest if it comes from a registry, otherwise by its id."""
+        """The base image, pulled if needed. It is pinned by its digest if it comes from a registry, otherwise by its id.
+
+        Raises:
+            BaseUnavailable: it is not on this machine, and cannot be pulled.
+        """
         with _explained(f"find the base image {name} (CHURN_BASE_IMAGE)"):
             try:
                 image = self._client.images.get(name)
             except ImageNotFound:
-                image = self._client.images.pull(name)
+                image = self._pulled_base(name)
         repository = name.partition("@")[0]
         if ":" in repository.rpartition("/")[2]:
             repository = repository.rpartition(":")[0]
         digests = [digest for digest in image.attrs["RepoDigests"] or [] if digest.partition("@")[0] == repository]
         pinned = digests[0] if digests else image.id
         return Base(pinned, name, digests[0].partition("@")[2] if digests else None)
+
+    def _pulled_base(self, name: str) -> Any:
+        try:
+            return self._client.images.pull(name)
+        except (DockerException, RequestException) as error:
+            raise BaseUnavailable(name, type(error).__name__) from error
 
     def build(self, context: Path, base: Base, network: str | None) -> str:
         """Build the Dockerfile of a folder; returns the id of the image, which has no tag yet."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import tempfile
 import time
@@ -13,10 +14,11 @@ from pathlib import Path
 
 from churn.errors import ChurnError
 from churn.foundation.clients import Clients
-from churn.release.engine import Engine, Login
+from churn.release.engine import BaseUnavailable, Engine, Login
 from churn.release.service import laid_out, lock_of
 
 DOCKERFILE = Path(__file__).parents[1] / "serving" / "Dockerfile"
+log = logging.getLogger(__name__)
 LOCK = "requirements-serving.lock"
 MODEL_LABEL, VERSION_LABEL, RUN_LABEL = "churn.model.name", "churn.model.version", "churn.run.id"
 
@@ -53,11 +55,12 @@ class ImageSpec:
 
 @dataclass(frozen=True)
 class BuiltImage:
-    """The image of a version, and the seconds of its build. `image_id` is None on a machine without a container engine."""
+    """The image of a version, and the seconds of its build. `image_id` is None if none could be built here, for the `reason` given."""
 
     version: int
     image_id: str | None
     seconds: float | None = None
+    reason: str = "there is no container engine"
 
 
 def build_image(version: int, clients: Clients, spec: ImageSpec) -> BuiltImage:
@@ -65,11 +68,18 @@ def build_image(version: int, clients: Clients, spec: ImageSpec) -> BuiltImage:
 
     Raises:
         ArtifactChanged: the version's files are not those that were registered.
-        EngineFailed: the container engine is required but unavailable, or the build failed.
+        EngineFailed: the container engine is required but unavailable or without its base image, or the build failed.
     """
     engine = Engine.find(spec.engine)
     if engine is None:
         return BuiltImage(version, None)
+    try:
+        base = engine.base(spec.base_image)
+    except BaseUnavailable as missing:
+        if spec.engine == "required":
+            raise
+        log.warning("%s", missing)
+        return BuiltImage(version, None, reason=missing.reason)
     with laid_out(version, clients.ledger, clients.contract, clients.tracking) as context:
         began = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="churn-lock-") as folder:
@@ -82,7 +92,6 @@ def build_image(version: int, clients: Clients, spec: ImageSpec) -> BuiltImage:
                 raise ChurnError(f"{setting}={file} does not exist. Correct the setting and build the image again.")
             if file:
                 shutil.copy(file, context / name)
-        base = engine.base(spec.base_image)
         labels = _labels(version, clients, spec) | {"org.opencontainers.image.base.name": base.name}
         if base.digest:
             labels["org.opencontainers.image.base.digest"] = base.digest

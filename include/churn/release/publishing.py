@@ -36,7 +36,7 @@ def publish_image(built: BuiltImage, verification: Verification, model: str, spe
     """
     result = verification.sentence
     if built.image_id is None:
-        detail = f"not built, because there is no container engine; the same service was verified in its own environment: {result}"
+        detail = f"not built, because {built.reason}; the same service was verified in its own environment: {result}"
         return _record(model, built, "not_built", detail, verification)
     tag, size = str(built.version), Engine.require(spec.engine).size(built.image_id)
     digest = _name(built.image_id, tag, spec)

@@ -11,7 +11,7 @@ from churn.decision.inference import Estimate
 from churn.decision.policy import Decision, Verdict, decide
 from churn.decision.policy_file import Policy, PolicyInvalid
 from churn.decision.reasons import Reason
-from support.evidence_cases import COUNTRY, NOW, POLICY, TEXT, contest, draw_scores, make_case, make_evidence
+from support.evidence_cases import COUNTRY, NOW, POLICY, TEXT, draw_scores, make_case, make_comparison, make_evidence
 
 EQUAL = {"champion_noise": 0.25, "challenger_noise": 0.25}
 
@@ -25,7 +25,7 @@ def names(decision: Decision, passed: bool) -> set[str]:
     return {rule.name for rule in decision.rules if rule.passed is passed}
 
 
-def close_contest(days: float = 60, seed: int = 0, gap: float = 0.0, **history: object) -> Comparison:
+def close_comparison(days: float = 60, seed: int = 0, gap: float = 0.0, **history: object) -> Comparison:
     """Two models of nearly the same quality against an old champion."""
     y, truth = draw_scores(3000, seed=seed)
     logit = np.log(truth / (1 - truth))
@@ -38,12 +38,12 @@ def close_contest(days: float = 60, seed: int = 0, gap: float = 0.0, **history: 
 
 def test_the_first_good_version_is_promoted() -> None:
     """Without a champion floor and calibration decide."""
-    assert outcome(contest()) == ("promote", "NO_CHAMPION")
+    assert outcome(make_comparison()) == ("promote", "NO_CHAMPION")
 
 
 def test_a_first_version_below_the_floor_is_held() -> None:
     """A model that hardly knows anything does not become the first champion."""
-    assert outcome(contest(quality=0.2)) == ("hold", "BELOW_FLOOR")
+    assert outcome(make_comparison(quality=0.2)) == ("hold", "BELOW_FLOOR")
 
 
 def test_a_first_version_with_wrong_probabilities_is_held() -> None:
@@ -56,34 +56,34 @@ def test_a_first_version_with_wrong_probabilities_is_held() -> None:
 def test_after_a_take_back_even_the_first_champion_waits() -> None:
     """Automatic promotion is off: also where nothing is in production."""
     case = make_case(None, history={"frozen": "version 1 was rolled back automatically"})
-    assert outcome(contest(case=case)) == ("hold", "FROZEN")
+    assert outcome(make_comparison(case=case)) == ("hold", "FROZEN")
 
 
 @pytest.mark.parametrize(("champion_noise", "rows"), [(None, 400), (0.5, 900)])
 def test_too_small_a_holdout_is_held(champion_noise: float | None, rows: int) -> None:
     """Neither a first nor a later version is promoted on a handful of customers."""
-    assert outcome(contest(champion_noise, rows=rows)) == ("hold", "HOLDOUT_TOO_SMALL")
+    assert outcome(make_comparison(champion_noise, rows=rows)) == ("hold", "HOLDOUT_TOO_SMALL")
 
 
 def test_a_clearly_better_challenger_is_promoted() -> None:
     """Superiority on Brier beyond the night's share of the error budget, AUC not worse."""
-    assert outcome(contest(champion_noise=1.2)) == ("promote", "SUPERIOR")
+    assert outcome(make_comparison(champion_noise=1.2)) == ("promote", "SUPERIOR")
 
 
 def test_an_equal_challenger_is_held() -> None:
     """A challenger that is the champion under another name is not promoted."""
-    assert outcome(contest(champion_noise=0.0)) == ("hold", "IDENTICAL_SCORES")
+    assert outcome(make_comparison(champion_noise=0.0)) == ("hold", "IDENTICAL_SCORES")
 
 
 def test_a_challenger_that_is_only_luckily_better_is_held() -> None:
     """Two equally good models and a young champion: in a quarter of nights hardly one is promoted."""
-    verdicts = [outcome(close_contest(days=3, seed=seed))[0] for seed in range(90)]
+    verdicts = [outcome(close_comparison(days=3, seed=seed))[0] for seed in range(90)]
     assert verdicts.count("promote") <= 1
 
 
 def test_a_better_brier_with_a_worse_auc_is_not_superior() -> None:
     """Better calibration alone does not buy a worse ranking."""
-    comparison = contest(champion_noise=1.2)
+    comparison = make_comparison(champion_noise=1.2)
     deltas = {**comparison.evidence.deltas, "roc_auc": replace(comparison.evidence.deltas["roc_auc"], value=-0.001)}
     decision = decide(replace(comparison, evidence=replace(comparison.evidence, deltas=deltas)), POLICY)
     assert (decision.code, "roc_auc_not_worse" in names(decision, False)) == ("TOO_FRESH", True)
@@ -91,14 +91,14 @@ def test_a_better_brier_with_a_worse_auc_is_not_superior() -> None:
 
 def test_one_that_is_no_better_waits_until_the_champion_is_old() -> None:
     """Young champion: TOO_FRESH. Old, tried lately: RETRY_WAIT. Old and not tried: promoted as no worse."""
-    assert outcome(close_contest(days=29.9)) == ("hold", "TOO_FRESH")
-    assert outcome(close_contest(days=60, days_since_try=6.9)) == ("hold", "RETRY_WAIT")
-    assert outcome(close_contest(days=60, days_since_try=7.1)) == ("promote", "FRESH_NONINFERIOR")
+    assert outcome(close_comparison(days=29.9)) == ("hold", "TOO_FRESH")
+    assert outcome(close_comparison(days=60, days_since_try=6.9)) == ("hold", "RETRY_WAIT")
+    assert outcome(close_comparison(days=60, days_since_try=7.1)) == ("promote", "FRESH_NONINFERIOR")
 
 
 def test_one_that_is_worse_is_held_however_old_the_champion() -> None:
     """A loser is INFERIOR, and every rule says its numbers."""
-    decision = decide(close_contest(days=400, gap=0.5), POLICY)
+    decision = decide(close_comparison(days=400, gap=0.5), POLICY)
     assert (decision.verdict, decision.code) == (Verdict.HOLD, "INFERIOR")
     measured = [rule for rule in decision.rules if rule.name not in ("integrity", "not_frozen", "batches_agree")]
     assert all(rule.bound is not None for rule in measured)
@@ -106,7 +106,7 @@ def test_one_that_is_worse_is_held_however_old_the_champion() -> None:
 
 def test_slow_decay_is_stopped_by_the_anchor() -> None:
     """No worse than the champion, and worse than the last winner: ANCHOR_INFERIOR."""
-    comparison = close_contest()
+    comparison = close_comparison()
     y, best = draw_scores(3000)
     logit = np.log(best / (1 - best))
     worn = [
@@ -126,7 +126,7 @@ def test_slow_decay_is_stopped_by_the_anchor() -> None:
 
 def test_without_an_anchor_that_scores_no_worse_is_not_enough() -> None:
     """The yardstick is gone: held, with the reason."""
-    comparison = close_contest()
+    comparison = close_comparison()
     case = replace(
         comparison.case, anchor=7, anchor_refusal=Refusal(Reason.CHAMPION_UNSCORABLE, "version 7 cannot score")
     )
@@ -143,7 +143,7 @@ def test_integrity_holds_and_cannot_be_forced(code: Reason) -> None:
     refusal = Refusal(code, "something is not as it was")
     for force in (None, Force("Ann", "the board wants it")):
         case = make_case(refusal=refusal, history={"force": force})
-        decision = decide(contest(champion_noise=1.2, case=case), POLICY)
+        decision = decide(make_comparison(champion_noise=1.2, case=case), POLICY)
         assert (decision.verdict, decision.code) == (Verdict.HOLD, code)
         assert decision.sentence.startswith("S")  # the refusal's words, as a sentence
 
@@ -151,18 +151,20 @@ def test_integrity_holds_and_cannot_be_forced(code: Reason) -> None:
 def test_a_champion_that_cannot_score_holds_until_somebody_forces() -> None:
     """CHAMPION_UNSCORABLE is cured by a forced promotion, and the challenger's own rules are shown."""
     refusal = Refusal(Reason.CHAMPION_UNSCORABLE, "version 1 cannot score")
-    held = decide(contest(case=make_case(refusal=refusal)), POLICY)
+    held = decide(make_comparison(case=make_case(refusal=refusal)), POLICY)
     assert (held.verdict, held.code) == (Verdict.HOLD, "CHAMPION_UNSCORABLE")
     assert {"holdout_rows", "not_too_good"} <= names(held, True)
-    forced = decide(contest(case=make_case(refusal=refusal, history={"force": Force("Ann", "new data")})), POLICY)
+    forced = decide(
+        make_comparison(case=make_case(refusal=refusal, history={"force": Force("Ann", "new data")})), POLICY
+    )
     assert (forced.verdict, forced.code) == (Verdict.PROMOTE, "FORCED")
 
 
 def test_a_forced_promotion_shows_every_rule_and_who() -> None:
     """A worse challenger, forced: promoted, and the sentence says by whom, why, and what the policy thought."""
     case = make_case(history={"force": Force("Ann", "the regulator asks for it.")})
-    plain = decide(contest(0.0, challenger_noise=1.2, case=make_case()), POLICY)
-    decision = decide(contest(0.0, challenger_noise=1.2, case=case), POLICY)
+    plain = decide(make_comparison(0.0, challenger_noise=1.2, case=make_case()), POLICY)
+    decision = decide(make_comparison(0.0, challenger_noise=1.2, case=case), POLICY)
     assert (decision.verdict, decision.code) == (Verdict.PROMOTE, "FORCED")
     assert "Ann: the regulator asks for it." in decision.sentence
     assert plain.code in decision.sentence
@@ -172,17 +174,17 @@ def test_a_forced_promotion_shows_every_rule_and_who() -> None:
 def test_what_the_policy_promotes_needs_no_force() -> None:
     """The reason stays the policy's own."""
     case = make_case(history={"force": Force("Ann", "to be sure")})
-    assert decide(contest(champion_noise=1.2, case=case), POLICY).code == "SUPERIOR"
+    assert decide(make_comparison(champion_noise=1.2, case=case), POLICY).code == "SUPERIOR"
 
 
 def test_a_frozen_model_is_not_promoted_however_good() -> None:
     """After a rollback a person must turn promotion on again; a forced one goes through."""
     frozen = make_case(history={"frozen": "version 3 was rolled back by Ann: wrong prices."})
-    decision = decide(contest(champion_noise=1.2, case=frozen), POLICY)
+    decision = decide(make_comparison(champion_noise=1.2, case=frozen), POLICY)
     assert decision.code == "FROZEN"
     assert "churn unfreeze" in decision.sentence
     forced = make_case(history={"frozen": "rolled back", "force": Force("Bob", "it is mended")})
-    assert decide(contest(champion_noise=1.2, case=forced), POLICY).code == "FORCED"
+    assert decide(make_comparison(champion_noise=1.2, case=forced), POLICY).code == "FORCED"
 
 
 @pytest.mark.parametrize(
@@ -190,12 +192,12 @@ def test_a_frozen_model_is_not_promoted_however_good() -> None:
 )
 def test_a_leak_is_held(leaks: Leaks) -> None:
     """A feature that names the customer or knows the answer holds the night."""
-    assert outcome(contest(champion_noise=1.2, case=make_case(leaks=leaks))) == ("hold", "LEAK_SUSPECTED")
+    assert outcome(make_comparison(champion_noise=1.2, case=make_case(leaks=leaks))) == ("hold", "LEAK_SUSPECTED")
 
 
 def test_a_model_too_good_to_be_true_is_held() -> None:
     """AUC above the limit for this data."""
-    assert outcome(contest(champion_noise=1.2, quality=6.0)) == ("hold", "LEAK_SUSPECTED")
+    assert outcome(make_comparison(champion_noise=1.2, quality=6.0)) == ("hold", "LEAK_SUSPECTED")
 
 
 def test_scores_that_hardly_differ_between_customers_are_held() -> None:
@@ -242,7 +244,7 @@ def test_further_looks_of_a_night_share_its_budget() -> None:
     first, tenth = (
         next(
             rule.bound
-            for rule in decide(close_contest(looks_before=looks), POLICY).rules
+            for rule in decide(close_comparison(looks_before=looks), POLICY).rules
             if rule.name == "superior_brier"
         )
         for looks in (0, 9)
@@ -256,13 +258,13 @@ def test_the_champion_itself_is_watched() -> None:
     decayed = np.random.default_rng(4).permutation(mine)
     decision = decide(compare(make_case(), make_evidence(y, mine, decayed), (), 50), POLICY)
     assert any("The champion's ROC AUC" in alarm for alarm in decision.alarms)
-    assert decide(contest(champion_noise=0.3), POLICY).alarms == []
+    assert decide(make_comparison(champion_noise=0.3), POLICY).alarms == []
 
 
 @pytest.mark.parametrize("metric", ["roc_auc", "brier"])
 def test_a_figure_that_is_no_number_promotes_nothing(metric: str) -> None:
     """NaN in any delta: no rule that reads it passes."""
-    comparison = contest(champion_noise=1.2)
+    comparison = make_comparison(champion_noise=1.2)
     nan = Estimate(float("nan"), float("nan"), float("nan"), float("nan"))
     deltas = {**comparison.evidence.deltas, metric: nan}
     decision = decide(
@@ -274,7 +276,7 @@ def test_a_figure_that_is_no_number_promotes_nothing(metric: str) -> None:
 def test_a_comparison_survives_the_ledger() -> None:
     """What is stored as JSON decides the same when it is read back."""
     window = EvidenceWindow(NOW, NOW, 180, False)
-    comparison = contest(champion_noise=1.2, case=make_case(window=window, leaks=Leaks([], "Age", 0.7)))
+    comparison = make_comparison(champion_noise=1.2, case=make_case(window=window, leaks=Leaks([], "Age", 0.7)))
     back = Comparison.from_dict(json.loads(json.dumps(comparison.as_dict())))
     assert back == comparison
     assert decide(back, POLICY) == decide(comparison, POLICY)

@@ -6,7 +6,7 @@ from churn.decision import policy
 from churn.decision.policy import Verdict, decide
 from churn.decision.reasons import Reason
 from churn.decision.rule_forms import FIRST_VERSION, RULES_VERSION, Forms
-from support.evidence_cases import POLICY, contest
+from support.evidence_cases import POLICY, make_comparison
 
 
 def test_the_latest_form_up_to_the_version_is_used() -> None:
@@ -22,7 +22,7 @@ def test_every_version_of_the_rules_has_steps() -> None:
 
 def test_a_decision_is_made_by_the_rules_of_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
     """A new rule that holds everybody decides today, and not a decision of the version before."""
-    comparison = contest(champion_noise=1.2)
+    comparison = make_comparison(champion_noise=1.2)
     before = decide(comparison, POLICY)
     assert (before.verdict, before.code) == (Verdict.PROMOTE, Reason.SUPERIOR)
     earlier = policy._STEPS.at(RULES_VERSION)

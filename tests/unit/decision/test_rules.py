@@ -10,9 +10,9 @@ import pytest
 from churn.decision.reasons import Reason
 from churn.decision.rules import calibration_rules, floor_rules
 from churn.foundation.wording import as_sentence_end
-from support.evidence_cases import POLICY, contest
+from support.evidence_cases import POLICY, make_comparison
 
-METRICS = contest().evidence.challenger
+METRICS = make_comparison().evidence.challenger
 
 
 def test_the_floor_holds_at_its_bound_and_not_below() -> None:

@@ -55,9 +55,13 @@ class DecisionRows(LedgerDatabase):
             query = query.where(decisions.c.model == model)
         return self._one(DecisionRecord, query.order_by(decisions.c.decided_at.desc()).limit(1))
 
-    def decisions(self, limit: int | None = 20, champion: int | None = None) -> list[DecisionRecord]:
-        """Return the latest decisions, or those against one champion; newest first."""
+    def decisions(
+        self, limit: int | None = 20, champion: int | None = None, model: str | None = None
+    ) -> list[DecisionRecord]:
+        """Return the latest decisions, of any or of one model, or those against one champion; newest first."""
         query = sa.select(decisions).order_by(decisions.c.decided_at.desc(), decisions.c.night).limit(limit)
+        if model is not None:
+            query = query.where(decisions.c.model == model)
         return self._all(DecisionRecord, query.where(decisions.c.champion == champion) if champion else query)
 
     def decisions_since(self, model: str, since: datetime) -> list[DecisionRecord]:

@@ -22,7 +22,7 @@ from churn.foundation.paths import decision_rows, snapshot_rows
 from churn.foundation.tracking import TrackingUnreachable
 from churn.learning.snapshot import rebuild_snapshot
 from churn.pipeline import steps
-from churn.pipeline.maintenance import clean, clean_task_logs, plan_upkeep
+from churn.pipeline.maintenance import clean, clean_task_logs, plan_maintenance
 from churn.pipeline.workspace import Request, Workspace
 from support.basics import S3, free_port, land_night, make_workspace, run_night, stages
 
@@ -52,7 +52,7 @@ def long_lived(two_champions: Workspace) -> Workspace:
 def test_what_somebody_needs_stays_and_the_rest_goes_once(long_lived: Workspace) -> None:
     """The champion scores, the way back is open, kept decisions are made again, all agree; a second time changes nothing."""
     workspace, ledger = long_lived, long_lived.ledger
-    plan = plan_upkeep(workspace)
+    plan = plan_maintenance(workspace)
     went = clean(plan, workspace)
     assert went.versions.expendable == plan.versions.expendable == [4, 3]
     assert set(stages(workspace)) == {1, 2, 5}
@@ -70,7 +70,7 @@ def test_what_somebody_needs_stays_and_the_rest_goes_once(long_lived: Workspace)
         else:
             with pytest.raises(ChurnError, match="are missing"):
                 replay(decision, workspace.storage)
-    again = plan_upkeep(workspace)
+    again = plan_maintenance(workspace)
     assert (again.versions.expendable, again.runs, again.files) == ([], [], [])
     assert mlflow.pyfunc.load_model(workspace.tracking.model_uri(2))
     assert [problem for problem in steps.find_disagreements(workspace) if "image" not in problem] == []
@@ -82,7 +82,7 @@ def test_what_somebody_needs_stays_and_the_rest_goes_once(long_lived: Workspace)
 def test_a_snapshot_that_went_can_be_made_again(long_lived: Workspace) -> None:
     """The ledger's row stays, and from it come the same rows."""
     workspace = long_lived
-    clean(plan_upkeep(workspace), workspace)
+    clean(plan_maintenance(workspace), workspace)
     gone = workspace.ledger.snapshot(workspace.ledger.decision("night 3").snapshot)  # type: ignore[union-attr]
     assert gone is not None
     assert not workspace.storage.exists(snapshot_rows(gone.snapshot))
@@ -101,7 +101,7 @@ def test_an_open_question_and_a_night_that_runs_lose_nothing(two_champions: Work
     challenger = steps.train(workspace, night_request)
     with workspace.storage.writing(decision_rows("ab" * 32)) as stream:
         stream.write(b"of a night that has not decided yet")
-    clean(plan_upkeep(workspace), workspace)
+    clean(plan_maintenance(workspace), workspace)
     assert set(stages(workspace)) == {1, 2, 3, 4}
     assert workspace.storage.exists(decision_rows("ab" * 32))
     assert steps.compare(workspace, night_request, challenger).challenger == 4
@@ -137,7 +137,7 @@ def test_nothing_goes_while_the_registry_is_away(tmp_path: Path) -> None:
     """No plan is made on a guess."""
     workspace = keeping(make_workspace(tmp_path, f"http://127.0.0.1:{free_port()}"))
     with pytest.raises(TrackingUnreachable):
-        plan_upkeep(workspace)
+        plan_maintenance(workspace)
 
 
 def test_old_logs_go_and_young_ones_stay(tmp_path: Path, s3: S3) -> None:
