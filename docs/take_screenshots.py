@@ -63,7 +63,7 @@ def _look_at_promotion(visit: Visit) -> None:
         f"{visit.airflow}/dags/churn_retraining/runs/{quote(_newest(visit, 'nights')['night'], safe=':+@~')}"
     )
     visit.page.get_by_text("Task Instances", exact=False).first.wait_for()
-    _save(visit, "airflow")
+    _save(visit, "airflow", polls=True)
     _look_at_comparison(visit)
 
 
@@ -77,7 +77,7 @@ def _look_at_comparison(visit: Visit) -> None:
         raise SystemExit("The page of the run has no link to MLflow.")
     visit.page.goto(address[0])
     visit.page.get_by_text("Description").first.wait_for()
-    _save(visit, "mlflow")
+    _save(visit, "mlflow", polls=True)
     card = visit.page.request.get(f"{address[1]}/get-artifact", params={"path": CARD, "run_uuid": address[2]})
     visit.page.set_viewport_size({"width": 1100, "height": 1230})
     visit.page.set_content(card.text())
@@ -114,9 +114,12 @@ def _take(visit: Visit, name: str, page: str, size: tuple[int, int] = WINDOW) ->
     _save(visit, name)
 
 
-def _save(visit: Visit, name: str) -> None:
-    """The window as a PNG of few colours."""
-    visit.page.wait_for_load_state("networkidle")
+def _save(visit: Visit, name: str, polls: bool = False) -> None:
+    """The window as a PNG of few colours. A page that polls its server is never idle, so it gets some seconds instead."""
+    if polls:
+        visit.page.wait_for_timeout(4_000)
+    else:
+        visit.page.wait_for_load_state("networkidle")
     file = FOLDER / f"{name}.png"
     visit.page.screenshot(path=file, animations="disabled")
     with Image.open(file) as picture:
