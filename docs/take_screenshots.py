@@ -70,13 +70,16 @@ def _look_at_promotion(visit: Visit) -> None:
 def _look_at_comparison(visit: Visit) -> None:
     """The run in MLflow, and the card among its artifacts."""
     night = visit.page.request.get(f"{visit.airflow}/churn-review/{_night(visit, 0)}&format=json").text()
-    address = re.search(r'(http://[^"]+)/#/experiments/[0-9]+/runs/([0-9a-f]{32})', night) or re.search(
-        r'(http://[^"]+)/#/runs/([0-9a-f]{32})', night
-    )
+    address = re.search(r'(http://[^"]+)/#/(?:experiments/[0-9]+/)?runs/([0-9a-f]{32})', night)
     if address is None:
         raise SystemExit("The page of the run has no link to MLflow.")
-    visit.page.goto(address[0])
+    visit.choose("light", (1500, 1000))
+    visit.page.goto(f"{address[0]}?workflowType=machine_learning")
+    assistant = visit.page.get_by_text("MLflow Assistant")
     visit.page.get_by_text("Description").first.wait_for()
+    if assistant.count():  # the panel of a first visit
+        assistant.locator("xpath=ancestor::*[.//button][1]//button").last.click()
+    visit.page.get_by_text("Description").first.scroll_into_view_if_needed()
     _save(visit, "mlflow", polls=True)
     card = visit.page.request.get(f"{address[1]}/get-artifact", params={"path": CARD, "run_uuid": address[2]})
     visit.page.set_viewport_size({"width": 1100, "height": 1230})

@@ -53,6 +53,11 @@ DUPLICATE, CONFLICT = "record.duplicate", "record.conflict"
 """The rules for further rows of the same customer in one file: identical, or different."""
 
 
+def _in_full(bound: float) -> str:
+    """Write a bound as people do, with a comma between thousands and without an exponent."""
+    return f"{int(bound):,}" if float(bound).is_integer() else f"{bound:,.15g}"
+
+
 @dataclass(frozen=True)
 class Column:
     """One column. Bounds are inclusive; `categories` lists every allowed value of a text.
@@ -81,6 +86,7 @@ class Column:
     optional: bool | None = None
 
     def __post_init__(self) -> None:
+        self._require_types()
         if self.categories and self.kind is not Kind.TEXT:
             raise ValueError(
                 f"Column {self.name}: only a text column can have categories, and this one is {self.kind}."
@@ -104,6 +110,30 @@ class Column:
         if self.optional and self.role not in _UNSEEN and not (self.role is Role.FEATURE and self.nullable):
             raise ValueError(f"Column {self.name}: a {self.role} can be optional only if it is a nullable feature.")
 
+    def _require_types(self) -> None:
+        """Check the types, since a text where a flag or a list belongs would be taken for something else.
+
+        Raises:
+            ValueError: a field has another type, or the categories or bounds contradict each other.
+        """
+        if type(self.kind) is not Kind or type(self.role) is not Role:
+            raise ValueError(f"Column {self.name}: the kind must be one of Kind, and the role one of Role.")
+        flags = [
+            name for name in ("nullable", "permanent", "trim", "ignore_case") if type(getattr(self, name)) is not bool
+        ]
+        if flags or type(self.optional) not in (bool, type(None)):
+            raise ValueError(f"Column {self.name}: {', '.join(flags or ['optional'])} must be True or False.")
+        if not isinstance(self.categories, tuple) or not all(type(text) is str and text for text in self.categories):
+            raise ValueError(f"Column {self.name}: the categories must be a tuple of texts that are not empty.")
+        folded = [text.lower() if self.ignore_case else text for text in self.categories]
+        if len(set(folded)) != len(folded):
+            raise ValueError(f"Column {self.name}: a category appears twice.")
+        bounds = [bound for bound in (self.minimum, self.maximum) if bound is not None]
+        if any(type(bound) not in (int, float) for bound in bounds):
+            raise ValueError(f"Column {self.name}: minimum and maximum must be numbers.")
+        if bounds != sorted(bounds):
+            raise ValueError(f"Column {self.name}: the minimum {bounds[0]:g} is above the maximum {bounds[1]:g}.")
+
     @property
     def numeric(self) -> bool:
         """Whether values are numbers."""
@@ -123,9 +153,9 @@ class Column:
             return f"one of {', '.join(self.categories)}" if self.categories else "a text"
         kind = "a whole number" if self.kind is Kind.INTEGER else "a number"
         if self.minimum is not None and self.maximum is not None:
-            return f"{kind} from {self.minimum:.15g} to {self.maximum:.15g}"
-        low = f" of at least {self.minimum:.15g}" if self.minimum is not None else ""
-        high = f" of at most {self.maximum:.15g}" if self.maximum is not None else ""
+            return f"{kind} from {_in_full(self.minimum)} to {_in_full(self.maximum)}"
+        low = f" of at least {_in_full(self.minimum)}" if self.minimum is not None else ""
+        high = f" of at most {_in_full(self.maximum)}" if self.maximum is not None else ""
         return kind + low + high
 
     @property

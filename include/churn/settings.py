@@ -400,4 +400,4 @@ def _explain(error: Any) -> str:
             return f"{name} is missing. Set it, or write it to {SECRETS.relative_to(HOME)}/{name.lower()} (`make run` creates one)."
         return f"{name} is missing. Set it."
     value = "(hidden)" if field == "bucket_salt" else repr(masked(str(error["input"])))
-    return f"{name}={value}: {error['msg']}."
+    return f"{name}={value}: {error['msg'].removesuffix('.')}."

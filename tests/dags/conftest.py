@@ -34,7 +34,7 @@ def airflow_database() -> None:
     initdb()
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True, scope="module")
 def few_probes() -> Iterator[None]:
     """Every promotion is verified, each on fewer rows than outside of these tests."""
     with pytest.MonkeyPatch.context() as monkeypatch:

@@ -108,6 +108,28 @@ def test_the_sample_is_reproducible() -> None:
     assert small_file() == small_file()
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"kind": "text"}, "the kind must be one of Kind"),
+        ({"nullable": "no"}, "nullable must be True or False"),
+        ({"optional": 1}, "optional must be True or False"),
+        ({"categories": "gold"}, "must be a tuple of texts"),
+        ({"categories": ("gold", "")}, "must be a tuple of texts"),
+        ({"categories": ("gold", 1)}, "must be a tuple of texts"),
+        ({"categories": ("gold", "gold")}, "appears twice"),
+        ({"categories": ("gold", "Gold"), "ignore_case": True}, "appears twice"),
+        ({"kind": Kind.INTEGER, "categories": (), "minimum": 2, "maximum": 1}, "minimum 2 is above the maximum 1"),
+        ({"kind": Kind.INTEGER, "categories": (), "minimum": "2"}, "must be numbers"),
+    ],
+)
+def test_a_column_with_fields_of_another_type_is_refused(changes: dict[str, object], words: str) -> None:
+    """The message names the column and ends in one full stop."""
+    fields = {"name": "Loyalty", "kind": Kind.TEXT, "role": Role.FEATURE, "categories": ("gold", "silver")}
+    with pytest.raises(ValueError, match=rf"^Column Loyalty: .*{words}.*(?<!\.)\.$"):
+        Column(**(fields | changes))  # type: ignore[arg-type]
+
+
 def test_the_fingerprint_of_the_bank_contract_never_changes() -> None:
     """Snapshots carry it. A new field with its default changes nothing, and neither do words."""
     assert BANK_CHURN.fingerprint == "c3e1798f1c27572f"

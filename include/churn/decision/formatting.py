@@ -83,7 +83,7 @@ def bounds(lower: float, upper: float, metric: str, sign: str = "+") -> str:
 
 def share(value: float | None) -> str:
     """Format a share as a percentage."""
-    return ABSENT if value is None or math.isnan(value) else f"{100 * value:.1f}\u00a0%"
+    return ABSENT if value is None or math.isnan(value) else f"{100 * value:.1f}%"
 
 
 def rule_value(value: float | None) -> str:

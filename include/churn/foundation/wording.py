@@ -14,6 +14,19 @@ REVERSALS = {"rollback": "rolled back", "take_back": "rolled back automatically"
 """What happened to the version that was replaced, by the kinds of changes that reverse a promotion."""
 
 
+_NOT_BUILT, _INSTEAD = "not built, because ", "; the same service was verified in its own environment: "
+
+
+def not_built(reason: str, verification: str) -> str:
+    """The detail that the ledger keeps of an image that could not be built here."""
+    return f"{_NOT_BUILT}{reason}{_INSTEAD}{verification}"
+
+
+def why_not_built(detail: str) -> str:
+    """Why there is no image, as the end of a sentence, from the detail that the ledger keeps."""
+    return detail.removeprefix(_NOT_BUILT).partition(_INSTEAD)[0]
+
+
 def as_sentence_end(text: str) -> str:
     """A person's words with a full stop, so that another sentence may follow."""
     return text if text.rstrip().endswith((".", "!", "?")) else f"{text.rstrip()}."

@@ -195,7 +195,7 @@ def write_index(
     head, results = _results(verdict, docs, contract, broken) if verdict else ("the file cannot be read", "")
     (docs / INDEX).write_text(
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Batch {batch[:12]}</title>'
-        "<style>body{font:15px sans-serif;margin:2em;max-width:60em}td{padding:.1em 1em .1em 0}</style>"
+        "<style>body{font:15px sans-serif;margin:2em;max-width:70em}td,th{padding:.1em 1em .1em 0;text-align:left}</style>"
         f"<h1>Batch {batch[:12]}: {head}</h1><ul>{''.join(f'<li>{escape(sentence)}</li>' for sentence in sentences)}</ul>"
         f"{_broken_rules(broken, contract)}{back}{results}</html>"
     )

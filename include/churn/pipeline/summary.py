@@ -13,7 +13,7 @@ from churn.contract import Contract
 from churn.decision.comparison import Comparison
 from churn.decision.formatting import METRIC_NAMES, SMALLER_IS_BETTER
 from churn.foundation.records import Batch, DecisionRecord, ImageRecord, Promotion
-from churn.foundation.wording import KIND_WORDS
+from churn.foundation.wording import KIND_WORDS, why_not_built
 
 COLOURS = {"promote": "green", "hold": "yellow"}
 IMAGE_STATES = {
@@ -110,7 +110,7 @@ def image_line(image: ImageRecord | None, verbose: bool = False) -> str:
     state = IMAGE_STATES.get(image.state, image.state)
     tag = f" as {image.tag}" if image.tag else ""
     probes = f", {image.probes:,} answers compared" if image.probes else ""
-    why = f", {escape(image.detail.partition('; the same service')[0])}" if image.state == "not_built" else ""
+    why = f", not built, because {escape(why_not_built(image.detail))}" if image.state == "not_built" else ""
     line = f"Image: {state}{tag}{probes}{why}."
     problem = image.state in ("mismatch", "faulty", "failed")
     return f"{line} {escape(image.detail)}" if verbose or problem else line

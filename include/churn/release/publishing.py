@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from churn.foundation.ledger import Ledger
 from churn.foundation.records import ImageRecord
+from churn.foundation.wording import not_built
 from churn.release.engine import Engine
 from churn.release.image import BuiltImage, ImageSpec
 from churn.release.service_checks import Verification
@@ -36,8 +37,7 @@ def publish_image(built: BuiltImage, verification: Verification, model: str, spe
     """
     result = verification.sentence
     if built.image_id is None:
-        detail = f"not built, because {built.reason}; the same service was verified in its own environment: {result}"
-        return _record(model, built, "not_built", detail, verification)
+        return _record(model, built, "not_built", not_built(built.reason, result), verification)
     tag, size = str(built.version), Engine.require(spec.engine).size(built.image_id)
     digest = _name(built.image_id, tag, spec)
     return _record(model, built, "published", result, verification, f"{spec.name}:{tag}", digest, size)

@@ -19,7 +19,7 @@ from churn.foundation.records import (
     VersionFlag,
 )
 from churn.foundation.schedule import NEWS, UNFINISHED, due_nights
-from churn.foundation.wording import REVERSALS, as_sentence_end
+from churn.foundation.wording import REVERSALS, as_sentence_end, why_not_built
 from churn.review.presentation import (
     BAD,
     DRY,
@@ -243,6 +243,8 @@ def _image_tile(current: Promotion | None, image: ImageRecord | None) -> Tile:
         detail = f"The image of version {current.version} has not been built or verified yet."
         return Tile("Image", LOOK, "pending", detail)
     state, answer, words = IMAGE_STATES[image.state]
+    if image.state == "not_built":
+        words = f"It was not built, because {why_not_built(image.detail)}. The same service was verified against the model instead."
     probed = f" Verified on {image.probes:,} rows." if image.probes else ""
     return Tile("Image", state, answer, f"{words or image.detail}{probed}")
 

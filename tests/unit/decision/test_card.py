@@ -207,4 +207,4 @@ def test_parity_has_both_models_side_by_side(facts: CardFacts) -> None:
         for model in ("challenger", "champion")
     }
     text = Page(render_card(facts)).text
-    assert all(f"{100 * one.predicted:.1f}\u00a0%" in text for one in facts.parity)
+    assert all(f"{100 * one.predicted:.1f}%" in text for one in facts.parity)
