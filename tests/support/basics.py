@@ -342,6 +342,7 @@ class JudgedRows:
 def _engine() -> duckdb.DuckDBPyConnection:
     """One engine for all files of this process: to start one takes longer than to judge a small file."""
     opened = ExitStack()
+    opened.callback(_engine.cache_clear)
     atexit.register(opened.close)
     return opened.enter_context(columnar.engine("500MB"))
 

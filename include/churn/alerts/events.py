@@ -13,7 +13,7 @@ from churn.foundation.ledger import Ledger
 from churn.foundation.links import comparison_page, docs_page, run_page, version_page
 from churn.foundation.records import Alert, Batch, DecisionRecord, ImageRecord, Promotion
 from churn.foundation.schedule import NEWS
-from churn.foundation.wording import KIND_WORDS
+from churn.foundation.wording import KIND_WORDS, cause_of_rejection
 from churn.settings import Settings
 
 PROMOTION, HOLD, BATCH, IMAGE = "promotion", "hold", "batch_rejected", "image_failed"
@@ -53,7 +53,7 @@ def batch_rejected(batch: Batch, settings: Settings, now: datetime) -> Alert:
     return make_alert(
         f"{BATCH}:{batch.batch}:{batch.night}",
         f"Batch {short_hash} ({batch.name}) was rejected",
-        batch.reason or "No reason was recorded.",
+        cause_of_rejection(batch.reason or "No reason was recorded."),
         f"Fix the file and land it again; `churn batches show {short_hash}` has the details. If a limit was too strict, raise it and "
         f"run `churn batches rejudge {short_hash}`.",
         docs_page(settings, batch.batch),

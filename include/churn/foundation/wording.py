@@ -14,6 +14,19 @@ REVERSALS = {"rollback": "rolled back", "take_back": "rolled back automatically"
 """What happened to the version that was replaced, by the kinds of changes that reverse a promotion."""
 
 
+_REJECTED = " has been rejected: "
+
+
+def rejection(batch: str, name: str, cause: str) -> str:
+    """The message about a rejected batch, which the ledger keeps."""
+    return f"Batch {batch} ({name}){_REJECTED}{cause}"
+
+
+def cause_of_rejection(message: str) -> str:
+    """The cause alone, for a place that already names the batch."""
+    return message.partition(_REJECTED)[2] or message
+
+
 _NOT_BUILT, _INSTEAD = "not built, because ", "; the same service was verified in its own environment: "
 
 

@@ -22,6 +22,7 @@ from churn.foundation.paths import DOCS, accepted, docs_index, original, quarant
 from churn.foundation.records import Batch, BatchVerdict, Drift
 from churn.foundation.storage import Storage
 from churn.foundation.svg import standalone
+from churn.foundation.wording import rejection
 from churn.intake import validation
 from churn.intake.batch_file import BatchFile, FileFault
 from churn.intake.drift import draw_drift, measure_drift
@@ -218,9 +219,8 @@ def _reject(job: _BatchJob, file: BatchFile, judged: Judged | None, rule: str, s
             quarantined_rows=quarantined_rows,
             unlabelled_rows=judged.unlabelled if judged else 0,
             rules=_rules(job, judged) if judged else [],
-            reason=(
-                f"Batch {batch[:12]} ({job.batch.name}) has been rejected: {sentence} {kept} "
-                f"Report: {job.storage.url(docs_index(batch))}"
+            reason=rejection(
+                batch[:12], job.batch.name, f"{sentence} {kept} Report: {job.storage.url(docs_index(batch))}"
             ),
         ),
     )

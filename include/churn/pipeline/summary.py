@@ -63,8 +63,13 @@ def render_run(summary: RunSummary, contract: Contract, verbose: bool = False) -
 
 
 def render_links(links: dict[str, str]) -> str:
-    """Pages to look at, each on a line of its own, since a wrapped link cannot be followed."""
-    return "\n".join(f"{title}: {url}" for title, url in links.items())
+    """Pages to look at, each on a line of its own, since a wrapped link cannot be followed.
+
+    Without an MLflow server (a SQLite store), there is no page to open, and the store is not printed as one.
+    """
+    return "\n".join(
+        f"{title}: {url}" for title, url in links.items() if url.startswith(("http://", "https://", "file://"))
+    )
 
 
 def batch_table(batches: list[Batch]) -> Table:

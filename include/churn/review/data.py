@@ -9,6 +9,7 @@ from datetime import datetime
 from churn.foundation.ledger import Ledger
 from churn.foundation.links import docs_page
 from churn.foundation.records import Batch, Drift, Sighting, Snapshot, Withdrawal
+from churn.foundation.wording import cause_of_rejection
 from churn.intake.rule_words import in_words
 from churn.review.presentation import ROWS_SHOWN, Link
 from churn.settings import Settings
@@ -283,7 +284,7 @@ def _make_line(batch: Batch, earlier: Sequence[Batch], drift: Sequence[Drift]) -
             Reason(rule[0], rule[1], rule[1] / (batch.arrived_rows or 1), has_history and rule[0] not in broken_before)
             for rule in batch.rules or []
         ],
-        why=batch.reason,
+        why=batch.reason and cause_of_rejection(batch.reason),
         warnings=batch.warnings or [],
         drifted=[cell.column for cell in drift if cell.drifted],
         monitored=bool(drift),

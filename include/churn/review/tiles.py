@@ -19,7 +19,7 @@ from churn.foundation.records import (
     VersionFlag,
 )
 from churn.foundation.schedule import NEWS, UNFINISHED, due_nights
-from churn.foundation.wording import REVERSALS, as_sentence_end, why_not_built
+from churn.foundation.wording import REVERSALS, as_sentence_end, cause_of_rejection, why_not_built
 from churn.review.presentation import (
     BAD,
     DRY,
@@ -215,7 +215,12 @@ def _intake_tile(facts: OverviewFacts) -> Tile:
     answer = worst.state if len(judged) == 1 else _count_states(judged)
     if worst.state == "rejected":
         total = f" {counted(len(judged), 'file')}: {rows}." if len(judged) > 1 else ""
-        return Tile(name, BAD, answer, f"{worst.name}: {worst.reason or 'no reason was recorded.'}{total}{waiting}")
+        return Tile(
+            name,
+            BAD,
+            answer,
+            f"{worst.name}: {cause_of_rejection(worst.reason or 'no reason was recorded.')}{total}{waiting}",
+        )
     if worst.state == "withdrawn":
         return Tile(name, LOOK, answer, f"{worst.name} has been withdrawn. {rows}.{warned}{waiting}")
     subject = judged[0].name if len(judged) == 1 else counted(len(judged), "file")

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from churn.contracts.bank import BANK_CHURN
 from churn.foundation.records import DecisionRecord
-from churn.pipeline.summary import RunSummary, image_line, production_line, render_run, rule_lines
+from churn.pipeline.summary import RunSummary, image_line, production_line, render_links, render_run, rule_lines
 from support.review_ledger import forty_nights
 
 
@@ -71,3 +71,13 @@ def test_a_run_without_a_decision_says_so(decisions: dict[str, DecisionRecord]) 
     assert "Look at this." in shown
     assert image_line(None) == "Image: none yet."
     assert production_line(None) == "In production: nothing."
+
+
+def test_only_links_that_can_be_opened_are_printed() -> None:
+    """With a SQLite store there is no MLflow page."""
+    links = {
+        "Review": "http://airflow/night",
+        "Comparison": "sqlite:////var/mlflow.db/#/runs/1",
+        "Data Docs": "file:///docs",
+    }
+    assert render_links(links) == "Review: http://airflow/night\nData Docs: file:///docs"
