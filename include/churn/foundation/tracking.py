@@ -124,10 +124,14 @@ class Tracking:
                 f"MLflow at {self.ui} could not {act}, because it no longer exists there ({_cause(error)}). {outcome} "
                 "`churn status` lists what is missing and what to do about it."
             )
-        if _is_refused(error):
+        if status := _refusal(error):
+            step = (
+                "Check the user and the password in MLFLOW_TRACKING_URI, and what this user may do"
+                if status in _FORBIDDEN
+                else "MLflow does not accept this request: compare its version with the one that is installed here"
+            )
             return TrackingRefused(
-                f"MLflow at {self.ui} refused to {act} ({_cause(error)}). {outcome} "
-                "Check the user and the password in MLFLOW_TRACKING_URI, and what this user may do, then run the step again."
+                f"MLflow at {self.ui} refused to {act} ({_cause(error)}). {outcome} {step}, then run the step again."
             )
         return TrackingUnreachable(
             f"MLflow at {self.ui} could not {act} ({_cause(error)}). {outcome} "
@@ -277,13 +281,13 @@ def _digest(night: str) -> str:
     return text_digest(night)[:16]
 
 
-def _is_refused(error: Exception) -> bool:
+def _refusal(error: Exception) -> int | None:
+    """The status with which MLflow refuses; None if it does not."""
     if not isinstance(error, MlflowException):
-        return False
-    status = ERROR_CODE_TO_HTTP_STATUS.get(error.error_code, HTTPStatus.INTERNAL_SERVER_ERROR)
-    if status in _FORBIDDEN:
-        return True
-    return isinstance(error, RestException) and status in _CLIENT_ERRORS and status not in _LATER
+        return None
+    status: int = ERROR_CODE_TO_HTTP_STATUS.get(error.error_code, HTTPStatus.INTERNAL_SERVER_ERROR)
+    itself = isinstance(error, RestException) and status in _CLIENT_ERRORS and status not in _LATER
+    return status if itself or status in _FORBIDDEN else None
 
 
 @contextmanager

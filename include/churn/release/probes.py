@@ -88,7 +88,7 @@ def bad_requests(contract: Contract) -> list[BadRequest]:
             _split([rows["columns"][0].swapcase(), *rows["columns"][1:]], rows["data"]),
             column=rows["columns"][0],
         ),
-        BadRequest("the list of an old client", json.dumps(rows).encode()),
+        BadRequest("the body of an old client", json.dumps(rows).encode()),
         BadRequest(
             "a column twice", _split([*rows["columns"], rows["columns"][0]], [[*row, 1] for row in rows["data"]])
         ),

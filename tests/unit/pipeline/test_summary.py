@@ -74,7 +74,7 @@ def test_a_run_without_a_decision_says_so(decisions: dict[str, DecisionRecord]) 
 
 
 def test_only_links_that_can_be_opened_are_printed() -> None:
-    """With a SQLite store there is no MLflow page."""
+    """A SQLite store has no page in MLflow."""
     links = {
         "Review": "http://airflow/night",
         "Comparison": "sqlite:////var/mlflow.db/#/runs/1",

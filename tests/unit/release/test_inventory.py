@@ -46,7 +46,9 @@ def test_the_output_of_the_image_is_read() -> None:
 
 def test_equal_libraries_pass(model: Path) -> None:
     """The patch version of Python may differ."""
-    require_libraries(INVENTORY, model / "serving.lock", model)
+    patched = replace(INVENTORY, python="3.11.0")
+    assert patched.python != INVENTORY.python
+    assert [require_libraries(given, model / "serving.lock", model) for given in (INVENTORY, patched)] == [None, None]
 
 
 @pytest.mark.parametrize(
