@@ -13,6 +13,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy.exc import IntegrityError
 
+from churn.decision.history import suspect_batches
 from churn.foundation.ledger import Ledger, LedgerError, PromotionConflict, open_ledger, read_ledger
 from churn.foundation.records import (
     Approval,
@@ -280,3 +281,14 @@ def test_snapshots_runs_and_batches_are_found_by_index(url: str) -> None:
             assert "INDEX" in plan.upper()
             assert "B-TREE" not in plan.upper()
             assert "SORT" not in plan.upper()
+
+
+def test_decisions_of_another_model_do_not_count(ledger: Ledger) -> None:
+    """Two models in a ledger of an earlier release have champions of the same number, and a history each."""
+    taken = Snapshot("s", 10, 7, 2, ["a"], "salt", "contract", NOW)
+    ledger.add_snapshot(taken)
+    ledger.add_decision(decision("of another", model="another", champion=1))
+    assert [record.night for record in ledger.decisions(champion=1, model="another")] == ["of another"]
+    assert ledger.decisions(champion=1, model="churn") == []
+    assert suspect_batches(ledger, "another", taken, champion=1) == []
+    assert suspect_batches(ledger, "churn", taken, champion=1) == ["a"]

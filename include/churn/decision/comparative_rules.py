@@ -97,7 +97,7 @@ def superiority_rules(comparison: Comparison, policy: Policy) -> list[Rule]:
     auc, brier = comparison.evidence.deltas["roc_auc"], comparison.evidence.deltas["brier"]
     looks = comparison.case.history.looks_before
     z, required = -_z(brier), float(stats.norm.isf(policy.superiority.level(looks)))
-    spent = f" after {looks} earlier tests on the same night" if looks else ""
+    spent = f" after {looks} earlier {'test' if looks == 1 else 'tests'} on the same night" if looks else ""
     return [
         Rule(
             "superior_brier",

@@ -67,9 +67,9 @@ def table_rules(
 def _share(judged: Judged, limits: IntakeLimits) -> TableRule:
     faulty = judged.set_aside - judged.unlabelled
     step = (
-        "Fix the file and send it again, or raise CHURN_MAX_REJECTED_SHARE and run `churn batches rejudge`."
-        if judged.accepted
-        else "Fix the file and send it again."
+        " Fix the file and send it again, or raise CHURN_MAX_REJECTED_SHARE and run `churn batches rejudge HASH`."
+        if judged.accepted  # otherwise no limit would help, and the next rule says what to do
+        else ""
     )
     return TableRule(
         "batch.rejected_share",
@@ -77,7 +77,7 @@ def _share(judged: Judged, limits: IntakeLimits) -> TableRule:
         judged.rejected_share,
         maximum=limits.max_rejected_share,
         sentence=(
-            f"{faulty:,} of {judged.arrived:,} rows are quarantined ({judged.rejected_share:.1%}, limit {limits.max_rejected_share:.1%}). {step}"
+            f"{faulty:,} of {judged.arrived:,} rows are quarantined ({judged.rejected_share:.1%}, limit {limits.max_rejected_share:.1%}).{step}"
         ),
     )
 
@@ -89,7 +89,7 @@ def _rows(judged: Judged) -> TableRule:
         True,
         judged.accepted,
         minimum=1,
-        sentence=f"no row can be accepted: all {judged.arrived:,} are quarantined{waiting}. Fix the file and send it again.",
+        sentence=f"No row can be accepted: all {judged.arrived:,} are quarantined{waiting}. Fix the file and send it again.",
     )
 
 

@@ -253,6 +253,7 @@ def test_rules_are_not_judged_without_an_accepted_row(storage: Storage, ledger: 
         take_in(storage, ledger, text)
     assert "Exited.type (Exited must be a whole number from 0 to 1): 400 (lines 2, 3, 4, 5, 6, ...)" in str(error.value)
     assert "CHURN_MAX_REJECTED_SHARE" not in str(error.value)
+    assert str(error.value).count("Fix the file") == 1
     html = page(storage, ledger)
     rules = html[html.index("<h2>Rules</h2>") :]
     assert "<td>broken</td><td>Exited.type</td>" in rules
@@ -278,8 +279,15 @@ def test_an_absent_optional_column_is_noted(storage: Storage, ledger: Ledger) ->
     html = page(storage, ledger)
     assert "Columns that are not in the contract are ignored: id." in html
     assert "Optional columns that the file does not have: RowNumber." in html
-    again = text.replace(lines[0], lines[0], 1) + "\n"
-    assert take_in(storage, ledger, again).accepted_rows == 400  # with history: no surname has changed
+
+
+def test_a_permanent_attribute_that_is_missing_has_not_changed(storage: Storage, ledger: Ledger) -> None:
+    """Known customers in a file without surnames are no mixed-up file."""
+    take_in(storage, ledger, small_file())
+    surname = BANK_CHURN.names.index("Surname")
+    rows = [line.split(",") for line in small_file().splitlines()]
+    without = "\n".join(",".join([*row[:surname], *row[surname + 1 :]]) for row in rows)
+    assert take_in(storage, ledger, without).accepted_rows == 400
 
 
 def test_a_batch_is_judged_once(storage: Storage, ledger: Ledger) -> None:

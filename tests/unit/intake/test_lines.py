@@ -63,3 +63,13 @@ def test_joining_needs_the_number_of_cells_of_the_header() -> None:
     stray = b'1,"a,b\n' + b"2,c,d\n" * 5 + b'3,"e,f\n'
     lines, _ = Lines(1, bytearray(stray)).joined(3, complete=True)
     assert len(lines) == 7
+
+
+def test_two_rows_with_a_stray_quote_in_the_same_place_are_two_rows() -> None:
+    """Together they would be one valid record, whose text has most of both rows in it."""
+    rows = b'1,",b,c\n2,",d,e\n'
+    lines, _ = Lines(1, bytearray(rows)).joined(4, complete=True)
+    assert len(lines) == 2
+    between = b'1,"a\n' + b"2,b,c,d\n" + b'3",e,f\n'
+    lines, _ = Lines(1, bytearray(between)).joined(4, complete=True)
+    assert len(lines) == 3

@@ -99,6 +99,20 @@ def test_what_was_not_checked_is_not_good(ledger: Ledger) -> None:
     assert tile(scored, "Champion health").state == "good"
 
 
+def test_a_champion_that_was_deleted_in_mlflow_is_shown(ledger: Ledger) -> None:
+    """Until another version is in production."""
+    last = ledger.last_decision()
+    assert last is not None
+    missing = replace(last, code="CHAMPION_MISSING", sentence="Version 3 was deleted.", watch=[])
+    shown = tile(
+        make_overview(replace(NOTHING, promotions=(change(last.champion),), last=missing), SETTINGS, NOW),
+        "Champion health",
+    )
+    assert (shown.state, shown.answer, shown.detail) == ("bad", "missing in MLflow", "Version 3 was deleted.")
+    later = make_overview(replace(NOTHING, promotions=(change(99),), last=missing), SETTINGS, NOW)
+    assert tile(later, "Champion health").state == "not monitored"
+
+
 def test_a_missing_run_is_reported(ledger: Ledger) -> None:
     """The schedule decides; a run that may still be in progress is not missing; without a schedule none is."""
     rows = tuple(replace(row, verdict="hold", code="INFERIOR") for row in ledger.night_rows("churn", 3))
