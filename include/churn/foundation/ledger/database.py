@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
+from tenacity import Retrying, retry_if_exception_message, stop_after_delay, wait_random
 
 from churn.errors import Outage
 from churn.foundation.migrations import upgrade
@@ -22,6 +23,14 @@ T = TypeVar("T")
 
 class LedgerError(Outage):
     """The ledger cannot be reached, or it rejects the request."""
+
+_UNTIL_FREE = Retrying(
+    retry=retry_if_exception_message(match=".*locked"),
+    stop=stop_after_delay(30),
+    wait=wait_random(0, 0.05),
+    reraise=True,
+)
+"""SQLite does not wait for a lock when a new file changes to WAL, whatever its busy timeout."""
 
 
 class LedgerDatabase:
@@ -122,6 +131,8 @@ def _reading_engine(url: sa.URL) -> sa.Engine:
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # transactions are SQLAlchemy's, opened by BEGIN IMMEDIATE
-    connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA busy_timeout=30000")
+    for attempt in _UNTIL_FREE:
+        with attempt:
+            connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA foreign_keys=ON")
