@@ -24,6 +24,7 @@ T = TypeVar("T")
 class LedgerError(Outage):
     """The ledger cannot be reached, or it rejects the request."""
 
+
 _UNTIL_FREE = Retrying(
     retry=retry_if_exception_message(match=".*locked"),
     stop=stop_after_delay(30),
