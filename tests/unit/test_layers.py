@@ -39,7 +39,6 @@ UNIT_TESTS_ELSEWHERE = {
     "churn.cli.production": "its commands run in cli/test_main.py and tests/e2e",
     "churn.decision.comparative_rules": "each rule decides a case of decision/test_policy.py",
     "churn.decision.eligibility": "needs versions in MLflow: integration/test_evidence.py",
-    "churn.decision.history": "needs decisions in a ledger: integration/test_production.py and test_evidence.py",
     "churn.intake.history": "needs accepted batches: intake/test_table_rules.py judges against them",
     "churn.local.main_job": "is `make run`: e2e/test_main_job.py",
     "churn.review.availability": "needs services that do not answer: dags/test_churn_review.py",

@@ -175,7 +175,8 @@ def _require_unchanged(decision: DecisionRecord, ledger: Ledger, tracking: Track
     state = read_registry(tracking)
     require_same_registry(rows, state, ledger, tracking)
     difference = describe_difference(rows, state) if rows and rows[0].mirrored_at else None
-    if difference:
+    # Read again: if another run promoted in between, the ledger's compare-and-set reports that, and nobody changed MLflow.
+    if difference and ledger.promotions(decision.model)[0].sequence == rows[0].sequence:
         raise ChampionDisagreement(_changed_manually(difference, tracking))
     with downloaded(decision.challenger, tracking) as files:
         require_registered(decision.challenger, files, ledger, decision.model)
