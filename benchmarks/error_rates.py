@@ -13,7 +13,7 @@ import argparse
 import math
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -24,10 +24,19 @@ from scipy.special import expit, logit
 
 from churn.contracts.bank import BANK_CHURN
 from churn.decision.calibration import calibrate
-from churn.decision.comparison import compare
+from churn.decision.comparison import Comparison, compare
 from churn.decision.inference import METRICS, Estimate, Measured, measure, rank
-from churn.decision.policy import decide
-from churn.decision.simulation import SimulatedYear, draw_customers, score_customers, simulate
+from churn.decision.policy import UNMET, Decision, Verdict, decide
+from churn.decision.policy_file import Policy
+from churn.decision.simulation import (
+    LOW_GAIN,
+    WORSE_BY,
+    Judge,
+    SimulatedYear,
+    draw_customers,
+    score_customers,
+    simulate,
+)
 from churn.decision.slices import slice_codes, slicings
 from support.evidence_cases import POLICY, make_case, make_evidence
 
@@ -341,15 +350,32 @@ def bisect(falling: Callable[[float], float], low: float, high: float) -> float:
 
 
 def measure_years(years: int) -> list[Figure]:
-    """The shipped policy in each scenario."""
-    null, creep, jump = (watch_years(name, years) for name in ("null", "creep", "jump"))
+    """The shipped policy in each scenario, and below the floor also with the floor before superiority."""
+    null, worse, creep, jump, low = (watch_years(name, years) for name in ("null", "worse", "creep", "jump", "low"))
+    held_low = watch_years("low", years, floor_first)
     return [
         Figure(
             "null year: promotions as superior",
             float(np.mean([year.promotions.get("SUPERIOR", 0) for year in null])),
             Goal("<= .5", high=0.5),
         ),
-        Figure("null year: promotions as no worse", float(np.mean([len(nights(year)) for year in null]))),
+        Figure("null year: promotions as non-inferior", float(np.mean([len(nights(year)) for year in null]))),
+        Figure(
+            f"{WORSE_BY:.3f} worse: promotions as non-inferior", float(np.mean([len(nights(year)) for year in worse]))
+        ),
+        Figure(
+            f"{WORSE_BY:.3f} worse: share of years with one", float(np.mean([bool(nights(year)) for year in worse]))
+        ),
+        Figure(
+            f"{WORSE_BY:.3f} worse: ROC AUC of production", float(np.mean([year.gained for year in worse])), digits=4
+        ),
+        Figure(
+            "below the floor: ROC AUC of production",
+            float(np.mean([year.gained for year in low])),
+            Goal(f">= +{LOW_GAIN - 0.002:.3f}", LOW_GAIN - 0.002),
+            4,
+        ),
+        Figure("below the floor: the same, floor first", float(np.mean([year.gained for year in held_low])), digits=4),
         Figure(
             "creep year: ROC AUC of production",
             float(np.mean([year.gained for year in creep])),
@@ -371,10 +397,17 @@ def nights(year: SimulatedYear) -> list[int]:
     return year.promotion_nights.get("FRESH_NONINFERIOR", [])
 
 
-def watch_years(scenario: str, years: int) -> list[SimulatedYear]:
+def floor_first(comparison: Comparison, policy: Policy) -> Decision:
+    """The other order of the rules: a superior version must meet floor and calibration too."""
+    decision = decide(comparison, policy)
+    unmet = [rule.code for rule in decision.rules if not rule.passed and rule.code in UNMET]
+    return replace(decision, verdict=Verdict.HOLD, code=unmet[0]) if unmet and decision.code == "SUPERIOR" else decision
+
+
+def watch_years(scenario: str, years: int, judge: Judge = decide) -> list[SimulatedYear]:
     told = iter(steps(years, f"{scenario} years"))
     next(told)
-    return simulate(POLICY, scenario, years, 10, lambda _: next(told, None))
+    return simulate(POLICY, scenario, years, 10, lambda _: next(told, None), judge=judge)
 
 
 if __name__ == "__main__":

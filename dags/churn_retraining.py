@@ -75,6 +75,14 @@ SETTINGS = Settings.load()
             description_md="**Promotes even if the policy is not met**, unless an integrity check fails. The reason and your name are stored. If empty, the policy decides.",
             section="What to do",
         ),
+        "plausible_reason": Param(
+            None,
+            type=["null", "string"],
+            maxLength=1000,
+            title="Reason why a very high ROC AUC is plausible",
+            description_md="Confirms, once for this registered model, that a ROC AUC above `sanity.max_model_auc` of the policy is no leak. The reason and your name are stored.",
+            section="What to do",
+        ),
         "note": Param(
             None,
             type=["null", "string"],

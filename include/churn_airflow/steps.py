@@ -168,6 +168,7 @@ def _request() -> Request:
         note=params.get("note"),
         approval=bool(params.get("approval", False)),
         force_reason=(params.get("force_reason") or "").strip() or None,
+        plausible_reason=(params.get("plausible_reason") or "").strip() or None,
         requested_by=run.triggering_user_name,
         link=f"{Settings.load().airflow_ui}/dags/{run.dag_id}/runs/{run.run_id}",
     )

@@ -215,11 +215,14 @@ def test_a_run_with_the_credentials_of_an_airflow_connection(
 def test_the_reason_of_a_forced_promotion_is_recorded(dag_bag: object, after_first_night: Workspace) -> None:
     """The reason from the form promotes a version that the policy holds, and is in the history."""
     workspace = after_first_night
-    night = run_night(dag_bag, {"retrain": True, "force_reason": "a test of the form"})
+    form = {"force_reason": "a test of the form", "plausible_reason": "a clean data set"}
+    night = run_night(dag_bag, {"retrain": True, **form})
     assert night.state == "success"
     row = workspace.ledger.in_production(workspace.settings.model_name)
     assert (row.version, row.kind, row.code) == (2, "forced", "FORCED")
     assert "a test of the form" in row.reason
+    confirmation = workspace.ledger.confirmation(workspace.settings.model_name)
+    assert confirmation.reason == "a clean data set"
 
 
 def test_a_promotion_waits_for_a_person(

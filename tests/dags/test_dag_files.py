@@ -65,7 +65,7 @@ def test_the_schedule_is_a_setting_and_misses_no_tick_on_unpausing(dag_bag: obje
 @pytest.mark.parametrize(
     ("name", "fields"),
     [
-        ("churn_retraining", {"retrain", "dry_run", "approval", "force_reason", "note"}),
+        ("churn_retraining", {"retrain", "dry_run", "approval", "force_reason", "plausible_reason", "note"}),
         ("churn_rollback", {"reason", "version"}),
         ("churn_maintenance", {"dry_run"}),
         ("churn_watch", {"test_message"}),

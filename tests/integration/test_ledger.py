@@ -14,10 +14,11 @@ from alembic.migration import MigrationContext
 from sqlalchemy.exc import IntegrityError
 
 from churn.decision.history import suspect_batches
-from churn.foundation.ledger import Ledger, LedgerError, PromotionConflict, open_ledger, read_ledger
+from churn.foundation.ledger import Ledger, LedgerError, LedgerOfAnother, PromotionConflict, open_ledger, read_ledger
 from churn.foundation.records import (
     Approval,
     BatchVerdict,
+    Confirmation,
     DecisionRecord,
     ImageRecord,
     Look,
@@ -281,6 +282,52 @@ def test_snapshots_runs_and_batches_are_found_by_index(url: str) -> None:
             assert "INDEX" in plan.upper()
             assert "B-TREE" not in plan.upper()
             assert "SORT" not in plan.upper()
+
+
+def test_a_ledger_belongs_to_one_contract_and_one_model(ledger: Ledger) -> None:
+    """The first to open it owns it; nobody else may use it, and their attempt changes nothing."""
+    ledger.claim("bank", "churn")
+    ledger.claim("bank", "churn")
+    for contract, model in (("telco", "churn"), ("bank", "other")):
+        with pytest.raises(LedgerOfAnother, match=r"belongs to contract bank and model churn.*CHURN_LEDGER_URL"):
+            ledger.claim(contract, model)
+    owner = ledger.owner()
+    assert owner
+    assert (owner.contract, owner.model) == ("bank", "churn")
+
+
+def test_a_ledger_from_before_owners_belongs_to_the_model_that_it_knows(ledger: Ledger) -> None:
+    """Another model is refused, and does not become the owner."""
+    ledger.promote(change(1, "night 1"), None)
+    with pytest.raises(LedgerOfAnother, match="model churn"):
+        ledger.claim("bank", "other")
+    assert ledger.owner() is None
+    ledger.claim("bank", "churn")
+    assert ledger.owner()
+
+
+def test_processes_that_open_a_new_ledger_at_once_agree_on_its_owner(ledger: Ledger) -> None:
+    """Of two contracts, one is refused in all its processes."""
+
+    def claim(contract: str) -> bool:
+        try:
+            ledger.claim(contract, "churn")
+        except LedgerOfAnother:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(claim, ["bank", "telco"] * 4))
+    assert sorted(results) == [False] * 4 + [True] * 4
+
+
+def test_the_first_confirmation_counts(ledger: Ledger) -> None:
+    """A second one changes nothing; another model has its own."""
+    first = Confirmation("churn", "clean data", "Ann", NOW)
+    assert ledger.confirmation("churn") is None
+    assert ledger.confirm(first) == first
+    assert ledger.confirm(replace(first, by="Bob")) == first
+    assert ledger.confirmation("another") is None
 
 
 def test_decisions_of_another_model_do_not_count(ledger: Ledger) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from churn.contract import Column, Contract, Kind, Role
+from churn.decision.replay import replay
 from churn.errors import ChurnError, NothingToDo
 from churn.foundation.examples import example_rows, model_input
 from churn.foundation.ledger import Ledger
@@ -18,6 +19,7 @@ from churn.learning import training
 from churn.learning.snapshot import rebuild_snapshot
 from churn.learning.training import NotEnoughRows
 from churn.pipeline import steps
+from churn.pipeline.answers import confirm_plausible
 from churn.pipeline.workspace import Request, Workspace
 from churn.release import promotion
 from churn.release.withdrawal import restore_batch, withdraw_batch
@@ -263,6 +265,22 @@ def test_a_bad_policy_promotes_nothing(two_nights: Workspace, tmp_path: Path) ->
     assert run_night(broken, "night 2") == "hold POLICY_INVALID"
     assert "superiority.nights" in two_nights.ledger.decision("night 2").sentence  # type: ignore[union-attr]
     assert run_night(two_nights, "night 3") == "promote SUPERIOR"
+
+
+def test_a_high_roc_auc_is_held_until_it_is_confirmed_and_the_hold_still_replays(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    """The confirmation belongs to the decisions after it: the hold before it replays as a hold."""
+    strict = tmp_path / "strict.yaml"
+    strict.write_text(workspace.settings.policy_file.read_text().replace("max_model_auc: 0.90", "max_model_auc: 0.60"))
+    suspicious = replace(workspace, settings=workspace.settings.model_copy(update={"policy_file": strict}))
+    land_night(suspicious, 1)
+    assert run_night(suspicious, "night 1") == "hold LEAK_SUSPECTED"
+    confirm_plausible(suspicious, "the data allows it", "Ann")
+    assert run_night(suspicious, "night 2", retrain=True) == "promote NO_CHAMPION"
+    records = [workspace.ledger.decision(f"night {number}") for number in (1, 2)]
+    assert [replay(record, workspace.storage).faults for record in records if record] == [[], []]
+    assert [record.code for record in records if record] == ["LEAK_SUSPECTED", "NO_CHAMPION"]
 
 
 CREDIT = Contract(

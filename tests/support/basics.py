@@ -49,6 +49,7 @@ from churn.contract import Contract  # noqa: E402 -- after the environment is se
 from churn.contracts.bank import BANK_CHURN  # noqa: E402
 from churn.decision.replay import replay  # noqa: E402
 from churn.foundation import columnar  # noqa: E402
+from churn.foundation.schema import metadata  # noqa: E402
 from churn.intake.judging import Judged, judge_rows  # noqa: E402
 from churn.intake.reading import open_file  # noqa: E402
 from churn.release.mirror import mirror  # noqa: E402
@@ -277,10 +278,11 @@ def clone_workspace(workspace: Workspace, folder: Path) -> Workspace:
     with sqlite3.connect(make_url(workspace.settings.ledger_url).database or "") as ledger:
         ledger.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         ledger.execute("VACUUM INTO ?", (str(folder / "ledger.db"),))
-    copy = make_workspace(folder, workspace.settings.mlflow_tracking_uri)
     with sqlite3.connect(folder / "ledger.db") as ledger:
-        for table in ("versions", "decisions", "looks", "promotions", "thaws", "images", "version_flags"):
-            ledger.execute(f"UPDATE {table} SET model = ?", (name,))  # noqa: S608 -- our own names
+        for table in metadata.tables.values():
+            if "model" in table.columns:
+                ledger.execute(f"UPDATE {table.name} SET model = ?", (name,))  # noqa: S608 -- our own names
+    copy = make_workspace(folder, workspace.settings.mlflow_tracking_uri)
     client, original = workspace.tracking.client, workspace.settings.model_name
     client.create_registered_model(name)
     for version in sorted(

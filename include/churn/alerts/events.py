@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from churn.decision.policy import UNMET
 from churn.decision.reasons import Reason
 from churn.errors import ChurnError
 from churn.foundation.ledger import Ledger
@@ -42,6 +43,7 @@ def find_events(ledger: Ledger, settings: Settings, now: datetime) -> list[Alert
         *(batch_rejected(batch, settings, now) for batch in rejected),
         *(challenger_held(decision, settings, now) for decision in decisions if _guardrail_failed(decision)),
         *(champion_below_floor(decision, settings, now) for decision in decisions if _champion_fell(decision, ledger)),
+        *(promoted_below_floor(decision, settings, now) for decision in decisions if _below_floor(decision)),
         *(promoted(change, settings, now) for change in reversed(changes)),
         *(image_failed(image, settings, now) for image in images),
     ]
@@ -67,7 +69,7 @@ def challenger_held(decision: DecisionRecord, settings: Settings, now: datetime)
         f"{HOLD}:{decision.model}:{decision.night}",
         f"Version {decision.challenger} of {decision.model} is held: {decision.code}",
         f"{decision.sentence} Run {decision.night}; nothing was promoted.",
-        Reason.implied_by(decision.code).next_step(decision.night),
+        Reason.implied_by(decision.code).next_step(decision.night, settings.policy_file.name),
         comparison_page(settings.mlflow_ui, decision.run_id),
         now,
     )
@@ -83,6 +85,18 @@ def champion_below_floor(decision: DecisionRecord, settings: Settings, now: date
         if decision.verdict == "promote" and not (decision.dry_run or decision.approval)
         else f"Open the comparison of run {decision.night}. If the new data is correct, a better challenger will be promoted once one passes "
         "the policy. If a batch is wrong, run `churn batches withdraw HASH --reason ...`. To restore an earlier version, run `churn rollback --reason ...`.",
+        comparison_page(settings.mlflow_ui, decision.run_id),
+        now,
+    )
+
+
+def promoted_below_floor(decision: DecisionRecord, settings: Settings, now: datetime) -> Alert:
+    """Alert about a version that was promoted as superior although it does not meet floor and calibration."""
+    return make_alert(
+        f"{CHAMPION}:{decision.model}:{decision.challenger}:{decision.night}",
+        f"Version {decision.challenger} of {decision.model} is better than the champion, but fails floor or calibration",
+        decision.sentence,
+        f"Find out why both versions are weak: the data, or limits that do not fit it (floor and calibration in {settings.policy_file.name}).",
         comparison_page(settings.mlflow_ui, decision.run_id),
         now,
     )
@@ -198,6 +212,11 @@ def make_alert(key: str, subject: str, text: str, next_step: str, link: str, now
 
 def _guardrail_failed(decision: DecisionRecord) -> bool:
     return decision.verdict == "hold" and not decision.dry_run and not Reason.implied_by(decision.code).routine
+
+
+def _below_floor(decision: DecisionRecord) -> bool:
+    unmet = any(not rule["passed"] and rule.get("code") in UNMET for rule in decision.rules)
+    return decision.code == Reason.SUPERIOR and not decision.dry_run and unmet
 
 
 def _champion_fell(decision: DecisionRecord, ledger: Ledger) -> bool:

@@ -13,7 +13,7 @@ import typer
 from rich.progress import track
 from rich.table import Table
 
-from churn.cli.terminal import AsJson, console, explained, print_json
+from churn.cli.terminal import AsJson, console, explained, print_json, who
 from churn.errors import ChurnError, Outage
 from churn.pipeline.workspace import Workspace
 from churn.settings import VAR, Settings
@@ -37,6 +37,26 @@ def check_policy(
 
     path = file or Settings.load().policy_file
     console.print_json(Policy.read(load_policy_text(path), path.name).model_dump_json())
+
+
+@policy_app.command("confirm")
+@explained
+def confirm_policy(
+    reason: Annotated[str, typer.Option(help="Why it is plausible. The reason is kept in the ledger.")],
+) -> None:
+    """Confirm, once for this registered model, that a ROC AUC above sanity.max_model_auc is plausible and no leak."""
+    from churn.pipeline.answers import confirm_plausible
+
+    workspace = Workspace.open()
+    given = confirm_plausible(workspace, reason, who())
+    console.print(
+        f"Confirmed for {given.model} by {given.by} on {given.at:%Y-%m-%d}: {given.reason}",
+        markup=False,
+        soft_wrap=True,
+    )
+    console.print(
+        "The next run decides with it: `churn run --retrain`, or trigger churn_retraining with *Retrain even if nothing arrived*."
+    )
 
 
 @explained
@@ -105,7 +125,7 @@ def simulate(
     picture: Annotated[Path, typer.Option(help="Where to write the picture.")] = VAR / "simulation.png",
     as_json: AsJson = False,
 ) -> None:
-    """Simulate what a policy would do in a year: with no true change, with slow decay, and with a real improvement."""
+    """Simulate what a policy would do in a year: with no true change, worse challengers, slow decay, a real improvement, and below the floor."""
     from churn.decision.policy_file import Policy, load_policy_text
     from churn.decision.simulation import SCENARIOS, draw_years, simulate_year
 

@@ -127,6 +127,13 @@ def run(
             help="Promote even if the policy holds, for this reason. Integrity reasons cannot be overridden.",
         ),
     ] = None,
+    plausible: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REASON",
+            help="Confirm once, for this registered model, that a very high ROC AUC is plausible, like `churn policy confirm`.",
+        ),
+    ] = None,
     verbose: Verbose = False,
 ) -> None:
     """Do a whole run in this process, without Airflow."""
@@ -140,6 +147,7 @@ def run(
         note=note,
         approval=approval,
         force_reason=None if force is None else require_reason(force),
+        plausible_reason=None if plausible is None else require_reason(plausible),
         requested_by=who(),
     )
     try:

@@ -23,18 +23,22 @@ def history(
     at: Annotated[datetime | None, typer.Option(help="Show what was in production at this time (UTC).")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List every change of production: which version, when, by whom, in which run, and why."""
+    """List every change of production: which version, when, by whom, in which run, and why; and who confirmed a very high ROC AUC."""
     workspace = Workspace.open()
     model = workspace.settings.model_name
     if at:
         moment = at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
         current = workspace.ledger.in_production(model, moment)
-        rows = [current] if current else []
+        rows, confirmation = [current] if current else [], None
     else:
-        rows = workspace.ledger.promotions(model)
+        rows, confirmation = workspace.ledger.promotions(model), workspace.ledger.confirmation(model)
     if as_json:
-        print_json([asdict(row) for row in rows])
+        print_json([asdict(row) for row in rows] + ([asdict(confirmation)] if confirmation else []))
         return
+    if confirmation:
+        when = confirmation.at.isoformat(sep=" ", timespec="seconds")
+        console.print(f"{when}  a very high ROC AUC is plausible: confirmed by {confirmation.by}", markup=False)
+        console.print(f"    {confirmation.reason}", style="dim", markup=False)
     for row in rows:
         when = row.promoted_at.isoformat(sep=" ", timespec="seconds")
         what = f"version {row.version}" if row.version else "nothing"

@@ -60,11 +60,20 @@ class Force:
 
 
 @dataclass(frozen=True)
+class Confirmed:
+    """A person confirmed that a ROC AUC above `sanity.max_model_auc` is plausible for this registered model."""
+
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class History:
     """What the policy needs to know about the past.
 
     `looks_before` counts earlier tests against this champion on the same calendar night. `days_since_try` is None if
-    non-inferiority to it was never tested. `frozen` says why automatic promotion is off.
+    non-inferiority to it was never tested. `frozen` says why automatic promotion is off. `confirmed` is None as long as nobody
+    has confirmed that a very high ROC AUC is plausible.
     """
 
     decided_at: datetime
@@ -73,6 +82,7 @@ class History:
     looks_before: int = 0
     frozen: str | None = None
     force: Force | None = None
+    confirmed: Confirmed | None = None
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,11 @@
-"""Reads from the ledger what a decision needs to know about the past: age, tests, freeze, looks, and suspect batches."""
+"""Reads from the ledger what a decision needs to know about the past: age, tests, freeze, looks, confirmation, suspect batches."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
-from churn.decision.comparison import Evidence, Force, History
+from churn.decision.comparison import Confirmed, Evidence, Force, History
 from churn.decision.reasons import Reason
 from churn.foundation.digests import array_digest, json_digest
 from churn.foundation.ledger import Ledger
@@ -33,8 +33,10 @@ def read_history(
         if freeze
         else None
     )
+    confirmation = ledger.confirmation(model)
+    confirmed = Confirmed(confirmation.by, confirmation.reason) if confirmation else None
     if promotion is None or promotion.version is None:
-        return History(decided_at, frozen=frozen, force=force)
+        return History(decided_at, frozen=frozen, force=force, confirmed=confirmed)
     tries = [
         decision.decided_at
         for decision in ledger.decisions(limit=None, champion=promotion.version, model=model)
@@ -48,6 +50,7 @@ def read_history(
         days_since_try=_days(max(tries), decided_at) if tries else None,
         frozen=frozen,
         force=force,
+        confirmed=confirmed,
     )
 
 

@@ -21,7 +21,7 @@ from churn.decision.comparative_rules import (
 from churn.decision.comparison import Comparison
 from churn.decision.policy_file import Policy
 from churn.decision.reasons import Reason
-from churn.decision.rule_forms import RULES_VERSION, Forms
+from churn.decision.rule_forms import RULES_VERSION
 from churn.decision.rules import (
     Rule,
     calibration_rules,
@@ -32,6 +32,9 @@ from churn.decision.rules import (
     integrity_rules,
 )
 from churn.foundation.wording import as_sentence_end
+
+UNMET = frozenset({Reason.BELOW_FLOOR, Reason.CALIBRATION})
+"""The reasons of rules that a superior version need not meet: people are notified, because the version before it was worse."""
 
 
 class Verdict(StrEnum):
@@ -81,7 +84,7 @@ def decide(comparison: Comparison, policy: Policy, rules_version: int = RULES_VE
         policy: the limits.
         rules_version: the version of the rules to apply: an earlier one for a replay.
     """
-    steps = _STEPS.at(rules_version)(comparison, policy)
+    steps = _steps(comparison, policy, rules_version)
     rules = tuple(rule for step in steps for rule in step.rules)
     decision = replace(_first_that_decides(comparison, steps, rules), watch=watch_champion(comparison, policy))
     return _apply_force(decision, comparison)
@@ -92,7 +95,7 @@ def tests_superiority(comparison: Comparison, policy: Policy) -> bool:
 
     A challenger that fails an earlier step spends nothing.
     """
-    for step in _STEPS.at(RULES_VERSION)(comparison, policy):
+    for step in _steps(comparison, policy, RULES_VERSION):
         if step.promotes is Reason.SUPERIOR:
             return True
         if not all(rule.passed for rule in step.rules):
@@ -116,13 +119,13 @@ def watch_champion(comparison: Comparison, policy: Policy) -> tuple[Rule, ...]:
     )
 
 
-def _steps(comparison: Comparison, policy: Policy) -> list[_Step]:
+def _steps(comparison: Comparison, policy: Policy, rules_version: int) -> list[_Step]:
     case = comparison.case
     alone = case.refusal is not None and case.refusal.code.leaves_challenger
     steps = [_Step(integrity_rules(None if alone else case.refusal))]
     if case.refusal and not alone:
         return steps
-    steps.append(_Step(enough_and_sane_rules(comparison, policy)))
+    steps.append(_Step(enough_and_sane_rules(comparison, policy, rules_version)))
     if not comparison.evidence.challenger:
         return steps
     floor = _Step(
@@ -148,9 +151,6 @@ def _steps(comparison: Comparison, policy: Policy) -> list[_Step]:
     ]
 
 
-_STEPS = Forms({1: _steps})
-
-
 def _first_that_decides(comparison: Comparison, steps: list[_Step], rules: tuple[Rule, ...]) -> Decision:
     not_superior = ""
     for step in steps:
@@ -160,13 +160,13 @@ def _first_that_decides(comparison: Comparison, steps: list[_Step], rules: tuple
             sentences = " ".join(rule.sentence for rule in failed if rule.code is code)
             return Decision(Verdict.HOLD, code, f"{not_superior}{sentences}", rules)
         if step.promotes and not failed:
-            return Decision(Verdict.PROMOTE, step.promotes, _why_promoted(step, comparison), rules)
+            return Decision(Verdict.PROMOTE, step.promotes, _why_promoted(step, comparison, rules), rules)
         if step.promotes:
             not_superior = f"Not superior: {failed[0].sentence} "
     raise AssertionError("the last step promotes")
 
 
-def _why_promoted(step: _Step, comparison: Comparison) -> str:
+def _why_promoted(step: _Step, comparison: Comparison, rules: tuple[Rule, ...]) -> str:
     version, champion = comparison.case.challenger, comparison.case.champion
     evidence = comparison.evidence
     if step.promotes is Reason.NO_CHAMPION:
@@ -176,7 +176,15 @@ def _why_promoted(step: _Step, comparison: Comparison) -> str:
             f"(95% interval {auc.lower:.4f} to {auc.upper:.4f}) on {evidence.rows:,} unseen customers."
         )
     if step.promotes is Reason.SUPERIOR:
-        return f"Version {version} is better than champion {champion}: {' '.join(rule.sentence for rule in step.rules)}"
+        better = (
+            f"Version {version} is better than champion {champion}: {' '.join(rule.sentence for rule in step.rules)}"
+        )
+        unmet = " ".join(rule.sentence for rule in rules if not rule.passed and rule.code in UNMET)
+        return (
+            f"{better} It replaces a worse version, although it does not meet floor and calibration: {unmet}"
+            if unmet
+            else better
+        )
     return (
         f"Version {version} is not inferior to champion {champion}, which has been in production for "
         f"{comparison.case.history.champion_days:.0f} days, nor to baseline version {comparison.case.anchor}: {describe_deltas(evidence.deltas)}"

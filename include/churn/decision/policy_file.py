@@ -55,7 +55,7 @@ class Window(_Section):
 
 
 class Floor(_Section):
-    """Minimum quality of the first champion, and of a version that replaces an old one. An alert is sent if the champion falls below it."""
+    """Minimum quality of the first champion, and of a version that is promoted as non-inferior. A superior version replaces a worse champion even below it, with an alert."""
 
     roc_auc: Auc
     """Lower bound of the 95% interval of ROC AUC."""
@@ -82,7 +82,9 @@ class Sanity(_Section):
     max_feature_auc: Auc
     """Largest ROC AUC of any single feature; more is treated as a leak."""
     max_model_auc: Auc
-    """Largest ROC AUC of the model; more is treated as a leak."""
+    """Largest ROC AUC of the model; more is treated as a leak until `churn policy confirm` says that it is plausible."""
+    max_jump: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """Largest certain gain of ROC AUC (lower bound of its 95% interval) over a champion that is itself above max_model_auc."""
 
 
 class SliceHarm(_Section):

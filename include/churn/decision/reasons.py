@@ -12,7 +12,7 @@ class Implication:
 
     `promotes`: the challenger goes into production. `wins`: it was promoted on its own merit, so it becomes the baseline
     version. `forceable`: a person may promote it all the same. `routine`: an ordinary hold, about which nobody is alerted.
-    `tested_noninferiority`: the challenger was tested for non-inferiority and failed. `step` is the next step, and may contain `{night}`.
+    `tested_noninferiority`: the challenger was tested for non-inferiority and failed. `step` is the next step, and may contain `{night}` and `{policy}`.
     """
 
     promotes: bool = False
@@ -25,13 +25,14 @@ class Implication:
         "churn_retraining with *Retrain even if nothing arrived*."
     )
 
-    def next_step(self, night: str) -> str:
+    def next_step(self, night: str, policy: str = "promotion_policy.yaml") -> str:
         """What a person does about it.
 
         Args:
             night: the run that decided, which commands name.
+            policy: the name of the policy file.
         """
-        return self.step.format(night=night)
+        return self.step.format(night=night, policy=policy)
 
 
 _PROMOTES = Implication(promotes=True)
@@ -138,6 +139,11 @@ _IMPLICATIONS = {
     ),
     Reason.HOLDOUT_TOO_SMALL: Implication(
         step="More customers are needed before anything can be decided. Check that the nightly files arrive complete."
+    ),
+    Reason.LEAK_SUSPECTED: Implication(
+        step="Look for a feature that is known only after a customer has left, and remove it from the contract. If the data really allows such "
+        "a ROC AUC, run `churn policy confirm --reason ...` once, or fill in *Reason why a very high ROC AUC is plausible* when you trigger "
+        "churn_retraining. The limits are sanity.max_model_auc, sanity.max_jump and sanity.max_feature_auc in {policy}."
     ),
     Reason.BATCH_DISPUTED: Implication(
         step='If the batch is right, run `churn approve "{night}" --reason ...`. If it is wrong, run '

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-RULES_VERSION = 1
+RULES_VERSION = 2
 """The version of the rules that decide today. It is stored with every decision."""
 FIRST_VERSION = 1
 """The version of decisions that were made before versions were stored."""

@@ -10,6 +10,7 @@ from churn.decision.comparison import Comparison, Refusal
 from churn.decision.inference import Estimate
 from churn.decision.policy_file import Policy
 from churn.decision.reasons import Reason
+from churn.decision.rule_forms import Forms
 from churn.foundation.wording import as_sentence_end
 
 
@@ -44,7 +45,7 @@ def integrity_rules(refusal: Refusal | None) -> list[Rule]:
     return [Rule("integrity", refusal.code, False, None, None, as_sentence(refusal.sentence))]
 
 
-def enough_and_sane_rules(comparison: Comparison, policy: Policy) -> list[Rule]:
+def enough_and_sane_rules(comparison: Comparison, policy: Policy, rules_version: int) -> list[Rule]:
     """Check that there are enough customers, and that the challenger is neither degenerate nor too good to be true."""
     case, evidence = comparison.case, comparison.evidence
     enough = policy.enough(case.champion is None)
@@ -73,13 +74,13 @@ def enough_and_sane_rules(comparison: Comparison, policy: Policy) -> list[Rule]:
         ),
     ]
     if evidence.challenger:
-        rules += _sanity_rules(comparison, policy)
+        rules += [*_sanity_rules(comparison, policy), _TOO_GOOD.at(rules_version)(comparison, policy)]
     return rules
 
 
 def _sanity_rules(comparison: Comparison, policy: Policy) -> list[Rule]:
     limits, leaks = policy.sanity, comparison.case.leaks
-    auc, share = comparison.evidence.challenger["roc_auc"].value, comparison.same_score_share
+    share = comparison.same_score_share
     best_feature = (
         f"{leaks.feature} alone has a ROC AUC of {leaks.feature_auc:.4f}; above {limits.max_feature_auc:.2f} it is treated as a leak."
         if leaks.feature_auc is not None
@@ -112,15 +113,48 @@ def _sanity_rules(comparison: Comparison, policy: Policy) -> list[Rule]:
             limits.max_feature_auc,
             best_feature,
         ),
-        Rule(
-            "not_too_good",
-            Reason.LEAK_SUSPECTED,
-            auc <= limits.max_model_auc,
-            auc,
-            limits.max_model_auc,
-            f"The challenger's ROC AUC is {auc:.4f}; above {limits.max_model_auc:.2f} it is too good to be true for this data.",
-        ),
     ]
+
+
+def _too_good_rule(comparison: Comparison, policy: Policy) -> Rule:
+    """Check that the ROC AUC is plausible: within the limit, confirmed, or no great jump over a champion above the limit."""
+    limit, confirmed = policy.sanity.max_model_auc, comparison.case.history.confirmed
+    auc, champion = comparison.evidence.challenger["roc_auc"].value, comparison.evidence.champion.get("roc_auc")
+    if champion and champion.value > limit and auc > limit:
+        return _jump_rule(comparison, policy)
+    within = f"The challenger's ROC AUC is {auc:.4f}; the policy treats more than {limit:.2f} (sanity.max_model_auc) as a leak"
+    if auc <= limit:
+        sentence = f"{within}."
+    elif confirmed:
+        sentence = (
+            f"{within}, but {confirmed.by} has confirmed that it is plausible: {as_sentence_end(confirmed.reason)}"
+        )
+    else:
+        sentence = f"{within} until a person confirms that it is plausible: `churn policy confirm --reason ...`."
+    return Rule("not_too_good", Reason.LEAK_SUSPECTED, auc <= limit or confirmed is not None, auc, limit, sentence)
+
+
+def _jump_rule(comparison: Comparison, policy: Policy) -> Rule:
+    limits, gain = policy.sanity, comparison.evidence.deltas["roc_auc"]
+    return Rule(
+        "not_too_good",
+        Reason.LEAK_SUSPECTED,
+        gain.lower <= limits.max_jump,
+        gain.lower,
+        limits.max_jump,
+        f"Both ROC AUCs are above {limits.max_model_auc:.2f}. The challenger's is {gain.value:+.4f} higher, and at least {gain.lower:+.4f} with "
+        f"95% confidence; the policy treats more than {limits.max_jump:+.2f} (sanity.max_jump) as a leak.",
+    )
+
+
+def _too_good_rule_without_confirmation(comparison: Comparison, policy: Policy) -> Rule:
+    """The rule as it was before a person could confirm that a high ROC AUC is plausible."""
+    auc, limit = comparison.evidence.challenger["roc_auc"].value, policy.sanity.max_model_auc
+    sentence = f"The challenger's ROC AUC is {auc:.4f}; above {limit:.2f} it is too good to be true for this data."
+    return Rule("not_too_good", Reason.LEAK_SUSPECTED, auc <= limit, auc, limit, sentence)
+
+
+_TOO_GOOD = Forms({1: _too_good_rule_without_confirmation, 2: _too_good_rule})
 
 
 def floor_rules(whose: str, metrics: dict[str, Estimate], base_rate_brier: float, policy: Policy) -> list[Rule]:

@@ -23,9 +23,9 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 from scipy.special import expit, ndtr
 
-from churn.decision.comparison import Case, Evidence, History, compare
+from churn.decision.comparison import Case, Comparison, Evidence, History, compare
 from churn.decision.inference import Labels, Scores
-from churn.decision.policy import Verdict, decide
+from churn.decision.policy import Decision, Verdict, decide
 from churn.decision.policy_file import Policy
 from churn.decision.reasons import Reason
 from churn.errors import ChurnError
@@ -34,6 +34,7 @@ YEAR = 365
 CHALLENGER_COLOUR, CHAMPION_COLOUR, GUIDE, WIDTH = "#0072b2", "#d55e00", "#6b6b6b", 5.2
 CUSTOMERS_A_NIGHT = 11
 START_AUC, CREEP_BY, JUMP_BY, JUMP_NIGHT = 0.86, 0.02, 0.015, 120
+WORSE_BY, LOW_AUC, LOW_GAIN = 0.005, 0.66, 0.02
 OWN_ERROR = 0.5
 """Standard deviation of the part of a logit's error that is the model's own."""
 INTERCEPT, SPREAD = -2.36, 2.2
@@ -41,14 +42,29 @@ INTERCEPT, SPREAD = -2.36, 2.2
 _CHURN_RATE = 0.2
 _FIRST_NIGHT = datetime(2026, 1, 1, 2, tzinfo=UTC)
 _GRID = np.linspace(-5, 5, 301)
-_LARGEST_ERROR, _LEVELS = 3.0, 240
+_LARGEST_ERROR, _LEVELS = 6.0, 480
 
-SCENARIOS: dict[str, Callable[[int], float]] = {
-    "null": lambda _: START_AUC,
-    "creep": lambda night: START_AUC - CREEP_BY * night / YEAR,
-    "jump": lambda night: START_AUC + JUMP_BY * (night >= JUMP_NIGHT),
+
+@dataclass(frozen=True)
+class Scenario:
+    """The true ROC AUC of the first champion, and how far that of each night's challenger is from it; nights count from 1."""
+
+    start: float
+    change: Callable[[int], float]
+
+
+SCENARIOS = {
+    "null": Scenario(START_AUC, lambda _: 0.0),
+    "worse": Scenario(START_AUC, lambda _: -WORSE_BY),
+    "creep": Scenario(START_AUC, lambda night: -CREEP_BY * night / YEAR),
+    "jump": Scenario(START_AUC, lambda night: JUMP_BY * (night >= JUMP_NIGHT)),
+    "low": Scenario(LOW_AUC, lambda _: LOW_GAIN),
 }
-"""The true ROC AUC of each night's challenger: equal to the first champion, slowly worse, or better from some night on."""
+"""Every challenger is equal to the first champion, or slightly worse; each is worse than the one before; all are better from
+some night on; or champion and challengers are below the floor of the shipped policy, and the challengers are better."""
+
+
+Judge = Callable[[Comparison, Policy], Decision]
 
 
 @dataclass(frozen=True)
@@ -103,17 +119,23 @@ class _Production:
 
 
 def simulate(
-    policy: Policy, scenario: str, years: int, seed: int, progress: Callable[[int], None], nights: int = YEAR
+    policy: Policy,
+    scenario: str,
+    years: int,
+    seed: int,
+    progress: Callable[[int], None],
+    nights: int = YEAR,
+    judge: Judge = decide,
 ) -> list[SimulatedYear]:
     """Simulate several years, each with its own seed. `progress` receives the number of finished years after each."""
     done = []
     for of_year in np.random.SeedSequence(seed).generate_state(years):
-        done.append(simulate_year(policy, scenario, int(of_year), nights))
+        done.append(simulate_year(policy, scenario, int(of_year), nights, judge))
         progress(len(done))
     return done
 
 
-def simulate_year(policy: Policy, scenario: str, seed: int, nights: int = YEAR) -> SimulatedYear:
+def simulate_year(policy: Policy, scenario: str, seed: int, nights: int = YEAR, judge: Judge = decide) -> SimulatedYear:
     """Let a policy decide every night of a year, with one champion at its start and one test per night.
 
     Args:
@@ -121,6 +143,7 @@ def simulate_year(policy: Policy, scenario: str, seed: int, nights: int = YEAR) 
         scenario: a key of `SCENARIOS`.
         seed: the seed of all random numbers.
         nights: number of nights.
+        judge: turns a comparison into a decision; another one than the product's shows what another order of the rules would do.
 
     Raises:
         ChurnError: there is no such scenario.
@@ -130,14 +153,15 @@ def simulate_year(policy: Policy, scenario: str, seed: int, nights: int = YEAR) 
     rng = np.random.default_rng(seed)
     window = _window_rows(policy)
     everybody = draw_customers(rng, window + CUSTOMERS_A_NIGHT * nights)
-    first = _Version(0, START_AUC, rng.normal(size=len(everybody.labels)))
+    course = SCENARIOS[scenario]
+    first = _Version(0, course.start, rng.normal(size=len(everybody.labels)))
     production = _Production(first, first)
     true_auc, reasons, promoted = [], Counter[str](), dict[str, list[int]]()
     for night in range(1, nights + 1):
-        challenger = _Version(night, SCENARIOS[scenario](night), rng.normal(size=len(everybody.labels)))
+        challenger = _Version(night, course.start + course.change(night), rng.normal(size=len(everybody.labels)))
         newest = slice(CUSTOMERS_A_NIGHT * night, CUSTOMERS_A_NIGHT * night + window)
         evidence = _gather(everybody, newest, challenger, production)
-        decision = decide(compare(_case(challenger, production, night), evidence, (), 0), policy)
+        decision = judge(compare(_case(challenger, production, night), evidence, (), 0), policy)
         reasons[decision.code.value] += 1
         if decision.verdict is Verdict.PROMOTE:
             promoted.setdefault(decision.code.value, []).append(night)
@@ -145,7 +169,7 @@ def simulate_year(policy: Policy, scenario: str, seed: int, nights: int = YEAR) 
         elif decision.code.tested_noninferiority:
             production = replace(production, tried=night)
         true_auc.append(production.champion.auc)
-    return SimulatedYear(scenario, seed, true_auc, true_auc[-1] - START_AUC, promoted, dict(reasons.most_common()))
+    return SimulatedYear(scenario, seed, true_auc, true_auc[-1] - course.start, promoted, dict(reasons.most_common()))
 
 
 def draw_customers(rng: np.random.Generator, rows: int) -> Customers:
@@ -199,12 +223,12 @@ def draw_years(results: dict[str, list[SimulatedYear]]) -> Figure:
     panels: list[Axes] = list(figure.subplots(len(results), 1, sharex=True, squeeze=False).flat) if results else []
     for axes, (scenario, years) in zip(panels, results.items(), strict=True):
         for year in years:
-            change = np.asarray(year.true_auc) - START_AUC
+            change = np.asarray(year.true_auc) - SCENARIOS[scenario].start
             axes.step(np.arange(1, len(change) + 1), change, where="post", color=GUIDE, linewidth=0.8, alpha=0.6)
             for code, nights in year.promotion_nights.items():
                 colour, marker = _MARKS.get(code, (GUIDE, "x"))
                 axes.plot(nights, change[np.asarray(nights) - 1], color=colour, marker=marker, ms=4, linestyle="none")
-        offered = [SCENARIOS[scenario](night) - START_AUC for night in range(1, YEAR + 1)]
+        offered = [SCENARIOS[scenario].change(night) for night in range(1, YEAR + 1)]
         axes.plot(range(1, YEAR + 1), offered, color="black", linewidth=1, linestyle=":")
         axes.set_title(f"{scenario}: {_words(years)}", loc="left", fontsize="small")
         axes.set(xlim=(0, YEAR + 1), ylim=(-1.25 * CREEP_BY, 1.25 * CREEP_BY))

@@ -256,6 +256,26 @@ class Thaw:
 
 
 @dataclass(frozen=True)
+class Confirmation:
+    """A person confirmed that a ROC AUC above `sanity.max_model_auc` is plausible for a registered model."""
+
+    model: str
+    reason: str
+    by: str
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The data contract and the registered model that a ledger belongs to. `part` is always 1: there is one owner."""
+
+    part: int
+    contract: str
+    model: str
+    since: datetime
+
+
+@dataclass(frozen=True)
 class ImageRecord:
     """The state of a version's serving image.
 

@@ -23,7 +23,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-HEAD = "0007"
+HEAD = "0008"
 """The migration that creates these tables."""
 
 
@@ -253,6 +253,25 @@ thaws = Table(
     Column("reason", Text, nullable=False),
     Column("by", Text, nullable=False),
     Column("at", Moment, nullable=False),
+)
+
+confirmations = Table(
+    "confirmations",
+    metadata,
+    Column("model", Text, primary_key=True),
+    Column("reason", Text, nullable=False, doc="why a ROC AUC above sanity.max_model_auc is plausible"),
+    Column("by", Text, nullable=False),
+    Column("at", Moment, nullable=False),
+)
+
+owner = Table(
+    "owner",
+    metadata,
+    Column("part", Integer, primary_key=True, autoincrement=False, doc="always 1: a ledger has one owner"),
+    Column("contract", Text, nullable=False, doc="name of the data contract"),
+    Column("model", Text, nullable=False, doc="name of the registered model"),
+    Column("since", Moment, nullable=False),
+    CheckConstraint("part = 1", name="part"),
 )
 
 images = Table(

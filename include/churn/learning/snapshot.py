@@ -25,6 +25,7 @@ from churn.learning.content import content_hash
 
 HOLDOUT = range(20)
 RESERVE = range(20, 25)
+"""Never trained on and never compared on: the only customers that no decision has looked at, kept to confirm promotions."""
 TRAINING = range(25, 100)
 BUCKET = "_bucket"
 
@@ -43,12 +44,13 @@ def take_snapshot(
 
     Raises:
         NothingToDo: no batch has been accepted yet.
-        ChurnError: batches of an earlier contract lack a column that today's contract needs.
+        ChurnError: batches of an earlier contract lack a column that today's contract needs, all of them or some.
     """
     batches = [batch for batch in ledger.batches(state="accepted") if batch.batch not in without]
     if not batches:
         raise NothingToDo("No batch has been accepted yet, so there is nothing to train on. Next: `churn land FILE`.")
     with _latest_rows(storage, batches, contract, sampling) as rows:
+        _require_values(rows, contract)
         snapshot = _describe(rows, batches, contract, sampling)
         _keep(storage, rows, snapshot.snapshot)
     ledger.add_snapshot(snapshot)
@@ -168,14 +170,38 @@ def _read(storage: Storage, snapshot: Snapshot, buckets: range) -> pd.DataFrame:
 
 def _require_columns(columns: Sequence[str], contract: Contract) -> None:
     """Check that the columns that batches of an earlier contract lack may be missing today."""
-    needed = [
-        column.name
-        for column in contract.columns
-        if not column.nullable and column.role not in (Role.CARRIED, Role.POSITION)
-    ]
-    missing = [name for name in (*needed, "_line", "_batch") if name not in columns]
+    missing = [name for name in (*_required(contract), "_line", "_batch") if name not in columns]
     if missing:
         raise ChurnError(
             f"No accepted batch has the column {', '.join(missing)}, because all were accepted under another contract. Declare a new feature "
             "`nullable`, so that earlier rows can be used without it, or restore the earlier contract."
         )
+
+
+def _require_values(rows: Path, contract: Contract) -> None:
+    """Check that every customer has a value in every required column: some batches may be older than the column.
+
+    Intake checks each batch against the contract of its time. The counts come from the statistics in the file, so nothing is read.
+    """
+    file = pq.read_metadata(rows)
+    groups = [file.row_group(group) for group in range(file.num_row_groups)]
+    places = {file.schema.column(place).name: place for place in range(file.num_columns)}
+    counts = {
+        name: sum(group.column(places[name]).statistics.null_count for group in groups) for name in _required(contract)
+    }
+    lacking = [f"{count:,} have no {name}" for name, count in counts.items() if count]
+    if lacking:
+        raise ChurnError(
+            f"Of {file.num_rows:,} customers, {' and '.join(lacking)}, which the contract requires: the newest row of each comes from a batch that "
+            "was accepted under an earlier contract. Nothing was trained. Choose one: declare the column `nullable` in the contract, and "
+            "the model learns from the customers that have it; or land a file with the column for these customers; or run "
+            "`churn batches withdraw HASH --reason ...` for the batches without it."
+        )
+
+
+def _required(contract: Contract) -> list[str]:
+    return [
+        column.name
+        for column in contract.columns
+        if not column.nullable and column.role not in (Role.CARRIED, Role.POSITION)
+    ]

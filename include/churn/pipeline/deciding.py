@@ -26,6 +26,7 @@ from churn.foundation.digests import json_digest, text_digest
 from churn.foundation.links import docs_page, night_page
 from churn.foundation.records import Batch, DecisionRecord, Promotion, Snapshot
 from churn.learning.training import Challenger
+from churn.pipeline.answers import confirm_plausible
 from churn.pipeline.workspace import Request, Workspace
 from churn.release.promotion import settle_champion
 from churn.settings import git_commit
@@ -50,6 +51,8 @@ def decide_run(workspace: Workspace, request: Request, challenger: Challenger) -
     if snapshot is None:
         raise ChurnError(f"The ledger has no snapshot {challenger.snapshot}. Run the training again.")
     now = datetime.now(UTC)
+    if request.plausible_reason:
+        confirm_plausible(workspace, request.plausible_reason, request.requested_by or "someone")
     history = read_history(workspace.ledger, workspace.settings.model_name, promotion, now, _force(request))
     text, policy, fault = _read_policy(workspace)
     if policy is None:

@@ -25,6 +25,7 @@ class Request:
     """How a run is requested, by the schedule or by a person. `night` is its id, and `link` its page in Airflow.
 
     `force_reason` requests the promotion whatever the policy decides; `approval` requests a person's approval before it.
+    `plausible_reason` confirms for the registered model that a very high ROC AUC is plausible.
     """
 
     night: str
@@ -35,6 +36,7 @@ class Request:
     approval: bool = False
     force_reason: str | None = None
     requested_by: str | None = None
+    plausible_reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -53,10 +55,15 @@ class Workspace(Clients):
             settings: by default those of the environment.
             fs: a filesystem with credentials for the data root; by default made from the environment.
             registry_login: returns the credentials of the image registry; by default those of the container engine.
+
+        Raises:
+            LedgerOfAnother: the ledger belongs to another contract or model.
         """
         settings = settings or Settings.load()
         storage = Storage.open(settings.data_root, fs)
-        return cls(settings, storage, open_ledger(settings.ledger_url), registry_login)
+        ledger = open_ledger(settings.ledger_url)
+        ledger.claim(settings.contract.name, settings.model_name)
+        return cls(settings, storage, ledger, registry_login)
 
     @property
     def _engine(self) -> str:

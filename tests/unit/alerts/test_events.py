@@ -61,6 +61,26 @@ def test_a_hold_is_an_alert_if_a_guardrail_failed(ledger: Ledger, code: str) -> 
         assert alert.link == "https://mlflow.example/#/runs/run-1"
 
 
+def test_the_alert_about_a_suspected_leak_names_key_file_and_command(ledger: Ledger) -> None:
+    """A person who reads it knows what to run, or what to change and where."""
+    decide(ledger, "night 1", code="LEAK_SUSPECTED")
+    (alert,) = find_events(ledger, SETTINGS, NOW)
+    for part in ("churn policy confirm --reason", "sanity.max_model_auc", "promotion_policy.yaml"):
+        assert part in alert.text
+
+
+def test_a_superior_version_below_the_floor_is_an_alert(ledger: Ledger) -> None:
+    """It is promoted, loudly; one that meets floor and calibration, or only the champion of a dry run, is not."""
+    unmet = {"name": "roc_auc_floor", "code": "BELOW_FLOOR", "passed": False, "sentence": "Low."}
+    promoted = {"verdict": "promote", "code": "SUPERIOR"}
+    decide(ledger, "night 1", **promoted, rules=[unmet])
+    decide(ledger, "night 2", **promoted, rules=[{**unmet, "passed": True}])
+    decide(ledger, "night 3", **promoted, rules=[unmet], dry_run=True)
+    (alert,) = find_events(ledger, SETTINGS, NOW)
+    assert (alert.kind, alert.key.rsplit(":", 1)[1]) == ("champion_below_floor", "night 1")
+    assert "better than the champion, but fails floor or calibration" in alert.subject
+
+
 def test_a_dry_run_sends_no_alert(ledger: Ledger) -> None:
     """Neither its hold nor its promotion changes anything."""
     decide(ledger, "night 1", code="SLICE_HARM", dry_run=True)

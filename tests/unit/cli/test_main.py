@@ -228,6 +228,32 @@ def test_the_shipped_policy_is_accepted(churn: Invoke) -> None:
     assert {"evidence", "floor", "slices", "dispute", "freshness"} <= set(document)
 
 
+def test_a_very_high_roc_auc_is_confirmed_once_and_shown_in_the_history(churn: Invoke) -> None:
+    """The first reason counts; an empty one is refused."""
+    assert is_one_line(churn("policy", "confirm", "--reason", " "))
+    assert "a small, clean data set" in churn("policy", "confirm", "--reason", "a small, clean data set").stdout
+    assert "a small, clean data set" in churn("policy", "confirm", "--reason", "another").stdout
+    assert "a very high ROC AUC is plausible: confirmed by" in churn("history").stdout
+    (row,) = json.loads(churn("history", "--json").stdout)
+    assert (row["model"], row["reason"]) == ("churn", "a small, clean data set")
+    assert json.loads(churn("history", "--at", "2020-01-01", "--json").stdout) == []
+
+
+def test_a_ledger_of_another_contract_or_model_is_refused_before_anything_is_read(
+    churn: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line that names both, and the settings; with the right names again, everything works."""
+    assert churn("history").exit_code == 0
+    for name, value in (("CHURN_MODEL_NAME", "another"), ("CHURN_CONTRACT", "support.other_contract:OTHER")):
+        with monkeypatch.context() as changed:
+            changed.setenv(name, value)
+            result = churn("batches")
+        assert is_one_line(result), result.output
+        assert "belongs to contract bank_churn and model churn" in result.stderr
+        assert name in result.stderr
+    assert churn("batches").exit_code == 0
+
+
 def test_a_broken_policy_is_named(churn: Invoke, tmp_path: Path) -> None:
     """A misspelt key is an error with its full name, and so is the one that it leaves missing."""
     broken = tmp_path / "policy.yaml"

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from churn.decision.comparison import Comparison, EvidenceWindow, Force, Leaks, Refusal, compare
+from churn.decision.comparison import Comparison, Confirmed, EvidenceWindow, Force, Leaks, Refusal, compare
 from churn.decision.inference import Estimate
 from churn.decision.policy import Decision, Verdict, decide
 from churn.decision.policy_file import Policy, PolicyInvalid
@@ -195,9 +195,51 @@ def test_a_leak_is_held(leaks: Leaks) -> None:
     assert outcome(make_comparison(champion_noise=1.2, case=make_case(leaks=leaks))) == ("hold", "LEAK_SUSPECTED")
 
 
-def test_a_model_too_good_to_be_true_is_held() -> None:
-    """AUC above the limit for this data."""
-    assert outcome(make_comparison(champion_noise=1.2, quality=6.0)) == ("hold", "LEAK_SUSPECTED")
+CONFIRMED = {"confirmed": Confirmed("Ann", "a small, clean data set")}
+
+
+@pytest.mark.parametrize("champion_noise", [None, 4.0], ids=["no champion", "a champion below the limit"])
+def test_a_model_too_good_to_be_true_is_held_until_a_person_confirms_it(champion_noise: float | None) -> None:
+    """Above the limit it is treated as a leak; the sentence names the key and the command, and later who confirmed it."""
+    champion = None if champion_noise is None else 1
+    held = decide(make_comparison(champion_noise, quality=6.0), POLICY)
+    assert (held.verdict, held.code) == ("hold", "LEAK_SUSPECTED")
+    assert "sanity.max_model_auc" in held.sentence
+    assert "churn policy confirm --reason" in held.sentence
+    confirmed = make_comparison(champion_noise, quality=6.0, case=make_case(champion, history=CONFIRMED))
+    promoted = decide(confirmed, POLICY)
+    assert promoted.verdict == "promote"
+    assert "Ann has confirmed" in next(rule.sentence for rule in promoted.rules if rule.name == "not_too_good")
+
+
+def test_a_champion_above_the_limit_makes_a_high_model_plausible() -> None:
+    """Both are above the limit, and the gain is small: nobody needs to confirm anything."""
+    high = make_comparison(champion_noise=1.0, quality=6.0)
+    assert high.evidence.champion["roc_auc"].value > POLICY.sanity.max_model_auc
+    assert decide(high, POLICY).code != "LEAK_SUSPECTED"
+
+
+def test_a_jump_over_a_champion_above_the_limit_is_held_even_if_confirmed() -> None:
+    """The lower bound of the gain is above `max_jump`; the confirmation was about another figure."""
+    high = make_comparison(champion_noise=1.0, quality=6.0, case=make_case(history=CONFIRMED))
+    gain = high.evidence.deltas["roc_auc"].lower
+    assert gain > 0
+    for limit, code in ((gain - 0.001, "LEAK_SUSPECTED"), (gain + 0.001, "SUPERIOR")):
+        sanity = POLICY.sanity.model_copy(update={"max_jump": limit})
+        decision = decide(high, POLICY.model_copy(update={"sanity": sanity}))
+        assert decision.code == code
+    rule = next(rule for rule in decision.rules if rule.name == "not_too_good")
+    assert "sanity.max_jump" in rule.sentence
+    assert rule.value == gain
+
+
+def test_a_better_version_below_the_floor_is_promoted_and_the_sentence_says_so() -> None:
+    """A worse champion is no protection for customers, but people must know."""
+    low = make_comparison(champion_noise=4.0, challenger_noise=2.5, quality=0.8)
+    decision = decide(low, POLICY)
+    assert (decision.verdict, decision.code) == ("promote", "SUPERIOR")
+    assert low.evidence.challenger["roc_auc"].lower < POLICY.floor.roc_auc
+    assert "does not meet floor and calibration" in decision.sentence
 
 
 def test_scores_that_hardly_differ_between_customers_are_held() -> None:

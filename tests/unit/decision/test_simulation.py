@@ -1,5 +1,6 @@
 """A simulated year tells policies apart, and is the same for the same seed."""
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -10,11 +11,14 @@ from sklearn.metrics import roc_auc_score
 from churn.decision import simulation
 from churn.decision.comparison import Case, Comparison, compare
 from churn.decision.inference import paired_delta
+from churn.decision.policy import UNMET, Decision, Verdict, decide
 from churn.decision.policy_file import Policy
 from churn.decision.reasons import Reason
 from churn.decision.simulation import (
+    LOW_GAIN,
     SCENARIOS,
     START_AUC,
+    WORSE_BY,
     YEAR,
     SimulatedYear,
     draw_customers,
@@ -169,14 +173,34 @@ def test_history_is_what_the_policy_means_by_it(monkeypatch: pytest.MonkeyPatch)
 
 def test_an_unknown_scenario_is_an_error_that_names_the_known() -> None:
     """Somebody who mistypes learns what there is."""
-    with pytest.raises(ChurnError, match="null, creep, jump"):
+    with pytest.raises(ChurnError, match="null, worse, creep, jump, low"):
         simulate_year(POLICY, "boom", 1)
+
+
+def floor_first(comparison: Comparison, policy: Policy) -> Decision:
+    """The other order of the rules: a better version below the floor is held."""
+    decision = decide(comparison, policy)
+    below = any(rule.code in UNMET for rule in decision.rules if not rule.passed)
+    return replace(decision, verdict=Verdict.HOLD, code=Reason.BELOW_FLOOR) if below else decision
+
+
+def test_a_better_version_below_the_floor_is_better_for_production_than_none() -> None:
+    """Superiority decides before the floor: with the floor first, the worse champion stays all year."""
+    ours, other = (simulate_year(POLICY, "low", 2, nights=60, judge=judge) for judge in (decide, floor_first))
+    assert (ours.gained, other.gained) == (pytest.approx(LOW_GAIN), 0)
+    assert ours.promotions == {"SUPERIOR": 1}
+
+
+def test_a_slightly_worse_version_is_promoted_rarely() -> None:
+    """It is never superior, and non-inferiority is tested only against an old champion."""
+    years = [simulate_year(POLICY, "worse", seed, nights=200) for seed in range(2)]
+    assert all(year.gained >= -WORSE_BY and "SUPERIOR" not in year.promotions for year in years)
 
 
 def test_years_are_drawn_with_a_panel_for_each_scenario() -> None:
     """Panels are titled by scenario; no year at all still draws."""
     figure = draw_years({"null": [null_year(0)], "jump": []})
     assert [axes.get_title(loc="left").split(":")[0] for axes in figure.axes] == ["null", "jump"]
-    assert set(SCENARIOS) == {"null", "creep", "jump"}
-    assert SCENARIOS["creep"](YEAR) == pytest.approx(START_AUC - 0.02)
+    assert set(SCENARIOS) == {"null", "worse", "creep", "jump", "low"}
+    assert SCENARIOS["creep"].change(YEAR) == pytest.approx(-0.02)
     assert not draw_years({}).axes

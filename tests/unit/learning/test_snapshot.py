@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from churn.contract import Column, Kind, Role
+from churn.contract import Column, Contract, Kind, Role
 from churn.contracts.bank import BANK_CHURN
-from churn.errors import NothingToDo
+from churn.errors import ChurnError, NothingToDo
 from churn.foundation.ledger import Ledger
 from churn.foundation.sampling import Sampling
 from churn.foundation.storage import Storage
@@ -27,11 +27,11 @@ from support.basics import small_file
 SAMPLING = Sampling(b"a salt of sixteen bytes or more", "500MB")
 
 
-def take_in(storage: Storage, ledger: Ledger, text: str) -> None:
+def take_in(storage: Storage, ledger: Ledger, text: str, contract: Contract = BANK_CHURN) -> None:
     with storage.writing("landing/batch.csv") as stream:
         stream.write(text.encode())
     for batch in collect_arrivals(storage, ledger).batches:
-        accept_batch(batch.batch, "night", storage, ledger, BANK_CHURN, IntakeLimits(0.05, "500MB"))
+        accept_batch(batch.batch, "night", storage, ledger, contract, IntakeLimits(0.05, "500MB"))
 
 
 def with_credit_score(text: str, score: int) -> str:
@@ -53,6 +53,39 @@ def test_nothing_accepted_is_nothing_to_do(storage: Storage, ledger: Ledger) -> 
     """Without an accepted batch there is no snapshot."""
     with pytest.raises(NothingToDo, match="churn land"):
         snap(storage, ledger)
+
+
+INCOME = Column("Income", Kind.NUMBER, Role.FEATURE, 0, 1e6)
+
+
+@pytest.mark.parametrize(
+    ("column", "rows"), [(INCOME, 400), (replace(INCOME, nullable=True), None)], ids=["required", "nullable"]
+)
+def test_a_column_that_only_some_customers_have_is_refused_unless_it_is_nullable(
+    storage: Storage, ledger: Ledger, column: Column, rows: int | None
+) -> None:
+    """A file of the earlier contract, then one with the new column for other customers: the rows, and the choice."""
+    take_in(storage, ledger, small_file())
+    wider = replace(BANK_CHURN, columns=(*BANK_CHURN.columns, column))
+    header, *lines = small_file(100, first_customer=5000).splitlines()
+    take_in(storage, ledger, "\n".join([f"{header},Income", *(f"{line},1000" for line in lines)]), wider)
+    if rows is None:
+        assert take_snapshot(storage, ledger, wider, SAMPLING).rows == 500
+        return
+    with pytest.raises(ChurnError, match=r"Of 500 customers, 400 have no Income.*nullable.*withdraw HASH"):
+        take_snapshot(storage, ledger, wider, SAMPLING)
+    assert ledger.snapshots() == []
+
+
+def test_rows_of_another_contract_are_refused_before_they_are_compared(storage: Storage, ledger: Ledger) -> None:
+    """A data root that a contract with another key has filled: one sentence, and the next file is not judged."""
+    take_in(storage, ledger, small_file())
+    key = replace(BANK_CHURN.key, name="Account")
+    other = replace(BANK_CHURN, name="other", columns=(key, *(c for c in BANK_CHURN.columns if c != BANK_CHURN.key)))
+    text = small_file(100, first_customer=5000).replace("CustomerId", "Account")
+    with pytest.raises(ChurnError, match=r"no column CustomerId|no column Account.*CHURN_LEDGER_URL"):
+        take_in(storage, ledger, text, other)
+    assert [batch.state for batch in ledger.batches()] == ["accepted", "arrived"]
 
 
 def test_buckets_are_a_keyed_hash_of_the_customer(storage: Storage, ledger: Ledger) -> None:

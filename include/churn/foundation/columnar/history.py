@@ -9,6 +9,7 @@ import duckdb
 import pyarrow as pa
 
 from churn.contract import Contract
+from churn.errors import ChurnError
 from churn.foundation.columnar.names import column_name, literal, quoted
 
 
@@ -26,10 +27,19 @@ def unite_history(
 
     Returns:
         The columns of the contract that all of these rows have; an earlier contract may have lacked some of them.
+
+    Raises:
+        ChurnError: they do not even have its key and its target, so they were accepted under another contract.
     """
     views = [view for view in (latest, more) if view]
     available = [set(connection.view(view).columns) for view in views]
     columns = [column for column in contract.columns if all(column.name in names for names in available)]
+    foreign = [column.name for column in (contract.key, contract.target) if column not in columns]
+    if foreign:
+        raise ChurnError(
+            f"The accepted rows have no column {' and no column '.join(foreign)}, so they were accepted under another contract than {contract.name}. "
+            "Nothing was changed. Correct CHURN_CONTRACT, or give this contract its own CHURN_LEDGER_URL, CHURN_DATA_ROOT and CHURN_MODEL_NAME."
+        )
     listed = ", ".join(column_name(column) for column in columns)
     connection.register("arrivals", arrivals)
     parts = [f"SELECT {listed}, _arrived_at, 0 AS _line FROM {latest}"] if latest else []  # noqa: S608 -- quoted names

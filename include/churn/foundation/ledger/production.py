@@ -13,8 +13,8 @@ import sqlalchemy as sa
 
 from churn.errors import ChurnError
 from churn.foundation.ledger.database import LedgerDatabase
-from churn.foundation.records import ImageRecord, Promotion, Thaw
-from churn.foundation.schema import images, promotions, thaws
+from churn.foundation.records import Confirmation, ImageRecord, Promotion, Thaw
+from churn.foundation.schema import confirmations, images, promotions, thaws
 
 FREEZING = ("rollback", "take_back")
 """The kinds of promotions after which automatic promotion is off until a person allows it again."""
@@ -25,7 +25,7 @@ class PromotionConflict(ChurnError):  # noqa: N818 -- the term of the domain
 
 
 class ProductionRows(LedgerDatabase):
-    """Reads and writes promotions, thaws and images."""
+    """Reads and writes promotions, thaws, confirmations and images."""
 
     def in_production(self, model: str, at: datetime | None = None) -> Promotion | None:
         """Return the promotion in force at a time (default: now); None before the first."""
@@ -90,6 +90,16 @@ class ProductionRows(LedgerDatabase):
     def thaws(self, model: str) -> list[Thaw]:
         """Return the occasions on which automatic promotion was allowed again, newest first."""
         return self._all(Thaw, sa.select(thaws).where(thaws.c.model == model).order_by(thaws.c.sequence.desc()))
+
+    def confirm(self, confirmation: Confirmation) -> Confirmation:
+        """Store that a very high ROC AUC is plausible for a model; the first confirmation counts, and is returned."""
+        with self._transaction() as connection:
+            self._insert_once(connection, confirmations, confirmation)
+        return self.confirmation(confirmation.model) or confirmation
+
+    def confirmation(self, model: str) -> Confirmation | None:
+        """Return who confirmed that a very high ROC AUC is plausible for a model; None if nobody did."""
+        return self._one(Confirmation, sa.select(confirmations).where(confirmations.c.model == model))
 
     def mark_mirrored(self, promotion: Promotion) -> None:
         """Store that the MLflow registry shows a promotion."""
