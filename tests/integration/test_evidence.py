@@ -24,6 +24,7 @@ from churn.foundation.artifacts import downloaded
 from churn.foundation.examples import example_rows, model_input
 from churn.foundation.paths import snapshot_rows
 from churn.foundation.records import DecisionRecord
+from churn.learning.registered_model import inputs_of
 from churn.learning.snapshot import BUCKET
 from churn.learning.training import Challenger
 from churn.pipeline import steps
@@ -112,7 +113,7 @@ def test_adding_a_feature_does_not_end_promotion(two_nights: Workspace) -> None:
     land_night(workspace, 2)
     assert run_night(workspace, "night 2") == "promote SUPERIOR"
     with downloaded(2, workspace.tracking) as files:
-        assert "Income" in scoring.inputs_of(files)
+        assert "Income" in inputs_of(files)
 
 
 def test_a_feature_that_earlier_rows_cannot_lack_says_what_to_do(two_nights: Workspace) -> None:
@@ -122,15 +123,20 @@ def test_a_feature_that_earlier_rows_cannot_lack_says_what_to_do(two_nights: Wor
         steps.train(workspace, Request("night 2", retrain=True))
 
 
-def test_a_new_country_does_not_end_promotion(two_nights: Workspace) -> None:
-    """The champion has never seen it and scores its customers all the same."""
+def test_a_new_country_and_a_wider_range_do_not_end_promotion(two_nights: Workspace) -> None:
+    """The champion's own contract allows neither, and it scores these customers all the same: beneath its checks."""
     wider = replace(BANK_CHURN["Geography"], categories=("France", "Germany", "Spain", "Italy"))
-    workspace = under(two_nights, changed(Geography=wider))
+    richer = replace(BANK_CHURN["CreditScore"], maximum=1000)
+    workspace = under(two_nights, changed(Geography=wider, CreditScore=richer))
     file = workspace.storage.landed()[0].name
     with workspace.storage.reading(f"landing/{file}") as stream:
         lines = stream.read().decode().splitlines(keepends=True)
     workspace.storage.remove(f"landing/{file}")
     italians = [line.replace("Spain", "Italy") if at % 2 else line for at, line in enumerate(lines)]
+    column = lines[0].split(",").index("CreditScore")
+    for at in range(1, len(italians), 9):
+        cells = italians[at].split(",")
+        italians[at] = ",".join([*cells[:column], "990", *cells[column + 1 :]])
     land_text(workspace, "".join(italians), "night-2.csv")
     assert run_night(workspace, "night 2") == "promote SUPERIOR"
     slices = decision_of(workspace, "night 2").comparison["slices"]
@@ -163,6 +169,7 @@ def test_a_champion_of_other_library_versions_is_scored_in_its_own_environment(
     """Served from the lock that its training kept, it gives the same scores; without a lock it is unscorable."""
     workspace = two_champions
     rows = model_input(workspace.contract, example_rows(workspace.contract, 50))
+    rows.loc[0, "Geography"] = "Italy"  # a wider contract than that of the version: neither way checks
     with open_scorer(1, workspace.ledger, workspace.tracking, VAR / "serving") as here:
         expected = here(rows)
     honest = scoring.installed

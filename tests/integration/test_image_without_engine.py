@@ -10,6 +10,7 @@ import pytest
 from docker.errors import DockerException
 
 from churn.decision.scoring import open_scorer
+from churn.foundation.artifacts import downloaded
 from churn.foundation.local_server import ModelMismatch, image_app, mlflow_app, served, serving_python
 from churn.pipeline import shipping
 from churn.pipeline.workspace import Workspace
@@ -59,10 +60,13 @@ def test_mlflows_own_client_is_answered(two_champions: Workspace) -> None:
     sources, rows = two_champions, contract_rows(two_champions.contract)
     python = serving_python(two_champions.image_spec.lock, sources.environments)
     answers = []
-    with laid_out(2, sources.ledger, sources.contract, sources.tracking) as folder:
+    with (
+        laid_out(2, sources.ledger, sources.contract, sources.tracking) as folder,
+        downloaded(2, sources.tracking) as files,
+    ):
         ours = image_app(folder)
         two_processes = replace(ours, environment=ours.environment | {"WEB_CONCURRENCY": "2"})
-        for app in (two_processes, mlflow_app(folder / "model")):
+        for app in (two_processes, mlflow_app(files)):
             with served(python, app) as url:
                 host, port = url.removeprefix("http://").split(":")
                 client = ScoringServerClient(host, int(port))

@@ -8,7 +8,7 @@ from churn.contract import Column, Contract, Kind, Role
 from churn.contracts.bank import BANK_CHURN
 from churn.foundation.examples import example_rows, model_input
 from churn.intake.validation import row_expectations
-from churn.learning.training import input_signature
+from churn.learning.registered_model import inputs_of_contract
 from churn.sample.generator import Night, make_night
 from support.basics import judge, small_file
 
@@ -53,14 +53,13 @@ def test_a_change_of_the_contract_reaches_every_part(change: str) -> None:
     """A column that is added, removed or retyped changes in suite, sample, reader, probes and signature."""
     contract = CHANGES[change]
     assert all(columns == set(contract.names) for columns in columns_by_part(contract).values())
-    assert input_signature(contract).inputs.input_names() == contract.feature_names
+    assert list(inputs_of_contract(contract)) == list(contract.feature_names)
 
 
 def test_a_retyped_column_changes_its_type_everywhere() -> None:
     """If Tenure becomes a text, it is a text in signature, probes, sample and suite."""
     contract = CHANGES["retyped"]
-    types = {column.name: column.type.name for column in input_signature(contract).inputs.inputs}
-    assert types["Tenure"] == "string"
+    assert inputs_of_contract(contract)["Tenure"].type == "string"
     assert set(model_input(contract, example_rows(contract, 20))["Tenure"]) == {"short", "long"}
     cells = {
         line.split(",")[list(contract.names).index("Tenure")] for line in make_night(contract, NIGHT).splitlines()[1:]

@@ -13,7 +13,6 @@ from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed
 from pathlib import Path
 
-import mlflow
 import numpy as np
 import pandas as pd
 import yaml
@@ -26,7 +25,9 @@ from churn.foundation.artifacts import ArtifactChanged, downloaded, require_regi
 from churn.foundation.ledger import Ledger
 from churn.foundation.local_server import ServiceEnded, ServingUnavailable, ask, mlflow_app, served, serving_python
 from churn.foundation.tracking import Tracking, TrackingGone
+from churn.learning.registered_model import Input, inputs_of
 from churn.learning.training import ENVIRONMENT, REQUIREMENTS
+from churn.serving.model import load_estimator
 
 log = logging.getLogger(__name__)
 
@@ -88,12 +89,6 @@ def open_scorer(version: int, ledger: Ledger, tracking: Tracking, environments: 
             yield _loaded(version, folder)
 
 
-def inputs_of(folder: Path) -> dict[str, str]:
-    """The columns that a model needs, each with its type: `double` or `string`."""
-    signature = mlflow.models.Model.load(str(folder)).signature
-    return {column.name: column.type.name for column in signature.inputs}
-
-
 def _files(version: int, tracking: Tracking, open_things: ExitStack) -> Path:
     try:
         return open_things.enter_context(downloaded(version, tracking))
@@ -119,14 +114,15 @@ def _require_registered(version: int, folder: Path, ledger: Ledger, tracking: Tr
 
 
 def _loaded(version: int, folder: Path) -> Scorer:
+    """Load the model beneath its checks: an old champion is asked about rows of a wider contract too."""
     try:
-        model = mlflow.pyfunc.load_model(str(folder))
+        model = load_estimator(folder)
     except Exception as error:
         raise Unscorable(
             _unscorable(version, f"its files cannot be loaded ({type(error).__name__}: {_first_line(error)})")
         ) from error
     wanted = inputs_of(folder)
-    return lambda rows: np.asarray(model.predict(_input(rows, wanted)), dtype=np.float64)[:, 1]
+    return lambda rows: np.asarray(model.predict_proba(_input(rows, wanted)), dtype=np.float64)[:, 1]
 
 
 def _own_environment(
@@ -170,13 +166,13 @@ def _asked(url: str, rows: pd.DataFrame) -> Scores:
     return np.concatenate([ask(url, part)[:, 1] for part in parts])
 
 
-def _input(rows: pd.DataFrame, wanted: dict[str, str]) -> pd.DataFrame:
+def _input(rows: pd.DataFrame, wanted: dict[str, Input]) -> pd.DataFrame:
     """The columns that a version needs, in its types. A column that the rows do not have is left out."""
     columns = {}
-    for name, kind in wanted.items():
+    for name, column in wanted.items():
         if name not in rows:
             continue
-        if kind == "double":
+        if column.type == "double":
             columns[name] = rows[name].astype("float64")
         else:
             texts = rows[name].astype("object")

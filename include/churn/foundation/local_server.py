@@ -26,7 +26,7 @@ import uv
 from numpy.typing import NDArray
 
 from churn.errors import ChurnError, Outage
-from churn.serving import FOLDER_VARIABLE, HOST_VARIABLE, PORT_VARIABLE
+from churn.serving import FOLDER_VARIABLE, HOST_VARIABLE, PORT_VARIABLE, UNCHECKED_VARIABLE
 from churn.settings import PYTHON
 
 READY_TIMEOUT = 120
@@ -112,9 +112,9 @@ class App:
 
 
 def mlflow_app(model: Path) -> App:
-    """Return MLflow's scoring app for the folder of a model."""
+    """Return MLflow's scoring app for the folder of a model, without the checks of its contract."""
     arguments = ["-m", "uvicorn", "mlflow.pyfunc.scoring_server.app:app", "--no-access-log"]
-    return App(arguments, {"__pyfunc_model_path__": str(model)})
+    return App(arguments, {"__pyfunc_model_path__": str(model), UNCHECKED_VARIABLE: "1"})
 
 
 def image_app(folder: Path) -> App:

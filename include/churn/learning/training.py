@@ -16,8 +16,6 @@ import mlflow
 import numpy as np
 import pandas as pd
 from mlflow.data.pandas_dataset import from_pandas
-from mlflow.models.signature import ModelSignature
-from mlflow.types import ColSpec, Schema, TensorSpec
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
@@ -26,18 +24,17 @@ from churn.contract import Contract
 from churn.errors import ChurnError
 from churn.foundation.artifacts import downloaded
 from churn.foundation.digests import folder_digest
-from churn.foundation.examples import example_rows, model_input
+from churn.foundation.examples import model_input
 from churn.foundation.ledger import Ledger
 from churn.foundation.records import Snapshot, VersionRecord
 from churn.foundation.storage import Storage
 from churn.foundation.tracking import RegistryChanged, Tracking
 from churn.learning.candidates import AVERAGE, BOOSTED, SMOOTH, make_candidates
+from churn.learning.registered_model import describe_registered_model, describe_use, log_model
 from churn.learning.snapshot import snapshot_url, training_rows
-from churn.serving.model import TRUSTED_TYPES
 
 log = logging.getLogger(__name__)
 
-MODEL = "model"
 ENVIRONMENT = "environment"
 """Artifact folder with the lock from which the version can be served, whatever is installed later."""
 REQUIREMENTS = ("mlflow-skinny", "scikit-learn", "scipy", "numpy", "pandas", "skops")
@@ -150,17 +147,6 @@ def choose_candidate(candidates: list[Candidate]) -> Candidate:
     return best
 
 
-def input_signature(contract: Contract) -> ModelSignature:
-    """The signature of the model: numbers as doubles and texts as strings; two probabilities per row."""
-    inputs = Schema(
-        [
-            ColSpec("double" if column.numeric else "string", column.name, required=not column.nullable)
-            for column in contract.features
-        ]
-    )
-    return ModelSignature(inputs=inputs, outputs=Schema([TensorSpec(np.dtype("float64"), (-1, 2))]))
-
-
 def _candidate(kind: str, target: NDArray[np.int64], scores: NDArray[np.float64]) -> Candidate:
     likelihood = np.clip(np.where(target == 1, scores, 1 - scores), 1e-15, 1)
     losses = -np.log(likelihood)
@@ -217,16 +203,7 @@ def _log_training(
             ),
             context="training",
         )
-        logged = mlflow.sklearn.log_model(
-            model,
-            name=MODEL,
-            signature=input_signature(contract),
-            input_example=model_input(contract, example_rows(contract, 5)),
-            pip_requirements=[f"{name}=={installed(name)}" for name in REQUIREMENTS],
-            serialization_format="skops",
-            skops_trusted_types=TRUSTED_TYPES,
-            pyfunc_predict_fn="predict_proba",
-        )
+        logged = log_model(model, contract, [f"{name}=={installed(name)}" for name in REQUIREMENTS])
         mlflow.log_metrics({f"cv_{name}": value for name, value in chosen.metrics.items()}, model_id=logged.model_id)
         mlflow.log_dict({candidate.kind: candidate.metrics for candidate in candidates}, "candidates.json")
         mlflow.log_artifact(str(spec.lock), ENVIRONMENT)
@@ -269,10 +246,7 @@ def _register(
     run_id: str, uri: str, chosen: Candidate, night: str, snapshot: Snapshot, contract: Contract, tracking: Tracking
 ) -> int:
     client = tracking.client
-    if not client.search_registered_models(f"name = '{tracking.model}'"):
-        client.create_registered_model(
-            tracking.model, description=f"Probability of {contract.target.name} = 1, for each customer."
-        )
+    describe_registered_model(contract, tracking)
     made = client.create_model_version(
         tracking.model,
         source=uri,
@@ -280,7 +254,8 @@ def _register(
         model_id=uri.removeprefix("models:/"),
         description=(
             f"Trained in run {night} as {chosen.kind} on {snapshot.training_rows:,} customers "
-            f"(snapshot {snapshot.snapshot[:12]}, {len(snapshot.batches)} batches). Run: {tracking.run_link(run_id)}"
+            f"(snapshot {snapshot.snapshot[:12]}, {len(snapshot.batches)} batches). Run: {tracking.run_link(run_id)}\n\n"
+            f"{describe_use(uri, contract)}"
         ),
         tags={
             **evidence_tags(contract, snapshot.salt_fingerprint),

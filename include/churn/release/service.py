@@ -8,10 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import mlflow
-
-import churn.contract
-import churn.serving
 from churn.contract import Contract
 from churn.decision.scoring import kept_lock
 from churn.errors import ChurnError
@@ -19,11 +15,10 @@ from churn.foundation.artifacts import downloaded, require_registered
 from churn.foundation.clients import Clients
 from churn.foundation.ledger import Ledger
 from churn.foundation.local_server import image_app, served, serving_python
+from churn.foundation.serving_code import copy_serving_code
 from churn.foundation.tracking import Tracking
-from churn.learning.training import input_signature
+from churn.learning.registered_model import inputs_of, inputs_of_contract
 from churn.serving import CONTRACT_FILE, MODEL_FOLDER
-
-PACKAGE = Path(churn.contract.__file__).parent
 
 
 @contextmanager
@@ -39,16 +34,9 @@ def laid_out(version: int, ledger: Ledger, contract: Contract, tracking: Trackin
         require_registered(version, files, ledger, tracking.model)
         _require_columns(version, files, contract)
         folder = Path(name)
-        code = folder / "churn"
-        shutil.copytree(
-            Path(churn.serving.__file__).parent,
-            code / "serving",
-            ignore=shutil.ignore_patterns("__pycache__", "Dockerfile"),
-        )
-        for module in ("__init__.py", "contract.py"):
-            shutil.copy(PACKAGE / module, code / module)
+        copy_serving_code(folder)
         (folder / CONTRACT_FILE).write_text(contract.to_json())
-        shutil.copytree(files, folder / MODEL_FOLDER, ignore=shutil.ignore_patterns("registered_model_meta"))
+        shutil.copytree(files, folder / MODEL_FOLDER, ignore=shutil.ignore_patterns("registered_model_meta", "code"))
         for path in [folder, *folder.rglob("*")]:
             path.chmod(0o755 if path.is_dir() else 0o644)
         yield folder
@@ -84,8 +72,7 @@ def served_here(version: int, clients: Clients, lock: Path, port: int | None = N
 
 
 def _require_columns(version: int, files: Path, contract: Contract) -> None:
-    signature = mlflow.models.Model.load(str(files)).signature
-    wanted, given = signature.inputs.input_dict(), input_signature(contract).inputs.input_dict()
+    wanted, given = inputs_of(files), inputs_of_contract(contract)
     differing = sorted(name for name in wanted.keys() | given.keys() if wanted.get(name) != given.get(name))
     if differing:
         raise ChurnError(

@@ -4,6 +4,8 @@ It imports only the contract. Environment variables set its folder, host and por
 """
 
 FOLDER_VARIABLE, HOST_VARIABLE, PORT_VARIABLE = "SERVED_FOLDER", "SERVED_HOST", "SERVED_PORT"
+UNCHECKED_VARIABLE = "CHURN_UNCHECKED_MODEL"
+"""Environment variable of a process that compares versions: an old champion is asked about rows of a newer contract."""
 CONTRACT_FILE, MODEL_FOLDER = "contract.json", "model"
 DOES_NOT_LOAD = 42
 """Exit status of a service whose model does not load. Any other status has another cause."""

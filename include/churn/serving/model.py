@@ -6,18 +6,20 @@ MLflow is not imported: it would account for a third of start time and memory, o
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pandas as pd
 import sklearn
 import skops.io
 import yaml
 
 from churn.contract import Contract
 from churn.serving.batching import Predict
-from churn.serving.rows import Values
+from churn.serving.checks import without_checks
+from churn.serving.rows import Values, frame_of
 
 TRUSTED_TYPES = [
+    "churn.serving.checks.ContractChecks",
     "numpy.dtype",
     "scipy._lib.array_api_compat.numpy._aliases.asarray",  # a spline's array library
     "scipy.interpolate._bsplines.BSpline",
@@ -25,6 +27,20 @@ TRUSTED_TYPES = [
     "sklearn.utils._bunch.Bunch",
 ]
 """Types that a saved model may contain in addition to those that skops trusts. They were reviewed; none is read from a model."""
+
+
+def load_estimator(folder: Path) -> Any:
+    """Load the estimator of the MLflow model in a folder, without the checks before it.
+
+    Raises:
+        ValueError: it is not a scikit-learn model saved by skops. Any other error of a damaged model is not caught.
+    """
+    flavor = yaml.safe_load((folder / "MLmodel").read_text())["flavors"]["sklearn"]
+    if flavor["serialization_format"] != "skops":
+        raise ValueError(
+            f"The model is saved as {flavor['serialization_format']}. Only models saved as skops can be loaded."
+        )
+    return without_checks(skops.io.load(folder / flavor["pickled_model"], trusted=TRUSTED_TYPES))
 
 
 def load_model(folder: Path, contract: Contract) -> Predict:
@@ -36,20 +52,11 @@ def load_model(folder: Path, contract: Contract) -> Predict:
         ValueError: it is not a scikit-learn model saved by skops, or does not return two probabilities per row. Any other
             error of a damaged model is not caught.
     """
-    flavor = yaml.safe_load((folder / "MLmodel").read_text())["flavors"]["sklearn"]
-    if flavor["serialization_format"] != "skops":
-        raise ValueError(
-            f"The model is saved as {flavor['serialization_format']}. Only models saved as skops can be loaded."
-        )
-    model = skops.io.load(folder / flavor["pickled_model"], trusted=TRUSTED_TYPES)
-    texts = {column.name for column in contract.features if not column.numeric}
+    model = load_estimator(folder)
     sklearn.set_config(assume_finite=True, skip_parameter_validation=True)
 
     def predict(values: Values) -> np.ndarray:
-        frame = pd.DataFrame(
-            {name: pd.Series(column, dtype="object" if name in texts else "float64") for name, column in values.items()}
-        )
-        return np.asarray(model.predict_proba(frame), dtype=np.float64)
+        return np.asarray(model.predict_proba(frame_of(values, contract)), dtype=np.float64)
 
     probabilities = predict(_example(contract))
     if probabilities.shape != (1, 2) or not np.isfinite(probabilities).all():

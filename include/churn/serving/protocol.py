@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from churn.contract import Contract
-from churn.serving.rows import read_cells
+from churn.serving.rows import BadColumns, match_columns, read_cells
 
 JSON, CSV = "application/json", "text/csv"
 FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
@@ -185,19 +185,11 @@ def _require_commas(header: str, contract: Contract) -> None:
 
 def _places(names: list[Any], contract: Contract) -> tuple[dict[str, int], list[str]]:
     """Return the position of each feature among the names, which may be of any JSON type, and the names that are ignored."""
-    places = {name: place for place, name in enumerate(names) if isinstance(name, str)}
-    if len(places) != len(names):
-        raise BadRequest("Column names must be strings, and each name may appear only once.")
-    features = {name.casefold(): name for name in contract.feature_names}
-    ignored = [name for name in places if name not in contract.feature_names]
-    recased = sorted({features[name.strip().casefold()] for name in ignored if name.strip().casefold() in features})
-    if recased:
-        raise BadRequest(
-            f"The names of these columns differ only in case or blanks from those of the model: {', '.join(recased)}. Write them exactly so."
-        )
-    missing = [name for name in contract.feature_names if name not in places]
-    if missing:
-        raise BadRequest(f"Missing columns: {', '.join(missing)}.")
+    try:
+        ignored = match_columns(names, contract)
+    except BadColumns as error:
+        raise BadRequest(str(error)) from error
+    places = {name: place for place, name in enumerate(names)}
     return {name: places[name] for name in contract.feature_names}, ignored
 
 

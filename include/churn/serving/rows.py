@@ -53,6 +53,39 @@ class BadRows(ValueError):  # noqa: N818 -- the name says what is wrong
         self.count = count
 
 
+class BadColumns(ValueError):  # noqa: N818 -- the name says what is wrong
+    """A feature is missing, or its name is written otherwise."""
+
+
+def match_columns(names: Sequence[Any], contract: Contract) -> list[str]:
+    """Check that every feature is among the names, and return the names that are ignored.
+
+    Raises:
+        BadColumns: a name is not a text or appears twice, a feature is missing, or one differs only in case or blanks.
+    """
+    if len({name for name in names if isinstance(name, str)}) != len(names):
+        raise BadColumns("Column names must be strings, and each name may appear only once.")
+    features = {name.casefold(): name for name in contract.feature_names}
+    ignored = [name for name in names if name not in contract.feature_names]
+    recased = sorted({features[name.strip().casefold()] for name in ignored if name.strip().casefold() in features})
+    if recased:
+        raise BadColumns(
+            f"The names of these columns differ only in case or blanks from those of the model: {', '.join(recased)}. Write them exactly so."
+        )
+    missing = [name for name in contract.feature_names if name not in names]
+    if missing:
+        raise BadColumns(f"Missing columns: {', '.join(missing)}.")
+    return ignored
+
+
+def frame_of(values: Values, contract: Contract) -> pd.DataFrame:
+    """The frame that a model takes: numbers as float64, texts as objects."""
+    texts = {column.name for column in contract.features if not column.numeric}
+    return pd.DataFrame(
+        {name: pd.Series(column, dtype="object" if name in texts else "float64") for name, column in values.items()}
+    )
+
+
 def check_rows(columns: Mapping[str, Cells], contract: Contract) -> Values:
     """Type the features of rows that satisfy every rule that intake applies to them.
 
@@ -147,11 +180,11 @@ def _is_number(cell: Any) -> bool:
 
 def _texts(cells: Cells, column: Column) -> tuple[NDArray[Any], Broken]:
     """Look up each distinct text once."""
-    objects = np.fromiter(cells, dtype=object, count=len(cells))
+    values: Any = np.fromiter(cells, dtype=object, count=len(cells)) if isinstance(cells, list) else cells
     try:
-        codes, distinct = pd.factorize(objects)
+        codes, distinct = pd.factorize(values)
     except TypeError:  # a cell that is a list or an object has no hash
-        codes, distinct = np.arange(len(objects)), objects
+        codes, distinct = np.arange(len(values)), values
     looked_up = [_text(cell, column) for cell in distinct]
     looked_up.append((None, 0 if column.nullable else _MISSING))  # the code -1: a missing value
     texts = np.array([text for text, _ in looked_up], dtype=object)
