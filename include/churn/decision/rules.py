@@ -10,7 +10,7 @@ from churn.decision.comparison import Comparison, Refusal
 from churn.decision.inference import Estimate
 from churn.decision.policy_file import Policy
 from churn.decision.reasons import Reason
-from churn.decision.rule_forms import Forms
+from churn.decision.rule_forms import FIRST_VERSION, Forms
 from churn.foundation.wording import as_sentence_end
 
 
@@ -223,6 +223,10 @@ def _overlap_rule(name: str, what: str, estimate: Estimate, bounds: tuple[float,
         f"{'which overlaps' if passed else 'which lies entirely outside'} the range {bounds[0]:g} to {bounds[1]:g}."
     )
     return Rule(name, Reason.CALIBRATION, passed, estimate.value, nearer_bound, sentence)
+
+
+FLOOR = Forms({FIRST_VERSION: floor_rules})
+CALIBRATION = Forms({FIRST_VERSION: calibration_rules})
 
 
 def frozen_rule(comparison: Comparison) -> Rule:
