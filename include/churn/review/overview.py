@@ -90,11 +90,16 @@ class Overview:
 
 def load_overview(ledger: Ledger, settings: Settings, now: datetime) -> Overview:
     """Read the page from the ledger. The number of queries does not grow with the ledger."""
+    return make_overview(load_facts(ledger, settings, now), settings, now)
+
+
+def load_facts(ledger: Ledger, settings: Settings, now: datetime) -> OverviewFacts:
+    """Read what the first page needs."""
     model = settings.model_name
     changes = ledger.promotions(model, limit=LINEAGE)
     version = changes[0].version if changes else None
     newest = _load_newest_batches(ledger)
-    facts = OverviewFacts(
+    return OverviewFacts(
         promotions=changes,
         nights=ledger.night_rows(model, NIGHTS),
         last=ledger.last_decision(model),
@@ -107,7 +112,6 @@ def load_overview(ledger: Ledger, settings: Settings, now: datetime) -> Overview
         flags=ledger.flags(model, version or 0),
         failures=ledger.failures(RETRAINING, since=now - NEWS),
     )
-    return make_overview(facts, settings, now)
 
 
 def _load_newest_batches(ledger: Ledger) -> list[Batch]:
