@@ -51,12 +51,13 @@ stop: ## Stop the services that `make run` started.
 clean: stop ## Stop the services and delete all their data, which cannot be undone; the environment is kept.
 	rm -rf var data/landing data/originals data/accepted data/quarantine data/snapshots data/docs data/decisions data/unfinished
 
-lint: .venv/dev ## Check style, types, layers, spelling and the generated reference.
+lint: .venv/dev ## Check style, types, layers, spelling, wording and the generated reference.
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 	.venv/bin/codespell
+	.venv/bin/python -m pytest -q tests/unit/test_wording.py
 	.venv/bin/python docs/reference.py --check
 	.venv/bin/yamllint --strict .
 	.venv/bin/hadolint include/stack/Dockerfile include/churn/serving/Dockerfile tests/stack/Dockerfile

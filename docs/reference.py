@@ -159,7 +159,7 @@ def walk_commands(command: Any, name: str) -> Iterator[tuple[str, Any]]:
 
 
 def anchor(name: str) -> str:
-    """The anchor of a command's section."""
+    """The fragment that links to a command's section."""
     return name.replace(" ", "-")
 
 
