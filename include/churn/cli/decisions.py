@@ -44,7 +44,7 @@ def check_policy(
 def confirm_policy(
     reason: Annotated[str, typer.Option(help="Why it is plausible. The reason is kept in the ledger.")],
 ) -> None:
-    """Confirm, once for this registered model, that a ROC AUC above sanity.max_model_auc is plausible and no leak."""
+    """Confirm, once for this registered model, that a ROC AUC above sanity.max_model_auc is plausible, and not a leak."""
     from churn.pipeline.answers import confirm_plausible
 
     workspace = Workspace.open()

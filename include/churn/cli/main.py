@@ -19,7 +19,7 @@ from churn.cli.images import image_app as image_commands
 from churn.cli.production import alerts, approve, history, maintain, prune, reconcile, report, rollback, unfreeze
 from churn.cli.terminal import AsJson, console, explained, named_now, print_json, who
 from churn.errors import ChurnError, require_reason
-from churn.foundation.links import comparison_page, night_page
+from churn.foundation.links import comparison_page, night_page, version_page
 from churn.foundation.wording import REVERSALS
 from churn.pipeline.workspace import Request, Workspace
 from churn.settings import HOME, VAR, Settings, environment_name, masked
@@ -257,6 +257,11 @@ def serve(
     number = version or (promotion.version if promotion else None)
     if number is None:
         raise ChurnError("Nothing is in production. Start a run first, or name a version with --version.")
+    if workspace.ledger.version(workspace.settings.model_name, number) is None:
+        raise ChurnError(
+            f"Version {number} of {workspace.settings.model_name} does not exist. `churn history` lists the versions that have been in "
+            f"production, and {version_page(workspace.settings.mlflow_ui, workspace.settings.model_name)} lists all."
+        )
     with served_here(number, workspace, workspace.image_spec.lock, port) as url:
         console.print(f"Version {number} answers at {url}/ping and {url}/invocations. Ctrl-C ends it.")
         try:

@@ -158,6 +158,13 @@ def test_status_reports_a_run_that_ended_without_a_verdict(churn: Invoke, tmp_pa
     assert "Last run: no verdict. Run red run ended without a decision: broken.csv is rejected." in shown
 
 
+def test_a_version_that_never_existed_is_not_served(churn: Invoke) -> None:
+    """The error says so before MLflow is asked, and how to list versions."""
+    result = churn("serve", "--version", "99")
+    assert is_one_line(result)
+    assert "Version 99 of churn does not exist. `churn history` lists" in result.stderr
+
+
 def test_the_salt_is_never_printed(churn: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
     """`churn settings` hides it, as a table and as JSON."""
     salt = "a salt that must not be seen"
