@@ -280,9 +280,7 @@ def ledger_page() -> str:
                 raise ValueError(f"{table.name}.{column.name} has no meaning. Give its column in schema.py a `doc`.")
             key = " (key)" if column.primary_key else ""
             null = "yes" if column.nullable else "no"
-            lines.append(
-                f"| `{column.name}`{key} | {column.type.__class__.__name__.lower()} | {null} | {column.doc} |"
-            )
+            lines.append(f"| `{column.name}`{key} | {column.type.__class__.__name__.lower()} | {null} | {column.doc} |")
     return NOTICE.format(source="`include/churn/foundation/schema.py`") + "\n".join(lines) + "\n"
 
 

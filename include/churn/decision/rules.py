@@ -11,7 +11,7 @@ from churn.decision.inference import Estimate
 from churn.decision.policy_file import Policy
 from churn.decision.reasons import Reason
 from churn.decision.rule_forms import FIRST_VERSION, Forms
-from churn.foundation.wording import as_sentence_end
+from churn.foundation.wording import as_sentence, as_sentence_end
 
 
 @dataclass(frozen=True)
@@ -247,8 +247,3 @@ def describe_deltas(deltas: dict[str, Estimate]) -> str:
         f"ROC AUC {auc.value:+.4f} ({auc.lower:+.4f} to {auc.upper:+.4f}), "
         f"Brier score {brier.value:+.5f} ({brier.lower:+.5f} to {brier.upper:+.5f})."
     )
-
-
-def as_sentence(text: str) -> str:
-    """A text that begins in lower case, as a sentence."""
-    return text[:1].upper() + text[1:]

@@ -205,7 +205,7 @@ def _reject(job: _BatchJob, file: BatchFile, judged: Judged | None, rule: str, s
     if quarantined_rows:
         job.storage.move_in(rows, quarantined(batch))
     kept = (
-        f"Its {quarantined_rows} rows are in {quarantined(batch)}."
+        f"Its {quarantined_rows:,} rows are in {quarantined(batch)}."
         if quarantined_rows
         else f"It is kept as {original(batch)}."
     )

@@ -15,7 +15,7 @@ from churn.foundation.records import (
     Promotion,
 )
 from churn.foundation.schedule import NEWS
-from churn.foundation.wording import KIND_WORDS, REVERSALS
+from churn.foundation.wording import KIND_WORDS, REVERSALS, as_sentence_end
 from churn.release.lineage import predecessor
 from churn.review.presentation import (
     IMAGE_STATES,
@@ -175,7 +175,7 @@ def _describe_production(current: Promotion | None, image: ImageRecord | None, n
     how = f"{KIND_WORDS.get(current.kind, current.kind)}{by}"
     rule = f" ({current.code})" if current.code and current.kind not in ("rollback", "take_back") else ""
     where = f" in run {current.night}" if current.kind in KINDS_OF_RUNS else ""
-    reason = f" {current.reason}" if current.kind != "promotion" else ""
+    reason = f" Reason: {as_sentence_end(current.reason)}" if current.kind != "promotion" else ""
     return (
         f"Version {current.version} has been in production since {since}.",
         f"It was {how}{rule}{where}, {span_words(now - current.promoted_at)} ago. Image: {state}{digest}.{reason}",

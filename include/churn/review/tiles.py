@@ -19,7 +19,7 @@ from churn.foundation.records import (
     VersionFlag,
 )
 from churn.foundation.schedule import NEWS, UNFINISHED, due_nights
-from churn.foundation.wording import REVERSALS, as_sentence_end, cause_of_rejection, why_not_built
+from churn.foundation.wording import KIND_WORDS, REVERSALS, as_sentence_end, cause_of_rejection, why_not_built
 from churn.review.presentation import (
     BAD,
     DRY,
@@ -274,7 +274,8 @@ def _health_tile(current: Promotion | None, facts: OverviewFacts, settings: Sett
     if problem := _health_problem(current.version, facts, last):
         return Tile(name, BAD, *problem)
     if last is None or not last.watch:
-        detail = f"Version {current.version} has not been scored on new customers since it was promoted."
+        how = KIND_WORDS.get(current.kind, current.kind)
+        detail = f"Version {current.version} has not been scored on new customers since it was {how}."
         return Tile(name, UNMONITORED, UNMONITORED, detail)
     day = f"{last.decided_at:%Y-%m-%d}"
     if last.decided_at < next(due_nights(settings, now), now - NEWS):
