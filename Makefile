@@ -74,7 +74,7 @@ lock: $(UV) ## Update the locks from pyproject.toml.
 docs: .venv/dev docs-reference ## Build the documentation into var/docs; a broken link or an unlisted page is an error.
 	@.venv/bin/python docs/build.py
 
-docs-reference: .venv/dev ## Write the reference pages and .env.example from the code.
+docs-reference: .venv/dev ## Write the reference pages and .env.example.
 	@.venv/bin/python docs/reference.py
 
 bench: .venv/dev ## Measure WHAT=nightly-run, intake, decision, image, stack, review or error-rates (ARGS="...").

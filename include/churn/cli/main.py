@@ -35,7 +35,14 @@ app = typer.Typer(
 )
 local_app = typer.Typer(no_args_is_help=True, help="The local Airflow and MLflow of `make run`.")
 app.add_typer(local_app, name="local")
-app.add_typer(local_app, name="embedded", hidden=True, deprecated=True)  # its name until 0.1
+
+
+def _embedded() -> None:
+    """The name of `churn local` until 0.1."""
+    typer.echo("`churn embedded` is now `churn local`; the old name works for one minor version.", err=True)
+
+
+app.add_typer(local_app, name="embedded", hidden=True, callback=_embedded)
 app.add_typer(batches_app, name="batches")
 app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(snapshot_app, name="snapshot")

@@ -42,6 +42,7 @@ def test_the_earlier_name_of_the_local_commands_still_works(churn: Invoke) -> No
     assert result.exit_code == 0
     assert "stop" in result.stdout
     assert "embedded" not in churn("--help").stdout
+    assert "`churn embedded` is now `churn local`" in churn("embedded", "stop", "--help").stderr
 
 
 @pytest.fixture

@@ -64,8 +64,35 @@ def test_a_page_outside_the_navigation_is_found(tmp_path: Path) -> None:
     """A page that nobody can reach is an error, and so is an entry without a page."""
     (tmp_path / "index.md").write_text("# Index")
     (tmp_path / "lost.md").write_text("# Lost")
+    (tmp_path / "orphan.html").write_text("<p>Lost</p>")
     nav = [{"Index": "index.md"}, {"More": [{"Gone": "gone.md"}]}]
-    assert [fault.split()[0] for fault in BUILD.unlisted_pages(tmp_path, nav)] == ["lost.md", "gone.md"]
+    assert [fault.split()[0] for fault in BUILD.unlisted_pages(tmp_path, nav)] == ["lost.md", "orphan.html", "gone.md"]
+
+
+@pytest.mark.parametrize(
+    ("link", "fault"),
+    [
+        ("gone.md", "which does not exist"),
+        ("other.md#gone", "which has no such section"),
+        ("#gone", "which has no such section"),
+        ("other.md#a-real-section", ""),
+        ("#here", ""),
+        ("https://example.com/gone", ""),
+    ],
+)
+def test_a_broken_link_beside_the_site_is_found(tmp_path: Path, link: str, fault: str) -> None:
+    """README and CONTRIBUTING are no pages of the site, and their links are checked too."""
+    (tmp_path / "README.md").write_text(f"# Here\n\n[x]({link})\n")
+    (tmp_path / "other.md").write_text("## A *real* section\n")
+    faults = list(BUILD.markdown_faults(tmp_path / "README.md"))
+    assert len(faults) == bool(fault)
+    assert all(fault in found for found in faults)
+
+
+@pytest.mark.parametrize("name", BUILD.BESIDE)
+def test_the_pages_beside_the_site_have_no_broken_link(name: str) -> None:
+    """Neither to a file nor to a section."""
+    assert list(BUILD.markdown_faults(ROOT / name)) == []
 
 
 def test_the_readme_is_short_and_its_links_work() -> None:
