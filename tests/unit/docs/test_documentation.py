@@ -103,3 +103,13 @@ def test_the_readme_is_short_and_its_links_work() -> None:
     assert "make test" in text
     links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text)
     assert [link for link in links if "://" not in link and not (ROOT / link).exists()] == []
+
+
+def test_a_column_of_the_ledger_without_a_meaning_stops_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dash in the table helps nobody."""
+    for name in ("TERMINAL_WIDTH", "CHURN_BUCKET_SALT"):  # the script sets both, and they are restored after the test
+        monkeypatch.setenv(name, "100")
+    reference = load("reference")
+    monkeypatch.setattr(reference.metadata.tables["batches"].c.state, "doc", None)
+    with pytest.raises(ValueError, match=r"batches\.state has no meaning"):
+        reference.ledger_page()
