@@ -188,13 +188,14 @@ def test_the_review_is_read_in_both_themes_and_on_a_telephone(
                 assert visit.accessibility_violations() == [], f"{page} in {theme} at {size}"
             visit.open_review()
             assert visit.frame.locator("html").get_attribute("data-theme") == theme
-        # Nothing can be unfolded on paper, so everything is printed unfolded.
+        # Nothing can be unfolded on paper, so tables are printed unfolded; parameters of one version alone are not.
         visit.open_alone(f"night?name={nights[1]}")
-        folded = visit.page.locator("details table").all()
+        folded = visit.page.locator("details:not(.one-sided) table").all()
         assert len(folded) > 3
         assert not any(element.is_visible() for element in folded)
         visit.page.emulate_media(media="print")
         assert all(element.is_visible() for element in folded)
+        assert not any(table.is_visible() for table in visit.page.locator("details.one-sided table").all())
         assert visit.errors == []
         assert visit.external_requests() == []
 
