@@ -51,12 +51,13 @@ stop: ## Stop the services that `make run` started.
 clean: stop ## Stop the services and delete all their data, which cannot be undone; the environment is kept.
 	rm -rf var data/landing data/originals data/accepted data/quarantine data/snapshots data/docs data/decisions data/unfinished
 
-lint: .venv/dev ## Check style, types, layers, spelling and the generated reference.
+lint: .venv/dev ## Check style, types, layers, spelling, wording and the generated reference.
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 	.venv/bin/codespell
+	.venv/bin/python -m pytest -q tests/unit/test_wording.py
 	.venv/bin/python docs/reference.py --check
 	.venv/bin/yamllint --strict .
 	.venv/bin/hadolint include/stack/Dockerfile include/churn/serving/Dockerfile tests/stack/Dockerfile
@@ -73,7 +74,7 @@ lock: $(UV) ## Update the locks from pyproject.toml.
 docs: .venv/dev docs-reference ## Build the documentation into var/docs; a broken link or an unlisted page is an error.
 	@.venv/bin/python docs/build.py
 
-docs-reference: .venv/dev ## Write the reference pages and .env.example from the code.
+docs-reference: .venv/dev ## Write the reference pages and .env.example.
 	@.venv/bin/python docs/reference.py
 
 bench: .venv/dev ## Measure WHAT=nightly-run, intake, decision, image, registered-model, stack, review or error-rates (ARGS="...").

@@ -1,4 +1,4 @@
-"""`make statistics`: whether the intervals and rules of a decision err as often as they say. Fails if they do not.
+"""`make bench WHAT=error-rates`: the error rates of the intervals and rules of a decision. Fails if one exceeds what is promised.
 
     make bench WHAT=error-rates                   10,000 rounds, 40 years of each scenario: some seven minutes
     make bench WHAT=error-rates ARGS=--quick      1,000 rounds, 4 years

@@ -3,8 +3,8 @@
 Every measurement is a process of its own, so that its peak memory is its own too, and the two sides of a ratio run
 in turn. Everything is made in a temporary folder (`TMPDIR` moves it; 10 million rows need some 6 GB).
 
-    make bench-intake                     10 thousand, 1 and 10 million rows
-    make bench-intake ROWS="10000 1000000"
+    make bench WHAT=intake                     10 thousand, 1 and 10 million rows
+    make bench WHAT=intake ROWS="10000 1000000"
 """
 
 from __future__ import annotations

@@ -19,6 +19,8 @@ ROOT = Path(__file__).resolve().parents[1]
 SITE = ROOT / "var/docs"
 LOADED = {("script", "src"), ("img", "src"), ("link", "href"), ("iframe", "src"), ("source", "src")}
 """Attributes whose address a browser loads by itself."""
+BESIDE = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "data/README.md")
+"""Pages that GitHub shows, and the site does not."""
 NOT_LOADED = {"canonical", "next", "prev", "alternate"}
 
 
@@ -26,6 +28,8 @@ def main() -> int:
     """Build and check; returns the exit status."""
     config = tomllib.loads((ROOT / "zensical.toml").read_text())["project"]
     faults = list(unlisted_pages(ROOT / config["docs_dir"], config["nav"]))
+    for name in BESIDE:
+        faults += markdown_faults(ROOT / name)
     command = [str(Path(sys.executable).with_name("zensical")), "build", "--strict", "--clean"]
     built = subprocess.run(command, cwd=ROOT, check=False)
     if built.returncode:
@@ -41,7 +45,7 @@ def main() -> int:
 
 def unlisted_pages(folder: Path, nav: list[Any]) -> Iterator[str]:
     """Pages that the navigation does not list, and entries of the navigation without a page."""
-    pages = {str(page.relative_to(folder)) for page in folder.rglob("*.md")}
+    pages = {str(page.relative_to(folder)) for kind in ("*.md", "*.html") for page in folder.rglob(kind)}
     listed = set(listed_pages(nav))
     yield from (f"{page} is not in the navigation of zensical.toml" for page in sorted(pages - listed))
     yield from (f"{page} is in the navigation of zensical.toml and does not exist" for page in sorted(listed - pages))
@@ -55,6 +59,25 @@ def listed_pages(nav: list[Any]) -> Iterator[str]:
                 yield from listed_pages(target)
             else:
                 yield target
+
+
+def markdown_faults(file: Path) -> Iterator[str]:
+    """Relative links of a Markdown file that lead to no file, or to no section of a Markdown file."""
+    for address in re.findall(r"\]\(([^)\s]+)\)", file.read_text()):
+        parts = urlsplit(address)
+        if parts.scheme or parts.netloc:
+            continue
+        target = file.parent / unquote(parts.path) if parts.path else file
+        if not target.exists():
+            yield f"{file.name} links to {address}, which does not exist"
+        elif parts.fragment and target.suffix == ".md" and parts.fragment not in sections(target):
+            yield f"{file.name} links to {address}, which has no such section"
+
+
+def sections(file: Path) -> set[str]:
+    """The anchors that GitHub gives to the headings of a Markdown file."""
+    headings = re.findall(r"^#+ +(.+?) *$", file.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def site_faults(site: Path) -> Iterator[str]:

@@ -21,6 +21,8 @@ os.environ["TERMINAL_WIDTH"] = "100"
 
 import typer  # noqa: E402 -- after the environment is set
 import yaml  # noqa: E402
+from pydantic import AfterValidator  # noqa: E402
+from pydantic.fields import FieldInfo  # noqa: E402
 from pydantic_core import PydanticUndefined  # noqa: E402
 
 from churn.cli.main import app  # noqa: E402
@@ -159,7 +161,7 @@ def walk_commands(command: Any, name: str) -> Iterator[tuple[str, Any]]:
 
 
 def anchor(name: str) -> str:
-    """The anchor of a command's section."""
+    """The fragment that links to a command's section."""
     return name.replace(" ", "-")
 
 
@@ -221,6 +223,17 @@ def first_line(text: str | None) -> str:
     return (text or "").strip().splitlines()[0]
 
 
+def limits(part: FieldInfo) -> str:
+    """The values that a key may have."""
+    if any(isinstance(mark, AfterValidator) for mark in part.metadata):
+        return "two numbers, below and above 1"
+    words = {"gt": "more than", "ge": "at least", "lt": "less than", "le": "at most"}
+    kind = "whole number, " if part.annotation is int else ""
+    return kind + ", ".join(
+        f"{words[sign]} {getattr(mark, sign):,}" for mark in part.metadata for sign in words if hasattr(mark, sign)
+    )
+
+
 def policy_page() -> str:
     """Sections and keys of the policy, and the reasons of decisions."""
     values = policy_values()
@@ -238,11 +251,13 @@ def policy_page() -> str:
             "",
             first_line(model.__doc__),
             "",
-            "| key | shipped value | meaning |",
-            "|---|---|---|",
+            "| key | shipped value | default | limits | meaning |",
+            "|---|---|---|---|---|",
         ]
         lines += [
-            f"| `{key}` | `{values[section][key]}` | {part.description} |" for key, part in model.model_fields.items()
+            f"| `{key}` | `{values[section][key]}` | {'required' if part.is_required() else f'`{part.default}`'} | {limits(part)} | "
+            f"{part.description} |"
+            for key, part in model.model_fields.items()
         ]
     lines += [
         "",
@@ -276,11 +291,11 @@ def ledger_page() -> str:
     for table in metadata.tables.values():
         lines += ["", f"## {table.name}", "", "| column | type | null | meaning |", "|---|---|---|---|"]
         for column in table.columns:
+            if not column.doc:
+                raise ValueError(f"{table.name}.{column.name} has no meaning. Give its column in schema.py a `doc`.")
             key = " (key)" if column.primary_key else ""
             null = "yes" if column.nullable else "no"
-            lines.append(
-                f"| `{column.name}`{key} | {column.type.__class__.__name__.lower()} | {null} | {column.doc or '-'} |"
-            )
+            lines.append(f"| `{column.name}`{key} | {column.type.__class__.__name__.lower()} | {null} | {column.doc} |")
     return NOTICE.format(source="`include/churn/foundation/schema.py`") + "\n".join(lines) + "\n"
 
 

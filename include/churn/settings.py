@@ -6,10 +6,11 @@ Precedence: environment, then `.env` in the checkout, then files in `var/secrets
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
-import warnings
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
@@ -23,6 +24,7 @@ from sqlalchemy.engine import make_url
 from churn.contract import Contract
 from churn.errors import ChurnError
 
+log = logging.getLogger(__name__)
 HOME = Path(__file__).resolve().parents[2]
 VAR = HOME / "var"
 SECRETS = VAR / "secrets"
@@ -297,9 +299,7 @@ class Settings(BaseSettings):
         renamed = _RENAMED_CONTRACTS.get(value) if isinstance(value, str) else None
         if renamed is None:
             return value
-        warnings.warn(
-            f"CHURN_CONTRACT={value} is now {renamed}; the old name works for one minor version.", stacklevel=2
-        )
+        _warn_of_renamed_contract(str(value), renamed)
         return renamed
 
     @field_validator("contract")
@@ -390,6 +390,12 @@ def git_commit() -> str | None:
         return None
     except (git.InvalidGitRepositoryError, git.NoSuchPathError):
         return None
+
+
+@cache
+def _warn_of_renamed_contract(name: str, renamed: str) -> None:
+    """Warn once in a process. A Python warning would name a line of pydantic."""
+    log.warning("CHURN_CONTRACT=%s is now %s; the old name works for one minor version.", name, renamed)
 
 
 def _explain(error: Any) -> str:

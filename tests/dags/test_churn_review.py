@@ -210,7 +210,7 @@ def test_an_invalid_address_is_refused(ask: Ask, page: str) -> None:
     answer = ask(page)
     assert answer.status_code == 400
     parameter = re.search(r"(hash|before|format)=", page)
-    assert (parameter[1] if parameter else "name") + ":" in answer.text
+    assert f"The address is invalid: {parameter[1] if parameter else 'name'} " in answer.text
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])

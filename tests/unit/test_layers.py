@@ -34,13 +34,11 @@ def test_nobody_imports_upwards() -> None:
 
 UNIT_TESTS_ELSEWHERE = {
     "churn.cli.data": "its commands run in cli/test_main.py and tests/e2e",
-    "churn.cli.decisions": "its commands run in cli/test_main.py and tests/e2e",
     "churn.cli.images": "its commands run in integration/test_image_publishing.py",
     "churn.cli.production": "its commands run in cli/test_main.py and tests/e2e",
     "churn.decision.comparative_rules": "each rule decides a case of decision/test_policy.py",
     "churn.decision.eligibility": "needs versions in MLflow: integration/test_evidence.py",
     "churn.intake.history": "needs accepted batches: intake/test_table_rules.py judges against them",
-    "churn.local.main_job": "is `make run`: e2e/test_main_job.py",
     "churn.review.availability": "needs services that do not answer: dags/test_churn_review.py",
 }
 """Modules that no test imports, and where they are tested; at most ten."""

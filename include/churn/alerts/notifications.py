@@ -20,6 +20,7 @@ from churn.alerts.events import KINDS
 from churn.alerts.outbox import Channel
 from churn.errors import ChurnError
 from churn.foundation.digests import json_digest
+from churn.foundation.faults import describe_fault
 from churn.foundation.records import Alert
 
 _PLAIN = SandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
@@ -112,7 +113,9 @@ def _read_entry(entry: object, where: str) -> Notification:
     try:
         notification = Notification.model_validate(entry)
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'entry'}: {fault['msg']}" for fault in error.errors())
+        faults = "; ".join(
+            f"{'.'.join(map(str, fault['loc'])) or 'entry'} {describe_fault(fault)}" for fault in error.errors()
+        )
         raise NotificationsInvalid(f"{where}: {faults}. `notifier` must be the import path of a class.") from error
     unknown = sorted(set(notification.only or []) - set(KINDS))
     if unknown:

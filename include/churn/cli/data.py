@@ -242,7 +242,7 @@ def audit(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check for all data that arrived = accepted + quarantined, and that every file is where the ledger says."""
+    """Check that arrived = accepted + quarantined for every batch, and that every file is where the ledger says."""
     from churn.intake.audit import find_losses
 
     workspace = Workspace.open()

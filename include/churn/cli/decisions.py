@@ -44,7 +44,7 @@ def check_policy(
 def confirm_policy(
     reason: Annotated[str, typer.Option(help="Why it is plausible. The reason is kept in the ledger.")],
 ) -> None:
-    """Confirm, once for this registered model, that a ROC AUC above sanity.max_model_auc is plausible and no leak."""
+    """Confirm, once for this registered model, that a ROC AUC above sanity.max_model_auc is plausible, and not a leak."""
     from churn.pipeline.answers import confirm_plausible
 
     workspace = Workspace.open()
@@ -72,6 +72,7 @@ def replay(
     """
     from churn.decision import replay as replays
     from churn.decision.policy_file import Policy, load_policy_text
+    from churn.review.presentation import counted
 
     workspace = Workspace.open()
     if every == bool(night):
@@ -110,9 +111,11 @@ def replay(
             _print_replay(result, bool(text))
         for message in unreplayable:
             console.print(message, style="red", markup=False)
-        differing = sum(not result.same for result in replayed) + len(unreplayable)
-        summary = f"{differing} with a different result" if differing else "all with the same result"
-        console.print(f"{len(records)} decisions replayed in {time.monotonic() - began:.1f} s, {summary}.")
+        differing = len(unreplayable) + sum(_differs(result) if text else not result.same for result in replayed)
+        seconds = f"{time.monotonic() - began:.1f} s"
+        console.print(
+            f"{counted(len(records), 'decision')} replayed in {seconds}, {_outcome(differing, len(records), bool(text))}."
+        )
     if unreplayable or any(not result.same for result in replayed):
         raise typer.Exit(1)
 
@@ -154,6 +157,18 @@ def _kept(workspace: Workspace) -> list[DecisionRecord]:
     settings = workspace.settings
     decisions = workspace.ledger.decisions(limit=None, model=settings.model_name)
     return needed_decisions(decisions, workspace.ledger, settings.model_name, settings.keep_decisions)
+
+
+def _differs(replayed: Replay) -> bool:
+    """Whether the replayed decision has another verdict or reason than the recorded one."""
+    return (replayed.decision.verdict, replayed.decision.code) != (replayed.record.verdict, replayed.record.code)
+
+
+def _outcome(differing: int, replayed: int, other_policy: bool) -> str:
+    result = "verdict or reason under this policy" if other_policy else "result"
+    if differing:
+        return f"{differing} with a different {result}"
+    return f"{'all with ' if replayed > 1 else ''}the same {result}"
 
 
 def _print_replay(replayed: Replay, other_policy: bool) -> None:

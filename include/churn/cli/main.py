@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +19,7 @@ from churn.cli.images import image_app as image_commands
 from churn.cli.production import alerts, approve, history, maintain, prune, reconcile, report, rollback, unfreeze
 from churn.cli.terminal import AsJson, console, explained, named_now, print_json, who
 from churn.errors import ChurnError, require_reason
+from churn.foundation.links import comparison_page, night_page, version_page
 from churn.foundation.wording import REVERSALS
 from churn.pipeline.workspace import Request, Workspace
 from churn.settings import HOME, VAR, Settings, environment_name, masked
@@ -33,7 +35,14 @@ app = typer.Typer(
 )
 local_app = typer.Typer(no_args_is_help=True, help="The local Airflow and MLflow of `make run`.")
 app.add_typer(local_app, name="local")
-app.add_typer(local_app, name="embedded", hidden=True, deprecated=True)  # its name until 0.1
+
+
+def _embedded() -> None:
+    """The name of `churn local` until 0.1."""
+    typer.echo("`churn embedded` is now `churn local`; the old name works for one minor version.", err=True)
+
+
+app.add_typer(local_app, name="embedded", hidden=True, callback=_embedded)
 app.add_typer(batches_app, name="batches")
 app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(snapshot_app, name="snapshot")
@@ -161,9 +170,12 @@ def run(
 @explained
 def status(as_json: AsJson = False, verbose: Verbose = False) -> None:
     """Show what is in production, the last verdict, and whether the MLflow registry, the ledger and the image agree."""
+    from churn.foundation.tracking import TrackingUnreachable
     from churn.local.services import status as services
     from churn.pipeline.steps import find_disagreements, has_work
     from churn.release.withdrawal import say_flags
+    from churn.review.overview import load_facts
+    from churn.review.tiles import find_run_without_verdict
 
     workspace = Workspace.open()
     model, ledger = workspace.settings.model_name, workspace.ledger
@@ -172,6 +184,10 @@ def status(as_json: AsJson = False, verbose: Verbose = False) -> None:
     last = next(iter(ledger.decisions(limit=1, model=model)), None)
     try:
         problems = find_disagreements(workspace)
+    except TrackingUnreachable:
+        problems = [
+            f"MLflow at {workspace.tracking.ui} does not answer. `make run` starts the local one; otherwise check MLFLOW_TRACKING_URI."
+        ]
     except ChurnError as error:
         problems = [str(error)]
     if promotion and promotion.version:
@@ -179,6 +195,14 @@ def status(as_json: AsJson = False, verbose: Verbose = False) -> None:
     if last and promotion and last.champion == promotion.version:
         problems += [f"Champion {last.champion}: {rule['sentence']}" for rule in last.watch if not rule["passed"]]
     freeze = ledger.freeze(model)
+    now = datetime.now(UTC)
+    run = find_run_without_verdict(load_facts(ledger, workspace.settings, now), workspace.settings, now)
+    links = {}
+    if last:
+        links = {
+            "Review": night_page(workspace.settings, last.night),
+            "Comparison in MLflow": comparison_page(workspace.settings.mlflow_ui, last.run_id),
+        }
     state = {
         "in_production": promotion and asdict(promotion),
         "image": image and asdict(image),
@@ -189,12 +213,14 @@ def status(as_json: AsJson = False, verbose: Verbose = False) -> None:
         "undecided": has_work(workspace),
         "waiting_batches": len(ledger.batches(state="arrived")) + len(workspace.storage.landed()),
         "services": [asdict(service) for service in services()],
+        "run_without_verdict": run and f"{run.answer}. {run.detail}",
+        "links": links,
         "problems": problems,
     }
     if as_json:
         print_json(state)
     else:
-        _print_status(state, promotion, image, last, verbose)
+        _print_status(workspace, state, promotion, image, last, verbose)
     if problems:
         raise typer.Exit(1)
 
@@ -238,6 +264,11 @@ def serve(
     number = version or (promotion.version if promotion else None)
     if number is None:
         raise ChurnError("Nothing is in production. Start a run first, or name a version with --version.")
+    if workspace.ledger.version(workspace.settings.model_name, number) is None:
+        raise ChurnError(
+            f"Version {number} of {workspace.settings.model_name} does not exist. `churn history` lists the versions that have been in "
+            f"production, and {version_page(workspace.settings.mlflow_ui, workspace.settings.model_name)} lists all."
+        )
     with served_here(number, workspace, workspace.image_spec.lock, port) as url:
         console.print(f"Version {number} answers at {url}/ping and {url}/invocations. Ctrl-C ends it.")
         try:
@@ -284,6 +315,9 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
     for noisy in ("alembic", "httpx", "great_expectations", "mlflow", "botocore"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.getLogger("urllib3").setLevel(
+        logging.ERROR
+    )  # retries are warnings, and the last failure is an error of ours
     if sys.argv[1:] and "--help" not in sys.argv:
         from churn.local.preparation import prepare_checkout
 
@@ -299,23 +333,27 @@ def _print_run(workspace: Workspace, summary: RunSummary, verbose: bool) -> None
 
 
 def _print_status(
+    workspace: Workspace,
     state: dict[str, Any],
     promotion: Promotion | None,
     image: ImageRecord | None,
     last: DecisionRecord | None,
     verbose: bool,
 ) -> None:
-    from churn.pipeline.summary import image_line, production_line, rule_lines
+    from churn.pipeline.summary import image_line, metrics_table, production_line, render_links, rule_lines
 
     console.print(production_line(promotion), soft_wrap=True)
     console.print(image_line(image, verbose), soft_wrap=True)
     if last is None:
         console.print("Last verdict: none yet.")
+        _print_run_without_verdict(state["run_without_verdict"])
     else:
         console.print(f"Last verdict: {last.verdict} ({last.code}) in run {last.night}.", markup=False, soft_wrap=True)
         console.print(f"  {last.sentence}", markup=False, soft_wrap=True)
-        if verbose:
-            console.print(rule_lines(last, verbose), soft_wrap=True)
+        _print_run_without_verdict(state["run_without_verdict"])
+        console.print(metrics_table(last, workspace.contract))
+        console.print(rule_lines(last, verbose), soft_wrap=True)
+        console.print(render_links(state["links"]), markup=False, soft_wrap=True)
     if state["frozen"]:
         console.print(
             f"Automatic promotion: off ({state['frozen']}). Next: `churn unfreeze --reason ...`", markup=False
@@ -331,9 +369,15 @@ def _print_status(
     down = [service["name"] for service in state["services"] if not service["healthy"]]
     for service in state["services"] if verbose else []:
         console.print(f"  {service['name']}: {'healthy' if service['healthy'] else 'down'} {service['url'] or ''}")
-    console.print(f"Local services: {len(up)} healthy" + (f", down: {', '.join(down)}" if down else ""))
+    healthy = f"{len(up)} healthy" if up else "not running"
+    console.print(f"Local services: {healthy}" + (f", down: {', '.join(down)}" if down and up else ""))
     for problem in state["problems"]:
         console.print(f"Problem: {problem}", style="red", markup=False, soft_wrap=True)
+
+
+def _print_run_without_verdict(text: str | None) -> None:
+    if text:
+        console.print(f"Last run: {text}", style="yellow", markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

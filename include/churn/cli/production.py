@@ -166,7 +166,7 @@ def unfreeze(reason: Reason) -> None:
     from churn.pipeline import steps
 
     thawed = steps.unfreeze(Workspace.open(), reason, who())
-    console.print("Automatic promotion is on." if thawed else "Automatic promotion was not off.")
+    console.print("Automatic promotion is on." if thawed else "Automatic promotion is already on.")
 
 
 @explained
@@ -221,6 +221,7 @@ def prune(
 ) -> None:
     """Delete old versions. Champion, previous and baseline version, and those of open decisions, are kept."""
     from churn.release.retention import delete_versions, plan_retention
+    from churn.review.presentation import counted
 
     workspace = Workspace.open()
     plan = plan_retention(keep, workspace.ledger, workspace.tracking)
@@ -230,6 +231,8 @@ def prune(
         return
     for version, why in plan.protected.items():
         console.print(f"Version {version} is kept: it {why}.")
-    console.print(f"{len(plan.recent)} others are kept because they are among the newest {keep}.")
+    if plan.recent:
+        verb = "is" if len(plan.recent) == 1 else "are"
+        console.print(f"{counted(len(plan.recent), 'other version')} {verb} kept, as the newest (--keep {keep}).")
     listed = ", ".join(map(str, deleted if yes else plan.expendable)) or "none"
     console.print(f"{'Deleted' if yes else 'Would be deleted with --yes'}: {listed}.")

@@ -8,7 +8,8 @@ from churn.decision.comparison import Comparison
 from churn.decision.inference import Estimate
 from churn.decision.policy_file import Policy
 from churn.decision.reasons import Reason
-from churn.decision.rules import Rule, as_sentence, describe_deltas
+from churn.decision.rules import Rule, describe_deltas
+from churn.foundation.wording import as_sentence
 
 
 def scores_differ_rule(comparison: Comparison) -> Rule:

@@ -59,7 +59,7 @@ def find_refusal(role: str, compared: ComparedVersions, clients: Clients) -> Ref
 
 
 def missing(role: str, version: int, what: str = "it was deleted in MLflow") -> Refusal:
-    """Why a version that no longer exists, or whose files do not, is no evidence."""
+    """Why a version that no longer exists, or whose files do not, cannot be compared."""
     if role == ANCHOR:
         return Refusal(Reason.CHAMPION_MISSING, f"baseline version {version} cannot be compared, because {what}.")
     return Refusal(

@@ -26,7 +26,7 @@ CAPTIONS = {
     ),
     "roc": (
         "ROC curves",
-        "True positive rate (leavers found) and false positive rate (stayers flagged) at every threshold. Closer to the upper left is better.",
+        "True positive rate (customers that left and were flagged) and false positive rate (customers that stayed and were flagged) at every threshold. Closer to the upper left is better.",
     ),
     "precision_recall": (
         "Precision and recall",

@@ -23,11 +23,11 @@ from churn.decision.policy_file import Policy
 from churn.decision.reasons import Reason
 from churn.decision.rule_forms import RULES_VERSION
 from churn.decision.rules import (
+    CALIBRATION,
+    FLOOR,
     Rule,
-    calibration_rules,
     describe_deltas,
     enough_and_sane_rules,
-    floor_rules,
     frozen_rule,
     integrity_rules,
 )
@@ -86,7 +86,9 @@ def decide(comparison: Comparison, policy: Policy, rules_version: int = RULES_VE
     """
     steps = _steps(comparison, policy, rules_version)
     rules = tuple(rule for step in steps for rule in step.rules)
-    decision = replace(_first_that_decides(comparison, steps, rules), watch=watch_champion(comparison, policy))
+    decision = replace(
+        _first_that_decides(comparison, steps, rules), watch=watch_champion(comparison, policy, rules_version)
+    )
     return _apply_force(decision, comparison)
 
 
@@ -109,13 +111,13 @@ def hold_invalid_policy(explanation: str) -> Decision:
     return Decision(Verdict.HOLD, rule.code, explanation, (rule,))
 
 
-def watch_champion(comparison: Comparison, policy: Policy) -> tuple[Rule, ...]:
+def watch_champion(comparison: Comparison, policy: Policy, rules_version: int = RULES_VERSION) -> tuple[Rule, ...]:
     """Check the champion itself against floor and calibration, on the newest unseen customers; empty if it was not scored."""
     if not comparison.evidence.champion:
         return ()
     return (
-        *floor_rules("The champion's", comparison.evidence.champion, comparison.base_rate_brier, policy),
-        *calibration_rules("The champion's", comparison.champion_calibration, policy),
+        *FLOOR.at(rules_version)("The champion's", comparison.evidence.champion, comparison.base_rate_brier, policy),
+        *CALIBRATION.at(rules_version)("The champion's", comparison.champion_calibration, policy),
     )
 
 
@@ -130,8 +132,10 @@ def _steps(comparison: Comparison, policy: Policy, rules_version: int) -> list[_
         return steps
     floor = _Step(
         [
-            *floor_rules("The challenger's", comparison.evidence.challenger, comparison.base_rate_brier, policy),
-            *calibration_rules("The challenger's", comparison.challenger_calibration, policy),
+            *FLOOR.at(rules_version)(
+                "The challenger's", comparison.evidence.challenger, comparison.base_rate_brier, policy
+            ),
+            *CALIBRATION.at(rules_version)("The challenger's", comparison.challenger_calibration, policy),
         ]
     )
     if case.champion is None:

@@ -9,6 +9,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, ValidationError
 
 from churn.errors import ChurnError
+from churn.foundation.faults import describe_fault
 
 
 class PolicyInvalid(ChurnError):  # noqa: N818 -- names the state
@@ -179,7 +180,7 @@ class Policy(_Section):
             return cls.model_validate(content)
         except ValidationError as error:
             faults = "; ".join(
-                f"{'.'.join(map(str, fault['loc'])) or 'the file'}: {fault['msg']}" for fault in error.errors()
+                f"{'.'.join(map(str, fault['loc'])) or 'the file'} {describe_fault(fault)}" for fault in error.errors()
             )
             raise PolicyInvalid(f"{name}: {faults}. Nothing is promoted until it is fixed.") from None
 

@@ -5,7 +5,7 @@ When the meaning of a rule changes, `RULES_VERSION` goes up by one, and the rule
     FLOOR = Forms({1: floor_rules_before_the_margin, 4: floor_rules})
 
 A decision made under version 3 is then replayed with the first form, and one made under version 4 with the second.
-Wording is no meaning: a sentence may change without a new version.
+Wording is not meaning: a sentence may change without a new version.
 """
 
 from __future__ import annotations

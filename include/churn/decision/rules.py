@@ -10,8 +10,8 @@ from churn.decision.comparison import Comparison, Refusal
 from churn.decision.inference import Estimate
 from churn.decision.policy_file import Policy
 from churn.decision.reasons import Reason
-from churn.decision.rule_forms import Forms
-from churn.foundation.wording import as_sentence_end
+from churn.decision.rule_forms import FIRST_VERSION, Forms
+from churn.foundation.wording import as_sentence, as_sentence_end
 
 
 @dataclass(frozen=True)
@@ -225,6 +225,10 @@ def _overlap_rule(name: str, what: str, estimate: Estimate, bounds: tuple[float,
     return Rule(name, Reason.CALIBRATION, passed, estimate.value, nearer_bound, sentence)
 
 
+FLOOR = Forms({FIRST_VERSION: floor_rules})
+CALIBRATION = Forms({FIRST_VERSION: calibration_rules})
+
+
 def frozen_rule(comparison: Comparison) -> Rule:
     """Check that automatic promotion is on."""
     why = comparison.case.history.frozen
@@ -243,8 +247,3 @@ def describe_deltas(deltas: dict[str, Estimate]) -> str:
         f"ROC AUC {auc.value:+.4f} ({auc.lower:+.4f} to {auc.upper:+.4f}), "
         f"Brier score {brier.value:+.5f} ({brier.lower:+.5f} to {brier.upper:+.5f})."
     )
-
-
-def as_sentence(text: str) -> str:
-    """A text that begins in lower case, as a sentence."""
-    return text[:1].upper() + text[1:]

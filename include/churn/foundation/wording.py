@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 KIND_WORDS = {
     "promotion": "promoted",
     "forced": "force-promoted",
@@ -15,6 +17,7 @@ REVERSALS = {"rollback": "rolled back", "take_back": "rolled back automatically"
 
 
 _REJECTED = " has been rejected: "
+_WHERE_KEPT = re.compile(r" (Its [\d,]+ rows are in|It is kept as) .* Report: .*$")
 
 
 def rejection(batch: str, name: str, cause: str) -> str:
@@ -23,8 +26,8 @@ def rejection(batch: str, name: str, cause: str) -> str:
 
 
 def cause_of_rejection(message: str) -> str:
-    """The cause alone, for a place that already names the batch."""
-    return message.partition(_REJECTED)[2] or message
+    """The cause alone, for a place that already names the batch and links to its rows and its report."""
+    return _WHERE_KEPT.sub("", message.partition(_REJECTED)[2] or message)
 
 
 _NOT_BUILT, _INSTEAD = "not built, because ", "; the same service was verified in its own environment: "
@@ -43,3 +46,8 @@ def why_not_built(detail: str) -> str:
 def as_sentence_end(text: str) -> str:
     """A person's words with a full stop, so that another sentence may follow."""
     return text if text.rstrip().endswith((".", "!", "?")) else f"{text.rstrip()}."
+
+
+def as_sentence(text: str) -> str:
+    """A text that begins in lower case, as a sentence."""
+    return text[:1].upper() + text[1:]

@@ -138,7 +138,7 @@ def _validate(
     contract, connection = job.contract, job.connection
     history = open_history(connection, job.storage, job.ledger, contract)
     drift = measure_drift(connection, judged.good, history, contract, limits.drift_limit) if history else []
-    rules = table_rules(connection, judged, history, drift, contract, limits)
+    rules = table_rules(connection, judged, history, drift, contract, limits, job.batch.batch[:12])
     named = {rule.name: rule for rule in rules}
     suites, required = (
         {validation.FACTS: (validation.facts_frame(rules), validation.batch_expectations(rules))},
@@ -205,7 +205,7 @@ def _reject(job: _BatchJob, file: BatchFile, judged: Judged | None, rule: str, s
     if quarantined_rows:
         job.storage.move_in(rows, quarantined(batch))
     kept = (
-        f"Its {quarantined_rows} rows are in {quarantined(batch)}."
+        f"Its {quarantined_rows:,} rows are in {quarantined(batch)}."
         if quarantined_rows
         else f"It is kept as {original(batch)}."
     )

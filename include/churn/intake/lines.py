@@ -63,7 +63,7 @@ class Lines:
     def joined(self, width: int, *, complete: bool) -> tuple[Lines, Lines | None]:
         """Join the lines of each record that continues behind a line break in a quoted cell.
 
-        Only a record that then has `width` cells is joined, and only if its lines are no rows by themselves, so that
+        Only a record that then has `width` cells is joined, and only if its lines are not rows by themselves, so that
         stray quotes never swallow the rows between them.
 
         Args:

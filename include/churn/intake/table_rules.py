@@ -18,7 +18,7 @@ from churn.intake.history import History
 from churn.intake.judging import Judged
 
 ONE_CLASS_ROWS = 50
-"""With fewer rows, a single class is no sign of a faulty export."""
+"""With fewer rows, a single class does not indicate a faulty export."""
 FEWEST_DISPUTED = 5
 """Fewer customers than this are corrections, and not a poisoned or mixed-up file."""
 RATE_FACTOR, RATE_SIGMAS = 2.0, 4.0
@@ -55,19 +55,20 @@ def table_rules(
     drift: list[Drift],
     contract: Contract,
     limits: IntakeLimits,
+    short_hash: str,
 ) -> list[TableRule]:
-    """Every rule for a batch as a whole with its number, critical ones first."""
-    rules = [_share(judged, limits), _rows(judged), _classes(judged, contract)]
+    """Every rule for a batch as a whole with its number, critical ones first; `short_hash` names the batch in commands."""
+    rules = [_share(judged, limits, short_hash), _rows(judged), _classes(judged, contract)]
     if history:
-        rules += _disputes(connection, judged.good, history, contract, limits)
+        rules += _disputes(connection, judged.good, history, contract, limits, short_hash)
         rules += [_size(judged, history, limits), _rate(judged, history, contract)]
     return rules + [_drifted(column) for column in drift]
 
 
-def _share(judged: Judged, limits: IntakeLimits) -> TableRule:
+def _share(judged: Judged, limits: IntakeLimits, short_hash: str) -> TableRule:
     faulty = judged.set_aside - judged.unlabelled
     step = (
-        " Fix the file and send it again, or raise CHURN_MAX_REJECTED_SHARE and run `churn batches rejudge HASH`."
+        f" Fix the file and send it again, or raise CHURN_MAX_REJECTED_SHARE and run `churn batches rejudge {short_hash}`."
         if judged.accepted  # otherwise no limit would help, and the next rule says what to do
         else ""
     )
@@ -77,7 +78,7 @@ def _share(judged: Judged, limits: IntakeLimits) -> TableRule:
         judged.rejected_share,
         maximum=limits.max_rejected_share,
         sentence=(
-            f"{faulty:,} of {judged.arrived:,} rows are quarantined ({judged.rejected_share:.1%}, limit {limits.max_rejected_share:.1%}).{step}"
+            f"{faulty:,} of {judged.arrived:,} rows broke a rule ({judged.rejected_share:.1%}, limit {limits.max_rejected_share:.1%}).{step}"
         ),
     )
 
@@ -109,7 +110,12 @@ def _classes(judged: Judged, contract: Contract) -> TableRule:
 
 
 def _disputes(
-    connection: duckdb.DuckDBPyConnection, good: Path, history: History, contract: Contract, limits: IntakeLimits
+    connection: duckdb.DuckDBPyConnection,
+    good: Path,
+    history: History,
+    contract: Contract,
+    limits: IntakeLimits,
+    short_hash: str,
 ) -> list[TableRule]:
     customers, reversed_labels, changed = columnar.count_disputes(connection, good, history.columns, contract)
     names = " or ".join(column.name for column in contract.permanent)
@@ -126,7 +132,7 @@ def _disputes(
             sentence=(
                 f"{count:,} of {customers:,} known customers {what} "
                 f"({count / max(customers, 1):.1%}, limit {limits.max_disputed_share:.1%}), so the file may be poisoned or mixed up. "
-                "Ask the sender to check it. If it is right, raise CHURN_MAX_DISPUTED_SHARE for one run and use `churn batches rejudge`."
+                f"Ask the sender to check it. If it is right, raise CHURN_MAX_DISPUTED_SHARE for one run and run `churn batches rejudge {short_hash}`."
             ),
         )
         for name, (count, what) in disputes.items()

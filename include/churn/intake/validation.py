@@ -221,7 +221,9 @@ def _results(verdict: Judgement, docs: Path, contract: Contract, broken: Sequenc
     links += f'<li><a href="{RESULT}">Results as JSON</a></li>'
     failed = len(verdict.failures)
     head = (
-        f"rejected, {failed} of {len(verdict.outcomes)} expectations failed" if failed else "no expectation rejects it"
+        f"rejected, {failed} of {len(verdict.outcomes)} expectations failed"
+        if failed
+        else "all critical expectations are met"
     )
     quarantined = {rule: count for rule, count, _ in broken}
     ranked = sorted(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import time
+from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from rich.table import Table
 
 from churn.errors import ChurnError
 from churn.foundation.ledger import Ledger
-from churn.foundation.links import IMAGE_BUILD, RETRAINING
+from churn.foundation.links import IMAGE_BUILD, RETRAINING, night_page
 from churn.intake.arrival import land_file
 from churn.local import services
 from churn.local.airflow_api import AirflowApi, TaskState
@@ -128,20 +129,26 @@ def _run(console: Console, workspace: Workspace, api: AirflowApi, file: Path | N
         console.print(f"\nLanded {land_file(workspace.storage, file)}", soft_wrap=True)
     api.trigger(RETRAINING, run, {})
     began = time.monotonic()
-    succeeded = _follow(console, api, RETRAINING, run)
+    succeeded, failures = _follow(console, api, RETRAINING, run)
     decision = workspace.ledger.decision(run)
     if decision and decision.verdict == "promote" and succeeded:
-        succeeded = _follow(console, api, IMAGE_BUILD, f"image-of-version-{decision.challenger}")
+        succeeded, failures = _follow(console, api, IMAGE_BUILD, f"image-of-version-{decision.challenger}")
     summary = summarise(workspace, run)
+    _print_failures(console, failures, {batch.reason for batch in summary.batches})
     console.print(render_run(summary, workspace.contract, verbose))
-    links = {**summary.links, "DAG run": f"{workspace.settings.airflow_ui}/dags/{RETRAINING}/runs/{run}"}
+    review = {"Review": night_page(workspace.settings, run)}
+    links = {**review, **summary.links, "DAG run": f"{workspace.settings.airflow_ui}/dags/{RETRAINING}/runs/{run}"}
     console.print(render_links(links), markup=False, soft_wrap=True)
     console.print(f"The run took {time.monotonic() - began:.0f} s.")
     return succeeded and decision is not None
 
 
-def _follow(console: Console, api: AirflowApi, dag: str, run: str) -> bool:
-    """Show each task with its state and time while the run is going on; returns whether it succeeded."""
+def _follow(console: Console, api: AirflowApi, dag: str, run: str) -> tuple[bool, dict[str, str]]:
+    """Show each task with its state and time while the run is going on.
+
+    Returns:
+        Whether the run succeeded, and the last error of each task that failed.
+    """
     last: list[TaskState] = []
     with Live(console=console, refresh_per_second=4, transient=not console.is_terminal) as live:
 
@@ -152,10 +159,18 @@ def _follow(console: Console, api: AirflowApi, dag: str, run: str) -> bool:
             live.update(_task_table(dag, tasks))
 
         state = api.follow(dag, run, show, NIGHT_TIMEOUT)
-    for task in last:
-        if task.state == "failed":
-            console.print(f"{task.task}: {api.why_failed(dag, run, task)}", style="red", markup=False, soft_wrap=True)
-    return state == "success"
+    failures = {_named(task): api.why_failed(dag, run, task) for task in last if task.state == "failed"}
+    return state == "success", failures
+
+
+def _print_failures(console: Console, failures: dict[str, str], printed: Collection[str | None]) -> None:
+    """Print why tasks failed, each message once, without those that the summary prints."""
+    told = {line for message in printed if message for line in message.splitlines()}
+    for task, message in failures.items():
+        new = [line for line in message.splitlines() if line not in told]
+        told.update(new)
+        if new:
+            console.print(f"{task}: {' '.join(new)}", style="red", markup=False, soft_wrap=True)
 
 
 def _task_table(dag: str, tasks: list[TaskState]) -> Table:

@@ -1,7 +1,7 @@
 """The processes of the local services: recorded when they start, found again, and stopped.
 
 Every service leads a session of its own, and all of them inherit one random mark in their environment. A process is found by
-three independent traces (record, session, mark), so that a killed parent, an orphan or a reused process id is no problem.
+three independent traces (record, session, mark), so that a killed parent, an orphan or a reused process id does no harm.
 """
 
 from __future__ import annotations

@@ -12,13 +12,14 @@ from rich.table import Table
 from churn.contract import Contract
 from churn.decision.comparison import Comparison
 from churn.decision.formatting import METRIC_NAMES, SMALLER_IS_BETTER
+from churn.decision.reasons import Reason
 from churn.foundation.records import Batch, DecisionRecord, ImageRecord, Promotion
 from churn.foundation.wording import KIND_WORDS, why_not_built
+from churn.review.presentation import counted
 
 COLOURS = {"promote": "green", "hold": "yellow"}
 IMAGE_STATES = {
     "published": "published",
-    "not_built": "verified",
     "mismatch": "differs from the model",
     "faulty": "not published",
     "failed": "could not be built",
@@ -52,7 +53,7 @@ def render_run(summary: RunSummary, contract: Contract, verbose: bool = False) -
     if decision:
         parts += [
             _verdict(decision),
-            _metrics(Comparison.from_dict(decision.comparison), contract),
+            metrics_table(decision, contract),
             rule_lines(decision, verbose),
         ]
     else:
@@ -79,25 +80,28 @@ def batch_table(batches: list[Batch]) -> Table:
         table.add_column(title, justify="right")
     for batch in batches:
         counts = (batch.arrived_rows, batch.accepted_rows, batch.quarantined_rows, batch.unlabelled_rows)
-        numbers = ["-" if count is None else str(count) for count in counts]
+        numbers = ["-" if count is None else f"{count:,}" for count in counts]
         table.add_row(batch.batch[:12], escape(batch.name), batch.state, *numbers)
     return table
 
 
 def rule_lines(decision: DecisionRecord, verbose: bool = False) -> str:
-    """The rules that failed, with their sentences, and how many passed; with `verbose`, every rule."""
+    """The rules that failed, with their sentences, and how many passed; with `verbose`, every rule.
+
+    Rules that a promotion did not need are only named: they belong to the route into production that was not taken.
+    """
     failed = [rule for rule in decision.rules if not rule["passed"]]
-    heading = f"\n{len(decision.rules) - len(failed)} rules passed"
-    if decision.verdict == "promote" and failed:  # they belong to the route into production that was not taken
-        was, them = ("was", "it") if len(failed) == 1 else ("were", "them")
-        heading += f"; {len(failed)} failed, but {was} not needed for this promotion, or a person overrode {them}"
+    heading = f"\n{counted(len(decision.rules) - len(failed), 'rule')} passed"
+    if failed and decision.verdict == "promote" and decision.code != Reason.FORCED:
+        heading += f"; not needed for this promotion: {', '.join(rule['name'] for rule in failed)}"
         failed = []
+    overridden = ", overridden by a person" if decision.code == Reason.FORCED else ""
     marks = {True: "[green]passed[/]", False: "[red]failed[/]"}
     lines = [
         f"  {marks[bool(rule['passed'])]} {rule['name']}: {escape(rule['sentence'])}"
         for rule in (decision.rules if verbose else failed)
     ]
-    return "\n".join([f"{heading}, {len(failed)} failed:" if failed else f"{heading}.", *lines])
+    return "\n".join([f"{heading}, {len(failed)} failed{overridden}:" if failed else f"{heading}.", *lines])
 
 
 def production_line(promotion: Promotion | None) -> str:
@@ -112,11 +116,16 @@ def image_line(image: ImageRecord | None, verbose: bool = False) -> str:
     """The state of the image of the version in production, in one line; with `verbose`, its description."""
     if image is None:
         return "Image: none yet."
+    compared = f"{image.probes:,} answers compared" if image.probes else ""
+    if image.state == "not_built":
+        if verbose:
+            return f"Image: {escape(image.detail)}"
+        probes = f" ({compared})" if compared else ""
+        why = escape(why_not_built(image.detail))
+        return f"Image: not built, because {why}. The same service was verified in its own environment{probes}."
     state = IMAGE_STATES.get(image.state, image.state)
     tag = f" as {image.tag}" if image.tag else ""
-    probes = f", {image.probes:,} answers compared" if image.probes else ""
-    why = f", not built, because {escape(why_not_built(image.detail))}" if image.state == "not_built" else ""
-    line = f"Image: {state}{tag}{probes}{why}."
+    line = f"Image: {state}{tag}{f', {compared}' if compared else ''}."
     problem = image.state in ("mismatch", "faulty", "failed")
     return f"{line} {escape(image.detail)}" if verbose or problem else line
 
@@ -139,7 +148,9 @@ def _verdict(decision: DecisionRecord) -> str:
     return f"\n[bold {colour}]{decision.verdict.upper()}[/] {decision.code}{dry_run}: {escape(decision.sentence)}"
 
 
-def _metrics(comparison: Comparison, contract: Contract) -> RenderableType:
+def metrics_table(decision: DecisionRecord, contract: Contract) -> RenderableType:
+    """The metrics of both models, with the difference and its interval."""
+    comparison = Comparison.from_dict(decision.comparison)
     figures = comparison.evidence
     if not figures.challenger:
         return "\nNothing was compared."

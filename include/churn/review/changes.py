@@ -118,13 +118,17 @@ def _data_changes(
         ("training customers", f"{champion.training_rows:,}", f"{challenger.training_rows:,}"),
         (
             "batches",
-            f"{len(champion.batches)}, {removed} only in the champion",
-            f"{len(challenger.batches)}, {added} only in the challenger",
+            _count_batches(len(champion.batches), removed, "no longer used"),
+            _count_batches(len(challenger.batches), added, "new"),
         ),
         ("contract", champion.contract_fingerprint, challenger.contract_fingerprint),
         ("holdout key", champion.salt_fingerprint, challenger.salt_fingerprint),
     ]
     return [Change("data", name, _shorten(before), _shorten(after)) for name, before, after in pairs if before != after]
+
+
+def _count_batches(count: int, differing: int, what: str) -> str:
+    return f"{count}, {differing} of them {what}" if differing else str(count)
 
 
 def _shorten(text: str) -> str:

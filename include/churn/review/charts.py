@@ -100,7 +100,7 @@ def draw_night_curves(night: Night) -> dict[str, Markup]:
         for role, curves in recorded.items()
     ]
     return {
-        "roc": svg.draw_curves("roc", *CAPTIONS["roc"], roc, ("stayers flagged", "leavers found")),
+        "roc": svg.draw_curves("roc", *CAPTIONS["roc"], roc, ("False positive rate", "True positive rate")),
         "calibration": svg.draw_curves("calibration", *CAPTIONS["calibration"], calibration, ("predicted", "left")),
     }
 

@@ -9,6 +9,7 @@ from datetime import datetime
 from churn.foundation.ledger import Ledger
 from churn.foundation.links import version_page
 from churn.foundation.records import ImageRecord
+from churn.foundation.wording import as_sentence
 from churn.review.presentation import IMAGE_STATES, LOOK, ROWS_SHOWN, UNMONITORED
 from churn.settings import Settings
 
@@ -58,6 +59,7 @@ class Images:
     """A page of images, newest version first; `older` is the cursor of the next page, None at the end."""
 
     headline: str
+    detail: str
     lines: list[ImageLine]
     older: int | None
     first: bool
@@ -110,20 +112,22 @@ def make_images(
         if first and image is None:
             lines.insert(0, current_line)
     older = rows[limit - 1].version if len(rows) > limit else None
-    return Images(_write_headline(current_line) if first else "Earlier images", lines, older, first)
+    headline, detail = _write_headline(current_line) if first else ("Earlier images", "")
+    return Images(headline, detail, lines, older, first)
 
 
 def _list_times(periods: Mapping[int, Sequence[tuple[datetime, datetime | None]]], version: int) -> list[Time]:
     return [Time(since, until) for since, until in periods.get(version, ())]
 
 
-def _write_headline(line: ImageLine | None) -> str:
+def _write_headline(line: ImageLine | None) -> tuple[str, str]:
+    """The state of the image in production, and how it was verified."""
     if line is None:
-        return "Nothing is in production, so no image is needed."
+        return "Nothing is in production, so no image is needed.", ""
     result = _RESULTS.get(line.answer, f"is in the state {line.answer}")
-    probed = f" It was verified on {line.probes:,} rows." if line.probes else ""
+    probed = f"It was verified on {line.probes:,} rows." if line.probes else ""
     difference = f" The largest difference is {line.max_difference:.1g}." if line.max_difference is not None else ""
-    return f"The image of version {line.version} {result}.{probed}{difference}"
+    return f"The image of version {line.version} {result}.", f"{probed}{difference}".strip()
 
 
 def _make_line(row: ImageRecord, times: list[Time], settings: Settings) -> ImageLine:
@@ -132,7 +136,7 @@ def _make_line(row: ImageRecord, times: list[Time], settings: Settings) -> Image
         row.version,
         state,
         answer,
-        row.detail or words,
+        as_sentence(row.detail or words),
         row.tag,
         row.digest,
         row.image_id,

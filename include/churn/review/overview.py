@@ -15,7 +15,7 @@ from churn.foundation.records import (
     Promotion,
 )
 from churn.foundation.schedule import NEWS
-from churn.foundation.wording import KIND_WORDS, REVERSALS
+from churn.foundation.wording import KIND_WORDS, REVERSALS, as_sentence_end
 from churn.release.lineage import predecessor
 from churn.review.presentation import (
     IMAGE_STATES,
@@ -90,11 +90,16 @@ class Overview:
 
 def load_overview(ledger: Ledger, settings: Settings, now: datetime) -> Overview:
     """Read the page from the ledger. The number of queries does not grow with the ledger."""
+    return make_overview(load_facts(ledger, settings, now), settings, now)
+
+
+def load_facts(ledger: Ledger, settings: Settings, now: datetime) -> OverviewFacts:
+    """Read what the first page needs."""
     model = settings.model_name
     changes = ledger.promotions(model, limit=LINEAGE)
     version = changes[0].version if changes else None
     newest = _load_newest_batches(ledger)
-    facts = OverviewFacts(
+    return OverviewFacts(
         promotions=changes,
         nights=ledger.night_rows(model, NIGHTS),
         last=ledger.last_decision(model),
@@ -107,7 +112,6 @@ def load_overview(ledger: Ledger, settings: Settings, now: datetime) -> Overview
         flags=ledger.flags(model, version or 0),
         failures=ledger.failures(RETRAINING, since=now - NEWS),
     )
-    return make_overview(facts, settings, now)
 
 
 def _load_newest_batches(ledger: Ledger) -> list[Batch]:
@@ -171,7 +175,7 @@ def _describe_production(current: Promotion | None, image: ImageRecord | None, n
     how = f"{KIND_WORDS.get(current.kind, current.kind)}{by}"
     rule = f" ({current.code})" if current.code and current.kind not in ("rollback", "take_back") else ""
     where = f" in run {current.night}" if current.kind in KINDS_OF_RUNS else ""
-    reason = f" {current.reason}" if current.kind != "promotion" else ""
+    reason = f" Reason: {as_sentence_end(current.reason)}" if current.kind != "promotion" else ""
     return (
         f"Version {current.version} has been in production since {since}.",
         f"It was {how}{rule}{where}, {span_words(now - current.promoted_at)} ago. Image: {state}{digest}.{reason}",

@@ -19,7 +19,7 @@ from churn.foundation.records import (
     VersionFlag,
 )
 from churn.foundation.schedule import NEWS, UNFINISHED, due_nights
-from churn.foundation.wording import REVERSALS, as_sentence_end, cause_of_rejection, why_not_built
+from churn.foundation.wording import KIND_WORDS, REVERSALS, as_sentence_end, cause_of_rejection, why_not_built
 from churn.review.presentation import (
     BAD,
     DRY,
@@ -86,9 +86,23 @@ def make_tiles(facts: OverviewFacts, settings: Settings, now: datetime) -> list[
 
 
 def _last_run_tile(facts: OverviewFacts, settings: Settings, now: datetime) -> Tile:
-    """Report failures first, then a run in progress, then a missing one, and only then the last verdict."""
-    counting_run = next((row for row in facts.nights if not row.dry_run), None)
-    last = counting_run or (facts.nights[0] if facts.nights else None)
+    """Report a run without a verdict first, and only then the last verdict."""
+    last = _last_run(facts)
+    if without_verdict := find_run_without_verdict(facts, settings, now):
+        return without_verdict
+    if last is None:
+        return Tile(_LAST_RUN, UNMONITORED, "none yet", "No run has reached a decision yet.")
+    return _verdict_tile(last, facts)
+
+
+def _last_run(facts: OverviewFacts) -> NightRow | None:
+    """The last run that decided; a dry run only if there is no other."""
+    return next((row for row in facts.nights if not row.dry_run), facts.nights[0] if facts.nights else None)
+
+
+def find_run_without_verdict(facts: OverviewFacts, settings: Settings, now: datetime) -> Tile | None:
+    """Report a failure first, then a run in progress, then a missing one; None if the last run reached a verdict."""
+    last = _last_run(facts)
     last_verdict = (
         f" The last verdict was reached on {last.decided_at:%Y-%m-%d %H:%M} UTC."
         if last
@@ -108,15 +122,13 @@ def _last_run_tile(facts: OverviewFacts, settings: Settings, now: datetime) -> T
         return Tile(_LAST_RUN, LOOK, "no verdict", detail)
     due = next(due_nights(settings, now), None)
     has_history = facts.promotions or facts.nights or facts.batches
-    if due and has_history and (counting_run is None or counting_run.decided_at < due):
+    if due and has_history and (last is None or last.dry_run or last.decided_at < due):
         detail = (
             f"The run due at {due.astimezone(UTC):%Y-%m-%d %H:%M} UTC recorded no verdict. "
             f"Nothing new was accepted, or the run failed or did not start.{last_verdict}"
         )
         return Tile(_LAST_RUN, LOOK, "no verdict", detail)
-    if last is None:
-        return Tile(_LAST_RUN, UNMONITORED, "none yet", "No run has reached a decision yet.")
-    return _verdict_tile(last, facts)
+    return None
 
 
 def _is_repaired(failure: Alert, facts: OverviewFacts) -> bool:
@@ -262,7 +274,8 @@ def _health_tile(current: Promotion | None, facts: OverviewFacts, settings: Sett
     if problem := _health_problem(current.version, facts, last):
         return Tile(name, BAD, *problem)
     if last is None or not last.watch:
-        detail = f"Version {current.version} has not been scored on new customers since it was promoted."
+        how = KIND_WORDS.get(current.kind, current.kind)
+        detail = f"Version {current.version} has not been scored on new customers since it was {how}."
         return Tile(name, UNMONITORED, UNMONITORED, detail)
     day = f"{last.decided_at:%Y-%m-%d}"
     if last.decided_at < next(due_nights(settings, now), now - NEWS):

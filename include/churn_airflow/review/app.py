@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 
+from churn.foundation.faults import describe_fault
 from churn.foundation.links import REVIEW
 from churn_airflow.review import docs, pages
 from churn_airflow.review.pages import answer_message, wants_json
@@ -35,6 +36,12 @@ WORDS = {
         "It is visible to people who may see the DAG churn_retraining. Ask an Airflow administrator for that permission.",
     ),
 }
+
+ANONYMOUS = {
+    "Not Found": "There is no page at this address.",
+    "Method Not Allowed": "This address can be read, but nothing can be sent to it.",
+}
+"""The sentences for errors that the framework raises with the name of the status alone."""
 
 
 class Headers:
@@ -65,9 +72,10 @@ app.include_router(docs.router)
 @app.exception_handler(HTTPException)
 def explain(request: Request, error: HTTPException) -> Response:
     """Show an error as a page, or as JSON if that was requested. A user who is not logged in gets a link to the login."""
+    detail = ANONYMOUS.get(error.detail, error.detail)
     if wants_json(request):
-        return JSONResponse({"detail": error.detail}, error.status_code, headers=error.headers)
-    title, sentence = WORDS.get(error.status_code, (pages.CANNOT_SHOW, str(error.detail)))
+        return JSONResponse({"detail": detail}, error.status_code, headers=error.headers)
+    title, sentence = WORDS.get(error.status_code, (pages.CANNOT_SHOW, detail))
     login = _login_address(request) if error.status_code == 401 else None  # noqa: PLR2004 -- not logged in
     return answer_message(request, error.status_code, title, [sentence], login)
 
@@ -75,7 +83,7 @@ def explain(request: Request, error: HTTPException) -> Response:
 @app.exception_handler(RequestValidationError)
 def refuse(request: Request, error: Any) -> Response:
     """Refuse a request with invalid parameters."""
-    faults = "; ".join(f"{fault['loc'][-1]}: {fault['msg']}" for fault in error.errors())
+    faults = "; ".join(f"{fault['loc'][-1]} {describe_fault(fault)}" for fault in error.errors())
     return explain(request, HTTPException(400, f"The address is invalid: {faults}."))
 
 

@@ -101,7 +101,7 @@ def nights(
     try:
         since = since and since.astimezone(UTC)
     except OverflowError as error:
-        raise HTTPException(400, "The address is invalid: before: the time is out of range.") from error
+        raise HTTPException(400, "The address is invalid: before is out of range.") from error
     view = _read(lambda ledger, settings: load_nights(ledger, settings, since, left=left))
     return _answer(request, view, render_nights, format)
 

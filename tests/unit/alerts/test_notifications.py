@@ -110,7 +110,7 @@ def test_the_name_of_a_channel_does_not_depend_on_its_position(tmp_path: Path) -
         ("", "must be a list of entries"),
         ("notifier: a.B", "must be a list of entries"),
         ("- [", "cannot be read"),
-        ("- {to: x}", "entry 1: notifier: Field required"),
+        ("- {to: x}", "entry 1: notifier is missing"),
         ("- {notifier: Class}", "entry 1: notifier"),
         ("- a.B", "entry 1"),
         ("- {notifier: a.B, only: [promotions]}", "promotions.*: promotion, hold"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ from typer.testing import CliRunner, Result
 from churn.cli import main
 from churn.contracts.bank import BANK_CHURN
 from churn.foundation.ledger import open_ledger
-from churn.foundation.records import Promotion
+from churn.foundation.records import BatchVerdict, Promotion
 from churn.sample.fault_injection import cell_faults, plant_faults
 from churn.settings import Settings, environment_name
 from support.basics import ROOT, free_port, small_file
+from support.review_ledger import fill_ledger
 
 Invoke = Callable[..., Result]
 
@@ -40,6 +42,7 @@ def test_the_earlier_name_of_the_local_commands_still_works(churn: Invoke) -> No
     assert result.exit_code == 0
     assert "stop" in result.stdout
     assert "embedded" not in churn("--help").stdout
+    assert "`churn embedded` is now `churn local`" in churn("embedded", "stop", "--help").stderr
 
 
 @pytest.fixture
@@ -128,6 +131,39 @@ def test_status_says_that_mlflow_is_away(churn: Invoke) -> None:
     assert document["in_production"] is None
     assert len(document["problems"]) == 1
     assert "MLflow" in document["problems"][0]
+
+
+def test_status_answers_on_one_screen(churn: Invoke, tmp_path: Path) -> None:
+    """Production, verdict and why, metrics, the count of the rules and links, in about 21 lines; an MLflow that is stopped is one sentence."""
+    fill_ledger(f"sqlite:///{tmp_path}/ledger.db", 6, until=datetime.now(UTC))
+    shown = churn("status").stdout
+    for part in (
+        "In production:",
+        "Last verdict:",
+        "ROC AUC",
+        "passed",
+        "Review: http",
+        "does not answer. `make run` starts",
+    ):
+        assert part in shown
+    assert len(shown.splitlines()) <= 24
+
+
+def test_status_reports_a_run_that_ended_without_a_verdict(churn: Invoke, tmp_path: Path) -> None:
+    """A rejected file after the last verdict is named beside that verdict."""
+    ledger = fill_ledger(f"sqlite:///{tmp_path}/ledger.db", 6, until=datetime.now(UTC))
+    now = datetime.now(UTC)
+    ledger.add_batch("ab" * 32, "broken.csv", 12, now)
+    ledger.judge_batch("ab" * 32, "red run", BatchVerdict("rejected", 0, 0, 0, reason="No header."))
+    shown = churn("status").stdout
+    assert "Last run: no verdict. Run red run ended without a decision: broken.csv is rejected." in shown
+
+
+def test_a_version_that_never_existed_is_not_served(churn: Invoke) -> None:
+    """The error says so before MLflow is asked, and how to list versions."""
+    result = churn("serve", "--version", "99")
+    assert is_one_line(result)
+    assert "Version 99 of churn does not exist. `churn history` lists" in result.stderr
 
 
 def test_the_salt_is_never_printed(churn: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:

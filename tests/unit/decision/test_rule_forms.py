@@ -2,7 +2,7 @@
 
 import pytest
 
-from churn.decision import rules
+from churn.decision import policy, rules
 from churn.decision.comparison import Confirmed
 from churn.decision.policy import Verdict, decide
 from churn.decision.reasons import Reason
@@ -51,3 +51,14 @@ def test_a_decision_is_made_by_the_rules_of_its_version(monkeypatch: pytest.Monk
     monkeypatch.setattr(rules, "_TOO_GOOD", Forms({1: earlier, RULES_VERSION + 1: lambda *_: refusing}))
     assert decide(comparison, POLICY, RULES_VERSION) == before
     assert decide(comparison, POLICY, RULES_VERSION + 1).code == Reason.LEAK_SUSPECTED
+
+
+def test_the_champion_is_watched_by_the_rules_of_the_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new form of the floor watches the champion from the next version on; an earlier decision is replayed by the earlier form."""
+    comparison = make_comparison(champion_noise=0.3)
+    before = decide(comparison, POLICY)
+    refusing = rules.Rule("roc_auc_floor", Reason.BELOW_FLOOR, False, 0.5, 0.99, "Planted.")
+    forms = Forms({FIRST_VERSION: rules.floor_rules, RULES_VERSION + 1: lambda *_: [refusing]})
+    monkeypatch.setattr(policy, "FLOOR", forms)
+    assert decide(comparison, POLICY, RULES_VERSION).watch == before.watch
+    assert refusing in decide(comparison, POLICY, RULES_VERSION + 1).watch

@@ -64,8 +64,35 @@ def test_a_page_outside_the_navigation_is_found(tmp_path: Path) -> None:
     """A page that nobody can reach is an error, and so is an entry without a page."""
     (tmp_path / "index.md").write_text("# Index")
     (tmp_path / "lost.md").write_text("# Lost")
+    (tmp_path / "orphan.html").write_text("<p>Lost</p>")
     nav = [{"Index": "index.md"}, {"More": [{"Gone": "gone.md"}]}]
-    assert [fault.split()[0] for fault in BUILD.unlisted_pages(tmp_path, nav)] == ["lost.md", "gone.md"]
+    assert [fault.split()[0] for fault in BUILD.unlisted_pages(tmp_path, nav)] == ["lost.md", "orphan.html", "gone.md"]
+
+
+@pytest.mark.parametrize(
+    ("link", "fault"),
+    [
+        ("gone.md", "which does not exist"),
+        ("other.md#gone", "which has no such section"),
+        ("#gone", "which has no such section"),
+        ("other.md#a-real-section", ""),
+        ("#here", ""),
+        ("https://example.com/gone", ""),
+    ],
+)
+def test_a_broken_link_beside_the_site_is_found(tmp_path: Path, link: str, fault: str) -> None:
+    """README and CONTRIBUTING are no pages of the site, and their links are checked too."""
+    (tmp_path / "README.md").write_text(f"# Here\n\n[x]({link})\n")
+    (tmp_path / "other.md").write_text("## A *real* section\n")
+    faults = list(BUILD.markdown_faults(tmp_path / "README.md"))
+    assert len(faults) == bool(fault)
+    assert all(fault in found for found in faults)
+
+
+@pytest.mark.parametrize("name", BUILD.BESIDE)
+def test_the_pages_beside_the_site_have_no_broken_link(name: str) -> None:
+    """Neither to a file nor to a section."""
+    assert list(BUILD.markdown_faults(ROOT / name)) == []
 
 
 def test_the_readme_is_short_and_its_links_work() -> None:
@@ -76,3 +103,13 @@ def test_the_readme_is_short_and_its_links_work() -> None:
     assert "make test" in text
     links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text)
     assert [link for link in links if "://" not in link and not (ROOT / link).exists()] == []
+
+
+def test_a_column_of_the_ledger_without_a_meaning_stops_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dash in the table helps nobody."""
+    for name in ("TERMINAL_WIDTH", "CHURN_BUCKET_SALT"):  # the script sets both, and they are restored after the test
+        monkeypatch.setenv(name, "100")
+    reference = load("reference")
+    monkeypatch.setattr(reference.metadata.tables["batches"].c.state, "doc", None)
+    with pytest.raises(ValueError, match=r"batches\.state has no meaning"):
+        reference.ledger_page()

@@ -134,3 +134,9 @@ def test_rows_without_a_label_wait(storage: Storage, ledger: Ledger) -> None:
     assert (again.accepted_rows, again.quarantined_rows) == (400, 0)
     with pytest.raises(BatchRejected, match="all 400 are quarantined, 400 of them"):
         take_in(storage, ledger, changed(text, "Exited", "", range(400)))
+
+
+def test_a_rejected_batch_is_named_in_the_command(storage: Storage, ledger: Ledger) -> None:
+    """The person who reads the reason can copy the command; the count is of rows that broke a rule."""
+    with pytest.raises(BatchRejected, match=r"100 of 400 rows broke a rule .* `churn batches rejudge [0-9a-f]{12}`"):
+        take_in(storage, ledger, changed(small_file(400), "Age", -5, range(100)))

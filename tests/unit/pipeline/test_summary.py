@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from churn.contracts.bank import BANK_CHURN
-from churn.foundation.records import DecisionRecord
+from churn.foundation.records import DecisionRecord, ImageRecord
+from churn.foundation.wording import not_built
 from churn.pipeline.summary import RunSummary, image_line, production_line, render_links, render_run, rule_lines
 from support.review_ledger import forty_nights
 
@@ -54,14 +56,32 @@ def test_a_run_fits_one_screen(decisions: dict[str, DecisionRecord]) -> None:
 
 
 def test_only_failed_rules_are_listed(decisions: dict[str, DecisionRecord]) -> None:
-    """A hold lists what failed; a promotion counts it; `verbose` lists every rule."""
+    """A hold lists what failed; a promotion names what it did not need; `verbose` lists every rule."""
     held, promoted = (with_rules(decisions[verdict], True, False, True) for verdict in ("hold", "promote"))
     assert "2 rules passed, 1 failed:" in rule_lines(held)
     assert "Sentence 1." in rule_lines(held)
     assert "Sentence 0." not in rule_lines(held)
-    assert "1 failed, but was not needed for this promotion" in rule_lines(promoted)
+    assert rule_lines(promoted) == "\n2 rules passed; not needed for this promotion: rule_1."
     assert "Sentence" not in rule_lines(promoted)
     assert all(f"Sentence {number}." in rule_lines(promoted, verbose=True) for number in range(3))
+
+
+def test_a_forced_promotion_shows_what_a_person_overrode(decisions: dict[str, DecisionRecord]) -> None:
+    """The failed rules are listed, because a person answers for them."""
+    forced = replace(with_rules(decisions["promote"], True, False), code="FORCED")
+    assert "1 rule passed, 1 failed, overridden by a person:" in rule_lines(forced)
+    assert "Sentence 1." in rule_lines(forced)
+
+
+def test_an_image_that_was_not_built_is_one_sentence_each() -> None:
+    """Why there is none, and what was verified instead; `verbose` has the stored detail once."""
+    detail = not_built("no container engine answers", "500 rows agree.")
+    image = ImageRecord("churn", 1, "not_built", None, None, 3325, 0.0, detail, datetime.now(UTC))
+    assert image_line(image) == (
+        "Image: not built, because no container engine answers. "
+        "The same service was verified in its own environment (3,325 answers compared)."
+    )
+    assert image_line(image, verbose=True).count("no container engine answers") == 1
 
 
 def test_a_run_without_a_decision_says_so(decisions: dict[str, DecisionRecord]) -> None:

@@ -75,7 +75,7 @@ def test_an_image_in_production_may_be_on_a_later_page(ledger: Ledger) -> None:
     times = {2: [(NOW, None)]}
     view = make_images(newer, 2, old, times, SETTINGS)
     assert "version 2 " in view.headline
-    assert "500 rows" in view.headline
+    assert "500 rows" in view.detail
     assert [line.version for line in view.lines] == list(range(30, 10, -1))
     unbuilt = make_images([], 2, replace(old, state="not_built"), times, SETTINGS)
     assert "version 2 has not been built, but the same service has been verified" in unbuilt.headline

@@ -286,7 +286,7 @@ def test_changes_are_grouped_by_what_a_reviewer_asks_first(ledger: Ledger) -> No
     assert names == ["snapshot", "features", "kind", "version and commit", "both__0", "both__1"]
     assert (len(groups.only_challenger), len(groups.only_champion)) == (180, 170)
     html = render_night(view, SITE)
-    visible = Page(re.sub(r"<details>.*?</details>", "", html, flags=re.DOTALL)).text
+    visible = Page(re.sub(r"<details\b.*?</details>", "", html, flags=re.DOTALL)).text
     assert "both__1" in visible
     assert "new__" not in visible
     assert "old__" not in visible
@@ -379,3 +379,11 @@ def test_pages_call_one_execution_of_the_dag_a_run(ledger: Ledger) -> None:
         assert 'href="/churn-review/nights"' in html
     assert "/churn-review/night?name=" in pages["nights"]
     assert {"lines", "older", "total", "first", "left"} == set(asdict(load_nights(ledger, SETTINGS)))
+
+
+def test_print_opens_tables_and_leaves_one_sided_parameters_folded() -> None:
+    """Parameters of one version alone would fill ten printed pages."""
+    style = (ROOT / "include/churn/review/templates/style.css").read_text()
+    assert "details:not(.one-sided)::details-content" in style
+    macros = (ROOT / "include/churn/review/templates/macros.html").read_text()
+    assert '<details class="one-sided">' in macros

@@ -1,4 +1,4 @@
-"""What the shipped policy makes of the sample's nights, with the models alone: no server, one seed; more by `make statistics`."""
+"""What the shipped policy makes of the sample's nights, with the models alone: no server, one seed; more by `make bench WHAT=error-rates`."""
 
 from support.sampled_runs import decide_nights
 

@@ -61,7 +61,7 @@ def count_disputes(
 
     Returns:
         Number of customers with history; of those, the number whose label changes back from 1 to 0, and the
-        number whose value in a permanent column has changed. A missing value is no change.
+        number whose value in a permanent column has changed. A missing value does not count as a change.
     """
     key, target = column_name(contract.key), column_name(contract.target)
     permanent = [column for column in contract.permanent if column.name in columns]
