@@ -43,3 +43,8 @@ def why_not_built(detail: str) -> str:
 def as_sentence_end(text: str) -> str:
     """A person's words with a full stop, so that another sentence may follow."""
     return text if text.rstrip().endswith((".", "!", "?")) else f"{text.rstrip()}."
+
+
+def clear_task(task: str) -> str:
+    """The next step after a task that has not done its work, because it failed or was only marked as success."""
+    return f"In Airflow, clear the task `{task}` of this run, with its downstream tasks."
