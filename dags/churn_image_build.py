@@ -64,22 +64,22 @@ def churn_image_build() -> None:
             return asdict(built)
 
     @task(execution_timeout=timedelta(minutes=30), queue=IMAGE_QUEUE)
-    def verify(built: dict[str, Any]) -> dict[str, Any]:
+    def verify(built: dict[str, Any] | None) -> dict[str, Any]:
         from churn.pipeline import shipping
-        from churn.release.image import BuiltImage
 
         with core_step() as (workspace, _):
-            return asdict(shipping.verify(workspace, BuiltImage(**built)))
+            version = int(get_current_context()["params"]["version"])
+            return asdict(shipping.verify(workspace, shipping.read_built(workspace, version, built)))
 
     @task(execution_timeout=timedelta(minutes=15), queue=IMAGE_QUEUE)
-    def publish(built: dict[str, Any], verification: dict[str, Any]) -> str:
+    def publish(built: dict[str, Any] | None, verification: dict[str, Any] | None) -> str:
         from churn.pipeline import shipping
-        from churn.release.image import BuiltImage
-        from churn.release.service_checks import Verification
         from churn_airflow.alerts import send_alerts
 
         with core_step() as (workspace, _):
-            state = shipping.publish(workspace, BuiltImage(**built), Verification(**verification)).state
+            version = int(get_current_context()["params"]["version"])
+            image = shipping.read_built(workspace, version, built)
+            state = shipping.publish(workspace, image, shipping.read_verification(workspace, version, verification)).state
             send_alerts(workspace, get_current_context())
             return state
 

@@ -12,10 +12,11 @@ A promotion triggers **churn_image_build**.
 | compare | scores both versions now, and decides | a version cannot be loaded or compared | |
 | promote | promotes the challenger; waits for a person if approval is required | another promotion happened in the meantime | the decision is to hold, or the promotion was not approved |
 | build_image | triggers the image build of the version | | nothing was promoted |
-| close | sends alerts, and checks that the run is complete | a batch was rejected, or no verdict was recorded | nothing new arrived |
+| close | sends alerts, and checks that the run is complete | files were not ingested, a batch was rejected, or no verdict was recorded | nothing new arrived |
 
 A hold is a normal result. *Churn* in the navigation lists all runs, and each task links to the page of its run. Every task can be
-cleared and repeated: the result is the same version, decision and promotion.
+cleared and repeated: the result is the same version, decision and promotion. After a task was marked as success before it ran,
+the next one takes what it needs from the ledger, or fails and names the task to clear.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
-from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import CronTriggerTimetable, Param, dag, get_current_context, task
 
 from churn.settings import Settings
 from churn_airflow.approval import PromoteOperator
+from churn_airflow.image_build import BuildImageOperator
 from churn_airflow.review.links import ComparisonLink, DataDocsLink, NightLink, VersionLink
-from churn_airflow.steps import TASK_DEFAULTS, core_step, report_failed_run, store_link, store_run_link
+from churn_airflow.steps import TASK_DEFAULTS, core_step, has_run, report_failed_run, store_link, store_run_link
 
 SETTINGS = Settings.load()
 
@@ -43,7 +44,6 @@ SETTINGS = Settings.load()
     on_failure_callback=report_failed_run,
     dagrun_timeout=timedelta(hours=6 + SETTINGS.approval_hours),
     doc_md=__doc__,
-    render_template_as_native_obj=True,  # the image build takes its version as a number
     tags=["churn"],
     params={
         "retrain": Param(
@@ -128,14 +128,13 @@ def churn_retraining() -> None:
             return asdict(challenger)
 
     @task(execution_timeout=timedelta(hours=1))
-    def compare(challenger: dict[str, Any]) -> dict[str, Any]:
-        from churn.learning.training import Challenger
+    def compare() -> dict[str, Any]:
         from churn.pipeline import steps
         from churn_airflow.metrics import measure_decision
 
         with core_step() as (workspace, request):
             store_run_link(workspace, request)
-            decision = steps.compare(workspace, request, Challenger(**challenger))
+            decision = steps.compare(workspace, request, steps.challenger_of(workspace, request.night))
             store_link(ComparisonLink(), workspace.tracking.run_link(decision.run_id))
             measure_decision(decision)
             return {"challenger": decision.challenger, "verdict": decision.verdict, "code": decision.code}
@@ -151,23 +150,16 @@ def churn_retraining() -> None:
             store_run_link(workspace, request)
             measure_duration("night", context["dag_run"].start_date)
             send_alerts(workspace, context)
-            return steps.close(workspace, request)
+            return steps.close(workspace, request, ingested=has_run("arrive"))
 
-    build_image = TriggerDagRunOperator(
-        task_id="build_image",
-        trigger_dag_id="churn_image_build",
-        trigger_run_id="image-of-version-{{ ti.xcom_pull(task_ids='promote') }}",
-        conf={"version": "{{ ti.xcom_pull(task_ids='promote') }}"},
-        reset_dag_run=True,
-        execution_timeout=timedelta(minutes=5),
-    )
-
-    arrived, promoted, closed = arrive(), PromoteOperator(task_id="promote"), close()
+    arrived, challenger, decision, closed = arrive(), train(), compare(), close()
     judged = validate.expand(batch=arrived)
-    challenger = train()
-    decision = compare(challenger)
-    judged >> challenger
-    decision >> promoted >> [build_image, closed]
+    promoted = PromoteOperator(task_id="promote")
+    build_image = BuildImageOperator(task_id="build_image", of="promotion")
+    judged >> challenger >> decision >> promoted >> build_image
+    # A task marked as success may let a later one run early: these two wait for the others in any case.
+    decision >> build_image
+    [arrived, judged, challenger, decision, promoted] >> closed
     for task_, links in (
         (arrived, (NightLink(),)),
         (judged, (DataDocsLink(),)),

@@ -19,9 +19,9 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import Param, dag, get_current_context, task
 
+from churn_airflow.image_build import BuildImageOperator
 from churn_airflow.review.links import VersionLink
 from churn_airflow.steps import IMAGE_QUEUE, TASK_DEFAULTS, core_step, report_failed_run, store_link
 
@@ -34,7 +34,6 @@ from churn_airflow.steps import IMAGE_QUEUE, TASK_DEFAULTS, core_step, report_fa
     on_failure_callback=report_failed_run,
     dagrun_timeout=timedelta(minutes=30),
     doc_md=__doc__,
-    render_template_as_native_obj=True,  # the image build takes its version as a number
     tags=["churn"],
     params={
         "reason": Param(
@@ -71,24 +70,14 @@ def churn_rollback() -> None:
             return {"version": result.promotion.version, "image": result.image is not None}
 
     @task(execution_timeout=timedelta(minutes=1))
-    def lost_image(rollback: dict[str, Any]) -> int:
-        from churn.errors import NothingToDo
+    def lost_image(rollback: dict[str, Any] | None) -> int:
+        from churn.pipeline import steps
 
-        with core_step():
-            if rollback["image"]:
-                raise NothingToDo(f"The image of version {rollback['version']} exists, so nothing has to be built.")
-            return int(rollback["version"])
+        with core_step() as (workspace, request):
+            return steps.find_lost_image(workspace, request.night, has_image=bool(rollback and rollback["image"]))
 
-    build_image = TriggerDagRunOperator(
-        task_id="build_image",
-        trigger_dag_id="churn_image_build",
-        trigger_run_id="image-of-version-{{ ti.xcom_pull(task_ids='lost_image') }}",
-        conf={"version": "{{ ti.xcom_pull(task_ids='lost_image') }}"},
-        reset_dag_run=True,
-        execution_timeout=timedelta(minutes=5),
-    )
     rolled_back = roll_back()
-    lost_image(rolled_back) >> build_image
+    lost_image(rolled_back) >> BuildImageOperator(task_id="build_image", of="rollback")
     rolled_back.operator.operator_extra_links = (VersionLink(),)
 
 

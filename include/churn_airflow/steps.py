@@ -70,6 +70,16 @@ def core_step() -> Iterator[tuple[Workspace, Request]]:
         measure_duration(get_current_context()["ti"].task_id, started_at)
 
 
+def has_run(task: str) -> bool:
+    """Whether a task of this run has done its work: it was skipped, or it succeeded and has a result.
+
+    A task that a person marked as success before it ran has no result.
+    """
+    ti = get_current_context()["ti"]
+    state = ti.get_task_states(ti.dag_id, task_ids=[task], run_ids=[ti.run_id])[ti.run_id][task]
+    return state == "skipped" or (state == "success" and ti.xcom_pull(task_ids=task) is not None)
+
+
 def store_link(link: BaseOperatorLink, url: str) -> None:
     """Store the address that a link of this task opens.
 

@@ -6,12 +6,15 @@ The image DAG wires these steps; `churn image build` and a run without Airflow c
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict
+from typing import Any
 
 from churn.alerts.events import explain_failure
 from churn.errors import ChurnError, NothingToDo
 from churn.foundation.local_server import ModelMismatch
 from churn.foundation.records import ImageRecord, Promotion
+from churn.foundation.wording import clear_task
 from churn.pipeline.workspace import Workspace
 from churn.release.image import BuiltImage, build_image
 from churn.release.image_verification import verify_image
@@ -57,6 +60,30 @@ def build(workspace: Workspace, version: int) -> BuiltImage:
     what = f"built in {built.seconds} s as {built.image_id}" if built.image_id else f"not built, because {built.reason}"
     log.info("Version %d: %s.", version, what)
     return built
+
+
+def read_built(workspace: Workspace, version: int, passed_on: Mapping[str, Any] | None) -> BuiltImage:
+    """What the task `build` passed on: None if it was marked as success and built nothing.
+
+    Raises:
+        NothingToDo: nothing was built, because the version has been published already.
+        ChurnError: there is no image to verify.
+    """
+    if passed_on is None:
+        raise _not_done(workspace, version, f"No image of version {version} was built in this run.", "build")
+    return BuiltImage(**passed_on)
+
+
+def read_verification(workspace: Workspace, version: int, passed_on: Mapping[str, Any] | None) -> Verification:
+    """What the task `verify` passed on: None if it was marked as success and verified nothing.
+
+    Raises:
+        NothingToDo: nothing was verified, because the version has been published already.
+        ChurnError: there is no verdict on the image, and an image without a verdict is never published.
+    """
+    if passed_on is None:
+        raise _not_done(workspace, version, f"The image of version {version} was not verified in this run.", "verify")
+    return Verification(**passed_on)
 
 
 def verify(workspace: Workspace, built: BuiltImage) -> Verification:
@@ -126,6 +153,14 @@ def remember_failure(workspace: Workspace, version: int, error: object) -> None:
     log.error("The image of version %d could not be built or verified. The promotion is kept: %s", version, reason)
     if image is None or image.tag != f"{workspace.image_spec.name}:{version}":
         _remember(workspace, unpublished(BuiltImage(version, None), model, "failed", reason))
+
+
+def _not_done(workspace: Workspace, version: int, what: str, task: str) -> ChurnError:
+    """The reason why a step cannot go on after a task that was marked as success before it ran."""
+    published = find_published(version, workspace.ledger, workspace.settings.model_name, workspace.image_spec)
+    if published:
+        return NothingToDo(f"{what} It has already been published as {published.tag}.")
+    return ChurnError(f"{what} {clear_task(task)}")
 
 
 def _remember(workspace: Workspace, record: ImageRecord) -> None:

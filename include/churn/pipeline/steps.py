@@ -7,13 +7,14 @@ them, because each Airflow task is a process of its own and pays for its imports
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from churn.errors import ChurnError, NothingToDo, Outage, require_reason
 from churn.foundation.ledger import Ledger
 from churn.foundation.records import Approval, Batch, DecisionRecord, ImageRecord, Snapshot, Thaw
-from churn.foundation.wording import as_sentence_end
+from churn.foundation.wording import as_sentence_end, clear_task
 from churn.pipeline.workspace import SERVING_LOCK, Request, Workspace
 from churn.settings import git_commit
 
@@ -40,13 +41,17 @@ class SecondPersonNeeded(ChurnError):  # noqa: N818 -- names the state
 def arrive(workspace: Workspace, request: Request) -> Arrivals:
     """Claim the files that landed.
 
+    Returns:
+        What arrived. A repeated step lists the batches that this run has judged again, so that its tasks can be repeated too.
+
     Raises:
         NothingToDo: no batch waits for a verdict, no accepted batch waits for a training, and no retraining was requested.
     """
     from churn.intake.arrival import collect_arrivals
 
     arrivals = collect_arrivals(workspace.storage, workspace.ledger, workspace.settings.settle_seconds)
-    if not request.retrain and not has_work(workspace):
+    judged = workspace.ledger.batches(night=request.night)
+    if not judged and not request.retrain and not has_work(workspace):
         seen = (
             f" {len(arrivals.seen_before)} file(s) were accepted before and change nothing."
             if arrivals.seen_before
@@ -57,7 +62,7 @@ def arrive(workspace: Workspace, request: Request) -> Arrivals:
             f"Nothing new arrived in {workspace.storage.url('landing')}.{seen}{growing} "
             "Next: land a file with `churn land FILE`, or choose *Retrain even if nothing arrived* in the trigger form."
         )
-    return arrivals
+    return replace(arrivals, batches=sorted([*judged, *arrivals.batches], key=lambda batch: batch.arrival))
 
 
 def validate(workspace: Workspace, request: Request, batch: str) -> Batch:
@@ -121,6 +126,20 @@ def compare(workspace: Workspace, request: Request, challenger: Challenger) -> D
     return decide_run(workspace, request, challenger)
 
 
+def challenger_of(workspace: Workspace, night: str) -> Challenger:
+    """The challenger that a run has trained. It comes from the ledger, because a task marked as success passes nothing on.
+
+    Raises:
+        ChurnError: it has trained none.
+    """
+    from churn.learning.training import Challenger
+
+    record = workspace.ledger.version_of_run(workspace.settings.model_name, night)
+    if record is None:
+        raise ChurnError(f"Run {night} has not trained a version. {clear_task('train')}")
+    return Challenger(record.version, record.run_id, (record.parameters or {}).get("kind", ""), record.snapshot)
+
+
 def decision_of(workspace: Workspace, night: str) -> DecisionRecord:
     """The decision of a run.
 
@@ -129,7 +148,7 @@ def decision_of(workspace: Workspace, night: str) -> DecisionRecord:
     """
     decision = workspace.ledger.decision(night)
     if decision is None:
-        raise ChurnError(f"Run {night} has no decision. Run its comparison first.")
+        raise ChurnError(f"Run {night} has no decision. {clear_task('compare')}")
     return decision
 
 
@@ -193,6 +212,54 @@ def promote(workspace: Workspace, night: str) -> int:
     return decision.challenger
 
 
+def promoted_version(workspace: Workspace, night: str) -> int:
+    """The version that a run has promoted.
+
+    Raises:
+        NothingToDo: it had nothing to promote.
+        ChurnError: it has no decision, or has not acted on it.
+    """
+    from churn.release.promotion import may_promote
+
+    for row in workspace.ledger.promotions_of(workspace.settings.model_name, night):
+        if row.kind in ("promotion", "forced") and row.version is not None:
+            return row.version
+    decision, approval = decision_of(workspace, night), workspace.ledger.approval(night)
+    if may_promote(decision, approval) or needs_approval(workspace, night):
+        raise ChurnError(f"Run {night} has not promoted version {decision.challenger}. {clear_task('promote')}")
+    raise NothingToDo(f"Nothing was promoted ({_why_held(decision, approval)}), so no image is built.")
+
+
+def restored_version(workspace: Workspace, night: str) -> int:
+    """The version that a rollback has restored.
+
+    Raises:
+        ChurnError: it has restored none.
+    """
+    for row in workspace.ledger.promotions_of(workspace.settings.model_name, night):
+        if row.kind == "rollback" and row.version is not None:
+            return row.version
+    raise ChurnError(f"Run {night} has not rolled back. {clear_task('roll_back')}")
+
+
+def find_lost_image(workspace: Workspace, night: str, has_image: bool) -> int:
+    """The version that a rollback has restored, if its image may have to be built.
+
+    Args:
+        workspace: the clients of the steps.
+        night: the id of the rollback.
+        has_image: whether the rollback found the image. If that is unknown, the build finds out.
+
+    Raises:
+        NothingToDo: the image exists.
+        ChurnError: the rollback has restored no version.
+    """
+    version = restored_version(workspace, night)
+    if has_image:
+        raise NothingToDo(f"The image of version {version} exists, so nothing has to be built.")
+    return version
+
+
 def roll_back(workspace: Workspace, to: int | None, reason: str, by: str, night: str) -> RolledBack:
     """Put an earlier version back into production; see `release.rollback.roll_back`."""
     from churn.release.rollback import roll_back as back
@@ -224,25 +291,38 @@ def reconcile(workspace: Workspace) -> list[str]:
     return restored + describe_missing(rows, state)
 
 
-def close(workspace: Workspace, request: Request) -> str:
+def close(workspace: Workspace, request: Request, ingested: bool = True) -> str:
     """Check that the run is complete.
+
+    Args:
+        workspace: the clients of the steps.
+        request: how the run was requested.
+        ingested: whether the files in landing were ingested. They were not if `arrive` failed, or was only marked as success.
 
     Returns:
         The verdict in a sentence.
 
     Raises:
         NothingToDo: the run had nothing to do.
-        ChurnError: a batch was rejected or has no verdict, or the run has no decision.
+        ChurnError: the files in landing were not ingested, a batch was rejected or has no verdict, or the run has no decision.
     """
     arrived = workspace.ledger.batches(night=request.night)
     faults = [batch.reason for batch in arrived if batch.state == "rejected" and batch.reason]
-    faults += [
-        f"Batch {batch.batch[:12]} ({batch.name}) has no verdict. Open the log of its task `validate`, fix the cause, then clear the task."
-        for batch in workspace.ledger.batches(state="arrived")
-    ]
+    if not ingested:
+        faults.append(
+            f"Run {request.night} has not ingested the files in landing, because its task `arrive` failed or was marked as success "
+            f"before it ran. {clear_task('arrive')} Otherwise, the next run ingests them."
+        )
+    else:
+        faults += [
+            f"Batch {batch.batch[:12]} ({batch.name}) has no verdict. If its task `validate` failed, its log shows the cause. {clear_task('validate')}"
+            for batch in workspace.ledger.batches(state="arrived")
+        ]
     decision = workspace.ledger.decision(request.night)
     if decision is None and (request.retrain or arrived or _untrained(workspace)):
-        faults.append(f"Run {request.night} has no decision. See its failed task.")
+        faults.append(
+            f"Run {request.night} has no decision. Open the log of its failed task and fix the cause. Then clear that task, with its downstream tasks."
+        )
         try:
             workspace.tracking.fail_runs(request.night)
         except Outage as error:

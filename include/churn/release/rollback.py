@@ -75,7 +75,8 @@ def roll_back(
         raise RollbackRefused(f"{named(version).capitalize()} is already in production.")
     promotion = done or ledger.promote(return_to(version, "rollback", reason, actor, rows, night), rows[0].version)
     mirror(ledger, tracking)
-    if image:
+    current = ledger.in_production(tracking.model)
+    if image and current and current.version == version:  # otherwise the rollback is repeated after a later promotion
         point_production(image, spec)
     return RolledBack(promotion, image)
 

@@ -93,6 +93,10 @@ class DecisionRows(LedgerDatabase):
         query = sa.select(versions).where(versions.c.model == model, versions.c.version == version)
         return self._one(VersionRecord, query)
 
+    def version_of_run(self, model: str, night: str) -> VersionRecord | None:
+        """Return the record of the version that a run has trained."""
+        return self._one(VersionRecord, sa.select(versions).where(versions.c.model == model, versions.c.night == night))
+
     def last_version(self, model: str) -> VersionRecord | None:
         """Return the record of the version with the highest number."""
         query = sa.select(versions).where(versions.c.model == model).order_by(versions.c.version.desc()).limit(1)
