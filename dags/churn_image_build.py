@@ -2,7 +2,7 @@
 
 | task | does | fails (red) when | is skipped (pink) when |
 |---|---|---|---|
-| build | builds the image of a version *number* | the version's files changed, or the container engine is unavailable | it has been published already |
+| build | builds the image of a version, by its number | the version's files changed, or the container engine is unavailable | it has been published already |
 | verify | starts the image and compares its answers with those of the registered model | they differ: the promotion is rolled back | |
 | publish | tags the image, pushes it if an image registry is set, then moves the tag `production` | the container engine or the image registry is unavailable | |
 
@@ -79,7 +79,9 @@ def churn_image_build() -> None:
         with core_step() as (workspace, _):
             version = int(get_current_context()["params"]["version"])
             image = shipping.read_built(workspace, version, built)
-            state = shipping.publish(workspace, image, shipping.read_verification(workspace, version, verification)).state
+            state = shipping.publish(
+                workspace, image, shipping.read_verification(workspace, version, verification)
+            ).state
             send_alerts(workspace, get_current_context())
             return state
 

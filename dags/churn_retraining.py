@@ -80,7 +80,7 @@ SETTINGS = Settings.load()
             type=["null", "string"],
             maxLength=1000,
             title="Reason why a very high ROC AUC is plausible",
-            description_md="Confirms, once for this registered model, that a ROC AUC above `sanity.max_model_auc` of the policy is no leak. The reason and your name are stored.",
+            description_md="Confirms, once for this registered model, that a ROC AUC above `sanity.max_model_auc` of the policy is not caused by a leak. The reason and your name are stored.",
             section="What to do",
         ),
         "note": Param(
@@ -129,12 +129,12 @@ def churn_retraining() -> None:
 
     @task(execution_timeout=timedelta(hours=1))
     def compare() -> dict[str, Any]:
-        from churn.pipeline import steps
+        from churn.pipeline import recorded, steps
         from churn_airflow.metrics import measure_decision
 
         with core_step() as (workspace, request):
             store_run_link(workspace, request)
-            decision = steps.compare(workspace, request, steps.challenger_of(workspace, request.night))
+            decision = steps.compare(workspace, request, recorded.challenger_of(workspace, request.night))
             store_link(ComparisonLink(), workspace.tracking.run_link(decision.run_id))
             measure_decision(decision)
             return {"challenger": decision.challenger, "verdict": decision.verdict, "code": decision.code}

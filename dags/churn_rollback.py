@@ -71,13 +71,14 @@ def churn_rollback() -> None:
 
     @task(execution_timeout=timedelta(minutes=1))
     def lost_image(rollback: dict[str, Any] | None) -> int:
-        from churn.pipeline import steps
+        from churn.pipeline import recorded
 
         with core_step() as (workspace, request):
-            return steps.find_lost_image(workspace, request.night, has_image=bool(rollback and rollback["image"]))
+            return recorded.find_lost_image(workspace, request.night, has_image=bool(rollback and rollback["image"]))
 
-    rolled_back = roll_back()
-    lost_image(rolled_back) >> BuildImageOperator(task_id="build_image", of="rollback")
+    rolled_back, build_image = roll_back(), BuildImageOperator(task_id="build_image", of="rollback")
+    lost_image(rolled_back) >> build_image
+    rolled_back >> build_image  # also if a person has marked `lost_image` as success
     rolled_back.operator.operator_extra_links = (VersionLink(),)
 
 

@@ -41,14 +41,14 @@ class PromoteOperator(HITLOperator):
         """Promote, or ask."""
         from churn.foundation.links import night_page
         from churn.foundation.schedule import approval_time
-        from churn.pipeline import steps
+        from churn.pipeline import recorded, steps
 
         with core_step() as (workspace, request):
             store_run_link(workspace, request)
-            decision = steps.decision_of(workspace, request.night)
+            decision = recorded.decision_of(workspace, request.night)
             store_link(VersionLink(), workspace.tracking.version_link(decision.challenger))
             store_link(ComparisonLink(), workspace.tracking.run_link(decision.run_id))
-            if not steps.needs_approval(workspace, request.night):
+            if not recorded.needs_approval(workspace, request.night):
                 promoted: int = steps.promote(workspace, request.night)
                 return promoted
             self.subject = f"Promote version {decision.challenger} to production? ({decision.verdict}: {decision.code})"
@@ -67,7 +67,7 @@ class PromoteOperator(HITLOperator):
     def execute_complete(self, context: Context, event: dict[str, Any]) -> int:
         """Record the answer, and act on it."""
         from churn.foundation.schedule import approval_time
-        from churn.pipeline import steps
+        from churn.pipeline import answers, steps
 
         response = super().execute_complete(context, event)
         user = response["responded_by_user"]
@@ -77,8 +77,8 @@ class PromoteOperator(HITLOperator):
         reason = (response["params_input"] or {}).get("reason") or default_reason
         with core_step() as (workspace, request):
             try:
-                steps.answer(workspace, request.night, answer, by, reason)
-            except steps.SecondPersonNeeded as error:
+                answers.answer(workspace, request.night, answer, by, reason)
+            except answers.SecondPersonNeeded as error:
                 self.log.warning("%s", error)
                 self.response_timeout = approval_time(workspace.settings, datetime.now(UTC))
             else:

@@ -28,9 +28,9 @@ class BuildImageOperator(TriggerDagRunOperator):
 
     def execute(self, context: Context) -> None:
         """Find the version, and trigger the build. Its run id contains the version, so that no version is built twice at once."""
-        from churn.pipeline import steps
+        from churn.pipeline import recorded
 
-        find_version = {"promotion": steps.promoted_version, "rollback": steps.restored_version}[self.of]
+        find_version = {"promotion": recorded.promoted_version, "rollback": recorded.restored_version}[self.of]
         with core_step() as (workspace, request):
             version = find_version(workspace, request.night)
         self.trigger_run_id, self.conf = f"image-of-version-{version}", {"version": version}

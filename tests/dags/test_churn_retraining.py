@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from churn.decision.replay import replay
-from churn.pipeline.steps import find_disagreements
+from churn.pipeline.disagreements import find_disagreements
 from churn.pipeline.workspace import Workspace
 from churn.settings import Settings
 from churn_airflow.steps import open_filesystem

@@ -26,7 +26,7 @@ from churn.errors import Outage
 from churn.foundation.records import Promotion
 from churn.foundation.tracking import RegistryChanged, TrackingGone, TrackingRefused, TrackingUnreachable
 from churn.learning.training import Challenger
-from churn.pipeline import steps
+from churn.pipeline import disagreements, steps
 from churn.pipeline.workspace import Request, Workspace
 from churn.release.mirror import read_registry
 from churn.release.promotion import ChampionDisagreement, settle_champion
@@ -76,7 +76,9 @@ def delete_version(workspace: Workspace, version: int) -> None:
 
 def problems_of(workspace: Workspace) -> list[str]:
     """What `churn status` reports, but for the images, which these tests do not build."""
-    return [problem for problem in steps.find_disagreements(workspace) if not problem.startswith("The image of")]
+    return [
+        problem for problem in disagreements.find_disagreements(workspace) if not problem.startswith("The image of")
+    ]
 
 
 def in_production(workspace: Workspace) -> int | None:
@@ -90,7 +92,7 @@ def test_a_deleted_previous_version_is_reported_and_skipped(waiting: tuple[Works
     delete_version(workspace, 1)
     (problem,) = problems_of(workspace)
     assert problem.startswith("Version 1, which was in production before, was deleted in MLflow. There is no version")
-    assert steps.reconcile(workspace) == [problem]
+    assert disagreements.reconcile(workspace) == [problem]
     with pytest.raises(RollbackRefused, match="no version before version 2"):
         steps.roll_back(workspace, None, "a test", "Ann", "rollback 1")
     with pytest.raises(RollbackRefused, match=r"Version 1 cannot be restored.*deleted in MLflow\. No other version"):
@@ -106,7 +108,7 @@ def test_a_deleted_champion_is_a_state_of_its_own(waiting: tuple[Workspace, Chal
     problem = problems_of(workspace)[0]
     assert problem.startswith("Version 2, which is in production, was deleted in MLflow. Its image keeps serving")
     assert "return to version 1 with `churn rollback" in problem
-    assert problem in steps.reconcile(workspace)
+    assert problem in disagreements.reconcile(workspace)
     assert settle_champion(workspace.ledger, workspace.tracking, adopt=True) == 2
     decision = steps.compare(workspace, NIGHT, challenger)
     assert (decision.verdict, decision.code, decision.champion) == ("hold", "CHAMPION_MISSING", 2)
@@ -166,7 +168,7 @@ def test_a_deleted_baseline_holds_only_noninferiority(waiting: tuple[Workspace, 
         workspace.settings.model_name, 0, 2, 2, "forced", "forced", "a test", datetime.now(UTC), anchor=1
     )
     workspace.ledger.promote(change, 2)  # so that champion and baseline differ
-    steps.reconcile(workspace)
+    disagreements.reconcile(workspace)
     delete_version(workspace, 1)
     problems = problems_of(workspace)
     assert any(problem.startswith("Baseline version 1 was deleted in MLflow") for problem in problems)
@@ -185,8 +187,8 @@ def test_a_renamed_model_is_named_and_can_be_renamed_back(waiting: tuple[Workspa
     client, model = workspace.tracking.client, workspace.settings.model_name
     client.rename_registered_model(model, f"{model}-tidied")
     for command in (
-        lambda: steps.find_disagreements(workspace),
-        lambda: steps.reconcile(workspace),
+        lambda: disagreements.find_disagreements(workspace),
+        lambda: disagreements.reconcile(workspace),
         lambda: steps.compare(workspace, NIGHT, challenger),
         lambda: steps.roll_back(workspace, None, "a test", "Ann", "rollback"),
         lambda: settle_champion(workspace.ledger, workspace.tracking, adopt=True),
@@ -206,8 +208,8 @@ def test_a_deleted_model_is_never_begun_again_under_its_numbers(
     copy = clone_workspace(workspace, tmp_path)
     copy.tracking.client.delete_registered_model(copy.settings.model_name)
     for command in (
-        lambda: steps.find_disagreements(copy),
-        lambda: steps.reconcile(copy),
+        lambda: disagreements.find_disagreements(copy),
+        lambda: disagreements.reconcile(copy),
         lambda: run_night(copy, "night 2", retrain=True),
     ):
         with pytest.raises(RegistryChanged, match=r"does not exist in MLflow .* the ledger knows its versions"):
@@ -221,7 +223,7 @@ def test_another_mlflow_behind_the_ledger_is_recognised(
     """A server without the model, and one whose versions come from other runs: both are named, and nothing is changed."""
     other, settings = own_server[0].settings, two_champions.settings
     empty = Workspace.open(settings.model_copy(update={"mlflow_tracking_uri": other.mlflow_tracking_uri}))
-    for command in (lambda: steps.find_disagreements(empty), lambda: run_night(empty, "night 3", retrain=True)):
+    for command in (lambda: disagreements.find_disagreements(empty), lambda: run_night(empty, "night 3", retrain=True)):
         with pytest.raises(RegistryChanged, match="It was deleted, or MLFLOW_TRACKING_URI names another server"):
             command()
     client, model = empty.tracking.client, settings.model_name
@@ -249,7 +251,7 @@ def test_an_alias_that_is_moved_while_the_run_goes_on_stops_the_promotion(
     with pytest.raises(ChampionDisagreement, match="is no version, but in the ledger it is version 1"):
         steps.promote(two_nights, "night 2")
     assert in_production(two_nights) == 1
-    steps.reconcile(two_nights)
+    disagreements.reconcile(two_nights)
     assert steps.promote(two_nights, "night 2") == 2
 
 

@@ -27,7 +27,7 @@ from churn.foundation.records import DecisionRecord
 from churn.learning.registered_model import inputs_of
 from churn.learning.snapshot import BUCKET
 from churn.learning.training import Challenger
-from churn.pipeline import steps
+from churn.pipeline import answers, steps
 from churn.pipeline.workspace import Request, Workspace
 from churn.sample.generator import Night, make_night
 from churn.settings import VAR
@@ -207,7 +207,7 @@ def test_a_person_may_say_that_a_disputed_batch_is_right(two_champions: Workspac
     turned = Night(5000, 900_000, 9, 0.3, turned_round=True)
     land_text(workspace, make_night(BANK_CHURN, turned), "turned.csv")
     assert run_night(workspace, "night 3") == "hold BATCH_DISPUTED"
-    steps.answer(workspace, "night 3", "approved", "Ann", "a new tariff")
+    answers.answer(workspace, "night 3", "approved", "Ann", "a new tariff")
     assert steps.promote(workspace, "night 3") == 3
     row = workspace.ledger.in_production(workspace.settings.model_name)
     assert row is not None

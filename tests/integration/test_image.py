@@ -22,7 +22,7 @@ from churn.errors import NothingToDo
 from churn.foundation import artifacts
 from churn.foundation.artifacts import ArtifactChanged
 from churn.foundation.local_server import ModelMismatch, wait_until_ready
-from churn.pipeline import shipping, steps
+from churn.pipeline import disagreements, shipping
 from churn.pipeline.workspace import Workspace
 from churn.release.engine import BaseUnavailable, Engine, EngineFailed
 from churn.release.image import BuiltImage, build_image
@@ -148,7 +148,7 @@ def test_without_its_base_image_nothing_is_built_and_the_settings_are_named(two_
     assert record.state == "not_built"
     for part in (nowhere, "cannot be pulled", "CHURN_BASE_IMAGE", "CHURN_CONTAINER_ENGINE=none", "own environment"):
         assert part in record.detail
-    assert steps.find_disagreements(two_champions) == []
+    assert disagreements.find_disagreements(two_champions) == []
     with pytest.raises(BaseUnavailable, match="CHURN_BASE_IMAGE"):
         shipping.build(with_engine(two_champions, base_image=nowhere), 2)
 
@@ -306,12 +306,12 @@ def test_a_name_that_means_another_image_is_found_and_put_right(shipped: Workspa
     engine = docker.from_env()
     try:
         engine.images.get(meddled.image_id).tag(shipped.image_spec.name, "2")
-        (problem,) = steps.find_disagreements(shipped)
+        (problem,) = disagreements.find_disagreements(shipped)
         assert f"is not the one that {record.tag} names now. Run `churn image build --version 2`" in problem
         with pytest.raises(NothingToDo, match="already been published"):
             shipping.build(shipped, 2)
         assert engine.images.get(record.tag).id == record.image_id
-        assert steps.find_disagreements(shipped) == []
+        assert disagreements.find_disagreements(shipped) == []
     finally:
         engine.images.remove(meddled.image_id, force=True)
 

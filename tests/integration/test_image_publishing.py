@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from churn.cli import main
 from churn.errors import ChurnError
-from churn.pipeline import shipping, steps
+from churn.pipeline import disagreements, shipping, steps
 from churn.pipeline.workspace import Workspace
 from churn.release.engine import Engine, EngineFailed, Login
 from churn.release.image import BuiltImage
@@ -192,9 +192,9 @@ def test_the_status_says_when_the_image_in_production_is_gone(two_champions: Wor
     """Removed behind our back: a problem with its cure, not `published`."""
     workspace = with_engine(two_champions)
     record = shipping.publish(workspace, small_image(workspace, 2), VERIFIED)
-    assert steps.find_disagreements(workspace) == []
+    assert disagreements.find_disagreements(workspace) == []
     docker.from_env().images.remove(record.image_id, force=True)
-    (problem,) = steps.find_disagreements(workspace)
+    (problem,) = disagreements.find_disagreements(workspace)
     assert "no longer exists. Run `churn image build --version 2`" in problem
 
 

@@ -21,7 +21,7 @@ from churn.errors import ChurnError
 from churn.foundation.paths import decision_rows, snapshot_rows
 from churn.foundation.tracking import TrackingUnreachable
 from churn.learning.snapshot import rebuild_snapshot
-from churn.pipeline import steps
+from churn.pipeline import disagreements, steps
 from churn.pipeline.maintenance import clean, clean_task_logs, plan_maintenance
 from churn.pipeline.workspace import Request, Workspace
 from support.basics import S3, free_port, land_night, make_workspace, run_night, stages
@@ -73,7 +73,7 @@ def test_what_somebody_needs_stays_and_the_rest_goes_once(long_lived: Workspace)
     again = plan_maintenance(workspace)
     assert (again.versions.expendable, again.runs, again.files) == ([], [], [])
     assert mlflow.pyfunc.load_model(workspace.tracking.model_uri(2))
-    assert [problem for problem in steps.find_disagreements(workspace) if "image" not in problem] == []
+    assert [problem for problem in disagreements.find_disagreements(workspace) if "image" not in problem] == []
     assert run_night(workspace, "night 6", retrain=True).startswith("hold")
     assert steps.roll_back(workspace, None, "customers complain", "Ann", "back").promotion.version == 1
     assert mlflow.pyfunc.load_model(workspace.tracking.model_uri(1))

@@ -13,8 +13,8 @@ from churn.errors import ChurnError, NothingToDo
 from churn.foundation.artifacts import ArtifactChanged
 from churn.foundation.ledger import PromotionConflict
 from churn.foundation.records import Promotion
-from churn.pipeline import steps
-from churn.pipeline.steps import SecondPersonNeeded
+from churn.pipeline import answers, disagreements, recorded, steps
+from churn.pipeline.answers import SecondPersonNeeded
 from churn.pipeline.workspace import Request, Workspace
 from churn.release import promotion, rollback
 from churn.release.mirror import mirror, read_registry
@@ -58,7 +58,7 @@ def test_a_hand_moved_alias_is_never_overwritten(two_nights: Workspace) -> None:
         with pytest.raises(ChampionDisagreement, match="champion in the MLflow registry"):
             steps.compare(workspace, Request("night 3"), challenger)
         assert read_registry(workspace.tracking).champion == int(moved)
-        assert steps.find_disagreements(workspace)
+        assert disagreements.find_disagreements(workspace)
 
 
 def test_a_promotion_that_came_too_late_is_a_conflict(two_nights: Workspace) -> None:
@@ -129,10 +129,10 @@ def test_a_stage_that_was_moved_by_hand_is_found(two_champions: Workspace) -> No
     client.transition_model_version_stage(workspace.settings.model_name, "1", "Production")
     with pytest.raises(ChampionDisagreement, match="version 1, version 2"):
         promotion.settle_champion(workspace.ledger, workspace.tracking)
-    said = steps.reconcile(workspace)
+    said = disagreements.reconcile(workspace)
     assert "version 1, version 2" in said[0]
     assert stages(workspace) == {1: "Archived", 2: "Production"}
-    assert steps.reconcile(workspace) == []
+    assert disagreements.reconcile(workspace) == []
 
 
 @pytest.mark.parametrize("alias", ["previous", "anchor"])
@@ -143,7 +143,7 @@ def test_no_alias_is_overwritten_in_silence(two_champions: Workspace, alias: str
     client.set_registered_model_alias(model, alias, "2" if before[alias] == 1 else "1")
     with pytest.raises(ChampionDisagreement, match=f"alias {alias}"):
         promotion.settle_champion(workspace.ledger, workspace.tracking)
-    assert f"alias {alias}" in steps.reconcile(workspace)[0]
+    assert f"alias {alias}" in disagreements.reconcile(workspace)[0]
     assert aliases(workspace) == before
 
 
@@ -152,7 +152,7 @@ def test_a_reason_is_more_than_blanks(two_champions: Workspace) -> None:
     with pytest.raises(ChurnError, match="reason is empty"):
         steps.roll_back(two_champions, None, "  ", "Ann", "back")
     with pytest.raises(ChurnError, match="reason is empty"):
-        steps.unfreeze(two_champions, "", "Ann")
+        answers.unfreeze(two_champions, "", "Ann")
     assert aliases(two_champions)["champion"] == 2
 
 
@@ -206,10 +206,10 @@ def test_an_approval_is_waited_for_and_kept(two_nights: Workspace) -> None:
     workspace = two_nights
     assert run_night(workspace, "night 2", approval=True) == "promote SUPERIOR"
     assert workspace.ledger.in_production(workspace.settings.model_name).version == 1  # type: ignore[union-attr]
-    assert steps.needs_approval(workspace, "night 2")
+    assert recorded.needs_approval(workspace, "night 2")
     with pytest.raises(NothingToDo, match="waiting for an approval"):
         steps.promote(workspace, "night 2")
-    steps.answer(workspace, "night 2", "approved", "Ann", "looks right")
+    answers.answer(workspace, "night 2", "approved", "Ann", "looks right")
     assert steps.promote(workspace, "night 2") == 2
     row = workspace.ledger.in_production(workspace.settings.model_name)
     assert row is not None
@@ -228,9 +228,9 @@ def test_without_a_yes_the_challenger_is_held(two_nights: Workspace, answer: str
     """A no, or nobody's answer, is a hold for good; a later yes does not count."""
     workspace = two_nights
     run_night(workspace, "night 2", approval=True)
-    steps.answer(workspace, "night 2", answer, "Ann", "no")
+    answers.answer(workspace, "night 2", answer, "Ann", "no")
     with pytest.raises(ChurnError, match=too_late):
-        steps.answer(workspace, "night 2", "approved", "Bob", "yes")
+        answers.answer(workspace, "night 2", "approved", "Bob", "yes")
     with pytest.raises(NothingToDo, match=held):
         steps.promote(workspace, "night 2")
     assert aliases(workspace)["champion"] == 1
@@ -246,11 +246,11 @@ def test_nobody_promotes_alone(two_nights: Workspace) -> None:
     run_night(workspace, "night 2", approval=True, requested_by="ann")
     for same in ("ann", " Ann "):
         with pytest.raises(SecondPersonNeeded, match="CHURN_SECOND_PERSON requires someone else"):
-            steps.answer(workspace, "night 2", "approved", same, "mine")
+            answers.answer(workspace, "night 2", "approved", same, "mine")
     with pytest.raises(ChurnError, match="the person who approved run night 2 is unknown"):
-        steps.answer(workspace, "night 2", "approved", " ", "nobody's")
-    assert steps.needs_approval(workspace, "night 2")
-    steps.answer(workspace, "night 2", "approved", "bea", "looks right")
+        answers.answer(workspace, "night 2", "approved", " ", "nobody's")
+    assert recorded.needs_approval(workspace, "night 2")
+    answers.answer(workspace, "night 2", "approved", "bea", "looks right")
     assert steps.promote(workspace, "night 2") == 2
 
 
@@ -258,9 +258,9 @@ def test_everybody_may_say_no_to_a_night_of_their_own(two_nights: Workspace) -> 
     """A rejection takes nobody else, and a night of the schedule was asked for by nobody."""
     workspace = needing_two(two_nights)
     run_night(workspace, "night 2", approval=True, requested_by="ann")
-    assert steps.answer(workspace, "night 2", "rejected", "ann", "a mistake").answer == "rejected"
+    assert answers.answer(workspace, "night 2", "rejected", "ann", "a mistake").answer == "rejected"
     run_night(workspace, "night 3", retrain=True, approval=True)
-    assert steps.answer(workspace, "night 3", "approved", "ann", "looks right").by == "ann"
+    assert answers.answer(workspace, "night 3", "approved", "ann", "looks right").by == "ann"
 
 
 def test_to_force_takes_two(two_champions: Workspace) -> None:
@@ -269,12 +269,12 @@ def test_to_force_takes_two(two_champions: Workspace) -> None:
     assert run_night(workspace, "night 3", retrain=True, force_reason="a test", requested_by="ann") == "promote FORCED"
     assert workspace.ledger.in_production(model).version == 2  # type: ignore[union-attr]
     with pytest.raises(SecondPersonNeeded):
-        steps.answer(workspace, "night 3", "approved", "ann", "mine")
-    steps.answer(workspace, "night 3", "approved", "bea", "I agree")
+        answers.answer(workspace, "night 3", "approved", "ann", "mine")
+    answers.answer(workspace, "night 3", "approved", "bea", "I agree")
     assert steps.promote(workspace, "night 3") == 3
     assert run_night(workspace, "night 4", retrain=True, force_reason="who am I") == "promote FORCED"
     with pytest.raises(ChurnError, match="the person who forced run night 4 is unknown"):
-        steps.answer(workspace, "night 4", "approved", "bea", "I agree")
+        answers.answer(workspace, "night 4", "approved", "bea", "I agree")
 
 
 def test_an_approval_comes_too_late_after_the_next_decision(two_nights: Workspace) -> None:
@@ -283,7 +283,7 @@ def test_an_approval_comes_too_late_after_the_next_decision(two_nights: Workspac
     run_night(workspace, "night 2", approval=True)
     run_night(workspace, "night 3", retrain=True, approval=True)
     with pytest.raises(ChurnError, match="can no longer be approved"):
-        steps.answer(workspace, "night 2", "approved", "Ann", "late")
+        answers.answer(workspace, "night 2", "approved", "Ann", "late")
 
 
 def test_a_hold_cannot_be_approved(two_champions: Workspace) -> None:
@@ -291,7 +291,7 @@ def test_a_hold_cannot_be_approved(two_champions: Workspace) -> None:
     workspace = two_champions
     run_night(workspace, "night 3", retrain=True)
     with pytest.raises(ChurnError, match="not waiting for an approval"):
-        steps.answer(workspace, "night 3", "approved", "Ann", "please")
+        answers.answer(workspace, "night 3", "approved", "Ann", "please")
 
 
 def test_a_forced_promotion_keeps_who_and_why_and_the_anchor(two_champions: Workspace) -> None:
@@ -316,8 +316,8 @@ def test_a_rollback_moves_back_and_freezes(two_champions: Workspace) -> None:
     assert aliases(workspace) == {"champion": 1, "anchor": 1}
     land_night(workspace, 3)
     assert run_night(workspace, "night 3").endswith("FROZEN")
-    assert steps.unfreeze(workspace, "mended", "Ann")
-    assert not steps.unfreeze(workspace, "mended", "Ann")
+    assert answers.unfreeze(workspace, "mended", "Ann")
+    assert not answers.unfreeze(workspace, "mended", "Ann")
     assert run_night(workspace, "night 4", retrain=True) == "promote SUPERIOR"
     assert [row.kind for row in workspace.ledger.promotions(model)] == [
         "promotion",

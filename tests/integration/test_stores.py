@@ -16,7 +16,7 @@ from s3fs import S3FileSystem
 from churn.foundation.storage import Storage, StorageError
 from churn.intake.acceptance import BatchRejected
 from churn.pipeline import steps
-from churn.pipeline.steps import find_disagreements
+from churn.pipeline.disagreements import find_disagreements
 from churn.pipeline.workspace import Request, Workspace
 from support.basics import ROOT, S3, land_night, land_text, make_workspace, mlflow_server
 

@@ -28,7 +28,7 @@ BANNED = {
     r"\bmade? (it )?again\b": "reproduce, rebuild",
     r"\bmade up for\b": "retried, run later, backfilled",
     r"\bit is said\b": "reports, shows",
-    r"(?<!there )\b(is|are) no (?!longer|more|less|need|better|worse|different|leak\b)\w": "is not a, are not",
+    r"(?<!there )\b(is|are) no (?!longer|more|less|need|better|worse|different)\w": "is not a, are not",
     r"\bis in production since\b": "has been in production since",
     r"\bthe way back\b": "rollback, the previous version",
     r"\bembedded (mode|Airflow|MLflow)\b": "local",

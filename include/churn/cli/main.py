@@ -172,7 +172,8 @@ def status(as_json: AsJson = False, verbose: Verbose = False) -> None:
     """Show what is in production, the last verdict, and whether the MLflow registry, the ledger and the image agree."""
     from churn.foundation.tracking import TrackingUnreachable
     from churn.local.services import status as services
-    from churn.pipeline.steps import find_disagreements, has_work
+    from churn.pipeline.disagreements import find_disagreements
+    from churn.pipeline.steps import has_work
     from churn.release.withdrawal import say_flags
     from churn.review.overview import load_facts
     from churn.review.tiles import find_run_without_verdict

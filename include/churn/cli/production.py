@@ -115,13 +115,13 @@ def approve(
     reject: Annotated[bool, typer.Option("--reject", help="Reject it: the challenger is held.")] = False,
 ) -> None:
     """Approve or reject a promotion that is waiting for a person, or whose batch is disputed."""
-    from churn.pipeline import steps
+    from churn.pipeline import answers, recorded, steps
     from churn.pipeline.shipping import ship
 
     workspace = Workspace.open()
-    given = steps.answer(workspace, night, "rejected" if reject else "approved", who(), reason)
+    given = answers.answer(workspace, night, "rejected" if reject else "approved", who(), reason)
     console.print(f"Run {night}: {given.answer} by {given.by}: {given.reason}", markup=False)
-    for rule in steps.decision_of(workspace, night).rules:
+    for rule in recorded.decision_of(workspace, night).rules:
         if not rule["passed"]:
             console.print(f"Rule {rule['name']} failed: {rule['sentence']}", style="yellow", markup=False)
     try:
@@ -163,19 +163,19 @@ def rollback(
 @explained
 def unfreeze(reason: Reason) -> None:
     """Turn automatic promotion on again, after a rollback, also after an automatic one."""
-    from churn.pipeline import steps
+    from churn.pipeline import answers
 
-    thawed = steps.unfreeze(Workspace.open(), reason, who())
+    thawed = answers.unfreeze(Workspace.open(), reason, who())
     console.print("Automatic promotion is on." if thawed else "Automatic promotion is already on.")
 
 
 @explained
 def reconcile() -> None:
     """Bring the MLflow registry into line with the ledger, and report what differed."""
-    from churn.pipeline import steps
+    from churn.pipeline import disagreements
 
     workspace = Workspace.open()
-    differences = steps.reconcile(workspace)
+    differences = disagreements.reconcile(workspace)
     for line in differences or ["The MLflow registry and the ledger agree."]:
         console.print(line, markup=False)
 

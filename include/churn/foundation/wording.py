@@ -51,6 +51,8 @@ def as_sentence_end(text: str) -> str:
 def as_sentence(text: str) -> str:
     """A text that begins in lower case, as a sentence."""
     return text[:1].upper() + text[1:]
+
+
 def clear_task(task: str) -> str:
     """The next step after a task that has not done its work, because it failed or was only marked as success."""
     return f"In Airflow, clear the task `{task}` of this run, with its downstream tasks."

@@ -19,7 +19,8 @@ from churn.foundation.links import IMAGE_BUILD, RETRAINING, night_page
 from churn.intake.arrival import land_file
 from churn.local import services
 from churn.local.airflow_api import AirflowApi, TaskState
-from churn.pipeline.steps import find_disagreements, has_work, summarise
+from churn.pipeline.disagreements import find_disagreements
+from churn.pipeline.steps import has_work, summarise
 from churn.pipeline.summary import render_links, render_run
 from churn.pipeline.workspace import Workspace
 from churn.sample.generator import cut_into_nights

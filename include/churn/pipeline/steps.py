@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from churn.errors import ChurnError, NothingToDo, Outage, require_reason
 from churn.foundation.ledger import Ledger
-from churn.foundation.records import Approval, Batch, DecisionRecord, ImageRecord, Snapshot, Thaw
-from churn.foundation.wording import as_sentence_end, clear_task
+from churn.foundation.records import Batch, DecisionRecord, Snapshot
+from churn.foundation.wording import clear_task
+from churn.pipeline import recorded
 from churn.pipeline.workspace import SERVING_LOCK, Request, Workspace
 from churn.settings import git_commit
 
@@ -22,20 +22,9 @@ if TYPE_CHECKING:
     from churn.intake.arrival import Arrivals
     from churn.learning.training import Challenger
     from churn.pipeline.summary import RunSummary
-    from churn.release.image import ImageSpec
     from churn.release.rollback import RolledBack
 
 log = logging.getLogger(__name__)
-
-_IMAGE_PROBLEMS = {
-    "mismatch": "differs from the model",
-    "faulty": "is not published, because it fails another check (libraries, files, invalid requests)",
-    "failed": "could not be built",
-}
-
-
-class SecondPersonNeeded(ChurnError):  # noqa: N818 -- names the state
-    """The person who started the run approved it, and the settings require someone else's approval."""
 
 
 def arrive(workspace: Workspace, request: Request) -> Arrivals:
@@ -126,74 +115,6 @@ def compare(workspace: Workspace, request: Request, challenger: Challenger) -> D
     return decide_run(workspace, request, challenger)
 
 
-def challenger_of(workspace: Workspace, night: str) -> Challenger:
-    """The challenger that a run has trained. It comes from the ledger, because a task marked as success passes nothing on.
-
-    Raises:
-        ChurnError: it has trained none.
-    """
-    from churn.learning.training import Challenger
-
-    record = workspace.ledger.version_of_run(workspace.settings.model_name, night)
-    if record is None:
-        raise ChurnError(f"Run {night} has not trained a version. {clear_task('train')}")
-    return Challenger(record.version, record.run_id, (record.parameters or {}).get("kind", ""), record.snapshot)
-
-
-def decision_of(workspace: Workspace, night: str) -> DecisionRecord:
-    """The decision of a run.
-
-    Raises:
-        ChurnError: it has none.
-    """
-    decision = workspace.ledger.decision(night)
-    if decision is None:
-        raise ChurnError(f"Run {night} has no decision. {clear_task('compare')}")
-    return decision
-
-
-def needs_approval(workspace: Workspace, night: str) -> bool:
-    """Whether the decision of a run waits for a person."""
-    decision = decision_of(workspace, night)
-    return decision.approval and not decision.dry_run and workspace.ledger.approval(night) is None
-
-
-def answer(workspace: Workspace, night: str, answer: str, by: str, reason: str) -> Approval:
-    """Record a person's answer to a decision. The first answer counts, and repeating it changes nothing.
-
-    Raises:
-        SecondPersonNeeded: the person who started the run approves it, and `CHURN_SECOND_PERSON` is on.
-        ChurnError: it was answered differently before; the decision is neither a promotion nor a dispute; or the approval is
-            too late, because a later run has decided.
-    """
-    from churn.decision.reasons import Reason
-
-    decision = decision_of(workspace, night)
-    earlier = workspace.ledger.approval(night)
-    if earlier and earlier.answer == answer:
-        return earlier
-    if earlier and earlier.answer == "expired":
-        raise ChurnError(
-            f"Run {night} can no longer be answered: nobody answered in time, so the promotion was rejected."
-        )
-    if earlier:
-        raise ChurnError(
-            f"Run {night} has already been {earlier.answer} by {earlier.by}: {as_sentence_end(earlier.reason)} The first answer counts."
-        )
-    last = workspace.ledger.last_decision(decision.model)
-    if decision.dry_run or not (decision.approval or decision.code == Reason.BATCH_DISPUTED):
-        raise ChurnError(
-            f"Run {night} is not waiting for an approval: its decision is {decision.verdict} ({decision.code})."
-        )
-    if answer == "approved" and last and last.night != night:
-        raise ChurnError(
-            f"Run {night} can no longer be approved: run {last.night} has decided since, and its decision counts."
-        )
-    if answer == "approved" and workspace.settings.second_person:
-        _require_second_person(decision, by)
-    return workspace.ledger.answer(Approval(night, answer, by, require_reason(reason), datetime.now(UTC)))
-
-
 def promote(workspace: Workspace, night: str) -> int:
     """Act on the decision of a run.
 
@@ -206,58 +127,10 @@ def promote(workspace: Workspace, night: str) -> int:
     """
     from churn.release import promotion
 
-    decision, approval = decision_of(workspace, night), workspace.ledger.approval(night)
+    decision, approval = recorded.decision_of(workspace, night), workspace.ledger.approval(night)
     if promotion.promote(decision, approval, workspace.ledger, workspace.tracking) is None:
-        raise NothingToDo(f"Held ({_why_held(decision, approval)}): {decision.sentence}")
+        raise NothingToDo(f"Held ({recorded.why_held(decision, approval)}): {decision.sentence}")
     return decision.challenger
-
-
-def promoted_version(workspace: Workspace, night: str) -> int:
-    """The version that a run has promoted.
-
-    Raises:
-        NothingToDo: it had nothing to promote.
-        ChurnError: it has no decision, or has not acted on it.
-    """
-    from churn.release.promotion import may_promote
-
-    for row in workspace.ledger.promotions_of(workspace.settings.model_name, night):
-        if row.kind in ("promotion", "forced") and row.version is not None:
-            return row.version
-    decision, approval = decision_of(workspace, night), workspace.ledger.approval(night)
-    if may_promote(decision, approval) or needs_approval(workspace, night):
-        raise ChurnError(f"Run {night} has not promoted version {decision.challenger}. {clear_task('promote')}")
-    raise NothingToDo(f"Nothing was promoted ({_why_held(decision, approval)}), so no image is built.")
-
-
-def restored_version(workspace: Workspace, night: str) -> int:
-    """The version that a rollback has restored.
-
-    Raises:
-        ChurnError: it has restored none.
-    """
-    for row in workspace.ledger.promotions_of(workspace.settings.model_name, night):
-        if row.kind == "rollback" and row.version is not None:
-            return row.version
-    raise ChurnError(f"Run {night} has not rolled back. {clear_task('roll_back')}")
-
-
-def find_lost_image(workspace: Workspace, night: str, has_image: bool) -> int:
-    """The version that a rollback has restored, if its image may have to be built.
-
-    Args:
-        workspace: the clients of the steps.
-        night: the id of the rollback.
-        has_image: whether the rollback found the image. If that is unknown, the build finds out.
-
-    Raises:
-        NothingToDo: the image exists.
-        ChurnError: the rollback has restored no version.
-    """
-    version = restored_version(workspace, night)
-    if has_image:
-        raise NothingToDo(f"The image of version {version} exists, so nothing has to be built.")
-    return version
 
 
 def roll_back(workspace: Workspace, to: int | None, reason: str, by: str, night: str) -> RolledBack:
@@ -265,30 +138,6 @@ def roll_back(workspace: Workspace, to: int | None, reason: str, by: str, night:
     from churn.release.rollback import roll_back as back
 
     return back(to, require_reason(reason), by, night, workspace.ledger, workspace.tracking, workspace.image_spec)
-
-
-def unfreeze(workspace: Workspace, reason: str, by: str) -> bool:
-    """Turn automatic promotion on again; False if it was on."""
-    reason, freeze = require_reason(reason), workspace.ledger.freeze(workspace.settings.model_name)
-    if freeze:
-        workspace.ledger.thaw(Thaw(freeze.model, freeze.sequence, reason, by, datetime.now(UTC)))
-    return freeze is not None
-
-
-def reconcile(workspace: Workspace) -> list[str]:
-    """Bring the MLflow registry into line with the ledger; returns what differed, in sentences."""
-    from churn.release.agreement import describe_difference, describe_missing, require_same_registry
-    from churn.release.mirror import mirror, read_registry
-
-    rows = workspace.ledger.promotions(workspace.settings.model_name)
-    if not rows:
-        return ["Nothing has ever been in production, so there is nothing to reconcile."]
-    state = read_registry(workspace.tracking)
-    require_same_registry(rows, state, workspace.ledger, workspace.tracking)
-    difference = describe_difference(rows, state)
-    mirror(workspace.ledger, workspace.tracking)
-    restored = [difference, "The MLflow registry agrees with the ledger again."] if difference else []
-    return restored + describe_missing(rows, state)
 
 
 def close(workspace: Workspace, request: Request, ingested: bool = True) -> str:
@@ -389,54 +238,6 @@ def counts(batch: Batch) -> dict[str, Any]:
     }
 
 
-def find_disagreements(workspace: Workspace) -> list[str]:
-    """Where MLflow registry, ledger and image disagree about production, and what is missing in MLflow; empty if all is well."""
-    from churn.foundation.artifacts import ArtifactChanged, downloaded, require_registered
-    from churn.foundation.tracking import TrackingGone
-    from churn.release.agreement import describe_difference, describe_missing, require_same_registry
-    from churn.release.mirror import read_registry
-
-    rows = workspace.ledger.promotions(workspace.settings.model_name)
-    promotion = rows[0] if rows else None
-    expected = promotion.version if promotion else None
-    state = read_registry(workspace.tracking)
-    require_same_registry(rows, state, workspace.ledger, workspace.tracking)
-    difference = describe_difference(rows, state)
-    problems = [f"{difference} `churn reconcile` restores what the ledger says."] if difference else []
-    problems += describe_missing(rows, state) + workspace.tracking.describe_deleted_experiment()
-    if expected is not None:
-        problem = _image_problem(
-            expected, workspace.ledger.image(workspace.settings.model_name, expected), workspace.image_spec
-        )
-        problems += [f"The image of version {expected}, which is in production, {problem}"] if problem else []
-    if expected is not None and expected in state.versions:
-        try:
-            with downloaded(expected, workspace.tracking) as files:
-                require_registered(expected, files, workspace.ledger, workspace.settings.model_name)
-        except (ArtifactChanged, TrackingGone) as changed:
-            problems.append(f"Version {expected} is in production, but: {changed}")
-    return problems
-
-
-def _image_problem(version: int, image: ImageRecord | None, spec: ImageSpec) -> str | None:
-    """Describe what is wrong with the image in production, as the end of a sentence. It is only looked for if an engine answers."""
-    from churn.release.engine import Engine, EngineFailed
-    from churn.release.publishing import find_change
-
-    if image is None:
-        return (
-            f"does not exist: its run failed or has not ended. Clear the run image-of-version-{version} of churn_image_build in Airflow, trigger "
-            f"that DAG with the version, or run `churn image build --version {version}`."
-        )
-    if image.state in _IMAGE_PROBLEMS:
-        return f"{_IMAGE_PROBLEMS[image.state]}: {image.detail}"
-    try:
-        changed = find_change(image, spec) if Engine.find(spec.engine) else None
-    except EngineFailed as error:
-        return f"could not be checked: {error}"
-    return f"{changed}. Run `churn image build --version {version}`." if changed else None
-
-
 def has_work(workspace: Workspace) -> bool:
     """Whether a batch waits for a verdict, or an accepted batch for a training."""
     return bool(workspace.ledger.hashes(state="arrived")) or _untrained(workspace)
@@ -448,37 +249,6 @@ def _untrained(workspace: Workspace) -> bool:
     last = ledger.last_decision(workspace.settings.model_name)
     seen = _snapshot(ledger, last.snapshot).batches if last else []
     return set(ledger.hashes(state="accepted")) != set(seen)
-
-
-def _require_second_person(decision: DecisionRecord, by: str) -> None:
-    """Check that two people promote: the person who started the run does not approve it, and a forced run has a name.
-
-    Names are compared without case and surrounding blanks, as in a login form. No person started a scheduled run, so anyone may approve it.
-    """
-    from churn.decision.reasons import Reason
-
-    asked = (decision.requested_by or "").strip()
-    if not by.strip() or (decision.code == Reason.FORCED and not asked):
-        raise ChurnError(
-            f"CHURN_SECOND_PERSON requires two people, but the person who {'forced' if by.strip() else 'approved'} run {decision.night} is unknown. "
-            "Log in under your own name and start the run again."
-        )
-    if by.strip().casefold() == asked.casefold():
-        raise SecondPersonNeeded(
-            f"{asked} started run {decision.night}, and CHURN_SECOND_PERSON requires someone else's approval. The decision is still waiting: "
-            "another person can approve it in Airflow or with `churn approve`, and anyone can reject it."
-        )
-
-
-def _why_held(decision: DecisionRecord, approval: Approval | None) -> str:
-    if decision.dry_run:
-        return "dry run"
-    if approval and approval.answer == "expired":
-        return "nobody answered in time, so the promotion was rejected"
-    if approval and approval.answer != "approved":
-        return f"{approval.answer} by {approval.by}"
-    waiting = f'waiting for an approval: `churn approve "{decision.night}" --reason ...`'
-    return waiting if decision.approval else decision.code
 
 
 def _snapshot(ledger: Ledger, name: str) -> Snapshot:

@@ -25,7 +25,7 @@ CHECKS, MODEL = "contract", "model"
 class ContractChecks(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Checks rows against a contract, and types them as the model was trained.
 
-    Columns that are no features are ignored. Whole numbers may be of any type of pandas, and missing values of any kind.
+    Columns that the model does not need are ignored. Whole numbers may be of any type of pandas, and missing values of any kind.
 
     Args:
         contract: the contract, as `Contract.to_json` writes it.
