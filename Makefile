@@ -14,7 +14,7 @@ CHURN := .venv/bin/churn
 DAYS ?= 180
 # Number of test processes: more than cores, because half of the time they wait for servers.
 JOBS ?= 4
-COVERED := --cov=include/churn --cov-branch --cov-report=term:skip-covered --cov-fail-under=$(COVERAGE_FLOOR)
+COVERED = --cov=include/churn --cov-branch --cov-report=term:skip-covered --cov-fail-under=$(COVERAGE_FLOOR)
 # Branch coverage that include/churn must reach, in percent.
 COVERAGE_FLOOR := 80
 COMPILE := $(UV) pip compile --universal --generate-hashes --no-emit-index-url --no-annotate --python-version 3.11 --quiet --custom-compile-command "make lock"

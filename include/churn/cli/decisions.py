@@ -125,7 +125,7 @@ def simulate(
     policy: PolicyFile = None,
     years: Annotated[int, typer.Option(min=1, max=1000, help="Number of simulated years per scenario.")] = 5,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")] = 1,
-    picture: Annotated[Path, typer.Option(help="Where to write the picture.")] = VAR / "simulation.png",
+    picture: Annotated[Path, typer.Option(help="Where to write the page with the charts.")] = VAR / "simulation.html",
     as_json: AsJson = False,
 ) -> None:
     """Simulate what a policy would do in a year: with no true change, worse challengers, slow decay, a real improvement, and below the floor."""
@@ -142,12 +142,12 @@ def simulate(
         for name in SCENARIOS
     }
     picture.parent.mkdir(parents=True, exist_ok=True)
-    draw_years(results).savefig(picture, dpi=110)
+    picture.write_text(draw_years(results))
     if as_json:
         print_json({name: [asdict(year) for year in done] for name, done in results.items()})
         return
     console.print(_years_table(results))
-    console.print(f"Picture: {picture}", soft_wrap=True)
+    console.print(f"Charts: {picture}", soft_wrap=True)
 
 
 def _kept(workspace: Workspace) -> list[DecisionRecord]:

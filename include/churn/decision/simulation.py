@@ -17,9 +17,6 @@ from math import ceil
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 from scipy.special import expit, ndtr
 
@@ -29,9 +26,11 @@ from churn.decision.policy import Decision, Verdict, decide
 from churn.decision.policy_file import Policy
 from churn.decision.reasons import Reason
 from churn.errors import ChurnError
+from churn.foundation.svg import Series, draw_series, standalone
 
 YEAR = 365
-CHALLENGER_COLOUR, CHAMPION_COLOUR, GUIDE, WIDTH = "#0072b2", "#d55e00", "#6b6b6b", 5.2
+DRAWN_EVERY = 7
+"""Nights between two points of a chart."""
 CUSTOMERS_A_NIGHT = 11
 START_AUC, CREEP_BY, JUMP_BY, JUMP_NIGHT = 0.86, 0.02, 0.015, 120
 WORSE_BY, LOW_AUC, LOW_GAIN = 0.005, 0.66, 0.02
@@ -213,39 +212,41 @@ def true_auc(error: float) -> float:
     return float(leaves @ wins @ stays / (leaves.sum() * stays.sum()))
 
 
-def draw_years(results: dict[str, list[SimulatedYear]]) -> Figure:
-    """Draw the true ROC AUC of production through each year, with a panel for each scenario. Pure.
+def draw_years(results: dict[str, list[SimulatedYear]]) -> str:
+    """Draw the true ROC AUC of production through each scenario: the mean of its years, and their range. Pure.
 
     Args:
         results: simulated years by scenario.
+
+    Returns:
+        An HTML page with a chart for each scenario that has years.
     """
-    figure = Figure(figsize=(WIDTH, 0.6 + 1.9 * len(results)), layout="constrained")
-    panels: list[Axes] = list(figure.subplots(len(results), 1, sharex=True, squeeze=False).flat) if results else []
-    for axes, (scenario, years) in zip(panels, results.items(), strict=True):
-        for year in years:
-            change = np.asarray(year.true_auc) - SCENARIOS[scenario].start
-            axes.step(np.arange(1, len(change) + 1), change, where="post", color=GUIDE, linewidth=0.8, alpha=0.6)
-            for code, nights in year.promotion_nights.items():
-                colour, marker = _MARKS.get(code, (GUIDE, "x"))
-                axes.plot(nights, change[np.asarray(nights) - 1], color=colour, marker=marker, ms=4, linestyle="none")
-        offered = [SCENARIOS[scenario].change(night) for night in range(1, YEAR + 1)]
-        axes.plot(range(1, YEAR + 1), offered, color="black", linewidth=1, linestyle=":")
-        axes.set_title(f"{scenario}: {_words(years)}", loc="left", fontsize="small")
-        axes.set(xlim=(0, YEAR + 1), ylim=(-1.25 * CREEP_BY, 1.25 * CREEP_BY))
-        axes.spines[["top", "right"]].set_visible(False)
-    if results:
-        panels[-1].set_xlabel("night")
-        figure.supylabel("true ROC AUC of production, change since the start", fontsize="small")
-    handles = [
-        Line2D([], [], color=colour, marker=marker, markersize=4, linestyle="none", label=code)
-        for code, (colour, marker) in _MARKS.items()
-    ]
-    handles.append(Line2D([], [], color="black", linewidth=1, linestyle=":", label="the night's challenger"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize="small")
-    return figure
+    charts = "\n".join(
+        f"<figure><figcaption>{scenario}: {_words(years)}</figcaption>{_chart(scenario, years)}</figure>"
+        for scenario, years in results.items()
+    )
+    return f"{_HEAD}{charts}\n"
 
 
-_MARKS = {Reason.SUPERIOR.value: (CHALLENGER_COLOUR, "o"), Reason.FRESH_NONINFERIOR.value: (CHAMPION_COLOUR, "D")}
+_HEAD = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Simulated years of a policy</title>
+<style>body { font: 15px system-ui, sans-serif; max-width: 760px; margin: 2em auto } figure { margin: 0 0 2em }</style>
+<h1>Simulated years of a policy</h1>
+<p>True ROC AUC from the first to the last night, as a change since the start. Solid: the challenger of the night. Dashed: production, as the mean of
+the simulated years with their range.</p>
+"""
+
+
+def _chart(scenario: str, years: list[SimulatedYear]) -> str:
+    if not years:
+        return ""
+    start, change = SCENARIOS[scenario].start, SCENARIOS[scenario].change
+    of_years = np.round(np.array([year.true_auc for year in years]) - start, 6)
+    nights = range(0, of_years.shape[1], DRAWN_EVERY)
+    production = [(float(at.mean()), float(at.min()), float(at.max())) for at in of_years.T[::DRAWN_EVERY]]
+    offered = [(change(night + 1),) * 3 for night in nights]
+    description = f"Change of ROC AUC in {len(years)} simulated years, every {DRAWN_EVERY} nights."
+    series = [Series("challenger", offered), Series("champion", production)]
+    return standalone(draw_series(scenario, scenario, description, series, [""] * len(nights)))
 
 
 def _words(years: list[SimulatedYear]) -> str:
