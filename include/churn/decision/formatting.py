@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from markupsafe import Markup
 
 from churn.foundation.plain_text import clean
+from churn.foundation.wording import describe_evidence
+
+if TYPE_CHECKING:
+    from churn.decision.comparison import Comparison
 
 ABSENT = "–"  # noqa: RUF001 - the dash of a cell that holds nothing
 METRIC_NAMES = {"roc_auc": "ROC AUC", "pr_auc": "PR AUC", "brier": "Brier score", "log_loss": "Log loss"}
@@ -91,3 +95,11 @@ def rule_value(value: float | None) -> str:
     if value is None or not math.isfinite(value):
         return ABSENT
     return f"{value:,.0f}" if abs(value) >= _MANY or float(value).is_integer() else f"{value:.4f}"
+
+
+def describe_compared(comparison: Comparison) -> str:
+    """Say on which customers both versions were compared; empty if nothing was measured."""
+    window, evidence = comparison.case.window, comparison.evidence
+    if window is None:
+        return ""
+    return describe_evidence(evidence.rows, evidence.events, (window.since, window.until), window.widened)

@@ -21,6 +21,7 @@ from churn.decision.calibration import Calibration
 from churn.decision.card import CardFacts, parity_table, render_card
 from churn.decision.comparison import Comparison, Evidence, Shown
 from churn.decision.figures import PastRun, draw_figures
+from churn.decision.formatting import describe_compared
 from churn.decision.inference import Estimate
 from churn.decision.slices import Slicing
 from churn.foundation.records import DecisionRecord, Drift, Snapshot
@@ -246,7 +247,7 @@ def _past_run(record: DecisionRecord) -> PastRun:
 
 
 def _facts(review: Review, contract: Contract) -> dict[str, str]:
-    record, window, snapshot = review.record, review.comparison.case.window, review.snapshot
+    record, snapshot = review.record, review.snapshot
     facts = {
         "Decided": f"{record.decided_at:%Y-%m-%d %H:%M} UTC",
         "Started by": record.requested_by,
@@ -254,23 +255,12 @@ def _facts(review: Review, contract: Contract) -> dict[str, str]:
         "Contract": f"{contract.name} ({contract.fingerprint})",
         "Features": ", ".join(contract.feature_names),
         "Training customers": f"{snapshot.training_rows}, from {len(snapshot.batches)} batches" if snapshot else None,
-        "Unseen customers": _window_words(review.comparison) if window else None,
+        "Evidence from": describe_compared(review.comparison),
         "Evidence": record.digests.get("evidence", "none")[:12],
         "Policy": record.digests["policy"][:12],
         "Code": record.code_version,
     }
     return {title: text for title, text in facts.items() if text}
-
-
-def _window_words(comparison: Comparison) -> str:
-    window = comparison.case.window
-    if window is None:
-        return ""
-    wider = ", widened to contain enough" if window.widened else ""
-    return (
-        f"{comparison.evidence.rows:,} that arrived from {window.since:%Y-%m-%d} to {window.until:%Y-%m-%d} "
-        f"(the last {window.days:g} days{wider}), {comparison.evidence.events:,} of them left"
-    )
 
 
 def _note(review: Review, links: dict[str, str]) -> str:
@@ -281,7 +271,7 @@ def _note(review: Review, links: dict[str, str]) -> str:
     lines = [
         f"**{record.verdict.upper()}** ({record.code}). {record.sentence}",
         f"**Champion {record.champion} needs attention:** {' '.join(alarms)}" if alarms else "",
-        f"Unseen customers: {_window_words(comparison)}." if comparison.case.window else "",
+        describe_compared(comparison),
         f"Pages: {pages}",
         f'The artifact `{CARD}` shows everything on one page. `churn replay "{record.night}"` reproduces this decision.',
         *(f"{title}: {text}" for title, text in review.context.items()),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
 
 KIND_WORDS = {
     "promotion": "promoted",
@@ -41,6 +42,20 @@ def not_built(reason: str, verification: str) -> str:
 def why_not_built(detail: str) -> str:
     """Why there is no image, as the end of a sentence, from the detail that the ledger keeps."""
     return detail.removeprefix(_NOT_BUILT).partition(_INSTEAD)[0]
+
+
+def describe_evidence(rows: int, events: int, window: tuple[datetime, datetime] | None, widened: bool) -> str:
+    """Say on which customers two versions were compared.
+
+    Args:
+        rows: number of unseen customers.
+        events: how many of them left.
+        window: when they arrived; None for all that were accepted.
+        widened: whether the usual number of days had too few of them.
+    """
+    wider = " (window widened to have enough customers)" if widened else ""
+    when = f" that arrived from {window[0]:%Y-%m-%d} to {window[1]:%Y-%m-%d}{wider}" if window else ""
+    return f"{rows:,} unseen customers{when}; {events:,} of them left."
 
 
 def as_sentence_end(text: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from churn.decision.formatting import METRIC_NAMES, SMALLER_IS_BETTER
 from churn.decision.policy_file import Policy
+from churn.foundation.wording import describe_evidence
 from churn.review.presentation import Interval, interval
 
 
@@ -88,12 +89,8 @@ def describe_customers(stored: dict[str, Any]) -> str:
     evidence, window = stored.get("evidence", {}), stored.get("case", {}).get("window")
     if not evidence.get("rows"):
         return ""
-    when = ""
-    if window:
-        since, until = (datetime.fromisoformat(window[end]) for end in ("since", "until"))
-        widened = " (window widened to have enough customers)" if window["widened"] else ""
-        when = f" that arrived from {since:%Y-%m-%d} to {until:%Y-%m-%d}{widened}"
-    return f"{evidence['rows']:,} unseen customers{when}; {evidence['events']:,} of them left."
+    ends = (datetime.fromisoformat(window["since"]), datetime.fromisoformat(window["until"])) if window else None
+    return describe_evidence(evidence["rows"], evidence["events"], ends, bool(window and window["widened"]))
 
 
 def metric_lines(evidence: dict[str, Any], policy: Policy | None) -> list[MetricLine]:
