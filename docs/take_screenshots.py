@@ -17,7 +17,7 @@ from rich.console import Console
 
 from churn.decision.report import CARD
 from support.basics import ROOT
-from support.browsers import NARROW, Visit, logged_in
+from support.browsers import Visit, logged_in
 from support.checkouts import make_checkout
 
 FOLDER = ROOT / "docs" / "pages" / "images"
@@ -31,7 +31,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="churn-tour-") as folder:
         checkout = make_checkout(Path(folder))
         sample = (checkout.folder / "data/sample/night-3.csv").read_text()
-        (checkout.folder / "mixed-up.csv").write_text(sample.replace("France", "Atlantis"))
+        (checkout.folder / "bad.csv").write_text(sample.replace("France", "Atlantis"))
         user = password = ""
         try:
             for words, arguments, look in SCENES:
@@ -52,10 +52,6 @@ def main() -> int:
 
 def _look_at_promotion(visit: Visit) -> None:
     _take(visit, "review-promoted", _night(visit, 0))
-    visit.choose("dark", NARROW)
-    visit.open_alone(_night(visit, 0))
-    _save(visit, "review-phone")
-    visit.choose("light", WINDOW)
     newest = _newest(visit, "data")["batch"]
     visit.open_alone(f"docs/{newest}/index.html")
     _save(visit, "batch")
@@ -132,7 +128,7 @@ def _save(visit: Visit, name: str, polls: bool = False) -> None:
 SCENES = (
     ("two nights that promote", ["local", "run"], _look_at_promotion),
     ("a night that is held", ["local", "run"], _look_at_hold),
-    ("a bad file", ["local", "run", "--data", "mixed-up.csv", "--nights", "1"], _look_at_data),
+    ("a bad file", ["local", "run", "--data", "bad.csv", "--nights", "1"], _look_at_data),
     ("a rollback", ["rollback", "--reason", "Complaints from branches in Spain are looked into."], _look_at_rollback),
 )
 """The scenes of the README: words, the command that makes one, and what is looked at after it."""

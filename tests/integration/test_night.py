@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import mlflow
 import numpy as np
 import pytest
 
@@ -122,7 +123,10 @@ def test_training_twice_gives_the_same_model(workspace: Workspace) -> None:
     run_night(workspace, "night 1")
     challenger = steps.train(workspace, Request("night 2", retrain=True))
     rows = model_input(workspace.contract, example_rows(workspace.contract, 300))
-    first, second = (workspace.tracking.load(version).predict(rows) for version in (1, challenger.version))
+    first, second = (
+        mlflow.pyfunc.load_model(workspace.tracking.model_uri(version)).predict(rows)
+        for version in (1, challenger.version)
+    )
     assert challenger.version == 2
     assert np.array_equal(first, second)
 

@@ -13,7 +13,6 @@ from functools import cached_property
 from http import HTTPStatus
 from json import JSONDecodeError
 from pathlib import Path
-from typing import Any
 
 import mlflow
 from alembic.util import CommandError
@@ -262,10 +261,6 @@ class Tracking:
     def model_uri(self, version: int) -> str:
         """Return the URI of a version, always by number: an alias or a stage can move at any time."""
         return f"models:/{self.model}/{version}"
-
-    def load(self, version: int) -> Any:
-        """Load a version as a pyfunc; its `predict` returns probabilities, shape (rows, 2)."""
-        return mlflow.pyfunc.load_model(self.model_uri(version))
 
     def run_link(self, run_id: str) -> str:
         """Link to a run."""
