@@ -189,6 +189,8 @@ def _print_replay(replayed: Replay, other_policy: bool) -> None:
 
 
 def _years_table(results: dict[str, list[SimulatedYear]]) -> Table:
+    from churn.decision.reasons import Reason
+
     table = Table("scenario", "years", box=None)
     for title in (
         "promotions a year",
@@ -199,7 +201,7 @@ def _years_table(results: dict[str, list[SimulatedYear]]) -> Table:
         table.add_column(title, justify="right")
     for name, done in results.items():
         promotions = [sum(year.promotions.values()) for year in done]
-        superior = [year.promotions.get("SUPERIOR", 0) for year in done]
+        superior = [year.promotions.get(Reason.SUPERIOR, 0) for year in done]
         held = sum((Counter(year.reasons) - Counter(year.promotions) for year in done), Counter())
         table.add_row(
             name,
