@@ -217,6 +217,26 @@ def test_a_marked_task_leads_to_a_result_or_names_the_task_to_clear(
         assert "upstream_failed" not in task_states(repaired).values()
 
 
+@pytest.mark.parametrize(
+    ("marks", "ends", "state"),
+    [
+        ({"rest": "failed"}, {"landed": "upstream_failed", "night": "upstream_failed"}, "failed"),
+        ({"rest": "success", "landed": "failed"}, {"night": "upstream_failed"}, "failed"),
+        ({"rest": "success", "landed": "success", "night": "success"}, {}, "success"),
+    ],
+)
+def test_a_marked_task_of_the_watch_over_landing_ends_or_shortens_it(
+    dag_bag: object, marked: Workspace, marks: dict[str, str], ends: dict[str, str], state: str
+) -> None:
+    """Its tasks pass nothing on: what is marked as success counts as done, and after a failed one nothing starts."""
+    assert marked
+    run = create_run(dag_bag, "churn_landing")
+    for task, as_state in marks.items():
+        mark_task(dag_bag, run, task, as_state)
+    run = finish_run(dag_bag, run)
+    assert (run.state, task_states(run)) == (state, marks | ends)
+
+
 def test_a_version_that_is_in_the_ledger_is_compared(dag_bag: object, marked: Workspace) -> None:
     """The training ended, but its task was killed before it passed the version on, and was marked as success."""
     run = create_run(dag_bag, RETRAINING, {"retrain": True})
