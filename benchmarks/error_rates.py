@@ -145,8 +145,8 @@ def measure_coverage(rounds: int) -> list[Figure]:
     truth = {metric: np.mean([estimates[metric].delta.value for estimates in large]) for metric in METRICS}
     rng, covered = np.random.default_rng(2), dict.fromkeys(METRICS, 0)
     for _ in steps(rounds, "coverage"):
-        for metric, found in measure_all(*draw_pair(rng, ROWS, WORSE, GOOD)).items():
-            covered[metric] += holds(found.delta, float(truth[metric]))
+        for metric, measured_pair in measure_all(*draw_pair(rng, ROWS, WORSE, GOOD)).items():
+            covered[metric] += holds(measured_pair.delta, float(truth[metric]))
     goal = COVERAGE.widened(chance(0.95, rounds))
     return [
         Figure(f"coverage, difference of {metric} (truly {truth[metric]:+.4f})", covered[metric] / rounds, goal)
@@ -159,8 +159,8 @@ def measure_type_i(rounds: int) -> list[Figure]:
     rng, apart, superior = np.random.default_rng(3), dict.fromkeys(METRICS, 0), 0
     for _ in steps(rounds, "type I error"):
         y, one, other = draw_pair(rng, ROWS, GOOD, GOOD)
-        for metric, found in measure_all(y, one, other).items():
-            apart[metric] += not holds(found.delta, 0.0)
+        for metric, measured_pair in measure_all(y, one, other).items():
+            apart[metric] += not holds(measured_pair.delta, 0.0)
         case = make_case(days=0)
         superior += decide(compare(case, make_evidence(y, one, other, anchor=None), (), 0), POLICY).code == "SUPERIOR"
     goal, level = TYPE_I.widened(chance(0.05, rounds)), POLICY.superiority.level(0)
@@ -175,8 +175,8 @@ def measure_type_i(rounds: int) -> list[Figure]:
     ]
 
 
-def holds(found: Estimate, value: float) -> bool:
-    return found.lower <= value <= found.upper
+def holds(measured_pair: Estimate, value: float) -> bool:
+    return measured_pair.lower <= value <= measured_pair.upper
 
 
 # Calibration --------------------------------------------------------------------------------------
@@ -248,8 +248,8 @@ class Bank:
     challenger: np.ndarray
 
     def in_country(self, country: str) -> np.ndarray:
-        found: np.ndarray = (self.frame["Geography"] == country).to_numpy()
-        return found
+        measured_pair: np.ndarray = (self.frame["Geography"] == country).to_numpy()
+        return measured_pair
 
 
 def draw_bank(rng: np.random.Generator, rows: int) -> Bank:

@@ -204,12 +204,12 @@ def test_a_marked_task_leads_to_a_result_or_names_the_task_to_clear(
     assert {task: states[task] for task in case.ends} == case.ends
     assert run.state == ("failed" if "failed" in (case.state, *case.ends.values()) else "success")
     assert {count for task, state in states.items() if state == "failed" for count in attempts(run, task)} <= {0, 1}
-    said = messages(workspace, run)
-    assert "Error" not in said
+    alert_text = messages(workspace, run)
+    assert "Error" not in alert_text
     if case.clears:
-        assert clear_task(case.clears) in said
+        assert clear_task(case.clears) in alert_text
     if run.state == "failed" and case.dag not in ("churn_watch", IMAGE):
-        assert "clear" in said
+        assert "clear" in alert_text
     if case.clears or case.state == "failed":
         clear_tasks(dag_bag, run, case.clears or case.task, downstream=True)
         repaired = finish_run(dag_bag, run)

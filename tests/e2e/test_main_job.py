@@ -27,9 +27,9 @@ LOOKED_INTO = (("light", WIDE), ("dark", NARROW))
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
-    found = make_checkout(tmp_path_factory.mktemp("checkout"))
-    yield found
-    found.churn("local", "stop")
+    made = make_checkout(tmp_path_factory.mktemp("checkout"))
+    yield made
+    made.churn("local", "stop")
 
 
 @pytest.fixture(scope="module")

@@ -35,9 +35,9 @@ from support.basics import land_night, land_text, run_night
 
 
 def decision_of(workspace: Workspace, name: str) -> DecisionRecord:
-    found = workspace.ledger.decision(name)
-    assert found is not None
-    return found
+    record = workspace.ledger.decision(name)
+    assert record is not None
+    return record
 
 
 def under(workspace: Workspace, contract: Contract) -> Workspace:

@@ -36,16 +36,16 @@ HTPASSWD = "AWS:$2b$05$kqUWyM1V0oJDnq0mGCdDbuQWLxfwd5JaK9i0DWDlUdSqEES8uAYc2\n"
 @pytest.fixture
 def registry(tmp_path: Path) -> Iterator[Registry]:
     (tmp_path / "registry").mkdir()
-    with registry_server(tmp_path / "registry") as found:
-        yield found
+    with registry_server(tmp_path / "registry") as outcome:
+        yield outcome
 
 
 @pytest.fixture
 def workspace(two_champions: Workspace, registry: Registry) -> Iterator[Workspace]:
     """A bench that pushes to the registry; version 2 is in production, without an image yet."""
-    found = with_engine(two_champions, image_registry=registry.address)
-    yield found
-    remove_all(found)
+    outcome = with_engine(two_champions, image_registry=registry.address)
+    yield outcome
+    remove_all(outcome)
 
 
 def small_image(workspace: Workspace, version: int, megabytes: int = 1, run_id: str | None = None) -> BuiltImage:
@@ -63,8 +63,8 @@ def small_image(workspace: Workspace, version: int, megabytes: int = 1, run_id: 
     labels = (
         f"LABEL churn.model.name={workspace.settings.model_name} churn.model.version={version} churn.run.id={run_id}"
     )
-    said = docker.from_env().api.import_image_from_data(archive.getvalue(), changes=labels)
-    return BuiltImage(version, json.loads(said.splitlines()[-1])["status"], 1.5)
+    answer = docker.from_env().api.import_image_from_data(archive.getvalue(), changes=labels)
+    return BuiltImage(version, json.loads(answer.splitlines()[-1])["status"], 1.5)
 
 
 def test_published_is_what_the_registry_says(workspace: Workspace, registry: Registry) -> None:
@@ -232,8 +232,8 @@ def test_only_images_that_nobody_needs_go(workspace: Workspace) -> None:
     gone = remove_images([image for image in stored if image.reason is None], workspace.ledger, model, engine)
     assert {image.image_id for image in gone} == {first.image_id, leftover.image_id}
     assert [workspace.ledger.image(model, version).state for version in (1, 2)] == ["pruned", "published"]
-    found = find_published(1, workspace.ledger, model, workspace.image_spec)
-    assert found is not None, "the registry still has it"
+    outcome = find_published(1, workspace.ledger, model, workspace.image_spec)
+    assert outcome is not None, "the registry still has it"
 
 
 def test_the_commands(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,8 +277,8 @@ class _Ecr(BaseHTTPRequestHandler):
         self.rfile.read(int(self.headers["content-length"]))
         assert self.headers["x-amz-target"].endswith("GetAuthorizationToken")
         token = base64.b64encode(f"AWS:{PASSWORD}".encode()).decode()
-        found = {"authorizationToken": token, "proxyEndpoint": "https://ecr.test", "expiresAt": 1.9e9}
-        body = json.dumps({"authorizationData": [found]}).encode()
+        outcome = {"authorizationToken": token, "proxyEndpoint": "https://ecr.test", "expiresAt": 1.9e9}
+        body = json.dumps({"authorizationData": [outcome]}).encode()
         self.send_response(200)
         self.send_header("content-length", str(len(body)))
         self.end_headers()

@@ -33,10 +33,10 @@ def keeping(workspace: Workspace, versions: int = 1, decisions: int = 1) -> Work
 
 
 def nights_in_mlflow(workspace: Workspace) -> set[str]:
-    found = workspace.tracking.client.search_runs(
+    training_runs = workspace.tracking.client.search_runs(
         [workspace.tracking.experiment_id], run_view_type=ViewType.ACTIVE_ONLY
     )
-    return {run.data.tags["churn.night"] for run in found}
+    return {run.data.tags["churn.night"] for run in training_runs}
 
 
 @pytest.fixture

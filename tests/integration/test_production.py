@@ -129,8 +129,8 @@ def test_a_stage_that_was_moved_by_hand_is_found(two_champions: Workspace) -> No
     client.transition_model_version_stage(workspace.settings.model_name, "1", "Production")
     with pytest.raises(ChampionDisagreement, match="version 1, version 2"):
         promotion.settle_champion(workspace.ledger, workspace.tracking)
-    said = disagreements.reconcile(workspace)
-    assert "version 1, version 2" in said[0]
+    differences = disagreements.reconcile(workspace)
+    assert "version 1, version 2" in differences[0]
     assert stages(workspace) == {1: "Archived", 2: "Production"}
     assert disagreements.reconcile(workspace) == []
 

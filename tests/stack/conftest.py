@@ -23,17 +23,17 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     if reason := why_no_stack():
         pytest.skip(reason)
     # Two of them side by side on one engine need names of their own.
-    with running_stack(tmp_path_factory.mktemp("stack"), os.environ.get("TEST_STACK", "churn-test")) as found:
-        yield found
+    with running_stack(tmp_path_factory.mktemp("stack"), os.environ.get("TEST_STACK", "churn-test")) as people_by_role:
+        yield people_by_role
 
 
 @pytest.fixture(scope="session")
 def people(stack: Stack) -> dict[str, Person]:
     """A Viewer and an Op, as `make stack DO=user` creates them."""
-    found = {}
+    people_by_role = {}
     for name, role in (("vera", "Viewer"), ("otto", "Op")):
-        said = stack.make("user", NAME=name, ROLE=role)
-        password = re.search(r"with the password (\S+)", said)
-        assert password, said
-        found[role] = Person(name, password[1])
-    return found
+        output = stack.make("user", NAME=name, ROLE=role)
+        password = re.search(r"with the password (\S+)", output)
+        assert password, output
+        people_by_role[role] = Person(name, password[1])
+    return people_by_role

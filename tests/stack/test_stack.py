@@ -116,7 +116,7 @@ def test_each_key_lists_only_its_own_buckets_and_a_wrong_one_none(stack: Stack) 
     keys["WRONG"] = (keys["DATA"][0], "0" * 48)
     allowed = {"DATA": {"churn-data", "churn-logs"}, "MLFLOW": {"churn-mlflow"}, "WRONG": set()}
     for owner, (key, secret) in keys.items():
-        found = set()
+        visible = set()
         for bucket in ("churn-data", "churn-logs", "churn-mlflow"):
             code = (
                 "import boto3, botocore, sys\n"
@@ -126,8 +126,8 @@ def test_each_key_lists_only_its_own_buckets_and_a_wrong_one_none(stack: Stack) 
             asked = stack.compose("exec", "-T", "mlflow", "python", "-c", code, check=False)
             assert asked.returncode in (0, 7), asked.stderr
             if asked.returncode == 0:
-                found.add(bucket)
-        assert found == allowed[owner], owner
+                visible.add(bucket)
+        assert visible == allowed[owner], owner
 
 
 @pytest.mark.stack
@@ -149,8 +149,8 @@ def test_no_secret_is_in_logs_xcom_templates_tags_or_the_image(stack: Stack, nig
         "the image's files": _grep(stack, list(secrets.values())),
     }
     for place, text in places.items():
-        found = [name for name, value in secrets.items() if value in text]
-        assert found == [], f"{place}: {found}"
+        visible = [name for name, value in secrets.items() if value in text]
+        assert visible == [], f"{place}: {visible}"
 
 
 @pytest.mark.stack
@@ -166,8 +166,8 @@ def test_a_scanner_finds_no_secret_in_the_image(stack: Stack, tmp_path: Path) ->
     planted = tmp_path / "opt/churn/planted.py"
     planted.write_text('password = "Tr0ub4dor&3"\n')  # the scanner would find one
     scanner = str(Path(sys.executable).with_name("detect-secrets"))
-    found = subprocess.check_output([scanner, "scan", "--all-files", "."], cwd=tmp_path, text=True)
-    assert list(json.loads(found)["results"]) == ["opt/churn/planted.py"]
+    visible = subprocess.check_output([scanner, "scan", "--all-files", "."], cwd=tmp_path, text=True)
+    assert list(json.loads(visible)["results"]) == ["opt/churn/planted.py"]
 
 
 def _is_secret(name: str) -> bool:

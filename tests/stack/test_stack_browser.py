@@ -98,17 +98,17 @@ def visit(stack: Stack, chromium: Browser, tmp_path: Path) -> Open:
         known = {"username": person.name, "password": person.password, "origin": stack.mlflow_url} if person else None
         context = chromium.new_context(http_credentials=known, viewport={"width": 1200, "height": 800})
         context.set_default_timeout(PAGE_MS)
-        found = Visit(context.new_page(), stack, pictures, title)
-        context.on("request", lambda request: found.asked.append(request.url))
+        window_of_person = Visit(context.new_page(), stack, pictures, title)
+        context.on("request", lambda request: window_of_person.asked.append(request.url))
         try:
-            yield found
+            yield window_of_person
         except BaseException:
             for number, page in enumerate(context.pages):
                 page.screenshot(path=pictures / f"{title}-failed-{number}.png")
             raise
         finally:
             context.close()
-        assert found.strangers() == []
+        assert window_of_person.strangers() == []
 
     return open_window
 

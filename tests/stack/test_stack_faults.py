@@ -91,9 +91,9 @@ def _assert_whole(stack: Stack, *runs: str) -> None:
     stack.churn("audit")
     stack.churn("status")
     pipeline = stack.mlflow("churn", stack.env["MLFLOW_PIPELINE_PASSWORD"])
-    found = pipeline.get("/api/2.0/mlflow/model-versions/search", params={"filter": "name='churn'"}).json()
+    listed = pipeline.get("/api/2.0/mlflow/model-versions/search", params={"filter": "name='churn'"}).json()
     nights = [
-        {tag["key"]: tag["value"] for tag in entry["tags"]}.get("churn.night") for entry in found["model_versions"]
+        {tag["key"]: tag["value"] for tag in entry["tags"]}.get("churn.night") for entry in listed["model_versions"]
     ]
     assert len(nights) == len(set(nights)), nights
     assert all(batch["state"] == "accepted" for batch in json.loads(stack.churn("batches", "--json").stdout))
@@ -154,8 +154,8 @@ def test_a_task_that_is_killed_at_its_last_try_is_told(stack: Stack) -> None:
 
 def _task_processes(stack: Stack, service: str) -> list[int]:
     """The processes in which tasks run, by the title that Airflow gives them."""
-    found = stack.container(service).top(ps_args="-eo pid,args")["Processes"]
-    return [int(pid) for pid, title in found if title.startswith("airflow worker -- ")]
+    listed = stack.container(service).top(ps_args="-eo pid,args")["Processes"]
+    return [int(pid) for pid, title in listed if title.startswith("airflow worker -- ")]
 
 
 def test_two_nights_at_once_are_one_after_the_other(stack: Stack, tmp_path: Path) -> None:
@@ -179,8 +179,8 @@ def test_the_tasks_of_a_night_run_on_two_workers(stack: Stack, tmp_path: Path) -
         run = f"shared-{round_}"
         stack.admin.trigger(RETRAINING, run, {})
         assert stack.follow(RETRAINING, run) == "success"
-        found = stack.admin._call("GET", f"/api/v2/dags/{RETRAINING}/dagRuns/{run}/taskInstances")["task_instances"]
-        hosts = {entry["hostname"] for entry in found if entry["hostname"]}
+        listed = stack.admin._call("GET", f"/api/v2/dags/{RETRAINING}/dagRuns/{run}/taskInstances")["task_instances"]
+        hosts = {entry["hostname"] for entry in listed if entry["hostname"]}
         _assert_whole(stack, run)
         if len(hosts) > 1:
             break

@@ -33,9 +33,9 @@ def saved(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Saved:
     folder = tmp_path_factory.mktemp("backup")
     _run_night(stack, folder)
     stack.make("backup", BACKUP=str(folder / "saved"))
-    found = Saved(folder / "saved", stack.churn("batches", "--json").stdout)
+    kept = Saved(folder / "saved", stack.churn("batches", "--json").stdout)
     _run_night(stack, folder)
-    return found
+    return kept
 
 
 def test_another_start_changes_nothing(stack: Stack) -> None:

@@ -91,8 +91,8 @@ def remove_all_with(label: str) -> None:
 
 
 def containers_of(workspace: Workspace) -> list[str]:
-    found = docker.from_env().containers.list(all=True, filters={"label": "churn.verifying"})
-    return [one.name for one in found if f"-{workspace.settings.model_name}-" in one.name]
+    strays = docker.from_env().containers.list(all=True, filters={"label": "churn.verifying"})
+    return [one.name for one in strays if f"-{workspace.settings.model_name}-" in one.name]
 
 
 def derived(built: BuiltImage, command: list[str], start: list[str] | None = None) -> BuiltImage:
@@ -136,8 +136,8 @@ class Registry:
 
     def digest(self, repository: str, tag: str) -> str | None:
         accept = "application/vnd.docker.distribution.manifest.v2+json"
-        found = httpx.head(f"http://{self.address}/v2/{repository}/manifests/{tag}", headers={"accept": accept})
-        return found.headers.get("docker-content-digest") if found.is_success else None
+        strays = httpx.head(f"http://{self.address}/v2/{repository}/manifests/{tag}", headers={"accept": accept})
+        return strays.headers.get("docker-content-digest") if strays.is_success else None
 
 
 @contextmanager

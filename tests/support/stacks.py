@@ -135,7 +135,7 @@ class Stack:
     def wait_until_well(self, *services: str, timeout: float = 240) -> None:
         deadline = time.monotonic() + timeout
         for service in services:
-            while any(_health(one) != "healthy" for one in self.containers(service)):
+            while any(_health(each) != "healthy" for each in self.containers(service)):
                 assert time.monotonic() < deadline, f"{service} is not healthy after {timeout:.0f} s"
                 time.sleep(1)
 

@@ -25,11 +25,11 @@ def test_the_core_imports_no_airflow() -> None:
 
 def test_nobody_imports_upwards() -> None:
     """The layers of pyproject.toml hold."""
-    found = subprocess.run(
+    outcome = subprocess.run(
         [str(Path(sys.executable).with_name("lint-imports"))], cwd=ROOT, capture_output=True, text=True, check=False
     )
-    assert found.returncode == 0, found.stdout
-    assert "2 kept, 0 broken" in found.stdout
+    assert outcome.returncode == 0, outcome.stdout
+    assert "2 kept, 0 broken" in outcome.stdout
 
 
 UNIT_TESTS_ELSEWHERE = {
@@ -70,5 +70,5 @@ def _modules_of(file: Path) -> set[str]:
                     names |= {base.__module__ for base in value.__mro__}
                 if isinstance(value, ModuleType):  # a package whose names are used as attributes
                     used = (getattr(value, name, None) for name in attributes)
-                    names |= {getattr(found, "__module__", None) for found in used}
+                    names |= {getattr(outcome, "__module__", None) for outcome in used}
     return {str(name) for name in names}

@@ -90,18 +90,18 @@ class Pin:
 @cache
 def pins(lock: str) -> tuple[Pin, ...]:
     """The pins of a lock; a line that is neither pin, hash nor comment is an error."""
-    found: list[dict[str, Any]] = []
+    read: list[dict[str, Any]] = []
     for number, line in enumerate((ROOT / lock).read_text().splitlines(), start=1):
         text = line.removesuffix("\\").strip()
         if re.fullmatch(r"--hash=sha256:[0-9a-f]{64}", text):
-            found[-1]["hashes"] += 1
+            read[-1]["hashes"] += 1
         elif not text.startswith("#"):
             requirement = Requirement(text)
             (specifier,) = requirement.specifier
             assert specifier.operator == "==", f"{lock}:{number}: {text}"
             assert requirement.url is None, f"{lock}:{number}: {text}"
             version = Version(specifier.version)
-            found.append(
+            read.append(
                 {
                     "name": canonicalize_name(requirement.name),
                     "version": version,
@@ -109,7 +109,7 @@ def pins(lock: str) -> tuple[Pin, ...]:
                     "hashes": 0,
                 }
             )
-    return tuple(Pin(**one) for one in found)
+    return tuple(Pin(**listed) for listed in read)
 
 
 def versions(lock: str, name: str, environment: dict[str, str]) -> set[Version]:
@@ -122,7 +122,7 @@ def wanted(requirement: Requirement) -> Iterator[Requirement]:
     for extra in requirement.extras:
         texts = metadata.requires(requirement.name) or []
         asked = [Requirement(text) for text in texts if "extra ==" in text]
-        of_extra = [one for one in asked if one.marker and one.marker.evaluate({"extra": extra})]
+        of_extra = [listed for listed in asked if listed.marker and listed.marker.evaluate({"extra": extra})]
         assert of_extra, f"{requirement.name} has no extra {extra}"
         yield from of_extra
 
@@ -144,10 +144,9 @@ def test_libraries_have_the_same_version_wherever_they_run(lock: str) -> None:
     shared = {pin.name for pin in pins(RUN)} if lock == DEV else {pin.name for pin in pins(SERVING)}
     for environment in ENVIRONMENTS:
         differing = {
-            name: (found, versions(RUN, name, environment))
+            name: (read, versions(RUN, name, environment))
             for name in shared
-            if ((found := versions(lock, name, environment)) or lock == DEV)
-            and found != versions(RUN, name, environment)
+            if ((read := versions(lock, name, environment)) or lock == DEV) and read != versions(RUN, name, environment)
         }
         assert differing == {}
 
@@ -163,10 +162,12 @@ def test_a_lock_holds_nothing_that_nobody_asks_for(lock: str) -> None:
         requirement = waiting.pop()
         name = canonicalize_name(requirement.name)
         asked.add(name)
-        for extra in {"", *requirement.extras} - {extra for one, extra in seen if one == name}:
+        for extra in {"", *requirement.extras} - {extra for listed, extra in seen if listed == name}:
             seen.add((name, extra))
             texts = [Requirement(text) for text in metadata.requires(name) or []]
-            waiting += [one for one in texts if not one.marker or one.marker.evaluate({**here, "extra": extra})]
+            waiting += [
+                listed for listed in texts if not listed.marker or listed.marker.evaluate({**here, "extra": extra})
+            ]
     assert {pin.name for pin in pins(lock) if pin.holds_in({**here, "extra": ""})} - asked == set()
 
 
@@ -190,7 +191,7 @@ def test_every_dependency_is_used(text: str) -> None:
     """A dependency that nothing imports is dead weight, unless its user is named here."""
     name = canonicalize_name(Requirement(text).name)
     module = IMPORT_NAMES.get(name, name.replace("-", "_"))
-    used = any(one == module or one.startswith(f"{module}.") for one in imported())
+    used = any(listed == module or listed.startswith(f"{module}.") for listed in imported())
     if name in USED_BY_NAME:
         assert not used, f"{name} is imported: take it off USED_BY_NAME"
     else:
@@ -200,12 +201,12 @@ def test_every_dependency_is_used(text: str) -> None:
 @cache
 def imported() -> frozenset[str]:
     """Every name that our code imports, dotted, functions' own imports included."""
-    found: set[str] = set()
+    read: set[str] = set()
     for folder in ("include", "dags", "plugins"):
         for file in Path(ROOT / folder).rglob("*.py"):
             for node in ast.walk(ast.parse(file.read_text())):
                 if isinstance(node, ast.Import):
-                    found |= {alias.name for alias in node.names}
+                    read |= {alias.name for alias in node.names}
                 elif isinstance(node, ast.ImportFrom) and node.module:
-                    found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return frozenset(found)
+                    read |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return frozenset(read)

@@ -11,7 +11,7 @@ from support.basics import SALT
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "said"),
+    ("name", "value", "words"),
     [
         ("CHURN_AIRFLOW_PORT", "abc", "valid integer"),
         ("CHURN_MAX_REJECTED_SHARE", "1.5", "less than or equal to 1"),
@@ -26,14 +26,14 @@ from support.basics import SALT
         ("CHURN_SETTLE_SECONDS", "-1", "greater than or equal to 0"),
     ],
 )
-def test_a_bad_value_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str) -> None:
+def test_a_bad_value_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str, words: str) -> None:
     """The error names the variable, its value and what is allowed."""
     monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError) as error:
         Settings.load()
     assert name in str(error.value)
     assert value in str(error.value)
-    assert said in str(error.value)
+    assert words in str(error.value)
 
 
 def test_a_misspelt_setting_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,13 +81,13 @@ def paragraphs(source: str) -> Iterator[str]:
 @pytest.mark.parametrize("file", sorted({*PROSE, *CODE}), ids=lambda file: str(file.relative_to(ROOT)))
 def test_no_phrase_needs_a_second_reading(file: Path) -> None:
     """Pages, errors, help texts, docstrings and documentation use none of the phrases above."""
-    found = [
+    matches = [
         f"{match.group(0)!r} in {text[max(match.start() - 60, 0) : match.end() + 30]!r}: write {better}"
         for text in texts(file)
         for phrase, better in BANNED.items()
         if (match := re.search(phrase, text, re.IGNORECASE))
     ]
-    assert found == []
+    assert matches == []
 
 
 @pytest.mark.parametrize(

@@ -71,8 +71,8 @@ def dispute_rule(comparison: Comparison, policy: Policy) -> Rule:
         )
     worse = max(_z(without.deltas["brier"]), -_z(without.deltas["roc_auc"]))
     better_with = comparison.evidence.deltas["brier"].value < 0
-    names, one = ", ".join(batch[:12] for batch in suspects), len(suspects) == 1
-    batches, it = ("batch", "it") if one else ("batches", "them")
+    names, single = ", ".join(batch[:12] for batch in suspects), len(suspects) == 1
+    batches, it = ("batch", "it") if single else ("batches", "them")
     sentence = (
         f"Without {batches} {names} ({without.rows:,} customers) the challenger is {abs(worse):.2f} standard errors "
         f"{'worse' if worse >= 0 else 'better'} than the champion"
@@ -81,7 +81,7 @@ def dispute_rule(comparison: Comparison, policy: Policy) -> Rule:
         return rule(
             False,
             worse,
-            f"{sentence}; with {it}, the challenger is better. Either customers have changed or the {batches} {'is' if one else 'are'} wrong, and a "
+            f"{sentence}; with {it}, the challenger is better. Either customers have changed or the {batches} {'is' if single else 'are'} wrong, and a "
             f'person must decide: `churn approve "RUN" --reason ...` if the data is right, `churn batches withdraw HASH --reason ...` if it is '
             f"wrong. {describe_deltas(without.deltas)}",
         )

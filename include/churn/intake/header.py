@@ -124,10 +124,10 @@ def _difference(header: Sequence[str], missing: Sequence[Column], contract: Cont
         sentences.append(f"Another spelling? {pairs}.")
     sentences += [f"The header also has {unnamed}." for unnamed in _unnamed(others)]
     required = [column.name for column in contract.columns if not column.may_be_absent]
-    found = len(required) - len(absent) + len(respelled)
-    if found < _FEW * len(required):
+    matching = len(required) - len(absent) + len(respelled)
+    if matching < _FEW * len(required):
         sentences.append(
-            f"Only {found} of the {len(required)} required columns of the contract {contract.name} are there. "
+            f"Only {matching} of the {len(required)} required columns of the contract {contract.name} are there. "
             "If the file follows another contract, name that contract in CHURN_CONTRACT."
         )
     return " ".join([*sentences, "Fix the header and send the file again."])

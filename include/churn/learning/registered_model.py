@@ -90,8 +90,8 @@ def describe_registered_model(contract: Contract, tracking: Tracking) -> None:
     """Create the registered model if it does not exist, with a description; one that a person wrote is kept."""
     earlier = f"Probability of {contract.target.name} = 1, for each customer."
     description = f"{earlier} {describe_use(f'models:/{tracking.model}@champion', contract)}"
-    found = tracking.client.search_registered_models(f"name = '{tracking.model}'")
-    if not found:
+    existing = tracking.client.search_registered_models(f"name = '{tracking.model}'")
+    if not existing:
         tracking.client.create_registered_model(tracking.model, description=description)
-    elif found[0].description == earlier:
+    elif existing[0].description == earlier:
         tracking.client.update_registered_model(tracking.model, description)

@@ -31,9 +31,9 @@ def require_same_registry(rows: Sequence[Promotion], state: RegistryState, ledge
     if recorded and state.runs is None:
         raise RegistryChanged(tracking.missing_model(recorded.values()))
     for version, run in recorded.items():
-        found = (state.runs or {}).get(version, run)
-        if found != run:
-            raise RegistryChanged(tracking.other_version(version, run, found))
+        actual_run = (state.runs or {}).get(version, run)
+        if actual_run != run:
+            raise RegistryChanged(tracking.other_version(version, run, actual_run))
 
 
 def describe_missing(rows: Sequence[Promotion], state: RegistryState) -> list[str]:

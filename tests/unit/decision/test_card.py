@@ -60,7 +60,7 @@ def test_the_page_holds_the_whole_decision(facts: CardFacts) -> None:
         *facts.facts.values(),
         *(rule["sentence"] for rule in (*facts.rules, *facts.watch)),
     ]
-    words += [one.name for one in facts.comparison.slices]
+    words += [item.name for item in facts.comparison.slices]
     assert [word for word in words if word not in page.text] == []
     assert re.search(r"Promote: version 12 replaces champion 11|Hold: version 12 is not promoted", page.text)
     assert not page.open
@@ -92,7 +92,7 @@ def test_a_failing_champion_is_said_at_the_top(facts: CardFacts) -> None:
 
 def test_small_groups_are_said_to_be_small(facts: CardFacts) -> None:
     """A group that could not be tested is in the table and among the limits, and its p is not made up."""
-    [small] = [one for one in facts.comparison.slices if one.p is None]
+    [small] = [item for item in facts.comparison.slices if item.p is None]
     text = " ".join(Page(render_card(facts)).text.split())
     assert re.search(rf"{small.name} ?{small.rows} ?{small.events} too few customers", text)
     assert f"Not tested, because of too few customers: Age {small.name} ({small.rows})" in text
@@ -103,12 +103,16 @@ def test_nothing_is_loaded_and_nothing_runs(facts: CardFacts) -> None:
     html = render_card(facts)
     page = Page(html)
     assert {tag for tag, _ in page.elements} & {"script", "img", "link", "iframe", "object", "embed", "image"} == set()
-    attributes = [(tag, name, value or "") for tag, found in page.elements for name, value in found.items()]
-    assert [one for one in attributes if one[1].startswith("on")] == []
+    attributes = [
+        (tag, name, value or "")
+        for tag, attributes_of_tag in page.elements
+        for name, value in attributes_of_tag.items()
+    ]
+    assert [item for item in attributes if item[1].startswith("on")] == []
     assert {tag for tag, _, value in attributes if re.search(r"https?:|//", value)} == {"a"}
     assert "@import" not in html
     assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", html))
-    assert any("default-src 'none'" in (one.get("content") or "") for one in page.all("meta"))
+    assert any("default-src 'none'" in (item.get("content") or "") for item in page.all("meta"))
 
 
 def test_every_chart_of_the_page_has_its_own_ids(facts: CardFacts) -> None:
@@ -154,7 +158,7 @@ def test_hostile_facts_and_rules_are_text(facts: CardFacts) -> None:
     html = render_card(replace(facts, rules=rules, watch=rules, links=links, facts={HOSTILE: HOSTILE}))
     page = Page(html)
     assert not page.all("script")
-    assert [one["href"] for one in page.all("a") if "rel" in one] == ['https://x.example/"><script>']
+    assert [item["href"] for item in page.all("a") if "rel" in item] == ['https://x.example/"><script>']
 
 
 def test_a_refused_comparison_says_why_and_shows_no_numbers() -> None:
@@ -199,12 +203,12 @@ def test_parity_is_counted_on_the_rows_that_decide() -> None:
 
 def test_parity_has_both_models_side_by_side(facts: CardFacts) -> None:
     """Each group has a line for each model that was scored, and each is on the page."""
-    assert {(one.column, one.group, one.model) for one in facts.parity} == {
-        (one.column, group, model)
-        for one in SLICINGS
-        if one.parity
-        for group in one.names
+    assert {(item.column, item.group, item.model) for item in facts.parity} == {
+        (item.column, group, model)
+        for item in SLICINGS
+        if item.parity
+        for group in item.names
         for model in ("challenger", "champion")
     }
     text = Page(render_card(facts)).text
-    assert all(f"{100 * one.predicted:.1f}%" in text for one in facts.parity)
+    assert all(f"{100 * item.predicted:.1f}%" in text for item in facts.parity)

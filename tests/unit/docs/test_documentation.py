@@ -57,7 +57,7 @@ def test_a_fault_of_a_page_is_found(tmp_path: Path, page: str, fault: str) -> No
     (tmp_path / "other.html").write_text('<h2 id="here">Here</h2>')
     faults = list(BUILD.site_faults(tmp_path))
     assert len(faults) == bool(fault)
-    assert all(fault in found for found in faults)
+    assert all(fault in message for message in faults)
 
 
 def test_a_page_outside_the_navigation_is_found(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_a_broken_link_beside_the_site_is_found(tmp_path: Path, link: str, fault
     (tmp_path / "other.md").write_text("## A *real* section\n")
     faults = list(BUILD.markdown_faults(tmp_path / "README.md"))
     assert len(faults) == bool(fault)
-    assert all(fault in found for found in faults)
+    assert all(fault in message for message in faults)
 
 
 @pytest.mark.parametrize("name", BUILD.BESIDE)

@@ -369,7 +369,9 @@ def test_a_rule_that_no_expectation_covers_is_an_error(
     monkeypatch.setattr(
         validation,
         "row_expectations",
-        lambda contract: [one for one in honest(contract) if (one.meta or {}).get("rules") != ["Age.range"]],
+        lambda contract: [
+            expectation for expectation in honest(contract) if (expectation.meta or {}).get("rules") != ["Age.range"]
+        ],
     )
     with pytest.raises(validation.ValidationCrashed, match=r"No expectation covers Age\.range"):
         take_in(storage, ledger, small_file())

@@ -38,8 +38,8 @@ def batch(storage: Storage, ledger: Ledger) -> Batch:
     data, _ = plant_faults(small_file(400), BANK_CHURN, [FAULTS[name] for name in PLANTED], [3, 30, 300])
     with storage.writing("landing/day.csv") as stream:
         stream.write(data)
-    (found,) = judge_all(storage, ledger)
-    return found
+    (losses,) = judge_all(storage, ledger)
+    return losses
 
 
 def test_rows_are_exported_repaired_and_released(
@@ -106,9 +106,14 @@ def test_the_audit_finds_every_loss(storage: Storage, ledger: Ledger, batch: Bat
     storage.remove(quarantined(batch.batch))
     with storage.writing(original(batch.batch)) as stream:
         stream.write(b"other bytes")
-    found = " ".join(find_losses(storage, ledger, hashes=True))
-    for said in ("3 rows, but 397 are recorded", "0 rows, but 3 are recorded", "changed since it arrived", "stranger"):
-        assert said in found
+    losses = " ".join(find_losses(storage, ledger, hashes=True))
+    for phrase in (
+        "3 rows, but 397 are recorded",
+        "0 rows, but 3 are recorded",
+        "changed since it arrived",
+        "stranger",
+    ):
+        assert phrase in losses
     storage.remove(original(batch.batch))
     assert "its original is missing" in " ".join(find_losses(storage, ledger))
 
@@ -147,7 +152,9 @@ def test_a_batch_is_withdrawn_and_restored(ledger: Ledger, storage: Storage, bat
     assert ledger.hashes("accepted") == []
     assert ledger.withdraw(batch.batch, "restored", "it was right")
     assert ledger.hashes("accepted") == [batch.batch]
-    assert [(one.sequence, one.kind, one.reason) for one in ledger.withdrawals(batch.batch)] == [
+    assert [
+        (withdrawal.sequence, withdrawal.kind, withdrawal.reason) for withdrawal in ledger.withdrawals(batch.batch)
+    ] == [
         (1, "withdrawn", "wrong month"),
         (2, "restored", "it was right"),
     ]

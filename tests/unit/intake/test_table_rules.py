@@ -107,8 +107,8 @@ def test_a_much_larger_batch_is_said(storage: Storage, ledger: Ledger) -> None:
         take_in(storage, ledger, small_file(100, first_customer=1000 * number + 1, seed=number))
     usual = take_in(storage, ledger, small_file(290, first_customer=5001))
     large = take_in(storage, ledger, small_file(400, first_customer=6001))
-    said = "times the median of past batches"
-    assert [any(said in warning for warning in batch.warnings or []) for batch in (usual, large)] == [False, True]
+    phrase = "times the median of past batches"
+    assert [any(phrase in warning for warning in batch.warnings or []) for batch in (usual, large)] == [False, True]
 
 
 def test_another_churn_rate_is_said(storage: Storage, ledger: Ledger) -> None:
