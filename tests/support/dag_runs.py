@@ -94,7 +94,7 @@ def attempts(run: Any, task: str) -> Sequence[int]:
 
 
 def _parse_dag(dag_bag: Any, name: str) -> Any:
-    dag = type(dag_bag)(str(ROOT / "dags")).dags[name]
+    dag = type(dag_bag)(str(ROOT / "dags" / f"{name}.py")).dags[name]
     for task in dag.tasks:
         task.retry_delay = timedelta(seconds=0.1)
         task.retry_exponential_backoff = 0
@@ -117,9 +117,12 @@ def _scheduled(dag: Any) -> Any:
 
 @cache
 def _store_dags() -> None:
-    """Write the DAGs to Airflow's database, once, as the DAG processor does."""
+    """Write the DAGs to Airflow's database, once, as the DAG processor does, and unpause them."""
     from airflow.dag_processing.bundles.manager import DagBundlesManager
     from airflow.dag_processing.dagbag import BundleDagBag, sync_bag_to_db
+    from airflow.models.dag import DagModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import update
 
     manager = DagBundlesManager()
     manager.sync_bundles_to_db()
@@ -127,3 +130,5 @@ def _store_dags() -> None:
         bundle.initialize()
         bag = BundleDagBag(dag_folder=bundle.path, bundle_path=bundle.path, bundle_name=bundle.name)
         sync_bag_to_db(bag, bundle.name, bundle.version)
+    with create_session() as session:
+        session.execute(update(DagModel).values(is_paused=False))
