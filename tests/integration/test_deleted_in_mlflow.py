@@ -93,7 +93,7 @@ def test_a_deleted_previous_version_is_reported_and_skipped(waiting: tuple[Works
     (problem,) = problems_of(workspace)
     assert problem.startswith("Version 1, which was in production before, was deleted in MLflow. There is no version")
     assert disagreements.reconcile(workspace) == [problem]
-    with pytest.raises(RollbackRefused, match="no version before version 2"):
+    with pytest.raises(RollbackRefused, match="no version before version 2 to return to. Deleted in MLflow: version 1"):
         steps.roll_back(workspace, None, "a test", "Ann", "rollback 1")
     with pytest.raises(RollbackRefused, match=r"Version 1 cannot be restored.*deleted in MLflow\. No other version"):
         steps.roll_back(workspace, 1, "a test", "Ann", "rollback 2")
@@ -258,12 +258,13 @@ def test_an_alias_that_is_moved_while_the_run_goes_on_stops_the_promotion(
 def test_a_deleted_experiment_is_restored_by_the_command_that_the_error_names(
     own_server: tuple[Workspace, Path],
 ) -> None:
-    """`status` says it too. The run is repeated afterwards."""
+    """`status` and `reconcile` say it too. The run is repeated afterwards."""
     workspace = Workspace.open(own_server[0].settings)
     experiment = workspace.tracking.experiment_id
     workspace.tracking.client.delete_experiment(experiment)
     workspace = Workspace.open(own_server[0].settings)
     (problem,) = problems_of(workspace)
+    assert disagreements.reconcile(workspace) == [problem]
     with pytest.raises(TrackingGone) as raised:
         run_night(workspace, "night 2", retrain=True)
     assert str(raised.value) == problem

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from churn.contracts.bank import BANK_CHURN
 from churn.foundation.links import RETRAINING
+from churn.local.airflow_api import AirflowUnreachable
 from churn.release.probes import contract_rows
 from support.stacks import Stack
 
@@ -76,7 +78,9 @@ def test_maintenance_takes_old_runs_and_leaves_what_counts(stack: Stack, saved: 
     stack.churn("replay", "--all")
 
 
+@retry(retry=retry_if_exception_type(AirflowUnreachable), stop=stop_after_delay(120), wait=wait_fixed(2), reraise=True)
 def _runs(stack: Stack) -> int:
+    """The number of runs. Seen from tomorrow, the DAG itself is old too: Airflow lists it again once its file has been parsed."""
     return int(stack.admin._call("GET", f"/api/v2/dags/{RETRAINING}/dagRuns")["total_entries"])
 
 

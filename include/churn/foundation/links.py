@@ -16,15 +16,24 @@ _SAFE = ":+@~"  # characters that run ids contain and that a path may contain
 
 
 def comparison_page(mlflow_ui: str, run_id: str, experiment: str | None = None) -> str:
-    """Link to a run in MLflow; if its experiment is given, the page also shows metric columns."""
+    """Link to a run in MLflow, or name it if MLflow has no pages; if its experiment is given, the page also shows metric columns."""
+    if not _has_pages(mlflow_ui):
+        return f"run {run_id} in MLflow"
     if experiment:
         return f"{mlflow_ui}/#/experiments/{experiment}/runs/{run_id}?workflowType=machine_learning"
     return f"{mlflow_ui}/#/runs/{run_id}"
 
 
 def version_page(mlflow_ui: str, model: str, version: int | None = None) -> str:
-    """Link to a model in the MLflow registry, or to one of its versions."""
+    """Link to a model in the MLflow registry, or to one of its versions; name it if MLflow has no pages."""
+    if not _has_pages(mlflow_ui):
+        return f"version {version} of model {model} in MLflow" if version else f"model {model} in MLflow"
     return f"{mlflow_ui}/#/models/{model}" + (f"/versions/{version}" if version else "")
+
+
+def _has_pages(mlflow_ui: str) -> bool:
+    """Whether MLflow has a server: a database or a folder has no pages to open."""
+    return mlflow_ui.startswith(("http://", "https://"))
 
 
 def run_page(settings: Settings, dag: str, run: str | None = None) -> str:

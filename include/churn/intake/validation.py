@@ -42,6 +42,10 @@ class ValidationCrashed(ChurnError):  # noqa: N818 -- it says what happened
     """The suite could not reach a verdict. The batch waits, and nothing of it is accepted."""
 
 
+OF_ARRIVED_ROWS = frozenset({"batch.rejected_share", "batch.accepted_rows", "batch.size"})
+"""The rules for a batch that need no accepted row."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """The outcome of one expectation: the rules that it covers, whether they hold, and whether a failure rejects the batch."""
@@ -226,12 +230,13 @@ def _results(verdict: Judgement, docs: Path, contract: Contract, broken: Sequenc
         else "all critical expectations are met"
     )
     quarantined = {rule: count for rule, count, _ in broken}
+    judged = bool({rule for outcome in verdict.outcomes for rule in outcome.rules} & set(contract.rules))
     ranked = sorted(
         verdict.outcomes,
         key=lambda outcome: (outcome.holds, not outcome.critical, not quarantined.keys() & set(outcome.rules)),
     )
     rows = "".join(
-        f"<tr><td>{_state(outcome, quarantined)}</td>"
+        f"<tr><td>{_state(outcome, quarantined, judged)}</td>"
         f"<td>{escape(', '.join(outcome.rules) or 'the table')}</td><td>{escape(outcome.description)}</td></tr>"
         for outcome in ranked
     )
@@ -248,9 +253,12 @@ def _results(verdict: Judgement, docs: Path, contract: Contract, broken: Sequenc
     )
 
 
-def _state(outcome: Outcome, quarantined: dict[str, int]) -> str:
+def _state(outcome: Outcome, quarantined: dict[str, int], judged: bool) -> str:
+    """The state of an expectation; of one about accepted rows, if none was judged, that it was not judged either."""
     if not outcome.holds:
         return "FAILED" if outcome.critical else "warning"
+    if not judged and not set(outcome.rules) <= OF_ARRIVED_ROWS:
+        return "not judged"
     rows = sum(quarantined.get(rule, 0) for rule in outcome.rules)
     return f"{rows:,} row{'' if rows == 1 else 's'} quarantined" if rows else "holds"
 

@@ -59,7 +59,7 @@ def reconcile(workspace: Workspace) -> list[str]:
     difference = describe_difference(rows, state)
     mirror(workspace.ledger, workspace.tracking)
     restored = [difference, "The MLflow registry agrees with the ledger again."] if difference else []
-    return restored + describe_missing(rows, state)
+    return restored + describe_missing(rows, state) + workspace.tracking.describe_deleted_experiment()
 
 
 def _image_problem(version: int, image: ImageRecord | None, spec: ImageSpec) -> str | None:

@@ -63,9 +63,7 @@ def roll_back(
     require_same_registry(rows, state, ledger, tracking)
     version = done.version if done else to or predecessor(rows, state.versions)
     if version is None:
-        raise RollbackRefused(
-            f"There is no version before {named(rows[0].version)} to return to. Choose one from `churn history` with --to."
-        )
+        raise RollbackRefused(_nothing_before(rows))
     difference = describe_difference(rows, state) if rows[0].mirrored_at else None
     _require_intact(version, rows, state, ledger, tracking)
     image = _image(version, ledger, tracking, spec)
@@ -79,6 +77,16 @@ def roll_back(
     if image and current and current.version == version:  # otherwise the rollback is repeated after a later promotion
         point_production(image, spec)
     return RolledBack(promotion, image)
+
+
+def _nothing_before(rows: list[Promotion]) -> str:
+    """Why there is nothing to return to without a named version."""
+    earlier = sorted({row.version for row in rows if row.version} - {rows[0].version})
+    gone = f" Deleted in MLflow: version {', '.join(map(str, earlier))}." if earlier else ""
+    return (
+        f"There is no version before {named(rows[0].version)} to return to.{gone} `churn run --retrain` trains a new one, and "
+        "`--force REASON` promotes it."
+    )
 
 
 def _require_intact(

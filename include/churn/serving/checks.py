@@ -16,7 +16,7 @@ from sklearn.pipeline import Pipeline
 
 from churn.contract import Column, Contract
 from churn.serving import UNCHECKED_VARIABLE
-from churn.serving.rows import check_rows, frame_of, match_columns
+from churn.serving.rows import NO_ROWS, check_rows, frame_of, match_columns
 
 CHECKS, MODEL = "contract", "model"
 """Names of the steps of a registered model."""
@@ -45,12 +45,15 @@ class ContractChecks(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             BadColumns: a feature is missing, or its name is written in another case.
             BadRows: rows break rules; the message names the first and the number of all.
             TypeError: the rows are not a DataFrame.
+            ValueError: there are no rows.
         """
         if not isinstance(rows, pd.DataFrame):
             raise TypeError(f"The model needs a pandas DataFrame with named columns, not {type(rows).__name__}.")
         if os.environ.get(UNCHECKED_VARIABLE):
             return rows
         match_columns(list(rows.columns), self._rules)
+        if not len(rows):
+            raise ValueError(NO_ROWS)
         cells = {column.name: _cells(rows[column.name], column) for column in self._rules.features}
         return frame_of(check_rows(cells, self._rules), self._rules)
 

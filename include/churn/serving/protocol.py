@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from churn.contract import Contract
-from churn.serving.rows import BadColumns, match_columns, read_cells
+from churn.serving.rows import NO_ROWS, BadColumns, match_columns, read_cells
 
 JSON, CSV = "application/json", "text/csv"
 FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
@@ -89,7 +89,7 @@ def read_rows(body: bytes, media: str, contract: Contract) -> Rows:
         raise BadRequest("The body is not valid UTF-8.") from error
     rows = _from_json(text, contract) if media == JSON else _from_csv(text, contract)
     if not rows.columns[contract.feature_names[0]]:
-        raise BadRequest("The request contains no rows. Send at least one.")
+        raise BadRequest(NO_ROWS)
     return rows
 
 
@@ -189,8 +189,7 @@ def _places(names: list[Any], contract: Contract) -> tuple[dict[str, int], list[
         ignored = match_columns(names, contract)
     except BadColumns as error:
         raise BadRequest(str(error)) from error
-    places = {name: place for place, name in enumerate(names)}
-    return {name: places[name] for name in contract.feature_names}, ignored
+    return {name: names.index(name) for name in contract.feature_names}, ignored
 
 
 def _require_unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from churn.contract import WRITTEN, Column, Contract, Kind
 Values = dict[str, NDArray[Any]]
 """Values by column name: float64 for numbers, objects (text or None) for texts."""
 Cells = Sequence[Any] | NDArray[Any]
+NO_ROWS = "The request contains no rows. Send at least one."
 MOST_NAMED = 20
 """Number of bad rows that are named; the others are counted."""
 _MOST = 2.0**63
@@ -58,16 +59,18 @@ class BadColumns(ValueError):  # noqa: N818 -- the name says what is wrong
 
 
 def match_columns(names: Sequence[Any], contract: Contract) -> list[str]:
-    """Check that every feature is among the names, and return the names that are ignored.
+    """Check that every feature is among the names, once, and return the names that are ignored.
 
     Raises:
-        BadColumns: a name is not a text or appears twice, a feature is missing, or one differs only in case or blanks.
+        BadColumns: a feature is missing or appears twice, or its name differs only in case or blanks.
     """
-    if len({name for name in names if isinstance(name, str)}) != len(names):
-        raise BadColumns("Column names must be strings, and each name may appear only once.")
+    repeated = [name for name in contract.feature_names if list(names).count(name) > 1]
+    if repeated:
+        raise BadColumns(f"These columns appear more than once: {', '.join(repeated)}.")
     features = {name.casefold(): name for name in contract.feature_names}
-    ignored = [name for name in names if name not in contract.feature_names]
-    recased = sorted({features[name.strip().casefold()] for name in ignored if name.strip().casefold() in features})
+    others = {place: name for place, name in enumerate(names) if name not in contract.feature_names}
+    written = {name.strip().casefold() for name in others.values() if isinstance(name, str)}
+    recased = sorted(features[name] for name in written if name in features)
     if recased:
         raise BadColumns(
             f"The names of these columns differ only in case or blanks from those of the model: {', '.join(recased)}. Write them exactly so."
@@ -75,7 +78,7 @@ def match_columns(names: Sequence[Any], contract: Contract) -> list[str]:
     missing = [name for name in contract.feature_names if name not in names]
     if missing:
         raise BadColumns(f"Missing columns: {', '.join(missing)}.")
-    return ignored
+    return [name if isinstance(name, str) else f"column {place + 1}" for place, name in others.items()]
 
 
 def frame_of(values: Values, contract: Contract) -> pd.DataFrame:

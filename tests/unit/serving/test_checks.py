@@ -79,8 +79,12 @@ def test_columns_are_matched_by_their_exact_name() -> None:
         CHECKS.transform(ROWS.drop(columns=["Age", "Tenure"]))
     with pytest.raises(BadColumns, match=r"differ only in case or blanks .*: Age"):
         CHECKS.transform(ROWS.rename(columns={"Age": "age"}))
-    with pytest.raises(BadColumns, match="only once"):
+    with pytest.raises(BadColumns, match="more than once: Age"):
         CHECKS.transform(pd.concat([ROWS, ROWS[["Age"]]], axis=1))
+    odd = pd.concat([ROWS, ROWS[["Surname"]], ROWS[["Age"]].rename(columns={"Age": 0})], axis=1)
+    assert len(CHECKS.transform(odd)) == len(ROWS)
+    with pytest.raises(ValueError, match="contains no rows"):
+        CHECKS.transform(ROWS[:0])
     with pytest.raises(TypeError, match="DataFrame"):
         CHECKS.transform(ROWS.to_numpy())
 
