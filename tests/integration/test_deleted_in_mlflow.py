@@ -93,7 +93,9 @@ def test_a_deleted_previous_version_is_reported_and_skipped(waiting: tuple[Works
     (problem,) = problems_of(workspace)
     assert problem.startswith("Version 1, which was in production before, was deleted in MLflow. There is no version")
     assert disagreements.reconcile(workspace) == [problem]
-    with pytest.raises(RollbackRefused, match=r"no version before version 2 to return to\. Deleted in MLflow: version 1\."):
+    with pytest.raises(
+        RollbackRefused, match=r"no version before version 2 to return to\. Deleted in MLflow: version 1\."
+    ):
         steps.roll_back(workspace, None, "a test", "Ann", "rollback 1")
     with pytest.raises(RollbackRefused, match=r"Version 1 cannot be restored.*deleted in MLflow\. No other version"):
         steps.roll_back(workspace, 1, "a test", "Ann", "rollback 2")
