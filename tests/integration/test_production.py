@@ -248,7 +248,7 @@ def test_nobody_promotes_alone(two_nights: Workspace) -> None:
         with pytest.raises(SecondPersonNeeded, match="CHURN_SECOND_PERSON requires someone else"):
             answers.answer(workspace, "night 2", "approved", same, "mine")
     with pytest.raises(ChurnError, match="the person who approved run night 2 is unknown"):
-        answers.answer(workspace, "night 2", "approved", " ", "nobody's")
+        answers.answer(workspace, "night 2", "approved", " ", "without a name")
     assert recorded.needs_approval(workspace, "night 2")
     answers.answer(workspace, "night 2", "approved", "bea", "looks right")
     assert steps.promote(workspace, "night 2") == 2

@@ -33,7 +33,9 @@ def history(
     else:
         rows, confirmation = workspace.ledger.promotions(model), workspace.ledger.confirmation(model)
     if as_json:
-        print_json([asdict(row) for row in rows] + ([asdict(confirmation)] if confirmation else []))
+        print_json(
+            [asdict(row) for row in rows] + ([asdict(confirmation) | {"kind": "confirmation"}] if confirmation else [])
+        )
         return
     if confirmation:
         when = confirmation.at.isoformat(sep=" ", timespec="seconds")

@@ -63,7 +63,7 @@ def roll_back(
     require_same_registry(rows, state, ledger, tracking)
     version = done.version if done else to or predecessor(rows, state.versions)
     if version is None:
-        raise RollbackRefused(_nothing_before(rows))
+        raise RollbackRefused(_nothing_before(rows, state))
     difference = describe_difference(rows, state) if rows[0].mirrored_at else None
     _require_intact(version, rows, state, ledger, tracking)
     image = _image(version, ledger, tracking, spec)
@@ -79,14 +79,18 @@ def roll_back(
     return RolledBack(promotion, image)
 
 
-def _nothing_before(rows: list[Promotion]) -> str:
-    """Why there is nothing to return to without a named version."""
-    earlier = sorted({row.version for row in rows if row.version} - {rows[0].version})
-    gone = f" Deleted in MLflow: version {', '.join(map(str, earlier))}." if earlier else ""
-    return (
-        f"There is no version before {named(rows[0].version)} to return to.{gone} `churn run --retrain` trains a new one, and "
-        "`--force REASON` promotes it."
+def _nothing_before(rows: list[Promotion], state: RegistryState) -> str:
+    """Why there is no version to return to unless one is named, and which others were in production."""
+    others = sorted({row.version for row in rows if row.version} - {rows[0].version})
+    gone = ", ".join(str(version) for version in others if version not in state.versions)
+    left = ", ".join(str(version) for version in others if version in state.versions)
+    deleted = f" Deleted in MLflow: version {gone}." if gone else ""
+    next_step = (
+        f"Name one that was in production with --to: {left}."
+        if left
+        else "`churn run --retrain` trains a new one, and `--force REASON` promotes it."
     )
+    return f"There is no version before {named(rows[0].version)} to return to.{deleted} {next_step}"
 
 
 def _require_intact(

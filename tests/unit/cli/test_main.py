@@ -271,7 +271,7 @@ def test_a_very_high_roc_auc_is_confirmed_once_and_shown_in_the_history(churn: I
     assert "a small, clean data set" in churn("policy", "confirm", "--reason", "another").stdout
     assert "a very high ROC AUC is plausible: confirmed by" in churn("history").stdout
     (row,) = json.loads(churn("history", "--json").stdout)
-    assert (row["model"], row["reason"]) == ("churn", "a small, clean data set")
+    assert (row["kind"], row["model"], row["reason"]) == ("confirmation", "churn", "a small, clean data set")
     assert json.loads(churn("history", "--at", "2020-01-01", "--json").stdout) == []
 
 
