@@ -14,6 +14,9 @@ from psycopg2 import sql
 PASSWORDS = {"airflow": "AIRFLOW_DB_PASSWORD", "mlflow": "MLFLOW_DB_PASSWORD", "churn": "LEDGER_DB_PASSWORD"}
 """Roles, which name their databases too, and the variables with their passwords."""
 
+REFUSED = """PostgreSQL refuses POSTGRES_PASSWORD. A volume of an earlier stack keeps the password it was created with: put back the .env of
+that stack, or remove the volume and all data in it (`docker compose down --volumes`)."""
+
 
 def prepare_database(cursor: psycopg2.extensions.cursor, name: str, password: str) -> None:
     """Create the role and the database if missing, and deny access to everybody else."""
@@ -30,12 +33,17 @@ def prepare_database(cursor: psycopg2.extensions.cursor, name: str, password: st
 
 def main() -> None:
     """Prepare all three."""
-    connection = psycopg2.connect(
-        host=os.environ["POSTGRES_HOST"],
-        user=os.environ["POSTGRES_USER"],
-        password=os.environ["POSTGRES_PASSWORD"],
-        dbname="postgres",
-    )
+    try:
+        connection = psycopg2.connect(
+            host=os.environ["POSTGRES_HOST"],
+            user=os.environ["POSTGRES_USER"],
+            password=os.environ["POSTGRES_PASSWORD"],
+            dbname="postgres",
+        )
+    except psycopg2.OperationalError as error:
+        if "password authentication failed" not in str(error):
+            raise
+        raise SystemExit(REFUSED) from error
     connection.autocommit = True  # CREATE DATABASE cannot run in a transaction
     with connection.cursor() as cursor:
         for name, variable in PASSWORDS.items():

@@ -166,6 +166,7 @@ class Stack:
 @contextmanager
 def running_stack(folder: Path, project: str, **settings: str) -> Iterator[Stack]:
     """A stack from nothing, by `make up`; it and its volumes are removed afterwards."""
+    remove_leftovers(project)
     build_servers(folder)
     env_file = folder / "stack.env"
     airflow_port, mlflow_port = free_port(), free_port()
@@ -193,6 +194,16 @@ def running_stack(folder: Path, project: str, **settings: str) -> Iterator[Stack
     finally:
         stack.make("down")
         stack.compose("down", "--volumes")
+
+
+def remove_leftovers(project: str) -> None:
+    """Remove what a killed run left under this name: its volumes have passwords that nobody knows any more."""
+    client = docker.from_env()
+    of_project = {"label": f"com.docker.compose.project={project}"}
+    for container in client.containers.list(all=True, filters=of_project):
+        container.remove(force=True, v=True)
+    for volume in client.volumes.list(filters=of_project):
+        volume.remove()
 
 
 def trusting_base(folder: Path, bundle: str | None) -> str:

@@ -1,0 +1,52 @@
+"""The roles and databases of the stack, on a real PostgreSQL server that asks for a password."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from support.basics import ROOT
+
+
+@pytest.fixture
+def server(postgres: Callable[[str], str]) -> sa.Engine:
+    """With a superuser `locked`, whose password is `right`."""
+    engine = sa.create_engine(postgres("stack"), isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(sa.text("CREATE ROLE locked SUPERUSER LOGIN PASSWORD 'right'"))
+        rules = Path(connection.scalar(sa.text("SHOW hba_file")) or "")
+        rules.write_text("local all locked scram-sha-256\n" + rules.read_text())
+        connection.execute(sa.text("SELECT pg_reload_conf()"))
+    return engine
+
+
+def _prepare(server: sa.Engine, password: str) -> subprocess.CompletedProcess[str]:
+    environment = {
+        "PATH": os.environ["PATH"],
+        "POSTGRES_HOST": str(server.url.query["host"]),
+        "POSTGRES_USER": "locked",
+        "POSTGRES_PASSWORD": password,
+        **{f"{name}_DB_PASSWORD": "secret" for name in ("AIRFLOW", "MLFLOW", "LEDGER")},
+    }
+    command = [sys.executable, "include/stack/databases.py"]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_another_password_is_explained_and_the_right_one_prepares(server: sa.Engine) -> None:
+    refused = _prepare(server, "of another .env")
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("PostgreSQL refuses POSTGRES_PASSWORD.")
+    assert "put back the .env" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+    for _ in range(2):  # the second time it changes nothing
+        assert _prepare(server, "right").returncode == 0
+    with server.connect() as connection:
+        names = set(connection.scalars(sa.text("SELECT datname FROM pg_database")))
+    assert names >= {"airflow", "mlflow", "churn"}
