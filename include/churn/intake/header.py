@@ -238,6 +238,8 @@ def _is_row(cells: Sequence[str], contract: Contract) -> bool:
 
 
 def _fits(cell: str, column: Column) -> bool:
+    if column.values and cell in column.numbers:
+        return True
     if column.kind in WRITTEN:
         return bool(re.fullmatch(WRITTEN[column.kind], cell))
     return not column.categories or cell in column.categories

@@ -72,6 +72,9 @@ def make_night(contract: Contract, night: Night) -> str:
     if night.turned_round:
         probability = _turned_round(probability)
     frame[contract.target.name] = (rng.random(night.rows) < probability).astype("int64")
+    for column in contract.columns:
+        if column.values:
+            frame[column.name] = frame[column.name].map(column.texts)
     text = frame.to_csv(index=False, lineterminator="\n")
     if night.faults > night.rows:
         raise ChurnError(f"{night.faults} faults do not fit into {night.rows} rows. Use fewer faults or more rows.")
@@ -213,7 +216,10 @@ BANK_NOISE = frozenset({"Tenure", "HasCrCard", "EstimatedSalary"})
 
 def _unknown_effect(values: pd.Series, column: Column) -> Any:
     """The effect of an unknown feature: higher values and later categories churn more."""
-    position = values.map({name: rank for rank, name in enumerate(column.categories)}) if column.categories else values
+    if not column.numeric:  # of a text without a list of categories, the first ones are as good as any
+        levels = column.categories or sorted(values.dropna().unique())
+        values = values.map({name: rank for rank, name in enumerate(levels)})
+    position = values
     numbers = position.astype("float64").fillna(position.astype("float64").median())
     spread = numbers.std()
     return np.asarray((numbers - numbers.mean()) / spread if spread else numbers * 0)

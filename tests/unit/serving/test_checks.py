@@ -19,6 +19,7 @@ from churn.serving import UNCHECKED_VARIABLE
 from churn.serving.checks import ContractChecks, add_checks, without_checks
 from churn.serving.model import TRUSTED_TYPES, load_estimator
 from churn.serving.rows import BadColumns, BadRows
+from support.coded_contract import CODED
 
 ROWS = example_rows(BANK_CHURN, 40)
 CHECKS = ContractChecks(BANK_CHURN.to_json())
@@ -51,6 +52,18 @@ def test_a_text_may_have_any_type_of_texts(kind: str) -> None:
     """They give the same features."""
     rows = ROWS.assign(Geography=ROWS["Geography"].astype(kind))
     pd.testing.assert_frame_equal(CHECKS.transform(rows), model_input(BANK_CHURN, ROWS))
+
+
+@pytest.mark.parametrize("kind", ["object", "str", "category"])
+def test_texts_that_stand_for_numbers_are_typed_as_the_model_was_trained(kind: str) -> None:
+    """A file that pandas reads has the texts, and accepted rows have the numbers: both give the same features."""
+    rows = example_rows(CODED, 40)
+    texts = {
+        column.name: rows[column.name].map(column.texts).astype(kind) for column in CODED.features if column.values
+    }
+    checks = ContractChecks(CODED.to_json())
+    pd.testing.assert_frame_equal(checks.transform(rows.assign(**texts)), model_input(CODED, rows))
+    pd.testing.assert_frame_equal(checks.transform(rows), model_input(CODED, rows))
 
 
 @pytest.mark.parametrize(
