@@ -15,7 +15,7 @@ from enum import StrEnum
 from functools import cached_property
 from itertools import pairwise
 from math import isfinite
-from typing import Self
+from typing import NamedTuple, Self
 
 
 class Kind(StrEnum):
@@ -354,6 +354,17 @@ class SliceBy:
         return (f"under {self.edges[0]:g}", *inner, f"{self.edges[-1]:g} and over")
 
 
+class EventNames(NamedTuple):
+    """What happened to customers whose target is 1, and to the others: verbs in the past tense."""
+
+    event: str = "churned"
+    non_event: str = "stayed"
+
+
+CHURNED = EventNames()
+"""What people call the event and its opposite if the contract does not say."""
+
+
 @dataclass(frozen=True)
 class Contract:
     """An ordered set of columns with one key and one target (an integer, 1 = the event).
@@ -367,8 +378,8 @@ class Contract:
     columns: tuple[Column, ...]
     slices: tuple[SliceBy, ...] = ()
     lenient_header: bool = False
-    event: str = "churned"
-    non_event: str = "stayed"
+    event: str = CHURNED.event
+    non_event: str = CHURNED.non_event
 
     def __post_init__(self) -> None:
         names = [column.name for column in self.columns]
@@ -428,6 +439,16 @@ class Contract:
     def target(self) -> Column:
         """The column that the model predicts."""
         return self._columns_with(Role.TARGET)[0]
+
+    @property
+    def event_names(self) -> EventNames:
+        """What people call the event and its opposite."""
+        return EventNames(self.event, self.non_event)
+
+    @property
+    def event_in_words(self) -> str:
+        """The event with the value of the target that stands for it, such as `left (Exited = 1)`."""
+        return f"{self.event} ({self.target.name} = {self.target.texts.get(1, '1')})"
 
     @cached_property
     def relations(self) -> tuple[AtLeast, ...]:

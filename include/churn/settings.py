@@ -131,8 +131,8 @@ class Settings(BaseSettings):
     )
     max_disputed_share: float = _setting(
         RULES,
-        "A batch is rejected when more than this share of its known customers, and at least five, have returned after leaving. The "
-        "same limit applies to customers that have changed a permanent attribute.",
+        "A batch is rejected when more than this share of its known customers, and at least five, had the event before and do not have it now. "
+        "The same limit applies to customers that have changed a permanent attribute.",
         0.02,
         ge=0,
         le=1,

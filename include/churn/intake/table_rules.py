@@ -103,7 +103,7 @@ def _classes(judged: Judged, contract: Contract) -> TableRule:
         fewest,
         minimum=1 if judged.accepted >= ONE_CLASS_ROWS else 0,
         sentence=(
-            f"{contract.target.name} is {only} in all {judged.accepted:,} rows, and nothing can be learned from one class. "
+            f"{contract.target.name} is {contract.target.texts.get(only, only)} ({contract.event_names[not only]}) in all {judged.accepted:,} rows, and nothing can be learned from one class. "
             "Check the export of the label and send the file again."
         ),
     )
@@ -118,9 +118,12 @@ def _disputes(
     short_hash: str,
 ) -> list[TableRule]:
     customers, reversed_labels, changed = columnar.count_disputes(connection, good, history.columns, contract)
-    names = " or ".join(column.name for column in contract.permanent)
+    names, target = " or ".join(column.name for column in contract.permanent), contract.target.texts
     disputes = {
-        "batch.labels_reversed": (reversed_labels, f"have returned after leaving ({contract.target.name} from 1 to 0)"),
+        "batch.labels_reversed": (
+            reversed_labels,
+            f"are reported as “{contract.non_event}” and were “{contract.event}” before ({contract.target.name} from {target.get(1, 1)} to {target.get(0, 0)})",
+        ),
         "batch.identities_changed": (changed, f"have a different {names} than before"),
     }
     return [
@@ -160,7 +163,7 @@ def _rate(judged: Judged, history: History, contract: Contract) -> TableRule:
         rate,
         minimum=min(past / RATE_FACTOR, past - chance),
         maximum=max(past * RATE_FACTOR, past + chance),
-        sentence=f"{contract.target.name} is 1 in {rate:.1%} of the rows, compared with {past:.1%} before.",
+        sentence=f"{rate:.1%} of the customers {contract.event_in_words}, compared with {past:.1%} before.",
     )
 
 
