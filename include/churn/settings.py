@@ -276,23 +276,26 @@ class Settings(BaseSettings):
     )
 
     @classmethod
-    def load(cls) -> Self:
+    def load(cls, **given: Any) -> Self:
         """Read the environment.
+
+        Args:
+            given: settings that replace those of the environment.
 
         Raises:
             SettingsError: a setting is unknown or invalid; names each, its value and what is allowed.
         """
         known = {environment_name(name) for name in cls.model_fields}
         file = cls.model_config.get("env_file")
-        given = {*os.environ, *(dotenv_values(str(file)) if file else {})}
-        unknown = sorted(name for name in given if name.startswith(PREFIX) and name not in known)
+        named = {*os.environ, *(dotenv_values(str(file)) if file else {})}
+        unknown = sorted(name for name in named if name.startswith(PREFIX) and name not in known)
         if unknown:
             raise SettingsError(
                 f"Unknown setting: {', '.join(unknown)}. `churn settings` lists the settings that exist."
             )
         folders = [folder for folder in (SECRETS, Path("/run/secrets")) if folder.is_dir()]
         try:
-            return cls(_secrets_dir=folders)
+            return cls(_secrets_dir=folders, **given)
         except ValidationError as error:
             raise SettingsError(
                 "\n".join(_explain(fault) for fault in error.errors() if fault["type"] != FOLLOW_UP)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from churn.cli.contracts import contract_app
 from churn.cli.data import audit, batches_app, quarantine_app, snapshot_app
 from churn.cli.decisions import policy_app, replay, simulate
 from churn.cli.images import image_app as image_commands
@@ -46,6 +47,7 @@ app.add_typer(local_app, name="embedded", hidden=True, callback=_embedded)
 app.add_typer(batches_app, name="batches")
 app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(snapshot_app, name="snapshot")
+app.add_typer(contract_app, name="contract")
 app.add_typer(policy_app, name="policy")
 app.add_typer(image_commands, name="image")
 for command in (

@@ -1,0 +1,473 @@
+"""Proposes a contract from a file: kinds, ranges with room, categories, the key, the target and slices, with the questions that remain.
+
+Nothing of a customer is in a draft: of a text only the levels that many rows share are listed, and bounds are rounded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import ceil, floor, log10
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from churn.contract import MAX_LEVELS, WRITTEN, Kind, Role
+from churn.intake.file_columns import FileColumns
+
+MOST_CATEGORIES = 30
+"""A text with more different values is not listed."""
+_ROWS_A_LEVEL = 10
+"""A text whose values have fewer rows on average is not listed, since the values may be persons."""
+_FEWEST_ROWS = 3
+"""A level with fewer rows is not listed either."""
+_FITTING = 0.98
+"""Share of the cells that must be numbers, if a column is to be one; the others would be quarantined."""
+_ALMOST_UNIQUE = 0.9
+_FREE_TEXT = 40
+_BINARY = 2
+_SLICE_LEVELS, _MOST_SLICES = range(2, 9), 3
+_SAFE_DIGITS = 18
+_WORDS = {Kind.INTEGER: "whole numbers", Kind.NUMBER: "numbers"}
+
+_ID = re.compile(
+    r"(?i:(^|[_ .-])(id|key|no|nr|number|code|uuid|guid|customer|client|account|user|msisdn)($|[_ .-]))|(Id|ID|Key|Number|Num|No)$"
+)
+_CUSTOMER = re.compile(r"cust|client|subscr|account|user|member|policy", re.IGNORECASE)
+_PERSON = re.compile(r"name|surname|e-?mail|phone|street|address|iban|ssn|zip|postcode", re.IGNORECASE)
+_CERTAINLY_PERSON = re.compile(r"(sur|first|last|family|given|full)[ _-]?name|e-?mail|iban|ssn", re.IGNORECASE)
+_PROTECTED = re.compile(
+    r"^(.*_)?(age|sex|gender|race|ethnic\w*|religion|nationality|marital\w*|disab\w*|birth\w*|senior\w*|pregnan\w*)(_.*)?$",
+    re.IGNORECASE,
+)
+_PERMANENT = re.compile(r"^(sex|gender|birth\w*|date_of_birth)$", re.IGNORECASE)
+_TARGET = (
+    re.compile(r"churn|attrit|exited", re.IGNORECASE),
+    re.compile(r"^(left|leave|cancel\w*|lapsed?|closed|inactive|target|label|outcome|default\w*|y)$", re.IGNORECASE),
+    re.compile(r"cancel|target|label|(^|_)left($|_)", re.IGNORECASE),
+)
+_AS_OF = re.compile(r"as.?of|snapshot|extract|report|valid", re.IGNORECASE)
+_BANDS = re.compile(r"^(.*_)?(age|tenure|months.*|seniority)$", re.IGNORECASE)
+_YES = {"yes", "y", "true", "t", "ja", "j", "oui", "o", "si", "sí", "s", "sim", "1"}
+_NO = {"no", "n", "false", "f", "nein", "non", "não", "nao", "0"}
+_HAPPENED = re.compile(r"attrit|churn|left|exit|cancel|inactive|closed|lost|lapsed|gone|default|bad", re.IGNORECASE)
+_NAMES = (
+    (re.compile("attrit", re.IGNORECASE), "left"),
+    (re.compile("cancel", re.IGNORECASE), "cancelled"),
+    (re.compile("exit|left|leave", re.IGNORECASE), "left"),
+)
+
+
+@dataclass(frozen=True)
+class DraftColumn:
+    """A column of a draft: its fields as a YAML contract writes them, and notes for its owner."""
+
+    name: str
+    fields: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def role(self) -> str:
+        """The role of the column."""
+        return str(self.fields.get("role", Role.FEATURE))
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A proposed contract.
+
+    `missing` says which roles no column could be proposed for; a draft without them can be loaded. `questions` are those that only
+    the owner of the data can answer.
+    """
+
+    name: str
+    rows: int
+    event: str
+    non_event: str
+    columns: tuple[DraftColumn, ...]
+    slices: tuple[Mapping[str, Any], ...]
+    questions: tuple[str, ...]
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Profile:
+    """What a column of a file holds. `levels` are its different texts with their number of rows, the most frequent first."""
+
+    name: str
+    kind: Kind
+    rows: int
+    missing: int
+    odd: int
+    padded: bool
+    levels: list[tuple[str, int]] = field(repr=False)
+    lowest: float = 0.0
+    highest: float = 0.0
+    length: float = 0.0
+    numbers: pa.Array | None = field(default=None, repr=False)
+    counts_up: bool = False
+
+    @property
+    def present(self) -> int:
+        return self.rows - self.missing
+
+    @property
+    def distinct(self) -> int:
+        return len(self.levels)
+
+    @property
+    def texts(self) -> list[str]:
+        return [text for text, _ in self.levels]
+
+    @property
+    def folded(self) -> dict[str, int]:
+        """The number of rows of each text, whatever its case."""
+        counts: dict[str, int] = {}
+        for text, count in self.levels:
+            counts[text.lower()] = counts.get(text.lower(), 0) + count
+        return counts
+
+    @property
+    def unique(self) -> bool:
+        return not self.missing and self.distinct == self.rows
+
+    @property
+    def listed(self) -> list[str]:
+        """The texts that many rows share, in the spelling that most rows have; empty if they may be persons."""
+        if not self.levels or self.distinct > MOST_CATEGORIES * 2 or self.present < _ROWS_A_LEVEL * len(self.folded):
+            return []
+        frequent = {text for text, count in self.folded.items() if count >= _FEWEST_ROWS}
+        spelt: dict[str, str] = {}
+        for text in self.texts:
+            if text.lower() in frequent:
+                spelt.setdefault(text.lower(), text)
+        return sorted(spelt.values()) if len(spelt) <= MOST_CATEGORIES else []
+
+
+def draft_contract(columns: FileColumns, name: str) -> Draft:
+    """Propose a contract.
+
+    Args:
+        columns: the columns of a file.
+        name: the name of the contract.
+    """
+    profiles = [_profile(at, columns.cells[at]) for at in columns.cells.column_names]
+    key, target = _find_key(profiles), _find_target(profiles)
+    if key is target:
+        key = None
+    as_of = _find_as_of(profiles)
+    drafted = [_column(profile, key, target, as_of) for profile in profiles]
+    missing = tuple(str(role) for role, chosen in ((Role.KEY, key), (Role.TARGET, target)) if chosen is None)
+    questions = _questions(columns, key, target)
+    event = next((word for pattern, word in _NAMES if target and pattern.search(target.name)), "churned")
+    slices = _slices(drafted, {profile.name: profile for profile in profiles})
+    return Draft(name, columns.cells.num_rows, event, "stayed", tuple(drafted), slices, questions, missing)
+
+
+def slug(text: str) -> str:
+    """The name of a contract from that of a file."""
+    return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_") or "customers"
+
+
+def _profile(name: str, cells: pa.ChunkedArray) -> _Profile:
+    texts = cells.combine_chunks() if isinstance(cells, pa.ChunkedArray) else cells
+    trimmed = pc.utf8_trim(texts, characters=" ")
+    padded = bool(pc.any(pc.not_equal(trimmed, texts)).as_py())
+    trimmed = pc.if_else(pc.equal(trimmed, ""), None, trimmed)
+    present = pc.drop_null(trimmed)
+    counted = sorted(present.value_counts().to_pylist(), key=lambda pair: (-pair["counts"], pair["values"]))
+    levels = [(pair["values"], pair["counts"]) for pair in counted]
+    base = _Profile(name, Kind.TEXT, len(texts), trimmed.null_count, 0, padded, levels)
+    if not len(present):
+        return base
+    for kind in (Kind.INTEGER, Kind.NUMBER, Kind.DATE):
+        matching = pc.match_substring_regex(present, f"^(?:{WRITTEN[kind]})$")
+        share = pc.sum(matching).as_py() / len(present)
+        if share < _FITTING or (kind is Kind.INTEGER and share < 1 and _fitting(present, Kind.NUMBER) > share):
+            continue
+        fitting = present.filter(matching)
+        odd = len(present) - len(fitting)
+        if kind is Kind.DATE:
+            return replace(base, kind=kind, odd=odd)
+        if kind is Kind.INTEGER and pc.max(pc.utf8_length(fitting)).as_py() > _SAFE_DIGITS:
+            break  # digits that are no number, such as those of a card
+        if pc.any(pc.match_substring_regex(fitting, r"^-?0[0-9]")).as_py():
+            break
+        numbers = fitting.cast(pa.float64())
+        bounds = pc.min_max(numbers).as_py()
+        return replace(
+            base,
+            kind=kind,
+            odd=odd,
+            lowest=bounds["min"],
+            highest=bounds["max"],
+            numbers=numbers,
+            counts_up=not odd and not base.missing and _counts_up(numbers),
+        )
+    return replace(base, length=pc.mean(pc.utf8_length(present)).as_py())
+
+
+def _fitting(present: pa.Array, kind: Kind) -> float:
+    return float(pc.sum(pc.match_substring_regex(present, f"^(?:{WRITTEN[kind]})$")).as_py() / len(present))
+
+
+def _counts_up(numbers: pa.Array) -> bool:
+    """Whether the numbers are the positions of the rows."""
+    steps = pc.subtract(numbers[1:], numbers[:-1])
+    return len(numbers) > 1 and bool(pc.all(pc.equal(steps, 1)).as_py()) and numbers[0].as_py() in (0, 1)
+
+
+def _find_key(profiles: Sequence[_Profile]) -> _Profile | None:
+    """The column that identifies a customer: unique, or almost and with such a name."""
+
+    def rank(profile: _Profile) -> tuple[bool, bool, bool, bool]:
+        named = bool(_ID.search(profile.name))
+        return bool(named and _CUSTOMER.search(profile.name)), named, profile.unique, not profile.counts_up
+
+    candidates = [
+        profile
+        for profile in profiles
+        if profile.kind in (Kind.INTEGER, Kind.TEXT)
+        and not profile.missing
+        and (
+            (profile.unique and (profile.rows >= _ROWS_A_LEVEL or _ID.search(profile.name)))
+            or (_ID.search(profile.name) and profile.distinct >= _ALMOST_UNIQUE * profile.rows)
+        )
+    ]
+    return max(candidates, key=rank, default=None)
+
+
+def _find_target(profiles: Sequence[_Profile]) -> _Profile | None:
+    """The column with the label: of two values, with a name that says so, or the last of two values."""
+    binary = [profile for profile in profiles if len(profile.folded) == _BINARY and profile.kind is not Kind.DATE]
+    for pattern in _TARGET:
+        named = [profile for profile in binary if pattern.search(profile.name)]
+        if named:
+            return named[-1]
+    return binary[-1] if binary and binary[-1] is profiles[-1] else None
+
+
+def _find_as_of(profiles: Sequence[_Profile]) -> _Profile | None:
+    dates = [profile for profile in profiles if profile.kind is Kind.DATE and not profile.missing]
+    return next((profile for profile in dates if _AS_OF.search(profile.name)), None)
+
+
+def _column(profile: _Profile, key: _Profile | None, target: _Profile | None, as_of: _Profile | None) -> DraftColumn:
+    if profile is key:
+        return _key(profile)
+    if profile is target:
+        return _target(profile)
+    if profile is as_of:
+        return DraftColumn(profile.name, {"kind": "date", "role": "as_of"}, ("Is this when the row was true?",))
+    shared: dict[str, Any] = {"nullable": True} if profile.missing else {}
+    if profile.padded:
+        shared["trim"] = True
+    why_hidden = _why_hidden(profile)
+    if why_hidden:
+        role = Role.POSITION if profile.counts_up else Role.CARRIED
+        return DraftColumn(profile.name, {"kind": str(profile.kind), "role": str(role)} | shared, (why_hidden,))
+    return _feature(profile, shared)
+
+
+def _why_hidden(profile: _Profile) -> str:
+    """Why no model should see a column; empty if it may."""
+    if profile.kind is Kind.DATE:
+        return "A date cannot be a feature. Export the days since then, if they matter."
+    if profile.counts_up:
+        return "It counts the rows."
+    if not profile.present:
+        return "It is empty in the whole file."
+    if profile.distinct == 1:
+        return "It has one value in the whole file."
+    return (
+        "Its values seem to identify persons. It is kept with the row, and no model sees it."
+        if _identifies(profile)
+        else ""
+    )
+
+
+def _feature(profile: _Profile, shared: dict[str, Any]) -> DraftColumn:
+    notes = []
+    if profile.odd:
+        notes.append(f"{profile.odd:,} cells are not {_WORDS[profile.kind]} and would be quarantined.")
+    fields = _number(profile) if profile.kind is not Kind.TEXT else _text(profile, notes)
+    fields |= shared
+    if _PERMANENT.match(profile.name):
+        fields["permanent"] = True
+    if _PROTECTED.match(profile.name):
+        fields["protected"] = True
+        notes.append("Protected: never given as a reason. With `feature: false`, no model sees it.")
+    return DraftColumn(profile.name, fields, tuple(notes))
+
+
+def _identifies(profile: _Profile) -> bool:
+    """Whether a column names or numbers customers, so that a model would only remember them."""
+    many = profile.distinct > MOST_CATEGORIES
+    if profile.kind is Kind.TEXT:
+        return bool(_CERTAINLY_PERSON.search(profile.name)) or (
+            many
+            and bool(
+                _PERSON.search(profile.name)
+                or profile.distinct >= _ALMOST_UNIQUE * profile.present
+                or profile.length > _FREE_TEXT
+            )
+        )
+    return (
+        profile.kind is Kind.INTEGER
+        and bool(_ID.search(profile.name))
+        and (profile.distinct >= _ALMOST_UNIQUE * profile.present)
+    )
+
+
+def _key(profile: _Profile) -> DraftColumn:
+    fields: dict[str, Any] = {"kind": str(profile.kind), "role": "key"}
+    if profile.kind is Kind.INTEGER:
+        fields |= {"minimum": 0 if profile.lowest >= 0 else -(2**53), "maximum": 2**53}
+    if profile.padded:
+        fields["trim"] = True
+    repeated = profile.rows - profile.distinct
+    notes = (
+        [f"{repeated:,} rows repeat a customer; rows that contradict each other would be quarantined."]
+        if repeated
+        else []
+    )
+    return DraftColumn(profile.name, fields, (*notes, "Does this identify a customer?"))
+
+
+def _target(profile: _Profile) -> DraftColumn:
+    fields: dict[str, Any] = {"kind": "integer", "role": "target"}
+    if profile.padded:
+        fields["trim"] = True
+    notes = []
+    if profile.missing:
+        notes.append(
+            f"{profile.missing:,} rows have no label yet; they wait in quarantine until they are sent again with one."
+        )
+    if set(profile.texts) == {"0", "1"}:
+        fields |= {"minimum": 0, "maximum": 1}
+    else:
+        values = _yes_and_no(profile) or _by_words(profile)
+        if values is None:  # the event is the rarer of the two
+            common, rare = sorted(profile.folded, key=lambda text: -profile.folded[text])
+            values = {_spelt(profile, common): 0, _spelt(profile, rare): 1}
+            notes.append("Which of the two is the event? The rarer one is proposed.")
+        fields["values"] = values
+        if len(profile.folded) < profile.distinct:
+            fields["ignore_case"] = True
+    return DraftColumn(profile.name, fields, (*notes, "Is 1 the event that is to be predicted?"))
+
+
+def _yes_and_no(profile: _Profile) -> dict[str, int] | None:
+    """The texts for no and yes with 0 and 1; None if the column does not have both."""
+    if len(profile.folded) != _BINARY or set(profile.folded) == {"0", "1"}:
+        return None
+    no = [text for text in profile.folded if text in _NO]
+    yes = [text for text in profile.folded if text in _YES]
+    return {_spelt(profile, no[0]): 0, _spelt(profile, yes[0]): 1} if no and yes else None
+
+
+def _by_words(profile: _Profile) -> dict[str, int] | None:
+    happened = [text for text in profile.folded if _HAPPENED.search(text)]
+    if len(happened) != 1:
+        return None
+    (other,) = set(profile.folded) - set(happened)
+    return {_spelt(profile, other): 0, _spelt(profile, happened[0]): 1}
+
+
+def _spelt(profile: _Profile, folded: str) -> str:
+    return next(text for text in profile.texts if text.lower() == folded)
+
+
+def _text(profile: _Profile, notes: list[str]) -> dict[str, Any]:
+    case = {"ignore_case": True} if len(profile.folded) < profile.distinct else {}
+    values = _yes_and_no(profile)
+    if values:
+        return {"kind": "integer", "values": values} | case
+    listed = profile.listed
+    if not listed:
+        notes.append(
+            f"{profile.distinct:,} different texts: any text is allowed, and a model learns the most frequent ones."
+        )
+        return {"kind": "text", "categories": "open", "max_levels": MAX_LEVELS}
+    rare = profile.present - sum(count for text, count in profile.folded.items() if count >= _FEWEST_ROWS)
+    if rare:
+        notes.append(
+            f"{rare:,} rows have other texts, too rare to list. They would be quarantined: add what is missing."
+        )
+    return {"kind": "text", "categories": listed} | case
+
+
+def _number(profile: _Profile) -> dict[str, Any]:
+    low, high = profile.lowest, profile.highest
+    if profile.kind is Kind.INTEGER and low >= 0 and high <= 1:
+        return {"kind": "integer", "minimum": 0, "maximum": 1}
+    return {
+        "kind": str(profile.kind),
+        "minimum": 0 if low >= 0 else -_room(-low),
+        "maximum": _room(high) if high > 0 else 0,
+    }
+
+
+def _room(bound: float) -> float:
+    """At least one and a half times a bound, as a round number."""
+    wanted = 1.5 * bound
+    size = 10 ** floor(log10(wanted))
+    rounded = next(step * size for step in (1, 2, 3, 5, 10) if step * size >= wanted)
+    return ceil(rounded) if rounded >= 1 else float(f"{rounded:.3g}")
+
+
+def _slices(columns: Sequence[DraftColumn], profiles: Mapping[str, _Profile]) -> tuple[Mapping[str, Any], ...]:
+    """Protected groups, a few other groups, and bands of an age or a tenure."""
+    slices: list[dict[str, Any]] = []
+    others = 0
+    for column in (column for column in columns if column.role == Role.FEATURE):
+        levels, protected = _levels(column), "protected" in column.fields
+        profile = profiles[column.name]
+        parity = {"parity": True} if protected else {}
+        if levels in _SLICE_LEVELS and (
+            protected or (others < _MOST_SLICES and isinstance(column.fields.get("categories"), list))
+        ):
+            slices.append({"column": column.name} | parity)
+            others += not protected
+        elif profile.numbers is not None and not levels and _BANDS.match(column.name):
+            edges = sorted({_round(edge) for edge in pc.quantile(profile.numbers, [0.25, 0.5, 0.75]).to_pylist()})
+            if len(edges) > 1:
+                slices.append({"column": column.name, "edges": edges} | parity)
+    return tuple(slices)
+
+
+def _levels(column: DraftColumn) -> int:
+    """Number of groups that a column has by itself; 0 if it has bands or any text."""
+    fields = column.fields
+    if isinstance(fields.get("categories"), list):
+        return len(fields["categories"])
+    if "values" in fields:
+        return len(fields["values"])
+    return _BINARY if fields.get("maximum") == 1 and fields.get("kind") == "integer" else 0
+
+
+def _round(number: float) -> float:
+    return float(f"{number:.2g}")
+
+
+def _questions(columns: FileColumns, key: _Profile | None, target: _Profile | None) -> tuple[str, ...]:
+    questions = [
+        "Is every feature known before the event, for every customer? A column that is written afterwards gives the answer away.",
+        "Are the ranges right? Values outside are quarantined. They were drawn wider than the file, and rounded.",
+        "May each feature be used? Protected attributes are marked by their names only.",
+    ]
+    if key is None:
+        questions.insert(0, "Which column identifies the customer? None is unique in every row. Give one `role: key`.")
+    if target is None:
+        questions.insert(0, "Which column is the label? None of two values is named like one. Give one `role: target`.")
+    if columns.unreadable:
+        questions.append(
+            f"{columns.unreadable:,} records of the file cannot be split into cells. `churn contract check` lists them."
+        )
+    if columns.unusable:
+        questions.append(f"{len(columns.unusable)} columns have no name, or one that begins with _, and are ignored.")
+    if not columns.whole:
+        questions.append(f"The draft describes the first {columns.cells.num_rows:,} rows. Does the rest look alike?")
+    return tuple(questions)
