@@ -143,11 +143,11 @@ def test_a_file_in_another_encoding_is_refused(tmp_path: Path) -> None:
 def test_the_setting_reports_the_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """With its name and its value, in one line."""
     file = tmp_path / "bad.yaml"
-    file.write_text("name: x\ncolums: {}\n")
+    file.write_text("name: x\ncolumn: {}\n")
     monkeypatch.setenv("CHURN_CONTRACT", str(file))
     with pytest.raises(SettingsError) as error:
         Settings.load()
-    assert str(error.value).startswith(f"CHURN_CONTRACT='{file}': {file}, line 2, column 1: colums is not a key")
+    assert str(error.value).startswith(f"CHURN_CONTRACT='{file}': {file}, line 2, column 1: column is not a key")
     monkeypatch.setenv("CHURN_CONTRACT", "contracts/telco.yaml")
     assert isinstance(Settings.load().contract, Contract)
 

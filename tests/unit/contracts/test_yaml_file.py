@@ -64,8 +64,8 @@ def test_every_field_is_read() -> None:
         ("kind: number", "kind: float", "line 13, column 15: kind of column age must be one of integer, number, text"),
         (
             "permanent: true",
-            "permanant: true",
-            "line 13, column 51: permanant is not a key of column age. Did you mean",
+            "permanen: true",
+            "line 13, column 51: permanen is not a key of column age. Did you mean",
         ),
         (
             "event: cancelled",
