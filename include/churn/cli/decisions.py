@@ -39,6 +39,59 @@ def check_policy(
     console.print_json(Policy.read(load_policy_text(path), path.name).model_dump_json())
 
 
+@policy_app.command("draft")
+@explained
+def draft_policy(
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="The file to write, for example contracts/policy.yaml. By default it is printed."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Propose the thresholds that depend on the data, from the first snapshot of accepted rows, with the reasons as comments.
+
+    Unseen customers are only counted: what a model can reach is measured across folds of training customers.
+    """
+    from churn.decision.policy_draft import (
+        find_snapshot,
+        measure_facts,
+        present_values,
+        propose_thresholds,
+        write_policy,
+    )
+    from churn.decision.policy_file import load_policy_text
+
+    if out is not None and out.exists():
+        raise ChurnError(f"{out} exists. Nothing was written. Name another file, or delete it first.")
+    workspace = Workspace.open()
+    contract, settings = workspace.contract, workspace.settings
+    template = load_policy_text(settings.policy_file)
+    facts = measure_facts(
+        find_snapshot(workspace.ledger, workspace.storage, contract), workspace.storage, contract, settings.seed
+    )
+    proposals = propose_thresholds(facts)
+    if as_json:
+        present = present_values(template)
+        print_json(
+            {
+                "facts": asdict(facts),
+                "thresholds": [
+                    asdict(proposal) | {"present": present[proposal.section].get(proposal.key)}
+                    for proposal in proposals
+                ],
+            }
+        )
+        return
+    text = write_policy(template, proposals, facts)
+    if out is None:
+        typer.echo(text, nl=False)
+    else:
+        out.write_text(text, encoding="utf-8")
+        console.print(f"{out}: review the values, then set CHURN_POLICY_FILE={out}", markup=False, soft_wrap=True)
+
+
 @policy_app.command("confirm")
 @explained
 def confirm_policy(
