@@ -79,7 +79,12 @@ def sample(
     rows: Annotated[int, typer.Option(min=1, help="Number of rows.")] = 5000,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same file.")] = 1,
     older_share: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of customers aged 45 and older, to simulate drift.")
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Share of customers aged 45 and older, or of another group under another contract, to simulate drift.",
+        ),
     ] = 0.2,
     faults: Annotated[int, typer.Option(min=0, help="Number of rows with a planted fault.")] = 0,
     invert_labels: Annotated[bool, typer.Option(help="Invert the labels, to simulate a disputed batch.")] = False,
