@@ -59,14 +59,15 @@ def test_of_a_text_of_any_value_only_frequent_ones_are_told_apart_and_none_is_na
     """New texts may be persons. Together they are one group, so that their number alone is no drift."""
     city = Column("City", Kind.TEXT, Role.FEATURE, max_levels=2)
 
-    def measure(now: list[str]) -> Drift:
-        before = ["Bern"] * 500 + ["Zug"] * 300 + [f"village {at}" for at in range(200)]
+    def measure(now: list[str], villages: int = 200) -> Drift:
+        before = ["Bern"] * 500 + ["Zug"] * 300 + [f"village {at}" for at in range(villages)]
         return drift._compare(city, pa.chunked_array([before]), pa.chunked_array([now]), 0.2)
 
     same = measure(["Bern"] * 500 + ["Zug"] * 300 + [f"hamlet {at}" for at in range(200)])
     moved = measure(["Bern"] * 100 + ["Zug"] * 100 + [f"hamlet {at}" for at in range(800)])
     assert (same.drifted, same.new_categories) == (False, [])
     assert (moved.drifted, moved.new_categories) == (True, [])
+    assert measure(["Bern"] * 500 + ["Ms Muster"] * 300, villages=0).new_categories == []
 
 
 def test_a_constant_column_has_not_drifted() -> None:
