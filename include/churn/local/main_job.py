@@ -87,7 +87,7 @@ def sample_files(contract: Contract, folder: Path) -> list[Path]:
     """The nightly files of the sample: those that ship, or under another contract some that are drawn from it."""
     if contract.fingerprint == BANK_CHURN.fingerprint:
         return sorted(SAMPLE.glob("*.csv"))
-    return write_sample(contract, folder / f"{contract.name}-{contract.fingerprint}")
+    return write_sample(contract, folder / contract.fingerprint)
 
 
 def start_services(console: Console) -> None:

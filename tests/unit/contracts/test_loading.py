@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -152,11 +155,14 @@ def test_the_setting_reports_the_fault(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert isinstance(Settings.load().contract, Contract)
 
 
-def test_the_telco_contract_ships() -> None:
+def test_the_telco_contract_ships(tmp_path: Path) -> None:
     """It is in the wheel with the package, and in the image of the stack with the folder for others."""
     telco = load_contract("telco.yaml", ROOT)
     assert (telco.target.name, telco.key.name, len(telco.columns)) == ("Churn", "customerID", 21)
     assert telco["Churn"].numbers == {"No": 0, "Yes": 1}
     assert {column.name for column in telco.features if column.protected} == {"gender", "SeniorCitizen"}
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    assert "churn/contracts/telco.yaml" in zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist()
     assert "COPY contracts contracts" in (ROOT / "include/stack/Dockerfile").read_text()
     assert "!contracts" in (ROOT / ".dockerignore").read_text()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +102,22 @@ def test_columns_are_matched_by_their_exact_name() -> None:
         CHECKS.transform(ROWS[:0])
     with pytest.raises(TypeError, match="DataFrame"):
         CHECKS.transform(ROWS.to_numpy())
+
+
+def test_numbers_among_which_a_blank_is_are_read_as_in_a_file() -> None:
+    """Pandas then reads the column as texts; where the contract trims it, they are numbers, and the blank is missing."""
+    trimmed = replace(
+        NULLABLE, columns=(replace(NULLABLE["Visits"], trim=True), *NULLABLE.columns[:1], *NULLABLE.columns[2:])
+    )
+    rows = pd.read_csv(io.StringIO("Visits,Segment\n3,gold\n ,silver\n"))
+    assert pd.api.types.is_string_dtype(rows["Visits"])
+    typed = ContractChecks(trimmed.to_json()).transform(rows)["Visits"]
+    assert typed[0] == 3
+    assert np.isnan(typed[1])
+    with pytest.raises(BadRows, match="Row 0: Visits must be a whole number"):
+        ContractChecks(NULLABLE.to_json()).transform(rows)
+    with pytest.raises(BadRows, match="Row 1: Visits must be a whole number"):
+        ContractChecks(trimmed.to_json()).transform(rows.assign(Visits=["3", "many"]))
 
 
 @pytest.mark.parametrize("missing", [None, np.nan, pd.NA])
