@@ -33,6 +33,7 @@ def draft(
             "--out", "-o", help="The file to write, for example contracts/mine.yaml. By default it is printed."
         ),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Propose a contract from a file, with the questions that only the owner of the data can answer as comments.
 
@@ -43,6 +44,8 @@ def draft(
     from churn.intake.drafting import draft_contract, slug
     from churn.intake.file_columns import read_columns
 
+    if as_json and (python or out):
+        raise ChurnError("--json prints the draft as data. Leave out --python and --out.")
     if out is not None and out.exists():
         raise ChurnError(f"{out} exists. Nothing was written. Name another file, or delete it first.")
     with file.open("rb") as stream:
@@ -51,6 +54,9 @@ def draft(
         except FileFault as fault:
             raise ChurnError(f"No contract can be proposed from {file}: {fault.sentence}") from fault
     proposed = draft_contract(columns, slug(name or file.name.partition(".")[0]))
+    if as_json:
+        print_json(asdict(proposed))
+        return
     text = as_python(proposed) if python else as_yaml(proposed)
     if out is None:
         typer.echo(text, nl=False)

@@ -59,6 +59,18 @@ def test_a_draft_in_python_is_a_module(churn: Invoke, customers: Path) -> None:
     assert churn("check", customers, "--contract", "mine.py").exit_code == 0
 
 
+def test_a_draft_can_be_read_by_a_program(churn: Invoke, customers: Path) -> None:
+    """As JSON: the columns with their fields and notes, and the questions."""
+    document = json.loads(churn("draft", customers, "--json").stdout)
+    assert document["columns"][0] | {"notes": []} == {
+        "name": "customerID",
+        "fields": {"kind": "text", "role": "key"},
+        "notes": [],
+    }
+    assert document["questions"]
+    assert churn("draft", customers, "--json", "--python").exit_code == 1
+
+
 def test_a_file_that_would_be_rejected_has_an_exit_status_and_json(churn: Invoke, tmp_path: Path) -> None:
     """The rules with their rows, lines and meaning; no value of the file."""
     file = tmp_path / "bad.csv"
