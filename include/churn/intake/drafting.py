@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from churn.contract import MAX_LEVELS, WRITTEN, Kind, Role
 from churn.intake.file_columns import FileColumns
+from churn.intake.telling_columns import telling_columns
 
 MOST_CATEGORIES = 30
 """A text with more different values is not listed."""
@@ -159,11 +160,34 @@ def draft_contract(columns: FileColumns, name: str) -> Draft:
         key = None
     as_of = _find_as_of(profiles)
     drafted = [_column(profile, key, target, as_of) for profile in profiles]
+    if target is not None:
+        drafted = _with_suspicions(drafted, columns, target.name)
     missing = tuple(str(role) for role, chosen in ((Role.KEY, key), (Role.TARGET, target)) if chosen is None)
     questions = _questions(columns, key, target)
     event = next((word for pattern, word in _NAMES if target and pattern.search(target.name)), "churned")
     slices = _slices(drafted, {profile.name: profile for profile in profiles})
     return Draft(name, columns.cells.num_rows, event, "stayed", tuple(drafted), slices, questions, missing)
+
+
+def _with_suspicions(drafted: Sequence[DraftColumn], columns: FileColumns, target: str) -> list[DraftColumn]:
+    """Add a question to each feature that gives the label away by itself."""
+    label = next(column for column in drafted if column.name == target)
+    values = {text.lower(): number for text, number in label.fields.get("values", {"0": 0, "1": 1}).items()}
+    features = [column.name for column in drafted if column.role == Role.FEATURE]
+    telling = telling_columns(columns.cells, target, values, features)
+    return [
+        replace(
+            column,
+            notes=(
+                *column.notes,
+                f"It tells the label almost alone (ROC AUC {telling[column.name]:.2f}). If it is written after the event, "
+                "delete it here: a model that relies on it is held as a leak.",
+            ),
+        )
+        if column.name in telling
+        else column
+        for column in drafted
+    ]
 
 
 def slug(text: str) -> str:
