@@ -7,30 +7,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from math import ceil, floor, log10
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.compute as pc
 
-from churn.contract import MAX_LEVELS, WRITTEN, Kind, Role
+from churn.contract import MAX_LEVELS, Kind, Role
 from churn.intake.file_columns import FileColumns
+from churn.intake.profiling import FEWEST_ROWS, MOST_CATEGORIES, ROWS_A_LEVEL, ColumnProfile, profile_column
 from churn.intake.telling_columns import telling_columns
 
-MOST_CATEGORIES = 30
-"""A text with more different values is not listed."""
-_ROWS_A_LEVEL = 10
-"""A text whose values have fewer rows on average is not listed, since the values may be persons."""
-_FEWEST_ROWS = 3
-"""A level with fewer rows is not listed either."""
-_FITTING = 0.98
-"""Share of the cells that must be numbers, if a column is to be one; the others would be quarantined."""
 _ALMOST_UNIQUE = 0.9
 _FREE_TEXT = 40
 _BINARY = 2
 _SLICE_LEVELS, _MOST_SLICES = range(2, 9), 3
-_SAFE_DIGITS = 18
 _WORDS = {Kind.INTEGER: "whole numbers", Kind.NUMBER: "numbers"}
 
 _ID = re.compile(
@@ -93,60 +84,6 @@ class Draft:
     missing: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class _Profile:
-    """What a column of a file holds. `levels` are its different texts with their number of rows, the most frequent first."""
-
-    name: str
-    kind: Kind
-    rows: int
-    missing: int
-    odd: int
-    padded: bool
-    levels: list[tuple[str, int]] = field(repr=False)
-    lowest: float = 0.0
-    highest: float = 0.0
-    length: float = 0.0
-    numbers: pa.Array | None = field(default=None, repr=False)
-    counts_up: bool = False
-
-    @property
-    def present(self) -> int:
-        return self.rows - self.missing
-
-    @property
-    def distinct(self) -> int:
-        return len(self.levels)
-
-    @property
-    def texts(self) -> list[str]:
-        return [text for text, _ in self.levels]
-
-    @property
-    def folded(self) -> dict[str, int]:
-        """The number of rows of each text, whatever its case."""
-        counts: dict[str, int] = {}
-        for text, count in self.levels:
-            counts[text.lower()] = counts.get(text.lower(), 0) + count
-        return counts
-
-    @property
-    def unique(self) -> bool:
-        return not self.missing and self.distinct == self.rows
-
-    @property
-    def listed(self) -> list[str]:
-        """The texts that many rows share, in the spelling that most rows have; empty if they may be persons."""
-        if not self.levels or self.distinct > MOST_CATEGORIES * 2 or self.present < _ROWS_A_LEVEL * len(self.folded):
-            return []
-        frequent = {text for text, count in self.folded.items() if count >= _FEWEST_ROWS}
-        spelt: dict[str, str] = {}
-        for text in self.texts:
-            if text.lower() in frequent:
-                spelt.setdefault(text.lower(), text)
-        return sorted(spelt.values()) if len(spelt) <= MOST_CATEGORIES else []
-
-
 def draft_contract(columns: FileColumns, name: str) -> Draft:
     """Propose a contract.
 
@@ -154,7 +91,7 @@ def draft_contract(columns: FileColumns, name: str) -> Draft:
         columns: the columns of a file.
         name: the name of the contract.
     """
-    profiles = [_profile(at, columns.cells[at]) for at in columns.cells.column_names]
+    profiles = [profile_column(at, columns.cells[at]) for at in columns.cells.column_names]
     key, target = _find_key(profiles), _find_target(profiles)
     if key is target:
         key = None
@@ -195,58 +132,10 @@ def slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_") or "customers"
 
 
-def _profile(name: str, cells: pa.ChunkedArray) -> _Profile:
-    texts = cells.combine_chunks() if isinstance(cells, pa.ChunkedArray) else cells
-    trimmed = pc.utf8_trim(texts, characters=" ")
-    padded = bool(pc.any(pc.not_equal(trimmed, texts)).as_py())
-    trimmed = pc.if_else(pc.equal(trimmed, ""), None, trimmed)
-    present = pc.drop_null(trimmed)
-    counted = sorted(present.value_counts().to_pylist(), key=lambda pair: (-pair["counts"], pair["values"]))
-    levels = [(pair["values"], pair["counts"]) for pair in counted]
-    base = _Profile(name, Kind.TEXT, len(texts), trimmed.null_count, 0, padded, levels)
-    if not len(present):
-        return base
-    for kind in (Kind.INTEGER, Kind.NUMBER, Kind.DATE):
-        matching = pc.match_substring_regex(present, f"^(?:{WRITTEN[kind]})$")
-        share = pc.sum(matching).as_py() / len(present)
-        if share < _FITTING or (kind is Kind.INTEGER and share < 1 and _fitting(present, Kind.NUMBER) > share):
-            continue
-        fitting = present.filter(matching)
-        odd = len(present) - len(fitting)
-        if kind is Kind.DATE:
-            return replace(base, kind=kind, odd=odd)
-        if kind is Kind.INTEGER and pc.max(pc.utf8_length(fitting)).as_py() > _SAFE_DIGITS:
-            break  # digits that are no number, such as those of a card
-        if pc.any(pc.match_substring_regex(fitting, r"^-?0[0-9]")).as_py():
-            break
-        numbers = fitting.cast(pa.float64())
-        bounds = pc.min_max(numbers).as_py()
-        return replace(
-            base,
-            kind=kind,
-            odd=odd,
-            lowest=bounds["min"],
-            highest=bounds["max"],
-            numbers=numbers,
-            counts_up=not odd and not base.missing and _counts_up(numbers),
-        )
-    return replace(base, length=pc.mean(pc.utf8_length(present)).as_py())
-
-
-def _fitting(present: pa.Array, kind: Kind) -> float:
-    return float(pc.sum(pc.match_substring_regex(present, f"^(?:{WRITTEN[kind]})$")).as_py() / len(present))
-
-
-def _counts_up(numbers: pa.Array) -> bool:
-    """Whether the numbers are the positions of the rows."""
-    steps = pc.subtract(numbers[1:], numbers[:-1])
-    return len(numbers) > 1 and bool(pc.all(pc.equal(steps, 1)).as_py()) and numbers[0].as_py() in (0, 1)
-
-
-def _find_key(profiles: Sequence[_Profile]) -> _Profile | None:
+def _find_key(profiles: Sequence[ColumnProfile]) -> ColumnProfile | None:
     """The column that identifies a customer: unique, or almost and with such a name."""
 
-    def rank(profile: _Profile) -> tuple[bool, bool, bool, bool]:
+    def rank(profile: ColumnProfile) -> tuple[bool, bool, bool, bool]:
         named = bool(_ID.search(profile.name))
         return bool(named and _CUSTOMER.search(profile.name)), named, profile.unique, not profile.counts_up
 
@@ -256,14 +145,14 @@ def _find_key(profiles: Sequence[_Profile]) -> _Profile | None:
         if profile.kind in (Kind.INTEGER, Kind.TEXT)
         and not profile.missing
         and (
-            (profile.unique and (profile.rows >= _ROWS_A_LEVEL or _ID.search(profile.name)))
+            (profile.unique and (profile.rows >= ROWS_A_LEVEL or _ID.search(profile.name)))
             or (_ID.search(profile.name) and profile.distinct >= _ALMOST_UNIQUE * profile.rows)
         )
     ]
     return max(candidates, key=rank, default=None)
 
 
-def _find_target(profiles: Sequence[_Profile]) -> _Profile | None:
+def _find_target(profiles: Sequence[ColumnProfile]) -> ColumnProfile | None:
     """The column with the label: of two values, with a name that says so, or the last of two values."""
     binary = [profile for profile in profiles if len(profile.folded) == _BINARY and profile.kind is not Kind.DATE]
     for pattern in _TARGET:
@@ -273,12 +162,14 @@ def _find_target(profiles: Sequence[_Profile]) -> _Profile | None:
     return binary[-1] if binary and binary[-1] is profiles[-1] else None
 
 
-def _find_as_of(profiles: Sequence[_Profile]) -> _Profile | None:
+def _find_as_of(profiles: Sequence[ColumnProfile]) -> ColumnProfile | None:
     dates = [profile for profile in profiles if profile.kind is Kind.DATE and not profile.missing]
     return next((profile for profile in dates if _AS_OF.search(profile.name)), None)
 
 
-def _column(profile: _Profile, key: _Profile | None, target: _Profile | None, as_of: _Profile | None) -> DraftColumn:
+def _column(
+    profile: ColumnProfile, key: ColumnProfile | None, target: ColumnProfile | None, as_of: ColumnProfile | None
+) -> DraftColumn:
     if profile is key:
         return _key(profile)
     if profile is target:
@@ -295,7 +186,7 @@ def _column(profile: _Profile, key: _Profile | None, target: _Profile | None, as
     return _feature(profile, shared)
 
 
-def _why_hidden(profile: _Profile) -> str:
+def _why_hidden(profile: ColumnProfile) -> str:
     """Why no model should see a column; empty if it may."""
     if profile.kind is Kind.DATE:
         return "A date cannot be a feature. Export the days since then, if they matter."
@@ -312,7 +203,7 @@ def _why_hidden(profile: _Profile) -> str:
     )
 
 
-def _feature(profile: _Profile, shared: dict[str, Any]) -> DraftColumn:
+def _feature(profile: ColumnProfile, shared: dict[str, Any]) -> DraftColumn:
     notes = []
     if profile.odd:
         notes.append(f"{profile.odd:,} cells are not {_WORDS[profile.kind]} and would be quarantined.")
@@ -326,7 +217,7 @@ def _feature(profile: _Profile, shared: dict[str, Any]) -> DraftColumn:
     return DraftColumn(profile.name, fields, tuple(notes))
 
 
-def _identifies(profile: _Profile) -> bool:
+def _identifies(profile: ColumnProfile) -> bool:
     """Whether a column names or numbers customers, so that a model would only remember them."""
     many = profile.distinct > MOST_CATEGORIES
     if profile.kind is Kind.TEXT:
@@ -345,7 +236,7 @@ def _identifies(profile: _Profile) -> bool:
     )
 
 
-def _key(profile: _Profile) -> DraftColumn:
+def _key(profile: ColumnProfile) -> DraftColumn:
     fields: dict[str, Any] = {"kind": str(profile.kind), "role": "key"}
     if profile.kind is Kind.INTEGER:
         fields |= {"minimum": 0 if profile.lowest >= 0 else -(2**53), "maximum": 2**53}
@@ -360,7 +251,7 @@ def _key(profile: _Profile) -> DraftColumn:
     return DraftColumn(profile.name, fields, (*notes, "Does this identify a customer?"))
 
 
-def _target(profile: _Profile) -> DraftColumn:
+def _target(profile: ColumnProfile) -> DraftColumn:
     fields: dict[str, Any] = {"kind": "integer", "role": "target"}
     if profile.padded:
         fields["trim"] = True
@@ -383,7 +274,7 @@ def _target(profile: _Profile) -> DraftColumn:
     return DraftColumn(profile.name, fields, (*notes, "Is 1 the event that is to be predicted?"))
 
 
-def _yes_and_no(profile: _Profile) -> dict[str, int] | None:
+def _yes_and_no(profile: ColumnProfile) -> dict[str, int] | None:
     """The texts for no and yes with 0 and 1; None if the column does not have both."""
     if len(profile.folded) != _BINARY or set(profile.folded) == {"0", "1"}:
         return None
@@ -392,7 +283,7 @@ def _yes_and_no(profile: _Profile) -> dict[str, int] | None:
     return {_spelt(profile, no[0]): 0, _spelt(profile, yes[0]): 1} if no and yes else None
 
 
-def _by_words(profile: _Profile) -> dict[str, int] | None:
+def _by_words(profile: ColumnProfile) -> dict[str, int] | None:
     happened = [text for text in profile.folded if _HAPPENED.search(text)]
     if len(happened) != 1:
         return None
@@ -400,11 +291,11 @@ def _by_words(profile: _Profile) -> dict[str, int] | None:
     return {_spelt(profile, other): 0, _spelt(profile, happened[0]): 1}
 
 
-def _spelt(profile: _Profile, folded: str) -> str:
+def _spelt(profile: ColumnProfile, folded: str) -> str:
     return next(text for text in profile.texts if text.lower() == folded)
 
 
-def _text(profile: _Profile, notes: list[str]) -> dict[str, Any]:
+def _text(profile: ColumnProfile, notes: list[str]) -> dict[str, Any]:
     case = {"ignore_case": True} if len(profile.folded) < profile.distinct else {}
     values = _yes_and_no(profile)
     if values:
@@ -415,7 +306,7 @@ def _text(profile: _Profile, notes: list[str]) -> dict[str, Any]:
             f"{profile.distinct:,} different texts: any text is allowed, and a model learns the most frequent ones."
         )
         return {"kind": "text", "categories": "open", "max_levels": MAX_LEVELS}
-    rare = profile.present - sum(count for text, count in profile.folded.items() if count >= _FEWEST_ROWS)
+    rare = profile.present - sum(count for text, count in profile.folded.items() if count >= FEWEST_ROWS)
     if rare:
         notes.append(
             f"{rare:,} rows have other texts, too rare to list. They would be quarantined: add what is missing."
@@ -423,7 +314,7 @@ def _text(profile: _Profile, notes: list[str]) -> dict[str, Any]:
     return {"kind": "text", "categories": listed} | case
 
 
-def _number(profile: _Profile) -> dict[str, Any]:
+def _number(profile: ColumnProfile) -> dict[str, Any]:
     low, high = profile.lowest, profile.highest
     if profile.kind is Kind.INTEGER and low >= 0 and high <= 1:
         return {"kind": "integer", "minimum": 0, "maximum": 1}
@@ -442,7 +333,7 @@ def _room(bound: float) -> float:
     return ceil(rounded) if rounded >= 1 else float(f"{rounded:.3g}")
 
 
-def _slices(columns: Sequence[DraftColumn], profiles: Mapping[str, _Profile]) -> tuple[Mapping[str, Any], ...]:
+def _slices(columns: Sequence[DraftColumn], profiles: Mapping[str, ColumnProfile]) -> tuple[Mapping[str, Any], ...]:
     """Protected groups, a few other groups, and bands of an age or a tenure."""
     slices: list[dict[str, Any]] = []
     others = 0
@@ -476,7 +367,7 @@ def _round(number: float) -> float:
     return float(f"{number:.2g}")
 
 
-def _questions(columns: FileColumns, key: _Profile | None, target: _Profile | None) -> tuple[str, ...]:
+def _questions(columns: FileColumns, key: ColumnProfile | None, target: ColumnProfile | None) -> tuple[str, ...]:
     questions = [
         "Is every feature known before the event, for every customer? A column that is written afterwards gives the answer away.",
         "Are the ranges right? Values outside are quarantined. They were drawn wider than the file, and rounded.",

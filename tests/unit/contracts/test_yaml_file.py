@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from churn.contract import Column, Contract, Kind, Role, SliceBy
 from churn.contracts.yaml_file import InvalidContract, read_contract
+from support.basics import ROOT
 
 GOOD = """
 name: subscribers
@@ -117,3 +120,11 @@ def test_tags_and_deep_nesting_do_no_harm() -> None:
         read_contract("!!python/object/apply:os.system [ls]", "x.yaml")
     with pytest.raises(InvalidContract):
         read_contract("[" * 100_000, "x.yaml")
+
+
+def test_the_example_of_the_documentation_is_a_contract() -> None:
+    """Somebody who copies it begins with something that works."""
+    page = (ROOT / "docs/pages/your-own-data.md").read_text()
+    (example,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    contract = read_contract(example, "your-own-data.md")
+    assert (contract.target.name, contract["city"].max_levels, contract["gender"].modelled) == ("Churn", 50, False)
