@@ -117,7 +117,7 @@ def _classes(judged: Judged, contract: Contract) -> TableRule:
         fewest,
         minimum=1 if judged.accepted >= ONE_CLASS_ROWS else 0,
         sentence=(
-            f"{contract.target.name} is {contract.target.texts.get(only, only)} ({contract.event_names[not only]}) in all {judged.accepted:,} rows, and nothing can be learned from one class. "
+            f"{contract.target.name} is {contract.target.texts.get(only, only)} in all {judged.accepted:,} rows (each customer {contract.event_names[not only]}), and nothing can be learned from one class. "
             "Check the export of the label and send the file again."
         ),
     )

@@ -65,7 +65,7 @@ def test_one_class_would_reject_the_batch() -> None:
     """Rules for the batch as a whole apply."""
     text = make_night(CODED, Night(rows=100, first_customer=1, seed=1)).replace(",Yes\n", ",No\n")
     tried = trial(text, CODED)
-    assert "Churn is No (kept the contract) in all 100 rows" in str(tried.reason)
+    assert "Churn is No in all 100 rows (each customer kept the contract), and nothing" in str(tried.reason)
 
 
 def test_the_suite_covers_texts_that_stand_for_numbers() -> None:
