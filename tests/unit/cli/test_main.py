@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +151,7 @@ def test_status_answers_on_one_screen(churn: Invoke, tmp_path: Path) -> None:
 
 def test_status_reports_a_run_that_ended_without_a_verdict(churn: Invoke, tmp_path: Path) -> None:
     """A rejected file after the last verdict is named beside that verdict."""
-    ledger = fill_ledger(f"sqlite:///{tmp_path}/ledger.db", 6, until=datetime.now(UTC))
+    ledger = fill_ledger(f"sqlite:///{tmp_path}/ledger.db", 6, until=datetime.now(UTC) - timedelta(days=1))
     now = datetime.now(UTC)
     ledger.add_batch("ab" * 32, "broken.csv", 12, now)
     ledger.judge_batch("ab" * 32, "red run", BatchVerdict("rejected", 0, 0, 0, reason="No header."))
