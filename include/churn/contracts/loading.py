@@ -30,7 +30,7 @@ def load_contract(name: str, home: Path) -> Contract:
         home: the project folder.
 
     Raises:
-        InvalidContract: there is no such contract, or it is not valid. The message says where was looked, or which line is wrong.
+        InvalidContract: there is no such contract, or it is not valid. The message lists the places that were searched, or names the line.
     """
     place, _, attribute = (
         name.rpartition(":") if name.count(":") and not name.endswith((*_YAML, ".py")) else (name, "", "")

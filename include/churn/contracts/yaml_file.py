@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import StrEnum
@@ -76,14 +77,14 @@ class _File:
     def choice(self, node: Node, what: str, kinds: type[StrEnum]) -> StrEnum:
         text = self.text(node, what)
         if text not in list(kinds):
-            self.fail(node, f"{what} must be one of {', '.join(kinds)}{_suggest(text, list(kinds))}.")
+            self.fail(node, f"{what} must be one of {', '.join(kinds)}.{_suggest(text, list(kinds))}")
         return kinds(text)
 
     def refuse_unknown(self, pairs: Mapping[str, tuple[ScalarNode, Node]], known: tuple[str, ...], what: str) -> None:
         for name, (key, _) in pairs.items():
             if name not in known:
-                suggested = _suggest(name, known) or f". The keys are {', '.join(known)}"
-                self.fail(key, f"{name} is not a key of {what}{suggested}.")
+                suggested = _suggest(name, known) or f" The keys are {', '.join(known)}."
+                self.fail(key, f"{name} is not a key of {what}.{suggested}")
 
 
 def read_contract(text: str, name: str) -> Contract:
@@ -217,17 +218,13 @@ def _is_null(node: ScalarNode) -> bool:
 
 
 def _number(text: str) -> float | None:
-    try:
-        return int(text)
-    except ValueError:
-        pass
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if isfinite(number) else None
+    for read in (int, float):
+        with suppress(ValueError):
+            number = read(text)
+            return number if isfinite(number) else None
+    return None
 
 
 def _suggest(text: str, known: list[str] | tuple[str, ...]) -> str:
     close = get_close_matches(text.lower(), known, n=1, cutoff=0.6)
-    return f". Did you mean {close[0]}?".removesuffix("?") if close else ""
+    return f" Did you mean {close[0]}?" if close else ""

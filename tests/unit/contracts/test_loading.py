@@ -1,4 +1,4 @@
-"""A contract is found where people put it, and an error says where was looked or which line is wrong."""
+"""A contract is found where people put it, and an error lists the places that were searched, or names the line."""
 
 from __future__ import annotations
 
