@@ -18,16 +18,17 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from airflow.sdk import CronTriggerTimetable, Param, dag, get_current_context, task
+from airflow.sdk import Param, dag, get_current_context, task
 
 from churn.settings import Settings
 from churn_airflow.steps import IMAGE_QUEUE, TASK_DEFAULTS, core_step, log_folders, report_failed_run
+from churn_airflow.timetables import cron
 
 SETTINGS = Settings.load()
 
 
 @dag(
-    schedule=CronTriggerTimetable("0 12 * * 0", timezone=SETTINGS.timezone),  # far from the nightly run
+    schedule=cron("0 12 * * 0", SETTINGS.timezone),  # far from the nightly run
     catchup=False,
     max_active_runs=1,
     default_args=TASK_DEFAULTS,

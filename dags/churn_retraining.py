@@ -25,19 +25,20 @@ from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import CronTriggerTimetable, Param, dag, get_current_context, task
+from airflow.sdk import Param, dag, get_current_context, task
 
 from churn.settings import Settings
 from churn_airflow.approval import PromoteOperator
 from churn_airflow.image_build import BuildImageOperator
 from churn_airflow.review.links import ComparisonLink, DataDocsLink, NightLink, VersionLink
 from churn_airflow.steps import TASK_DEFAULTS, core_step, has_run, report_failed_run, store_link, store_run_link
+from churn_airflow.timetables import cron
 
 SETTINGS = Settings.load()
 
 
 @dag(
-    schedule=CronTriggerTimetable(SETTINGS.schedule, timezone=SETTINGS.timezone) if SETTINGS.schedule else None,
+    schedule=cron(SETTINGS.schedule, SETTINGS.timezone) if SETTINGS.schedule else None,
     catchup=False,
     max_active_runs=1,
     default_args=TASK_DEFAULTS,

@@ -14,13 +14,14 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from airflow.sdk import CronTriggerTimetable, Param, dag, get_current_context, task
+from airflow.sdk import Param, dag, get_current_context, task
 
 from churn_airflow.steps import TASK_DEFAULTS, core_step
+from churn_airflow.timetables import cron
 
 
 @dag(
-    schedule=CronTriggerTimetable("23 * * * *", timezone="UTC"),
+    schedule=cron("23 * * * *", "UTC"),
     catchup=False,
     max_active_runs=1,
     # An alert about alerts that cannot be sent could not be sent either: the red run has to show it.

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -56,10 +57,31 @@ def test_every_final_failure_sends_an_alert(dag_bag: object, name: str) -> None:
         assert bool(task.on_failure_callback) is (name != "churn_watch"), task.task_id
 
 
-def test_the_schedule_is_a_setting_and_misses_no_tick_on_unpausing(dag_bag: object) -> None:
-    """Nightly at 02:00 UTC by default; after unpausing, the next run starts on schedule."""
+def test_the_nightly_run_is_at_two_by_default(dag_bag: object) -> None:
+    """02:00 UTC; `CHURN_SCHEDULE` and `CHURN_TIMEZONE` change it."""
     timetable = dag_bag.dags["churn_retraining"].timetable
-    assert (timetable.expression, str(timetable.timezone), timetable.run_immediately) == ("0 2 * * *", "UTC", False)
+    assert (timetable.expression, str(timetable.timezone)) == ("0 2 * * *", "UTC")
+
+
+@pytest.mark.parametrize("name", ["churn_retraining", "churn_maintenance", "churn_watch"])
+def test_the_first_run_of_a_new_dag_is_the_next_one_that_is_due(
+    dag_bag: object, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shortly after a due time, too: a run made up for the time just passed would compete with the first `make run`."""
+    from airflow.serialization.decoders import decode_timetable
+    from airflow.serialization.encoders import encode_timetable
+    from airflow.timetables.base import TimeRestriction
+    from pendulum import instance
+
+    timetable = decode_timetable(encode_timetable(dag_bag.dags[name].timetable))
+    due = timetable._align_to_prev(instance(datetime(2026, 11, 29, 12, tzinfo=UTC)))
+    for minutes in (1, 5, 59):
+        now = due + timedelta(minutes=minutes)
+        monkeypatch.setattr("airflow.timetables.trigger.utcnow", lambda now=now: now)
+        first = timetable.next_dagrun_info(
+            last_automated_data_interval=None, restriction=TimeRestriction(None, None, catchup=False)
+        )
+        assert first.run_after == timetable._get_next(due), minutes
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,12 @@ class AirflowApi:
         state: str | None = answer.get("state")
         return state
 
+    def active_runs(self, dag: str) -> list[str]:
+        """The runs of a DAG that are queued or running, oldest first."""
+        params = {"state": ["queued", "running"], "order_by": "run_after", "limit": 100}
+        answer = self._call("GET", f"/api/v2/dags/{dag}/dagRuns", params=params)
+        return [run["dag_run_id"] for run in answer["dag_runs"]]
+
     def task_states(self, dag: str, run: str) -> list[TaskState]:
         """The run's tasks, in the order in which they began."""
         answer = self._call("GET", f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances", params={"limit": 100})

@@ -69,6 +69,9 @@ def run_main_job(console: Console, data: Path | None, nights: int, verbose: bool
     start_services(console)
     api = services.airflow_api(workspace.settings)
     succeeded = True
+    for run in api.active_runs(RETRAINING):  # such as one that was due while the services were stopped
+        console.print(f"\nWaiting for the run {run}, which is already going on.", soft_wrap=True)
+        _follow(console, api, RETRAINING, run)
     if has_work(workspace):
         console.print("\nAn earlier run ended without a verdict. This run uses its data first.")
         succeeded &= _run(console, workspace, api, None, verbose)

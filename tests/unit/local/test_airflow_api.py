@@ -60,6 +60,19 @@ def test_a_run_that_exists_is_not_an_error(monkeypatch: pytest.MonkeyPatch) -> N
     assert sent == ["POST"]
 
 
+def test_runs_that_are_going_on_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Queued and running ones, oldest first, so that `make run` waits for them before it lands a file."""
+    asked: list[httpx.URL] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url)
+        return httpx.Response(200, json={"dag_runs": [{"dag_run_id": "due at two"}, {"dag_run_id": "by hand"}]})
+
+    assert _api(monkeypatch, answer).active_runs("toy") == ["due at two", "by hand"]
+    assert asked[0].params.get_list("state") == ["queued", "running"]
+    assert asked[0].params["order_by"] == "run_after"
+
+
 def test_an_old_token_is_renewed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A 401 leads to a new token and the same question again."""
     codes = iter([401, 200])
