@@ -1,4 +1,4 @@
-"""The code that a served or registered model needs: the contract and the package of the service."""
+"""The code that a served or registered model needs: the contract, the interface of candidates and the package of the service."""
 
 from __future__ import annotations
 
@@ -19,6 +19,6 @@ def copy_serving_code(folder: Path) -> Path:
         code / "serving",
         ignore=shutil.ignore_patterns("__pycache__", "Dockerfile"),
     )
-    for module in ("__init__.py", "contract.py"):
+    for module in ("__init__.py", "contract.py", "candidate.py"):
         shutil.copy(PACKAGE / module, code / module)
     return code
