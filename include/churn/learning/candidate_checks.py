@@ -41,7 +41,7 @@ def require_scores(candidate: str, scores: Any, rows: int) -> np.ndarray:
     return np.asarray(scores, dtype=np.float64)[:, 1]
 
 
-def fault_of_scores(scores: Any, rows: int) -> str | None:
+def fault_of_scores(scores: Any, rows: int) -> str | None:  # noqa: PLR0911 -- one line for each fault
     """What is wrong with the result of `predict_proba` for a number of rows; None if nothing is."""
     try:
         values = np.asarray(scores, dtype=np.float64)
