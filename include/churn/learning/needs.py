@@ -50,6 +50,9 @@ class TypeRule:
         return sorted(name for name in present if name not in TRUSTED_TYPES and self.allows(name))
 
 
+NO_TYPES = TypeRule(frozenset(), None)
+
+
 @dataclass(frozen=True)
 class ModelNeeds:
     """What a fitted model needs besides the product.
