@@ -16,9 +16,9 @@ from churn.foundation.artifacts import downloaded
 from churn.foundation.examples import example_rows, model_input
 from churn.learning import candidate_module, training
 from churn.pipeline import shipping, steps
-from churn.pipeline.workspace import Request, Workspace
+from churn.pipeline.workspace import Workspace
 from churn.settings import VAR
-from support.basics import ROOT, clone_workspace, land_night, run_night
+from support.basics import ROOT, clone_workspace, land_night, make_workspace, run_night
 from support.images import needs_engine, remove_images, with_engine
 
 EXAMPLE = ROOT / "docs/examples/ratios.py"
@@ -55,13 +55,14 @@ def forget(home: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def promoted(first_champion: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """A workspace whose version 2, made by the example, is in production; its module no longer exists."""
+def promoted(mlflow_url: str, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A workspace whose version 1, made by the example, is in production; its module no longer exists. Tests clone it."""
     folder = tmp_path_factory.mktemp("own_model")
-    workspace = clone_workspace(first_champion, folder)
+    workspace = make_workspace(folder, mlflow_url)
+    land_night(workspace, 1)
     with pytest.MonkeyPatch.context() as monkeypatch:
         theirs = own(workspace, folder / "home", lightgbm_lock(folder), monkeypatch)
-        assert run_night(theirs, "night 2") == "promote SUPERIOR"
+        assert run_night(theirs, "night 1") == "promote NO_CHAMPION"
     forget(folder / "home")
     return workspace
 
@@ -73,7 +74,7 @@ def after(promoted: Workspace, tmp_path: Path) -> Workspace:
 
 def test_everything_that_the_model_needs_is_kept(promoted: Workspace) -> None:
     """The module, its hash, both locks and the types: in the registered model, its run and the ledger."""
-    record = promoted.ledger.version(promoted.settings.model_name, 2)
+    record = promoted.ledger.version(promoted.settings.model_name, 1)
     assert record is not None
     assert record.trusted_types == [*TYPES, "ratios.Ratios"]
     run = promoted.tracking.client.get_run(record.run_id)
@@ -81,7 +82,7 @@ def test_everything_that_the_model_needs_is_kept(promoted: Workspace) -> None:
     assert re.fullmatch("[0-9a-f]{64}", run.data.tags["churn.candidates.sha256"])
     kept = {file.path for file in promoted.tracking.client.list_artifacts(record.run_id, "environment")}
     assert kept == {"environment/requirements-serving.lock", "environment/requirements-extra.lock"}
-    with downloaded(2, promoted.tracking) as files:
+    with downloaded(1, promoted.tracking) as files:
         assert (files / "code/ratios.py").read_bytes() == EXAMPLE.read_bytes()
         assert {path.name for path in (files / "code").iterdir()} == {"churn", "ratios.py"}
         assert re.search("^lightgbm==", (files / "requirements.txt").read_text(), re.MULTILINE)
@@ -89,17 +90,16 @@ def test_everything_that_the_model_needs_is_kept(promoted: Workspace) -> None:
 
 def test_a_later_challenger_is_compared_with_it(after: Workspace) -> None:
     """The standard candidates compete with a champion whose module is gone."""
-    land_night(after, 3)
-    verdict = run_night(after, "night 3")
-    assert verdict.split()[1] in {"SUPERIOR", "NON_INFERIOR", "INFERIOR", "NOT_SUPERIOR"}, verdict
-    decision = after.ledger.decision("night 3")
+    land_night(after, 2)
+    assert run_night(after, "night 2") == "promote SUPERIOR"
+    decision = after.ledger.decision("night 2")
     assert decision is not None
-    assert decision.champion == 2
+    assert (decision.champion, decision.challenger) == (1, 2)
 
 
 def test_it_is_served_as_its_image_would_serve_it(after: Workspace) -> None:
     """In an environment made from both locks: the answers of the registered model."""
-    record = shipping.ship(after, 2)
+    record = shipping.ship(after, 1)
     assert (record.state, record.max_difference is not None) == ("not_built", True)
     assert record.max_difference is not None
     assert record.max_difference <= 1e-12
@@ -110,11 +110,11 @@ def test_years_later_it_is_scored_in_its_own_environment(after: Workspace, monke
     from churn.decision import scoring
 
     rows = model_input(BANK_CHURN, example_rows(BANK_CHURN, 50))
-    with open_scorer(2, after.ledger, after.tracking, VAR / "serving") as here:
+    with open_scorer(1, after.ledger, after.tracking, VAR / "serving") as here:
         expected = here(rows)
     honest = scoring.installed
     monkeypatch.setattr(scoring, "installed", lambda name: "0.1" if name == "lightgbm" else honest(name))
-    with open_scorer(2, after.ledger, after.tracking, VAR / "serving") as there:
+    with open_scorer(1, after.ledger, after.tracking, VAR / "serving") as there:
         assert np.abs(there(rows) - expected).max() <= 1e-12
 
 
@@ -124,7 +124,7 @@ def test_its_image_has_layers_for_packages_and_module(after: Workspace) -> None:
     """Built, verified and published: LightGBM from its lock, the module, and the types."""
     workspace = with_engine(after)
     try:
-        record = shipping.ship(workspace, 2)
+        record = shipping.ship(workspace, 1)
         assert record.state == "published"
         assert record.max_difference is not None
         assert record.max_difference <= 1e-12
