@@ -6,6 +6,7 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from textwrap import indent
 
 import numpy as np
 import pytest
@@ -70,6 +71,14 @@ def promoted(mlflow_url: str, tmp_path_factory: pytest.TempPathFactory) -> Works
 @pytest.fixture
 def after(promoted: Workspace, tmp_path: Path) -> Workspace:
     return clone_workspace(promoted, tmp_path)
+
+
+def test_the_page_shows_the_code_that_runs() -> None:
+    """About 25 lines, and the same as in the example that these tests promote."""
+    code = EXAMPLE.read_text().partition('data."""')[2].strip()
+    page = (ROOT / "docs/pages/your-own-model.md").read_text()
+    assert indent(code, "    ") in re.sub("^ +$", "", page, flags=re.MULTILINE)
+    assert len([line for line in code.splitlines() if line]) <= 25
 
 
 def test_everything_that_the_model_needs_is_kept(promoted: Workspace) -> None:

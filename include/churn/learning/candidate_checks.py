@@ -80,8 +80,8 @@ def explain_message(kind: str, message: str, contract: Contract) -> str:
 
 
 def _column_that_is_no_feature(message: str, contract: Contract) -> str | None:
-    named = set(re.findall(r"['\"`]([^'\"`\n]+)['\"`]", message)) | {message.strip()}
     for column in contract.columns:
-        if column.name in named and column.name not in contract.feature_names:
+        quoted = re.search(rf"['\"`]{re.escape(column.name)}['\"`]", message)
+        if (quoted or message.strip() == column.name) and column.name not in contract.feature_names:
             return f"{column.name}, {_ROLES.get(column.role, 'which is not a feature')}"
     return None
