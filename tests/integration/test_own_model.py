@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from churn.contracts.bank import BANK_CHURN
-from churn.decision.scoring import open_scorer
+from churn.decision.scoring import Unscorable, open_scorer
 from churn.foundation.artifacts import downloaded
 from churn.foundation.examples import example_rows, model_input
 from churn.learning import candidate_module, training
@@ -139,3 +139,14 @@ def test_its_image_has_layers_for_packages_and_module(after: Workspace) -> None:
         assert record.max_difference <= 1e-12
     finally:
         remove_images(workspace)
+
+
+def test_types_come_from_the_ledger_and_never_from_the_model(after: Workspace) -> None:
+    """Without its record in the ledger, a version cannot bring types that its own files name."""
+    with after.ledger._transaction() as connection:
+        connection.exec_driver_sql("UPDATE versions SET trusted_types = NULL")
+    with (
+        pytest.raises(Unscorable, match="UntrustedTypesFound"),
+        open_scorer(1, after.ledger, after.tracking, VAR / "serving"),
+    ):
+        pass
