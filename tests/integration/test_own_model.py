@@ -17,7 +17,7 @@ from churn.foundation.artifacts import downloaded
 from churn.foundation.examples import example_rows, model_input
 from churn.learning import candidate_module, training
 from churn.pipeline import shipping, steps
-from churn.pipeline.workspace import Workspace
+from churn.pipeline.workspace import Request, Workspace
 from churn.settings import VAR
 from support.basics import ROOT, clone_workspace, land_night, make_workspace, run_night
 from support.images import needs_engine, remove_images, with_engine
@@ -95,6 +95,13 @@ def test_everything_that_the_model_needs_is_kept(promoted: Workspace) -> None:
         assert (files / "code/ratios.py").read_bytes() == EXAMPLE.read_bytes()
         assert {path.name for path in (files / "code").iterdir()} == {"churn", "ratios.py"}
         assert re.search("^lightgbm==", (files / "requirements.txt").read_text(), re.MULTILINE)
+
+
+def test_a_repeated_training_does_not_need_the_module(after: Workspace) -> None:
+    """The version of the run is recorded already."""
+    settings = after.settings.model_copy(update={"candidates": "ratios:candidates"})
+    again = steps.train(Workspace(settings, after.storage, after.ledger), Request("night 1", retrain=True))
+    assert (again.version, again.kind) == (1, "ratios")
 
 
 def test_a_later_challenger_is_compared_with_it(after: Workspace) -> None:

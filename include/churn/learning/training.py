@@ -110,7 +110,8 @@ def train_challenger(
         trained = tracking.version_of_run(run.info.run_id)
         if trained:
             log.info("Run %s has already trained version %s.", night, trained)
-            rule = type_rule(contract, Context(snapshot.training_rows, spec.seed), spec)
+            known = ledger.version(tracking.model, trained)  # its module may have been deleted since
+            rule = NO_TYPES if known else type_rule(contract, Context(snapshot.training_rows, spec.seed), spec)
             remember_version(trained, run.info.run_id, night, snapshot, ledger, tracking, rule)
             return Challenger(trained, run.info.run_id, run.data.tags["churn.kind"], snapshot.snapshot)
     rows = training_rows(storage, snapshot)
