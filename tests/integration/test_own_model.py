@@ -97,10 +97,10 @@ def test_everything_that_the_model_needs_is_kept(promoted: Workspace) -> None:
         assert re.search("^lightgbm==", (files / "requirements.txt").read_text(), re.MULTILINE)
 
 
-def test_a_repeated_training_does_not_need_the_module(after: Workspace) -> None:
+def test_a_repeated_training_does_not_need_the_module(promoted: Workspace) -> None:
     """The version of the run is recorded already."""
-    settings = after.settings.model_copy(update={"candidates": "ratios:candidates"})
-    again = steps.train(Workspace(settings, after.storage, after.ledger), Request("night 1", retrain=True))
+    settings = promoted.settings.model_copy(update={"candidates": "ratios:candidates"})
+    again = steps.train(Workspace(settings, promoted.storage, promoted.ledger), Request("night 1", retrain=True))
     assert (again.version, again.kind) == (1, "ratios")
 
 
