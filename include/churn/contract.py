@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 from itertools import pairwise
-from typing import Self
+from math import isfinite
+from typing import NamedTuple, Self
 
 
 class Kind(StrEnum):
@@ -31,6 +33,7 @@ WRITTEN = {
     Kind.DATE: r"[0-9]{4}-[0-9]{2}-[0-9]{2}",
 }
 """The notation of each kind, as a regular expression that must match the whole cell."""
+_NUMBER = re.compile(WRITTEN[Kind.NUMBER])
 
 
 class Role(StrEnum):
@@ -51,6 +54,13 @@ UNLABELLED = "unlabelled"
 """The rule of a row whose label is still missing: quarantined, but not counted as a fault of the file."""
 DUPLICATE, CONFLICT = "record.duplicate", "record.conflict"
 """The rules for further rows of the same customer in one file: identical, or different."""
+MAX_LEVELS = 50
+"""Number of levels that are learned of a text without a list of categories, if the contract does not say."""
+_ADDED = {"max_levels": None, "values": (), "protected": False, "feature": True}
+"""Fields that later versions added, with their defaults. At its default, a field is not written, as before it existed."""
+
+Coded = tuple[tuple[str, float], ...]
+"""The texts of a column with the number that each stands for, in the order of the contract."""
 
 
 def _in_full(bound: float) -> str:
@@ -69,6 +79,15 @@ class Column:
 
     A file may lack an `optional` column. By default these are the columns that no model sees: the position and
     those that are carried. A nullable feature can be optional too; it is then missing in every row of such a file.
+
+    A text feature without `categories` has `max_levels`: any text is allowed, and a model learns at most this number
+    of different ones from its training rows; the rest counts as one further level.
+
+    `values` says which text stands for which number: `{"No": 0, "Yes": 1}` on the target or on a flag. A file and a request
+    may have the text or the number; accepted rows and the model have the number. Without bounds, these numbers are the bounds.
+
+    A `protected` feature is never given as a reason for a score. With `feature=False`, a column of that role is checked,
+    compared and usable for slices like any feature, but no model sees it.
     """
 
     name: str
@@ -84,8 +103,13 @@ class Column:
     ignore_case: bool = False
     description: str = ""
     optional: bool | None = None
+    max_levels: int | None = None
+    values: Coded | Mapping[str, float] = ()
+    protected: bool = False
+    feature: bool = True
 
     def __post_init__(self) -> None:
+        self._code_values()
         self._require_types()
         if self.categories and self.kind is not Kind.TEXT:
             raise ValueError(
@@ -95,20 +119,87 @@ class Column:
             raise ValueError(
                 f"Column {self.name}: only a numeric column can have a range, and this one is {self.kind}."
             )
-        if self.role is Role.FEATURE and not self.numeric and not self.categories:
+        if self.role is Role.FEATURE and self.kind is Kind.DATE and self.feature:
+            raise ValueError(f"Column {self.name}: a feature must be a number or a text, and this one is {self.kind}.")
+        if self.role is Role.FEATURE and self.kind is Kind.TEXT and self.feature and not (self.categories or self.open):
             raise ValueError(
-                f"Column {self.name}: a feature must be a number or a text with categories, and this one is {self.kind}."
+                f"Column {self.name}: a text that is a feature needs categories. If any text is allowed, set max_levels "
+                f"(in YAML: `categories: open`), for example max_levels={MAX_LEVELS}."
             )
+        self._require_roles()
         if self.role is Role.AS_OF and self.kind not in (Kind.INTEGER, Kind.DATE):
             raise ValueError(
                 f"Column {self.name}: an as-of column must be a date or an integer, and this one is {self.kind}."
             )
-        if self.ignore_case and not self.categories:
-            raise ValueError(f"Column {self.name}: ignore_case needs categories.")
+        if self.ignore_case and not (self.categories or self.values):
+            raise ValueError(f"Column {self.name}: ignore_case needs categories or values.")
         if self.nullable and self.role in (Role.KEY, Role.TARGET, Role.AS_OF):
             raise ValueError(f"Column {self.name}: a {self.role} cannot be nullable.")
         if self.optional and self.role not in _UNSEEN and not (self.role is Role.FEATURE and self.nullable):
             raise ValueError(f"Column {self.name}: a {self.role} can be optional only if it is a nullable feature.")
+
+    def _code_values(self) -> None:
+        """Keep `values` as pairs, so that the column can be hashed, and take the bounds from them if there are none.
+
+        Raises:
+            ValueError: they are not a mapping from texts to numbers, or the column cannot have any.
+        """
+        pairs = tuple(self.values.items()) if isinstance(self.values, Mapping) else self.values
+        if not isinstance(pairs, tuple) or not all(isinstance(pair, tuple) and len(pair) == 2 for pair in pairs):  # noqa: PLR2004
+            raise ValueError(f"Column {self.name}: the values must be a mapping from texts to numbers.")
+        object.__setattr__(self, "values", pairs)
+        if not pairs:
+            return
+        texts, numbers = [text for text, _ in pairs], [number for _, number in pairs]
+        if not all(type(text) is str and text.strip(" ") for text in texts) or not all(
+            type(number) in (int, float) and isfinite(number) for number in numbers
+        ):
+            raise ValueError(
+                f"Column {self.name}: the values must be a mapping from texts that are not empty to numbers, "
+                'such as {"No": 0, "Yes": 1}.'
+            )
+        if not self.numeric or self.role not in (Role.FEATURE, Role.TARGET):
+            raise ValueError(
+                f"Column {self.name}: only the target and a numeric feature can have values, and this one is a {self.role} and {self.kind}."
+            )
+        folded = [text.lower() if self.ignore_case else text for text in texts]
+        if len(set(folded)) != len(folded):
+            raise ValueError(f"Column {self.name}: a text of the values appears twice.")
+        if self.kind is Kind.INTEGER and not all(float(number).is_integer() for number in numbers):
+            raise ValueError(f"Column {self.name}: the values of an integer must be whole numbers.")
+        if self.role is Role.FEATURE and not self.accepts_numbers:
+            raise ValueError(
+                f"Column {self.name}: one of the values is a number that stands for another number, which only the target can have. "
+                "Leave the values out; a model needs no other numbers."
+            )
+        if self.minimum is None:
+            object.__setattr__(self, "minimum", min(numbers))
+        if self.maximum is None:
+            object.__setattr__(self, "maximum", max(numbers))
+        if (self.minimum, self.maximum) != (min(numbers), max(numbers)):
+            raise ValueError(
+                f"Column {self.name}: the values must reach from the minimum to the maximum. Leave the bounds out."
+            )
+
+    def _require_roles(self) -> None:
+        """Check the fields that only some columns can have.
+
+        Raises:
+            ValueError: this one cannot have such a field.
+        """
+        if self.max_levels is not None:
+            if self.kind is not Kind.TEXT or self.role is not Role.FEATURE or self.categories:
+                raise ValueError(f"Column {self.name}: only a text feature without categories can have max_levels.")
+            if type(self.max_levels) is not int or self.max_levels < 1:
+                raise ValueError(f"Column {self.name}: max_levels must be a whole number of at least 1.")
+        if not self.feature and self.role is not Role.FEATURE:
+            raise ValueError(
+                f"Column {self.name}: a {self.role} is never shown to a model, so feature=False says nothing."
+            )
+        if self.protected and self.role is not Role.FEATURE:
+            raise ValueError(
+                f"Column {self.name}: a {self.role} is never a reason for a score, so protected says nothing."
+            )
 
     def _require_types(self) -> None:
         """Check the types, since a text where a flag or a list belongs would be taken for something else.
@@ -119,7 +210,9 @@ class Column:
         if type(self.kind) is not Kind or type(self.role) is not Role:
             raise ValueError(f"Column {self.name}: the kind must be one of Kind, and the role one of Role.")
         flags = [
-            name for name in ("nullable", "permanent", "trim", "ignore_case") if type(getattr(self, name)) is not bool
+            name
+            for name in ("nullable", "permanent", "trim", "ignore_case", "protected", "feature")
+            if type(getattr(self, name)) is not bool
         ]
         if flags or type(self.optional) not in (bool, type(None)):
             raise ValueError(f"Column {self.name}: {', '.join(flags or ['optional'])} must be True or False.")
@@ -140,6 +233,32 @@ class Column:
         return self.kind in (Kind.INTEGER, Kind.NUMBER)
 
     @property
+    def open(self) -> bool:
+        """Whether any text is allowed, of which a model learns at most `max_levels`."""
+        return self.max_levels is not None
+
+    @property
+    def modelled(self) -> bool:
+        """Whether a model sees the column."""
+        return self.role is Role.FEATURE and self.feature
+
+    @cached_property
+    def numbers(self) -> dict[str, float]:
+        """The number that each text of `values` stands for."""
+        return dict(self.values)
+
+    @property
+    def texts(self) -> dict[float, str]:
+        """The text that is written for each number of `values`: the first one."""
+        return {number: text for text, number in reversed(tuple(self.numbers.items()))}
+
+    @property
+    def accepts_numbers(self) -> bool:
+        """Whether a cell may have a number of `values` instead of its text: unless a text is a number and stands for another."""
+        plain = {text.strip(" "): number for text, number in self.numbers.items() if _NUMBER.fullmatch(text.strip(" "))}
+        return all(float(text) == number for text, number in plain.items())
+
+    @property
     def may_be_absent(self) -> bool:
         """Whether a file may lack the column."""
         return self.role in _UNSEEN if self.optional is None else self.optional
@@ -151,6 +270,8 @@ class Column:
             return "a date in the form YYYY-MM-DD"
         if self.kind is Kind.TEXT:
             return f"one of {', '.join(self.categories)}" if self.categories else "a text"
+        if self.values:
+            return f"one of {', '.join(self.numbers)}"
         kind = "a whole number" if self.kind is Kind.INTEGER else "a number"
         if self.minimum is not None and self.maximum is not None:
             return f"{kind} from {_in_full(self.minimum)} to {_in_full(self.maximum)}"
@@ -165,11 +286,18 @@ class Column:
         A field that is added to this class appears only where it differs from its default, so that the
         fingerprint of an earlier contract stays as it is.
         """
-        values = asdict(self)
-        del values["description"], values["optional"]
+        values = self.written
+        for name in ("description", "optional", "protected"):
+            values.pop(name, None)
         if self.may_be_absent != (self.role in _UNSEEN):
             values["optional"] = self.may_be_absent
         return values
+
+    @property
+    def written(self) -> dict[str, object]:
+        """The fields of the column, without those that later versions added and that have their default."""
+        fields = asdict(self)
+        return {name: value for name, value in fields.items() if name not in _ADDED or value != _ADDED[name]}
 
     @property
     def rules(self) -> tuple[str, ...]:
@@ -177,9 +305,9 @@ class Column:
         missing = UNLABELLED if self.role is Role.TARGET else f"{self.name}.missing"
         applies = {
             missing: not self.nullable,
-            f"{self.name}.type": self.kind is not Kind.TEXT,
-            f"{self.name}.range": self.minimum is not None or self.maximum is not None,
-            f"{self.name}.category": bool(self.categories),
+            f"{self.name}.type": self.kind is not Kind.TEXT and not self.values,
+            f"{self.name}.range": (self.minimum is not None or self.maximum is not None) and not self.values,
+            f"{self.name}.category": bool(self.categories or self.values),
         }
         return tuple(rule for rule, is_applied in applies.items() if is_applied)
 
@@ -226,18 +354,32 @@ class SliceBy:
         return (f"under {self.edges[0]:g}", *inner, f"{self.edges[-1]:g} and over")
 
 
+class EventNames(NamedTuple):
+    """What happened to customers whose target is 1, and to the others: verbs in the past tense."""
+
+    event: str = "churned"
+    non_event: str = "stayed"
+
+
+CHURNED = EventNames()
+"""What people call the event and its opposite if the contract does not say."""
+
+
 @dataclass(frozen=True)
 class Contract:
     """An ordered set of columns with one key and one target (an integer, 1 = the event).
 
     `slices` do not define what a row is, so they are not part of the fingerprint. A `lenient_header` may write
-    the names of the columns in any case and with blanks around them.
+    the names of the columns in any case and with blanks around them. `event` and `non_event` say in a word what happened to
+    customers whose target is 1 and to the others, such as "left" and "stayed"; people read them, and nothing else depends on them.
     """
 
     name: str
     columns: tuple[Column, ...]
     slices: tuple[SliceBy, ...] = ()
     lenient_header: bool = False
+    event: str = CHURNED.event
+    non_event: str = CHURNED.non_event
 
     def __post_init__(self) -> None:
         names = [column.name for column in self.columns]
@@ -252,6 +394,11 @@ class Contract:
                 raise ValueError(f"Contract {self.name}: a contract needs exactly one {role} column.")
         if (self.target.kind, self.target.minimum, self.target.maximum) != (Kind.INTEGER, 0, 1):
             raise ValueError(f"Contract {self.name}: the target {self.target.name} must be an integer from 0 to 1.")
+        events = [word for word in (self.event, self.non_event) if type(word) is str and word.strip()]
+        if len(set(events)) != 2:  # noqa: PLR2004 -- the event and its opposite
+            raise ValueError(
+                f"Contract {self.name}: event and non_event must be two different words, such as left and stayed."
+            )
         if not self.features:
             raise ValueError(f"Contract {self.name}: a contract needs at least one feature.")
         if len(self._columns_with(Role.AS_OF)) > 1:
@@ -274,6 +421,8 @@ class Contract:
         column = self[slice_by.column]
         if slice_by.edges:
             return column.numeric and len(slice_by.edges) < MOST_GROUPS
+        if column.values:
+            return len(column.texts) <= MOST_GROUPS
         if column.kind is not Kind.INTEGER or column.minimum is None or column.maximum is None:
             return bool(column.categories)
         return column.maximum - column.minimum < MOST_GROUPS
@@ -290,6 +439,16 @@ class Contract:
     def target(self) -> Column:
         """The column that the model predicts."""
         return self._columns_with(Role.TARGET)[0]
+
+    @property
+    def event_names(self) -> EventNames:
+        """What people call the event and its opposite."""
+        return EventNames(self.event, self.non_event)
+
+    @property
+    def event_in_words(self) -> str:
+        """The event with the value of the target that stands for it, such as `left (Exited = 1)`."""
+        return f"{self.event} ({self.target.name} = {self.target.texts.get(1, '1')})"
 
     @cached_property
     def relations(self) -> tuple[AtLeast, ...]:
@@ -315,6 +474,11 @@ class Contract:
     @cached_property
     def features(self) -> tuple[Column, ...]:
         """The columns that a model may see, in the order of the contract."""
+        return tuple(column for column in self.columns if column.modelled)
+
+    @cached_property
+    def attributes(self) -> tuple[Column, ...]:
+        """The columns that describe a customer: the features, and those that are kept out of the model."""
         return self._columns_with(Role.FEATURE)
 
     @cached_property
@@ -353,7 +517,7 @@ class Contract:
 
     def to_json(self) -> str:
         """Return the columns of the contract as JSON that `from_json` reads; a request has no header and no slices."""
-        return json.dumps({"name": self.name, "columns": [asdict(column) for column in self.columns]}, sort_keys=True)
+        return json.dumps({"name": self.name, "columns": [column.written for column in self.columns]}, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -371,6 +535,7 @@ class Contract:
                         "kind": Kind(column["kind"]),
                         "role": Role(column["role"]),
                         "categories": tuple(column["categories"]),
+                        "values": tuple((text, number) for text, number in column.get("values", ())),
                     }
                 )
                 for column in definition["columns"]

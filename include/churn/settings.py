@@ -17,11 +17,12 @@ from zoneinfo import ZoneInfo
 
 from croniter import croniter  # type: ignore[import-untyped]
 from dotenv import dotenv_values
-from pydantic import BeforeValidator, Field, ImportString, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy.engine import make_url
 
 from churn.contract import Contract
+from churn.contracts.loading import load_contract
 from churn.errors import ChurnError
 
 log = logging.getLogger(__name__)
@@ -73,8 +74,12 @@ class Settings(BaseSettings):
         env_prefix=PREFIX, env_file=HOME / ".env", extra="ignore", frozen=True, populate_by_name=True
     )
 
-    contract: ImportString[Any] = _setting(
-        DATA, "The data contract, as `module:name`.", "churn.contracts.bank:BANK_CHURN", validate_default=True
+    contract: Any = _setting(
+        DATA,
+        "The data contract: a YAML file such as `contracts/telco.yaml`, or `module:NAME`. Searched in the project folder, in its folder "
+        "`contracts`, among the contracts that ship, and on the Python path.",
+        "churn.contracts.bank:BANK_CHURN",
+        validate_default=True,
     )
     data_root: str = _setting(
         DATA,
@@ -131,8 +136,8 @@ class Settings(BaseSettings):
     )
     max_disputed_share: float = _setting(
         RULES,
-        "A batch is rejected when more than this share of its known customers, and at least five, have returned after leaving. The "
-        "same limit applies to customers that have changed a permanent attribute.",
+        "A batch is rejected when more than this share of its known customers, and at least five, had the event before and do not have it now. "
+        "The same limit applies to customers that have changed a permanent attribute.",
         0.02,
         ge=0,
         le=1,
@@ -278,23 +283,26 @@ class Settings(BaseSettings):
     )
 
     @classmethod
-    def load(cls) -> Self:
+    def load(cls, **given: Any) -> Self:
         """Read the environment.
+
+        Args:
+            given: settings that replace those of the environment.
 
         Raises:
             SettingsError: a setting is unknown or invalid; names each, its value and what is allowed.
         """
         known = {environment_name(name) for name in cls.model_fields}
         file = cls.model_config.get("env_file")
-        given = {*os.environ, *(dotenv_values(str(file)) if file else {})}
-        unknown = sorted(name for name in given if name.startswith(PREFIX) and name not in known)
+        named = {*os.environ, *(dotenv_values(str(file)) if file else {})}
+        unknown = sorted(name for name in named if name.startswith(PREFIX) and name not in known)
         if unknown:
             raise SettingsError(
                 f"Unknown setting: {', '.join(unknown)}. `churn settings` lists the settings that exist."
             )
         folders = [folder for folder in (SECRETS, Path("/run/secrets")) if folder.is_dir()]
         try:
-            return cls(_secrets_dir=folders)
+            return cls(_secrets_dir=folders, **given)
         except ValidationError as error:
             raise SettingsError(
                 "\n".join(_explain(fault) for fault in error.errors() if fault["type"] != FOLLOW_UP)
@@ -302,16 +310,12 @@ class Settings(BaseSettings):
 
     @field_validator("contract", mode="before")
     @classmethod
-    def _follow_renamed_contract(cls, value: object) -> object:
-        renamed = _RENAMED_CONTRACTS.get(value) if isinstance(value, str) else None
-        if renamed is None:
-            return value
-        _warn_of_renamed_contract(str(value), renamed)
-        return renamed
-
-    @field_validator("contract")
-    @classmethod
-    def _is_contract(cls, value: object) -> object:
+    def _load_contract(cls, value: object) -> object:
+        if isinstance(value, str):
+            renamed = _RENAMED_CONTRACTS.get(value)
+            if renamed:
+                _warn_of_renamed_contract(value, renamed)
+            return load_contract(renamed or value, HOME)
         if not isinstance(value, Contract):
             raise ValueError(f"must name a churn.contract.Contract, not a {type(value).__name__}")  # noqa: TRY004 -- pydantic collects ValueError
         return value
@@ -413,4 +417,4 @@ def _explain(error: Any) -> str:
             return f"{name} is missing. Set it, or write it to {SECRETS.relative_to(HOME)}/{name.lower()} (`make run` creates one)."
         return f"{name} is missing. Set it."
     value = "(hidden)" if field == "bucket_salt" else repr(masked(str(error["input"])))
-    return f"{name}={value}: {error['msg'].removesuffix('.')}."
+    return f"{name}={value}: {error['msg'].removeprefix('Value error, ').removesuffix('.')}."

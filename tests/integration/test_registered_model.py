@@ -214,6 +214,12 @@ def test_a_description_that_a_person_wrote_is_kept(first_champion: Workspace, tm
     for earlier, later in (
         ("Ours. Ask Ann.", "Ours. Ask Ann."),
         ("Probability of Exited = 1, for each customer.", written),
+        (
+            written.replace("the event left (Exited = 1)", "Exited = 1").replace(
+                "the event: left (Exited = 1)", "Exited = 1"
+            ),
+            written,
+        ),
     ):
         client.update_registered_model(name, earlier)
         describe_registered_model(first_champion.contract, first_champion.tracking)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from support.basics import ROOT, free_port
 
-PARTS = ["include", "dags", "plugins", "data/sample", "pyproject.toml", "requirements-serving.lock"]
+PARTS = ["include", "dags", "plugins", "data/sample", "contracts", "pyproject.toml", "requirements-serving.lock"]
 KEPT_OUT = ("CHURN_", "AIRFLOW", "MLFLOW")
 
 

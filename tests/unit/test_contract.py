@@ -4,13 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from churn.contract import Column, Contract, Kind, Role
+from churn.contract import Column, Contract, Kind, Role, SliceBy
 from churn.contracts.bank import BANK_CHURN
 from churn.foundation.examples import example_rows, model_input
 from churn.intake.validation import row_expectations
 from churn.learning.registered_model import inputs_of_contract
 from churn.sample.generator import Night, make_night
 from support.basics import judge, small_file
+from support.coded_contract import CODED
 
 NIGHT = Night(rows=50, first_customer=1, seed=3)
 
@@ -155,3 +156,99 @@ def test_rules_are_put_in_words() -> None:
     assert words["Tenure.above_Age"] == "Tenure must not exceed Age"
     assert words["record.conflict"] is None
     assert Column("Since", Kind.DATE, Role.CARRIED).allowed == "a date in the form YYYY-MM-DD"
+
+
+def test_values_may_be_given_as_a_mapping() -> None:
+    """They are kept as pairs, give the bounds, and leave the column hashable."""
+    flag = Column("Paperless", Kind.INTEGER, Role.FEATURE, values={"No": 0, "Yes": 1})
+    assert (flag.values, flag.minimum, flag.maximum) == ((("No", 0), ("Yes", 1)), 0, 1)
+    assert hash(flag) == hash(replace(flag, values=flag.values))
+    assert flag.allowed == "one of No, Yes"
+    assert flag.rules == ("Paperless.missing", "Paperless.category")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"values": {"No": 0, "Yes": 1}}, "only the target and a numeric feature can have values"),
+        ({"kind": Kind.INTEGER, "categories": (), "values": ["No", "Yes"]}, "must be a mapping"),
+        ({"kind": Kind.INTEGER, "categories": (), "values": {"No": "0"}}, "must be a mapping"),
+        ({"kind": Kind.INTEGER, "categories": (), "values": {"No": 0.5}}, "must be whole numbers"),
+        ({"kind": Kind.INTEGER, "categories": (), "values": {"No": True}}, "must be a mapping"),
+        (
+            {"kind": Kind.INTEGER, "categories": (), "values": {"no": 0, "No": 1}, "ignore_case": True},
+            "appears twice",
+        ),
+        ({"kind": Kind.INTEGER, "categories": (), "values": {"1": 0, "2": 1}}, "stands for another number"),
+        ({"kind": Kind.INTEGER, "categories": (), "values": {"No": 0}, "maximum": 3}, "Leave the bounds out"),
+        ({"max_levels": 3}, "only a text feature without categories can have max_levels"),
+        ({"categories": (), "max_levels": 0}, "a whole number of at least 1"),
+        ({"categories": ()}, "If any text is allowed, set max_levels"),
+        ({"role": Role.CARRIED, "feature": False}, "never shown to a model"),
+        ({"role": Role.CARRIED, "protected": True}, "never a reason"),
+        ({"protected": "yes"}, "protected must be True or False"),
+        ({"kind": Kind.DATE, "categories": ()}, "must be a number or a text"),
+    ],
+)
+def test_fields_that_contradict_each_other_are_refused(changes: dict[str, object], words: str) -> None:
+    """The message names the column and what to write instead."""
+    fields = {"name": "Loyalty", "kind": Kind.TEXT, "role": Role.FEATURE, "categories": ("gold", "silver")}
+    with pytest.raises(ValueError, match=rf"^Column Loyalty: .*{words}.*\.$"):
+        Column(**(fields | changes))  # type: ignore[arg-type]
+
+
+def test_the_values_of_a_target_name_both_outcomes() -> None:
+    """Only yes is no target. Numbers that stand for other numbers are allowed here, as in files with 1 and 2."""
+    target = Column("Exited", Kind.INTEGER, Role.TARGET, values={"1": 0, "2": 1})
+    assert retyped(target).target.numbers == {"1": 0, "2": 1}
+    with pytest.raises(ValueError, match="an integer from 0 to 1"):
+        retyped(Column("Exited", Kind.INTEGER, Role.TARGET, values={"Yes": 1}))
+
+
+def test_only_what_changes_rows_or_model_changes_the_fingerprint() -> None:
+    """A protected column and the name of the event are words; a column that no model sees, texts and levels are not."""
+    age = BANK_CHURN["Age"]
+    assert retyped(replace(age, protected=False)).fingerprint == BANK_CHURN.fingerprint
+    assert replace(BANK_CHURN, event="gone", non_event="here").fingerprint == BANK_CHURN.fingerprint
+    others = {
+        retyped(replace(age, feature=False)).fingerprint,
+        retyped(replace(BANK_CHURN["HasCrCard"], values={"No": 0, "Yes": 1})).fingerprint,
+        with_column(Column("City", Kind.TEXT, Role.FEATURE, max_levels=4)).fingerprint,
+        with_column(Column("City", Kind.TEXT, Role.FEATURE, max_levels=5)).fingerprint,
+        BANK_CHURN.fingerprint,
+    }
+    assert len(others) == 5
+
+
+def test_a_column_that_no_model_sees_is_still_judged() -> None:
+    """It is no feature, but it has its rules and can define slices."""
+    hidden = retyped(replace(BANK_CHURN["Gender"], feature=False))
+    assert "Gender" not in hidden.feature_names
+    assert hidden.rules == BANK_CHURN.rules
+    assert "Gender" in [column.name for column in hidden.attributes]
+    assert [by.column for by in hidden.slices] == [by.column for by in BANK_CHURN.slices]
+
+
+def test_a_text_of_any_value_cannot_define_slices() -> None:
+    """Its groups are not known."""
+    with pytest.raises(ValueError, match="City cannot define slices"):
+        replace(CODED, slices=(SliceBy("City"),))
+
+
+def test_the_contract_names_the_event_and_its_opposite() -> None:
+    """In the words of the contract, or in general ones; two words that are equal are refused."""
+    assert (BANK_CHURN.event, BANK_CHURN.non_event) == ("left", "stayed")
+    plain = Contract("plain", BANK_CHURN.columns)
+    assert (plain.event, plain.non_event) == ("churned", "stayed")
+    with pytest.raises(ValueError, match="two different words"):
+        replace(BANK_CHURN, event="stayed")
+
+
+def test_a_contract_of_an_earlier_release_is_still_read() -> None:
+    """Its columns have no field that was added later, and its JSON is what it was."""
+    earlier = Column("Balance", Kind.NUMBER, Role.FEATURE, 0, 1e7)
+    assert set(earlier.written) == {
+        *("name", "kind", "role", "minimum", "maximum", "categories", "nullable", "at_most", "permanent", "trim"),
+        *("ignore_case", "description", "optional"),
+    }
+    assert Contract.from_json(BANK_CHURN.to_json().replace(', "protected": true', "")).names == BANK_CHURN.names

@@ -19,11 +19,14 @@ from churn.pipeline.workspace import Workspace
 from churn.settings import VAR, Settings
 
 if TYPE_CHECKING:
+    from churn.decision.population import Measured
     from churn.decision.replay import Replay
-    from churn.decision.simulation import SimulatedYear
+    from churn.decision.simulation import Population, SimulatedYear
     from churn.foundation.records import DecisionRecord
 
 policy_app = typer.Typer(no_args_is_help=True, help="The promotion policy.")
+MOST_CUSTOMERS = 110
+"""Unseen customers a night that are simulated unless an option asks for more, so that five years take about a minute."""
 PolicyFile = Annotated[Path | None, typer.Option("--policy", help="Another policy file. By default the one in force.")]
 
 
@@ -37,6 +40,59 @@ def check_policy(
 
     path = file or Settings.load().policy_file
     console.print_json(Policy.read(load_policy_text(path), path.name).model_dump_json())
+
+
+@policy_app.command("draft")
+@explained
+def draft_policy(
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="The file to write, for example contracts/policy.yaml. By default it is printed."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Propose the thresholds that depend on the data, from the first snapshot of accepted rows, with the reasons as comments.
+
+    Unseen customers are only counted: what a model can reach is measured across folds of training customers.
+    """
+    from churn.decision.policy_draft import (
+        find_snapshot,
+        measure_facts,
+        present_values,
+        propose_thresholds,
+        write_policy,
+    )
+    from churn.decision.policy_file import load_policy_text
+
+    if out is not None and out.exists():
+        raise ChurnError(f"{out} exists. Nothing was written. Name another file, or delete it first.")
+    workspace = Workspace.open()
+    contract, settings = workspace.contract, workspace.settings
+    template = load_policy_text(settings.policy_file)
+    facts = measure_facts(
+        find_snapshot(workspace.ledger, workspace.storage, contract), workspace.storage, contract, settings.seed
+    )
+    proposals = propose_thresholds(facts)
+    if as_json:
+        present = present_values(template)
+        print_json(
+            {
+                "facts": asdict(facts),
+                "thresholds": [
+                    asdict(proposal) | {"present": present[proposal.section].get(proposal.key)}
+                    for proposal in proposals
+                ],
+            }
+        )
+        return
+    text = write_policy(template, proposals, facts)
+    if out is None:
+        typer.echo(text, nl=False)
+    else:
+        out.write_text(text, encoding="utf-8")
+        console.print(f"{out}: review the values, then set CHURN_POLICY_FILE={out}", markup=False, soft_wrap=True)
 
 
 @policy_app.command("confirm")
@@ -126,28 +182,94 @@ def simulate(
     years: Annotated[int, typer.Option(min=1, max=1000, help="Number of simulated years per scenario.")] = 5,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")] = 1,
     picture: Annotated[Path, typer.Option(help="Where to write the page with the charts.")] = VAR / "simulation.html",
+    churn_rate: Annotated[
+        float | None,
+        typer.Option(
+            min=0.001, max=0.999, help="Share of customers with the event. By default from the ledger, otherwise 0.2."
+        ),
+    ] = None,
+    auc: Annotated[
+        float | None,
+        typer.Option(
+            min=0.55, max=0.995, help="ROC AUC of the first champion. By default from the ledger, otherwise 0.86."
+        ),
+    ] = None,
+    customers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=5000,
+            help=f"Unseen customers a night. By default from the ledger, at most {MOST_CUSTOMERS}, otherwise 11.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Simulate what a policy would do in a year: with no true change, worse challengers, slow decay, a real improvement, and below the floor."""
-    from churn.decision.policy_file import Policy, load_policy_text
-    from churn.decision.simulation import SCENARIOS, draw_years, simulate_year
+    """Simulate what a policy would do in a year: with no true change, worse challengers, slow decay, a real improvement, and below the floor.
 
-    path = policy or Settings.load().policy_file
+    Share of events, ROC AUC and number of customers are those of the ledger, once it has a comparison.
+    """
+    from churn.decision.policy_file import Policy, load_policy_text
+    from churn.decision.simulation import SCENARIOS, draw_years, scenarios, simulate_year
+
+    settings = Settings.load()
+    path = policy or settings.policy_file
     rules = Policy.read(load_policy_text(path), path.name)
+    population, words = _population(settings, churn_rate, auc, customers)
+    if not as_json:
+        console.print(words, soft_wrap=True)
     results = {
         name: [
-            simulate_year(rules, name, seed + year)
+            simulate_year(rules, name, seed + year, population=population)
             for year in track(range(years), f"{name:6}", console=console, transient=True, disable=as_json)
         ]
         for name in SCENARIOS
     }
     picture.parent.mkdir(parents=True, exist_ok=True)
-    picture.write_text(draw_years(results))
+    picture.write_text(draw_years(results, scenarios(rules, population)))
     if as_json:
         print_json({name: [asdict(year) for year in done] for name, done in results.items()})
         return
     console.print(_years_table(results))
     console.print(f"Charts: {picture}", soft_wrap=True)
+
+
+def _population(
+    settings: Settings, rate: float | None, auc: float | None, customers: int | None
+) -> tuple[Population, str]:
+    """Whose customers to simulate, and where each number comes from. What is given counts more than what is measured."""
+    from churn.decision.simulation import BANK, describe_population
+
+    measured = _measured(settings)
+    most = min(measured.customers, MOST_CUSTOMERS) if measured else BANK.customers
+    chosen = (
+        (rate, measured.event_rate if measured else None, BANK.event_rate),
+        (auc, measured.auc if measured else None, BANK.auc),
+        (customers, most if measured else None, BANK.customers),
+    )
+    names = ("the options", "the ledger", "the public bank file")
+    sources = {next(name for name, value in zip(names, values, strict=True) if value is not None) for values in chosen}
+    event_rate, start, a_night = (next(value for value in values if value is not None) for values in chosen)
+    population = describe_population(
+        min(max(event_rate, 0.001), 0.999), round(min(max(start, 0.55), 0.995), 4), int(a_night)
+    )
+    words = (
+        f"Simulated customers: {population.customers:,} unseen ones a night, {population.event_rate:.1%} with the event, "
+        f"ROC AUC {population.auc:.3f} (from {' and '.join(name for name in names if name in sources)})."
+    )
+    if measured and customers is None and measured.customers > MOST_CUSTOMERS:
+        words += f" The ledger has {measured.customers:,} a night; --customers {measured.customers} takes longer."
+    return population, words
+
+
+def _measured(settings: Settings) -> Measured | None:
+    """What the ledger knows, if there is one and it answers."""
+    from churn.decision.population import measure_population
+    from churn.foundation.ledger import read_ledger
+
+    try:
+        return measure_population(read_ledger(settings.ledger_url), settings.model_name)
+    except ChurnError:
+        return None
 
 
 def _kept(workspace: Workspace) -> list[DecisionRecord]:

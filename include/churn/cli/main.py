@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from churn.cli.contracts import contract_app
 from churn.cli.data import audit, batches_app, quarantine_app, snapshot_app
 from churn.cli.decisions import policy_app, replay, simulate
 from churn.cli.images import image_app as image_commands
@@ -46,6 +47,7 @@ app.add_typer(local_app, name="embedded", hidden=True, callback=_embedded)
 app.add_typer(batches_app, name="batches")
 app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(snapshot_app, name="snapshot")
+app.add_typer(contract_app, name="contract")
 app.add_typer(policy_app, name="policy")
 app.add_typer(image_commands, name="image")
 for command in (
@@ -77,7 +79,12 @@ def sample(
     rows: Annotated[int, typer.Option(min=1, help="Number of rows.")] = 5000,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same file.")] = 1,
     older_share: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of customers aged 45 and older, to simulate drift.")
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Share of customers aged 45 and older, or of another group under another contract, to simulate drift.",
+        ),
     ] = 0.2,
     faults: Annotated[int, typer.Option(min=0, help="Number of rows with a planted fault.")] = 0,
     invert_labels: Annotated[bool, typer.Option(help="Invert the labels, to simulate a disputed batch.")] = False,

@@ -37,8 +37,8 @@ BANK_CHURN = Contract(
             categories=("France", "Germany", "Spain"),
             description="Country of the account.",
         ),
-        Column("Gender", Kind.TEXT, Role.FEATURE, categories=("Female", "Male"), permanent=True),
-        _integer("Age", Role.FEATURE, 18, 100, "Age in years."),
+        Column("Gender", Kind.TEXT, Role.FEATURE, categories=("Female", "Male"), permanent=True, protected=True),
+        Column("Age", Kind.INTEGER, Role.FEATURE, 18, 100, protected=True, description="Age in years."),
         Column("Tenure", Kind.INTEGER, Role.FEATURE, 0, 20, at_most="Age", description="Years as a customer."),
         _number("Balance", 0, 1e7, "Balance of the account, euro."),
         _integer("NumOfProducts", Role.FEATURE, 1, 4, "Products that the customer has."),
@@ -54,4 +54,6 @@ BANK_CHURN = Contract(
         SliceBy("NumOfProducts"),
         SliceBy("IsActiveMember"),
     ),
+    event="left",
+    non_event="stayed",
 )

@@ -15,12 +15,13 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from churn.contract import CHURNED, EventNames
 from churn.decision.comparison import OPERATING_POINT, Comparison, Evidence
 from churn.decision.formatting import (
     ABSENT,
-    CAPTIONS,
     METRIC_NAMES,
     bounds,
+    caption,
     describe_compared,
     difference,
     harmless,
@@ -60,7 +61,7 @@ class CardFacts:
     """Everything that the page shows.
 
     `rules` and `watch` are rules as plain JSON. `figures` are charts by title, `links` are URLs by title, and `facts` describe where
-    the numbers come from.
+    the numbers come from. `names` is what people call the event and its opposite.
     """
 
     title: str
@@ -76,6 +77,7 @@ class CardFacts:
     links: dict[str, str]
     facts: dict[str, str]
     note: str | None
+    names: EventNames = CHURNED
 
 
 def parity_table(evidence: Evidence, sliced: tuple[Slicing, ...]) -> list[ParityRow]:
@@ -91,19 +93,19 @@ def parity_table(evidence: Evidence, sliced: tuple[Slicing, ...]) -> list[Parity
             for model, scores in models.items():
                 if scores is None:
                     continue
-                inside, left = scores[used][chosen], y[chosen] == 1
+                inside, happened = scores[used][chosen], y[chosen] == 1
                 flagged = inside >= OPERATING_POINT
                 rows.append(
                     ParityRow(
                         column=slicing.column,
                         group=group,
                         model=model,
-                        rows=len(left),
-                        observed=_mean(left),
+                        rows=len(happened),
+                        observed=_mean(happened),
                         predicted=_mean(inside),
                         flagged=_mean(flagged),
-                        recall=_mean(flagged[left]),
-                        precision=_mean(left[flagged]),
+                        recall=_mean(flagged[happened]),
+                        precision=_mean(happened[flagged]),
                     )
                 )
     return rows
@@ -133,14 +135,14 @@ def render_card(facts: CardFacts) -> str:
         facts=facts,
         case=facts.comparison.case,
         comparison=facts.comparison,
-        compared_on=describe_compared(facts.comparison),
+        compared_on=describe_compared(facts.comparison, facts.names),
         measured=bool(facts.comparison.evidence.challenger),
         rules=sorted(facts.rules, key=lambda rule: bool(rule["passed"])),
         alarms=[rule for rule in facts.watch if not rule["passed"]],
         blocks=_metric_blocks(facts.comparison),
         shown=_shown_rows(facts.comparison),
         untested=[measured for measured in facts.comparison.slices if measured.p is None],
-        pictures=[_picture(title, figure) for title, figure in facts.figures.items()],
+        pictures=[_picture(title, figure, facts.names) for title, figure in facts.figures.items()],
         links={title: url if is_web(url) else None for title, url in facts.links.items()},
     )
 
@@ -176,9 +178,9 @@ def _shown_rows(comparison: Comparison) -> list[tuple[str, list[str]]]:
     ]
 
 
-def _picture(title: str, figure: Markup) -> dict[str, Any]:
+def _picture(title: str, figure: Markup, names: EventNames) -> dict[str, Any]:
     drift = f"Drift of batch {title.removeprefix('drift_')}", _DRIFT
-    heading, reading = CAPTIONS.get(title, drift if title.startswith("drift_") else (title, ""))
+    heading, reading = drift if title.startswith("drift_") else caption(title, names)
     return {"heading": heading, "reading": reading, "tall": title in _TALL, "svg": figure}
 
 

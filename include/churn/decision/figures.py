@@ -14,9 +14,10 @@ import numpy as np
 from markupsafe import Markup
 from sklearn.metrics import precision_recall_curve, roc_curve
 
+from churn.contract import CHURNED, EventNames
 from churn.decision.comparison import Comparison, Evidence
 from churn.decision.curves import in_tenths, thin
-from churn.decision.formatting import CAPTIONS, METRIC_NAMES, SMALLER_IS_BETTER, difference
+from churn.decision.formatting import METRIC_NAMES, SMALLER_IS_BETTER, caption, difference
 from churn.decision.inference import Estimate, Labels, Scores
 from churn.decision.policy import Verdict
 from churn.decision.slices import Slice
@@ -49,7 +50,11 @@ class _Model(NamedTuple):
 
 
 def draw_figures(
-    comparison: Comparison, evidence: Evidence | None, past: Sequence[PastRun], harm: float = HARM
+    comparison: Comparison,
+    evidence: Evidence | None,
+    past: Sequence[PastRun],
+    harm: float = HARM,
+    names: EventNames = CHURNED,
 ) -> dict[str, Markup]:
     """Draw what was measured, by title. Pure.
 
@@ -58,17 +63,18 @@ def draw_figures(
         evidence: the scored rows; without them there are no curves.
         past: earlier decisions in any order, of which the newest `MOST_RUNS` are shown.
         harm: the change of ROC AUC below which a slice counts as harmed.
+        names: what people call the event and its opposite.
 
     Returns:
         Of `differences`, `slices`, `roc`, `precision_recall`, `calibration`, `scores` and `history`, those that can be drawn.
     """
     drawn = {}
     if comparison.evidence.deltas:
-        drawn["differences"] = draw_intervals("differences", *CAPTIONS["differences"], _metric_marks(comparison))
+        drawn["differences"] = draw_intervals("differences", *caption("differences"), _metric_marks(comparison))
     if comparison.slices:
-        drawn["slices"] = draw_intervals("slices", *CAPTIONS["slices"], _slice_marks(comparison.slices, harm))
+        drawn["slices"] = draw_intervals("slices", *caption("slices"), _slice_marks(comparison.slices, harm))
     if comparison.evidence.challenger and evidence is not None:
-        drawn |= _draw_models(evidence.labels[evidence.used], _models(evidence))
+        drawn |= _draw_models(evidence.labels[evidence.used], _models(evidence), names)
     shown = sorted(past, key=lambda run: run.decided_at)[-MOST_RUNS:]
     if any(run.challenger_auc or run.champion_auc for run in shown):
         drawn["history"] = _draw_history(shown)
@@ -80,7 +86,7 @@ def _models(evidence: Evidence) -> list[_Model]:
     return [_Model(role, scored[evidence.used]) for role, scored in scores.items() if scored is not None]
 
 
-def _draw_models(y: Labels, models: list[_Model]) -> dict[str, Markup]:
+def _draw_models(y: Labels, models: list[_Model], names: EventNames) -> dict[str, Markup]:
     roc, precision_recall, calibration = [], [], []
     for role, scores in models:
         false_positives, true_positives, _ = roc_curve(y, scores, drop_intermediate=False)
@@ -91,27 +97,30 @@ def _draw_models(y: Labels, models: list[_Model]) -> dict[str, Markup]:
         calibration.append(Curve(role, list(zip(predicted, observed, strict=True)), list(reach)))
     no_skill = ((0.0, float(y.mean())), (1.0, float(y.mean())))
     return {
-        "roc": draw_curves("roc", *CAPTIONS["roc"], roc, ("false positive rate", "true positive rate")),
+        "roc": draw_curves("roc", *caption("roc", names), roc, ("false positive rate", "true positive rate")),
         "precision_recall": draw_curves(
-            "precision_recall", *CAPTIONS["precision_recall"], precision_recall, ("recall", "precision"), no_skill
+            "precision_recall", *caption("precision_recall", names), precision_recall, ("recall", "precision"), no_skill
         ),
         "calibration": draw_curves(
-            "calibration", *CAPTIONS["calibration"], calibration, ("predicted probability", "observed share that left")
+            "calibration",
+            *caption("calibration"),
+            calibration,
+            ("predicted probability", f"observed share that {names.event}"),
         ),
-        "scores": _draw_scores(y, models),
+        "scores": _draw_scores(y, models, names),
     }
 
 
-def _draw_scores(y: Labels, models: list[_Model]) -> Markup:
+def _draw_scores(y: Labels, models: list[_Model], names: EventNames) -> Markup:
     edges = np.linspace(0, 1, _SCORE_BINS + 1)
     panels = []
-    for label, outcome in ((0, "stayed"), (1, "left")):
+    for label, outcome in ((0, names.non_event), (1, names.event)):
         chosen = y == label
         shares = {role: np.histogram(scores[chosen], edges)[0] / chosen.sum() for role, scores in models}
         highest = max(share.max() for share in shares.values()) or 1.0
         curves = [Curve(role, _outline(edges, share / highest)) for role, share in shares.items()]
         panels.append((f"Customers that {outcome} (n = {chosen.sum():,})", curves))
-    return draw_histograms("scores", *CAPTIONS["scores"], panels, "predicted probability")
+    return draw_histograms("scores", *caption("scores", names), panels, "predicted probability")
 
 
 def _outline(edges: np.ndarray, heights: np.ndarray) -> list[tuple[float, float]]:
@@ -174,7 +183,7 @@ def _draw_history(runs: Sequence[PastRun]) -> Markup:
         Series("champion", [_bounds(run.champion_auc) for run in runs]),
         Series("challenger", [_bounds(run.challenger_auc) for run in runs]),
     ]
-    return draw_series("history", *CAPTIONS["history"], series, labels)
+    return draw_series("history", *caption("history"), series, labels)
 
 
 def _bounds(estimate: Estimate | None) -> tuple[float, float, float] | None:

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from markupsafe import Markup
 
+from churn.contract import CHURNED, EventNames
 from churn.foundation.plain_text import clean
 from churn.foundation.wording import describe_evidence
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 ABSENT = "–"  # noqa: RUF001 - the dash of a cell that holds nothing
 METRIC_NAMES = {"roc_auc": "ROC AUC", "pr_auc": "PR AUC", "brier": "Brier score", "log_loss": "Log loss"}
 SMALLER_IS_BETTER = frozenset({"brier", "log_loss"})
-CAPTIONS = {
+_CAPTIONS = {
     "differences": (
         "Differences with 95% intervals",
         "Challenger minus champion on the same customers. "
@@ -30,11 +31,11 @@ CAPTIONS = {
     ),
     "roc": (
         "ROC curves",
-        "True positive rate (customers that left and were flagged) and false positive rate (customers that stayed and were flagged) at every threshold. Closer to the upper left is better.",
+        "True positive rate (customers that {event} and were flagged) and false positive rate (customers that {non_event} and were flagged) at every threshold. Closer to the upper left is better.",
     ),
     "precision_recall": (
         "Precision and recall",
-        "Precision: how many of the flagged customers left. Recall: how many of those that left were flagged. The dotted line is a model without skill.",
+        "Precision: how many of the flagged customers {event}. Recall: how many of those that {event} were flagged. The dotted line is a model without skill.",
     ),
     "calibration": (
         "Calibration",
@@ -42,14 +43,14 @@ CAPTIONS = {
     ),
     "scores": (
         "Scores by outcome",
-        "Predicted probabilities of customers that stayed and of customers that left. The less they overlap, the better.",
+        "Predicted probabilities of customers that {non_event} and of customers that {event}. The less they overlap, the better.",
     ),
     "history": (
         "The last runs",
         "ROC AUC with 95% interval, each run on its own unseen customers. Dotted lines mark promotions, with the version.",
     ),
 }
-"""The heading of each figure, and how to read it."""
+"""The heading of each figure, and how to read it, with places for the names of the event and its opposite."""
 _DIGITS = {"brier": 5}
 _MANY = 1000
 
@@ -59,6 +60,12 @@ def harmless(value: Any) -> Any:
     if value is None:
         return ABSENT
     return value if isinstance(value, Markup) else clean(str(value))
+
+
+def caption(figure: str, names: EventNames = CHURNED) -> tuple[str, str]:
+    """Return the heading of a figure, and how to read it; of one that is not known, its name alone."""
+    heading, reading = _CAPTIONS.get(figure, (figure, ""))
+    return heading, reading.format(**names._asdict()) if reading else ""
 
 
 def is_web(url: str) -> bool:
@@ -97,9 +104,9 @@ def rule_value(value: float | None) -> str:
     return f"{value:,.0f}" if abs(value) >= _MANY or float(value).is_integer() else f"{value:.4f}"
 
 
-def describe_compared(comparison: Comparison) -> str:
+def describe_compared(comparison: Comparison, names: EventNames = CHURNED) -> str:
     """Say on which customers both versions were compared; empty if nothing was measured."""
     window, evidence = comparison.case.window, comparison.evidence
     if window is None:
         return ""
-    return describe_evidence(evidence.rows, evidence.events, (window.since, window.until), window.widened)
+    return describe_evidence(evidence.rows, evidence.events, (window.since, window.until), window.widened, names)

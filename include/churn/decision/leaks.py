@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pandas as pd
 
-from churn.contract import Column, Contract, Role
+from churn.contract import MAX_LEVELS, Column, Contract, Role
 from churn.decision.comparison import Leaks
 from churn.decision.inference import Scores, rank, roc_auc
 
@@ -49,7 +49,10 @@ def _auc_alone(values: pd.Series, labels: np.ndarray[tuple[int], np.dtype[np.int
         scores = values.to_numpy(dtype="float64", na_value=np.nan)
         scores = np.where(np.isnan(scores), -np.inf, scores)
     else:
-        text = values.fillna("").to_numpy()
-        scores = pd.Series(labels).groupby(text).transform("mean").to_numpy(dtype="float64")
+        text = values.fillna("").astype("object")
+        if not column.categories:  # a text that almost nobody else has would give its customer's label away
+            common = text.value_counts().index[: column.max_levels or MAX_LEVELS]
+            text = text.where(text.isin(common), None).fillna("(other)")
+        scores = pd.Series(labels).groupby(text.to_numpy()).transform("mean").to_numpy(dtype="float64")
     auc = roc_auc(labels, rank(scores)).value
     return max(auc, 1 - auc)

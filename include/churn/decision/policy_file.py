@@ -41,7 +41,7 @@ class Enough(_Section):
     min_rows: Count
     """Minimum number of customers."""
     min_each_class: Count
-    """Minimum number of customers that left, and of customers that stayed."""
+    """Minimum number of customers with the event, and of customers without."""
 
 
 class Window(_Section):
@@ -52,7 +52,7 @@ class Window(_Section):
     min_rows: Count
     """Minimum number of customers."""
     min_each_class: Count
-    """Minimum number of customers that left, and of customers that stayed."""
+    """Minimum number of customers with the event, and of customers without."""
 
 
 class Floor(_Section):

@@ -141,7 +141,7 @@ _IMPLICATIONS = {
         step="More customers are needed before anything can be decided. Check that the nightly files arrive complete."
     ),
     Reason.LEAK_SUSPECTED: Implication(
-        step="Look for a feature that is known only after a customer has left, and remove it from the contract. If the data really allows such "
+        step="Look for a feature that is known only after the event, and remove it from the contract. If the data really allows such "
         "a ROC AUC, run `churn policy confirm --reason ...` once, or fill in *Reason why a very high ROC AUC is plausible* when you trigger "
         "churn_retraining. The limits are sanity.max_model_auc, sanity.max_jump and sanity.max_feature_auc in {policy}."
     ),

@@ -83,7 +83,7 @@ def log_comparison(review: Review, contract: Contract, tracking: Tracking) -> st
             "churn.challenger": str(record.challenger),
             "churn.champion": str(record.champion or ""),
             "churn.snapshot": record.snapshot,
-            "mlflow.note.content": _note(review, links),
+            "mlflow.note.content": _note(review, contract, links),
         }
         params = {
             "challenger": record.challenger,
@@ -118,7 +118,9 @@ def _log(
 def _log_files(review: Review, contract: Contract, run_id: str, links: dict[str, str], tracking: Tracking) -> None:
     """Log figures, card and numbers in one upload."""
     past = [_past_run(earlier) for earlier in reversed(review.past) if earlier.night != review.record.night]
-    figures = draw_figures(review.comparison, review.evidence, [*past, _past_run(review.record)], review.harm)
+    figures = draw_figures(
+        review.comparison, review.evidence, [*past, _past_run(review.record)], review.harm, contract.event_names
+    )
     figures |= {
         f"drift_{batch[:12]}": draw_drift(columns, f"drift-{batch[:12]}")
         for batch, columns in review.drift.items()
@@ -138,6 +140,7 @@ def _log_files(review: Review, contract: Contract, run_id: str, links: dict[str,
         links=links,
         facts=_facts(review, contract),
         note=review.record.note,
+        names=contract.event_names,
     )
     with tempfile.TemporaryDirectory(prefix="churn-review-") as scratch:
         folder = Path(scratch)
@@ -255,7 +258,8 @@ def _facts(review: Review, contract: Contract) -> dict[str, str]:
         "Contract": f"{contract.name} ({contract.fingerprint})",
         "Features": ", ".join(contract.feature_names),
         "Training customers": f"{snapshot.training_rows}, from {len(snapshot.batches)} batches" if snapshot else None,
-        "Evidence from": describe_compared(review.comparison),
+        "Event": contract.event_in_words,
+        "Evidence from": describe_compared(review.comparison, contract.event_names),
         "Evidence": record.digests.get("evidence", "none")[:12],
         "Policy": record.digests["policy"][:12],
         "Code": record.code_version,
@@ -263,7 +267,7 @@ def _facts(review: Review, contract: Contract) -> dict[str, str]:
     return {title: text for title, text in facts.items() if text}
 
 
-def _note(review: Review, links: dict[str, str]) -> str:
+def _note(review: Review, contract: Contract, links: dict[str, str]) -> str:
     """The description of the run as Markdown. MLflow folds it after a few lines, so the decision comes first."""
     record, comparison = review.record, review.comparison
     alarms = [rule["sentence"] for rule in record.watch if not rule["passed"]]
@@ -271,7 +275,7 @@ def _note(review: Review, links: dict[str, str]) -> str:
     lines = [
         f"**{record.verdict.upper()}** ({record.code}). {record.sentence}",
         f"**Champion {record.champion} needs attention:** {' '.join(alarms)}" if alarms else "",
-        describe_compared(comparison),
+        describe_compared(comparison, contract.event_names),
         f"Pages: {pages}",
         f'The artifact `{CARD}` shows everything on one page. `churn replay "{record.night}"` reproduces this decision.',
         *(f"{title}: {text}" for title, text in review.context.items()),

@@ -4,6 +4,8 @@ The score of a model is the truth with an error. The larger part of the error is
 nearly the same rows; the rest is the model's own. Two models therefore differ on 2,000 customers by a standard error of about
 .004 of ROC AUC, as two trainings of a real model do. The error of each night's challenger is independent of all before; real
 challengers resemble each other, which gives chance fewer tries. No clock is read, and a seed determines a year.
+
+The population is that of the bank unless another share of events, ROC AUC and number of customers is given.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import brentq
 from scipy.special import expit, ndtr
 
 from churn.decision.comparison import Case, Comparison, Evidence, History, compare
@@ -42,6 +45,57 @@ _CHURN_RATE = 0.2
 _FIRST_NIGHT = datetime(2026, 1, 1, 2, tzinfo=UTC)
 _GRID = np.linspace(-5, 5, 301)
 _LARGEST_ERROR, _LEVELS = 6.0, 480
+_ABOVE = 0.193
+"""How far the ROC AUC of the true logit is above that of a model, as a share of the way to 1: .86 and .887 for the bank."""
+_BELOW_FLOOR, _LEAST_AUC = 0.04, 0.52
+
+
+class Population(NamedTuple):
+    """Whose customers are simulated: the share that has the event, the ROC AUC of the first champion, unseen customers a night.
+
+    `intercept` and `spread` are the mean and standard deviation of the true logit.
+    """
+
+    event_rate: float = _CHURN_RATE
+    auc: float = START_AUC
+    customers: int = CUSTOMERS_A_NIGHT
+    intercept: float = INTERCEPT
+    spread: float = SPREAD
+
+    @property
+    def own_error(self) -> float:
+        """Standard deviation of the part of a logit's error that is the model's own."""
+        return OWN_ERROR * min(1.0, self.spread / SPREAD)
+
+
+BANK = Population()
+
+
+def describe_population(event_rate: float, auc: float, customers: int) -> Population:
+    """The population with this share of events and this ROC AUC of the first champion.
+
+    Args:
+        event_rate: share of customers with the event, from .001 to .999.
+        auc: ROC AUC of the first champion, from .55 to .995.
+        customers: unseen customers a night, at least 1.
+    """
+    if (event_rate, auc) == (BANK.event_rate, BANK.auc):
+        return BANK._replace(customers=customers)
+    intercept, spread = _true_logit(event_rate, auc + _ABOVE * (1 - auc))
+    return Population(event_rate, auc, customers, intercept, spread)
+
+
+@cache
+def _true_logit(event_rate: float, auc: float) -> tuple[float, float]:
+    """Mean and standard deviation of a normal logit that has this share of events and this ROC AUC."""
+    density = np.exp(-(_GRID**2) / 2)
+    density /= density.sum()
+
+    def intercept(spread: float) -> float:
+        return float(brentq(lambda mean: density @ expit(mean + spread * _GRID) - event_rate, -60, 60))
+
+    spread = float(brentq(lambda spread: _auc_of_logit(0.0, intercept(spread), spread) - auc, 0.05, 25, xtol=1e-6))
+    return intercept(spread), spread
 
 
 @dataclass(frozen=True)
@@ -61,6 +115,25 @@ SCENARIOS = {
 }
 """Every challenger is equal to the first champion, or slightly worse; each is worse than the one before; all are better from
 some night on; or champion and challengers are below the floor of the shipped policy, and the challengers are better."""
+
+
+def scenarios(policy: Policy, population: Population = BANK) -> dict[str, Scenario]:
+    """The scenarios for a population: the same changes, but never more than the way to a ROC AUC of 1 allows.
+
+    A population that begins below the floor of the policy stands for `low`.
+    """
+    if population.auc == START_AUC:
+        return SCENARIOS
+    scale = min(1.0, (1 - population.auc) / (1 - START_AUC))
+    low = max(_LEAST_AUC, policy.floor.roc_auc - _BELOW_FLOOR)
+
+    def scaled(change: Callable[[int], float]) -> Callable[[int], float]:
+        return lambda night: scale * change(night)
+
+    return {
+        name: Scenario(low if name == "low" else population.auc, scaled(course.change))
+        for name, course in SCENARIOS.items()
+    }
 
 
 Judge = Callable[[Comparison, Policy], Decision]
@@ -134,7 +207,14 @@ def simulate(
     return done
 
 
-def simulate_year(policy: Policy, scenario: str, seed: int, nights: int = YEAR, judge: Judge = decide) -> SimulatedYear:
+def simulate_year(
+    policy: Policy,
+    scenario: str,
+    seed: int,
+    nights: int = YEAR,
+    judge: Judge = decide,
+    population: Population = BANK,
+) -> SimulatedYear:
     """Let a policy decide every night of a year, with one champion at its start and one test per night.
 
     Args:
@@ -143,6 +223,7 @@ def simulate_year(policy: Policy, scenario: str, seed: int, nights: int = YEAR, 
         seed: the seed of all random numbers.
         nights: number of nights.
         judge: turns a comparison into a decision; another one than the product's shows what another order of the rules would do.
+        population: whose customers are drawn.
 
     Raises:
         ChurnError: there is no such scenario.
@@ -150,16 +231,16 @@ def simulate_year(policy: Policy, scenario: str, seed: int, nights: int = YEAR, 
     if scenario not in SCENARIOS:
         raise ChurnError(f"There is no scenario {scenario}. Choose one of {', '.join(SCENARIOS)}.")
     rng = np.random.default_rng(seed)
-    window = _window_rows(policy)
-    everybody = draw_customers(rng, window + CUSTOMERS_A_NIGHT * nights)
-    course = SCENARIOS[scenario]
+    window = _window_rows(policy, population)
+    everybody = draw_customers(rng, window + population.customers * nights, population)
+    course = scenarios(policy, population)[scenario]
     first = _Version(0, course.start, rng.normal(size=len(everybody.labels)))
     production = _Production(first, first)
     true_auc, reasons, promoted = [], Counter[str](), dict[str, list[int]]()
     for night in range(1, nights + 1):
         challenger = _Version(night, course.start + course.change(night), rng.normal(size=len(everybody.labels)))
-        newest = slice(CUSTOMERS_A_NIGHT * night, CUSTOMERS_A_NIGHT * night + window)
-        evidence = _gather(everybody, newest, challenger, production)
+        newest = slice(population.customers * night, population.customers * night + window)
+        evidence = _gather(everybody, newest, challenger, production, population)
         decision = judge(compare(_case(challenger, production, night), evidence, (), 0), policy)
         reasons[decision.code.value] += 1
         if decision.verdict is Verdict.PROMOTE:
@@ -171,58 +252,65 @@ def simulate_year(policy: Policy, scenario: str, seed: int, nights: int = YEAR, 
     return SimulatedYear(scenario, seed, true_auc, true_auc[-1] - course.start, promoted, dict(reasons.most_common()))
 
 
-def draw_customers(rng: np.random.Generator, rows: int) -> Customers:
-    """Draw customers of whom about a fifth leave."""
-    logits = INTERCEPT + SPREAD * rng.normal(size=rows)
+def draw_customers(rng: np.random.Generator, rows: int, population: Population = BANK) -> Customers:
+    """Draw customers, of whom the share of the population has the event."""
+    logits = population.intercept + population.spread * rng.normal(size=rows)
     labels = (rng.random(rows) < expit(logits)).astype(np.int64)
     return Customers(labels, logits, rng.normal(size=rows))
 
 
-def score_customers(customers: Customers, own: Scores, auc: float) -> Scores:
+def score_customers(customers: Customers, own: Scores, auc: float, population: Population = BANK) -> Scores:
     """Score customers with a nearly calibrated model of a given true ROC AUC.
 
     Args:
         customers: the customers.
         own: standard normal, the model's own part of the error, shape (customers,).
         auc: its true ROC AUC. A worse model has more of the shared error.
+        population: whose customers they are.
     """
-    error = error_of(auc)
-    shared = np.sqrt(max(0.0, error**2 - OWN_ERROR**2))
-    seen = customers.logits + shared * customers.shared + OWN_ERROR * own
-    kept = SPREAD**2 / (SPREAD**2 + error**2)
+    error, own_error, intercept = error_of(auc, population), population.own_error, population.intercept
+    shared = np.sqrt(max(0.0, error**2 - own_error**2))
+    seen = customers.logits + shared * customers.shared + own_error * own
+    kept = population.spread**2 / (population.spread**2 + error**2)
     # The logit given the observation is normal; MacKay's approximation (Neural Computation 4, 1992) of its mean probability.
     unsure = kept * error**2
-    scores: Scores = expit((INTERCEPT + kept * (seen - INTERCEPT)) / np.sqrt(1 + np.pi * unsure / 8))
+    scores: Scores = expit((intercept + kept * (seen - intercept)) / np.sqrt(1 + np.pi * unsure / 8))
     return scores
 
 
-def error_of(auc: float) -> float:
+def error_of(auc: float, population: Population = BANK) -> float:
     """The standard deviation of a logit's error that results in a true ROC AUC."""
-    errors, aucs = _quality()
+    errors, aucs = _quality(population.intercept, population.spread)
     return float(np.interp(-auc, -aucs, errors))
 
 
-def true_auc(error: float) -> float:
-    """The exact ROC AUC, by quadrature over the true logits of a customer that leaves and one that stays."""
-    logits = INTERCEPT + SPREAD * _GRID
+def true_auc(error: float, population: Population = BANK) -> float:
+    """The exact ROC AUC, by quadrature over the true logits of a customer with the event and of one without."""
+    return _auc_of_logit(error, population.intercept, population.spread)
+
+
+def _auc_of_logit(error: float, intercept: float, spread: float) -> float:
+    logits = intercept + spread * _GRID
     density = np.exp(-(_GRID**2) / 2)
-    leaves, stays = density * expit(logits), density * expit(-logits)
+    events, others = density * expit(logits), density * expit(-logits)
     apart = logits[:, None] - logits[None, :]
     wins = ndtr(apart / (np.sqrt(2) * error)) if error else (np.sign(apart) + 1) / 2
-    return float(leaves @ wins @ stays / (leaves.sum() * stays.sum()))
+    return float(events @ wins @ others / (events.sum() * others.sum()))
 
 
-def draw_years(results: dict[str, list[SimulatedYear]]) -> str:
+def draw_years(results: dict[str, list[SimulatedYear]], courses: dict[str, Scenario] | None = None) -> str:
     """Draw the true ROC AUC of production through each scenario: the mean of its years, and their range. Pure.
 
     Args:
         results: simulated years by scenario.
+        courses: the scenarios; by default those of the bank.
 
     Returns:
         An HTML page with a chart for each scenario that has years.
     """
+    courses = courses or SCENARIOS
     charts = "\n".join(
-        f"<figure><figcaption>{scenario}: {_words(years)}</figcaption>{_chart(scenario, years)}</figure>"
+        f"<figure><figcaption>{scenario}: {_words(years)}</figcaption>{_chart(scenario, courses[scenario], years)}</figure>"
         for scenario, years in results.items()
     )
     return f"{_HEAD}{charts}\n"
@@ -236,10 +324,10 @@ the simulated years with their range.</p>
 """
 
 
-def _chart(scenario: str, years: list[SimulatedYear]) -> str:
+def _chart(scenario: str, course: Scenario, years: list[SimulatedYear]) -> str:
     if not years:
         return ""
-    start, change = SCENARIOS[scenario].start, SCENARIOS[scenario].change
+    start, change = course.start, course.change
     of_years = np.round(np.array([year.true_auc for year in years]) - start, 6)
     nights = range(0, of_years.shape[1], DRAWN_EVERY)
     production = [(float(at.mean()), float(at.min()), float(at.max())) for at in of_years.T[::DRAWN_EVERY]]
@@ -258,21 +346,24 @@ def _words(years: list[SimulatedYear]) -> str:
     return f"{every:.1f} promotions a year, {superior:.1f} of them superior; {gained:+.4f}"
 
 
-def _window_rows(policy: Policy) -> int:
+def _window_rows(policy: Policy, population: Population) -> int:
     """The number of customers in the window, or more if these are not enough of both classes."""
     needed = policy.evidence
     return max(
-        ceil(CUSTOMERS_A_NIGHT * needed.window_days),
+        ceil(population.customers * needed.window_days),
         needed.min_rows,
-        ceil(1.25 * needed.min_each_class / _CHURN_RATE),
+        ceil(1.25 * needed.min_each_class / min(population.event_rate, 1 - population.event_rate)),
     )
 
 
-def _gather(everybody: Customers, newest: slice, challenger: _Version, production: _Production) -> Evidence:
+def _gather(
+    everybody: Customers, newest: slice, challenger: _Version, production: _Production, population: Population
+) -> Evidence:
     customers = Customers(everybody.labels[newest], everybody.logits[newest], everybody.shared[newest])
     rows = len(customers.labels)
     challenger_scores, champion_scores = (
-        score_customers(customers, model.own[newest], model.auc) for model in (challenger, production.champion)
+        score_customers(customers, model.own[newest], model.auc, population)
+        for model in (challenger, production.champion)
     )
     anchor = production.anchor
     every = np.ones(rows, bool)
@@ -288,7 +379,7 @@ def _gather(everybody: Customers, newest: slice, challenger: _Version, productio
         champion=champion_scores,
         anchor=champion_scores
         if anchor is production.champion
-        else score_customers(customers, anchor.own[newest], anchor.auc),
+        else score_customers(customers, anchor.own[newest], anchor.auc, population),
     )
 
 
@@ -302,7 +393,11 @@ def _case(challenger: _Version, production: _Production, night: int) -> Case:
 
 
 @cache
-def _quality() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _quality(intercept: float, spread: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Errors of the logit, and the ROC AUC that each results in."""
-    errors = np.linspace(OWN_ERROR, _LARGEST_ERROR, _LEVELS)
-    return errors, np.array([true_auc(error) for error in errors])
+    scale = spread / SPREAD
+    if (intercept, spread) == (INTERCEPT, SPREAD):
+        errors = np.linspace(OWN_ERROR, _LARGEST_ERROR, _LEVELS)
+    else:  # what is ranked almost without fault needs large errors to be ranked badly
+        errors = np.geomspace(OWN_ERROR * min(1.0, scale), 10 * scale * _LARGEST_ERROR, _LEVELS)
+    return errors, np.array([_auc_of_logit(error, intercept, spread) for error in errors])

@@ -110,7 +110,8 @@ def _p_worse(measured: Slice) -> float:
 
 def _names(by: SliceBy, contract: Contract) -> tuple[str, ...]:
     column = contract[by.column]
-    return by.bands or column.categories or tuple(str(value) for value in _values(by, contract))
+    coded = tuple(column.texts[number] for number in sorted(column.texts))
+    return by.bands or column.categories or coded or tuple(str(value) for value in _values(by, contract))
 
 
 def _values(by: SliceBy, contract: Contract) -> range:
@@ -122,7 +123,12 @@ def _codes(values: pd.Series, by: SliceBy, contract: Contract) -> Codes:
     column = contract[by.column]
     if column.numeric:
         numbers = values.to_numpy(dtype="float64", na_value=np.nan)
-        codes = np.digitize(numbers, by.edges) if by.edges else numbers - _values(by, contract).start
+        if by.edges:
+            codes = np.digitize(numbers, by.edges)
+        elif column.values:
+            codes = pd.Index(sorted(column.texts), dtype="float64").get_indexer(pd.Index(numbers))
+        else:
+            codes = numbers - _values(by, contract).start
         codes = np.where(np.isnan(numbers), ABSENT, codes)
     else:
         codes = pd.Index(column.categories).get_indexer(pd.Index(values))

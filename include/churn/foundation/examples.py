@@ -56,8 +56,12 @@ def _values(column: Column, rows: int, rng: np.random.Generator) -> pd.Series:
         days = pd.to_datetime("2024-01-01") + pd.to_timedelta(rng.integers(0, 700, rows), unit="D")
         return pd.Series(days)
     if column.kind is Kind.TEXT:
-        choices = list(column.categories) or [f"{column.name}-{number}" for number in range(max(rows, 1))]
+        count = rows if column.max_levels is None else min(rows, column.max_levels + 1)
+        choices = list(column.categories) or [f"{column.name}-{number}" for number in range(max(count, 1))]
         edges, values = choices, rng.choice(choices, rows).astype(object)
+    elif column.values:
+        edges = [float(number) for number in column.texts]
+        values = rng.choice(edges, rows)
     else:
         low = column.minimum if column.minimum is not None else -1e6
         high = column.maximum if column.maximum is not None else 1e6

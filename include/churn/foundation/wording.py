@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from datetime import datetime
 
+from churn.contract import CHURNED, EventNames
+
 KIND_WORDS = {
     "promotion": "promoted",
     "forced": "force-promoted",
@@ -44,18 +46,25 @@ def why_not_built(detail: str) -> str:
     return detail.removeprefix(_NOT_BUILT).partition(_INSTEAD)[0]
 
 
-def describe_evidence(rows: int, events: int, window: tuple[datetime, datetime] | None, widened: bool) -> str:
+def describe_evidence(
+    rows: int,
+    events: int,
+    window: tuple[datetime, datetime] | None,
+    widened: bool,
+    names: EventNames = CHURNED,
+) -> str:
     """Say on which customers two versions were compared.
 
     Args:
         rows: number of unseen customers.
-        events: how many of them left.
+        events: how many of them have the event.
         window: when they arrived; None for all that were accepted.
         widened: whether the usual number of days had too few of them.
+        names: what people call the event.
     """
     wider = " (window widened to have enough customers)" if widened else ""
     when = f" that arrived from {window[0]:%Y-%m-%d} to {window[1]:%Y-%m-%d}{wider}" if window else ""
-    return f"{rows:,} unseen customers{when}; {events:,} of them left."
+    return f"{rows:,} unseen customers{when}; {events:,} of them {names.event}."
 
 
 def as_sentence_end(text: str) -> str:

@@ -116,7 +116,7 @@ def _judge(job: _BatchJob, limits: IntakeLimits) -> None:
         file = open_file(stream)
         try:
             file.check(job.contract)
-            notes = _notes_on_columns(file.header, job.contract)
+            notes = notes_on_columns(file.header, job.contract)
             job = replace(job, contract=job.contract.of_file(file.header))
             judged = judge_rows(job.connection, file, job.batch.batch, job.contract, job.scratch)
         except FileFault as fault:
@@ -126,9 +126,15 @@ def _judge(job: _BatchJob, limits: IntakeLimits) -> None:
             log.info("Batch %s: %s", job.batch.batch[:12], note)
         verdict, rules, drift = _validate(job, judged, limits, notes)
         if not verdict.passed:
-            _reject(job, file, judged, REJECTED, _why(job, judged, verdict, rules))
+            _reject(
+                job,
+                file,
+                judged,
+                REJECTED,
+                explain_rejection(job.contract, judged, verdict, rules, _rules(job, judged)),
+            )
             return
-    _accept(job, judged, _sentences(verdict.warnings, rules), drift)
+    _accept(job, judged, describe_outcomes(verdict.warnings, rules), drift)
 
 
 def _validate(
@@ -150,7 +156,7 @@ def _validate(
     verdict = validation.judge(job.batch.batch, suites, required, job.docs)
     if drift:
         (job.docs / validation.PICTURE).write_text(standalone(draw_drift(drift)), encoding="utf-8")
-    sentences = [_counts(judged), *_sentences([*verdict.failures, *verdict.warnings], named), *notes]
+    sentences = [describe_counts(judged), *describe_outcomes([*verdict.failures, *verdict.warnings], named), *notes]
     _publish(job, verdict, sentences, _rules(job, judged))
     return verdict, named, drift
 
@@ -192,7 +198,7 @@ def _accept(job: _BatchJob, judged: Judged, warnings: list[str], drift: list[Dri
         ),
         drift,
     )
-    log.info("Batch %s has been accepted: %s", batch[:12], _counts(judged))
+    log.info("Batch %s has been accepted: %s", batch[:12], describe_counts(judged))
     for warning in warnings:
         log.warning("Batch %s: %s", batch[:12], warning)
 
@@ -226,7 +232,13 @@ def _reject(job: _BatchJob, file: BatchFile, judged: Judged | None, rule: str, s
     )
 
 
-def _why(job: _BatchJob, judged: Judged, verdict: validation.Judgement, rules: dict[str, TableRule]) -> str:
+def explain_rejection(
+    contract: Contract,
+    judged: Judged,
+    verdict: validation.Judgement,
+    rules: dict[str, TableRule],
+    broken: Sequence[BrokenRule],
+) -> str:
     """Explain why the batch is rejected, and name the most frequent faults of its rows."""
     of_the_batch = [outcome for outcome in verdict.failures if set(outcome.rules) & set(rules)]
     if not of_the_batch:
@@ -235,22 +247,22 @@ def _why(job: _BatchJob, judged: Judged, verdict: validation.Judgement, rules: d
             f"the accepted rows fail {len(verdict.failures)} of {len(verdict.outcomes)} expectations: {failed}. "
             "The row rules accept what the suite refuses, which is a defect of the pipeline and not of the file. Please report it."
         )
-    sentences = _sentences(of_the_batch, rules)
-    broken = _rules(job, judged)
+    sentences = describe_outcomes(of_the_batch, rules)
     conflicts = sum(count for rule, count, _ in broken if rule == CONFLICT)
     if conflicts > REPEATED_KEY_SHARE * judged.arrived:
-        key = job.contract.key.name
+        key = contract.key.name
         sentences.insert(
             0,
             f"{key} does not identify a customer in this file: {conflicts:,} of {judged.arrived:,} rows contradict another row "
             f"with the same {key}. Send one row per customer, or name the column that identifies the customer as the key of the contract.",
         )
     if judged.set_aside:
-        sentences.append(f"Most frequent: {most_frequent(broken, job.contract)}.")
+        sentences.append(f"Most frequent: {most_frequent(broken, contract)}.")
     return " ".join(sentences)
 
 
-def _counts(judged: Judged) -> str:
+def describe_counts(judged: Judged) -> str:
+    """Say how many rows arrived, and what became of them."""
     waiting = f", {judged.unlabelled} of them waiting for a label" if judged.unlabelled else ""
     return f"{judged.arrived:,} rows arrived: {judged.accepted:,} accepted, {judged.set_aside:,} quarantined{waiting}."
 
@@ -259,7 +271,8 @@ def _rules(job: _BatchJob, judged: Judged) -> list[BrokenRule]:
     return columnar.count_rules(job.connection, judged.aside, EXAMPLE_LINES)
 
 
-def _sentences(outcomes: list[validation.Outcome], rules: dict[str, TableRule]) -> list[str]:
+def describe_outcomes(outcomes: list[validation.Outcome], rules: dict[str, TableRule]) -> list[str]:
+    """Say what each expectation that was not met means."""
     return [
         rules[rule].sentence if rule in rules else outcome.description
         for outcome in outcomes
@@ -267,7 +280,7 @@ def _sentences(outcomes: list[validation.Outcome], rules: dict[str, TableRule]) 
     ]
 
 
-def _notes_on_columns(header: Sequence[str], contract: Contract) -> list[str]:
+def notes_on_columns(header: Sequence[str], contract: Contract) -> list[str]:
     """Sentences on the columns that the file has and the contract does not, and on those that it may lack and lacks."""
     notes = []
     extra = extra_columns(header, contract)

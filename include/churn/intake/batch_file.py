@@ -43,6 +43,13 @@ class BatchFile(Protocol):
 
     header: list[str]
 
+    def names(self) -> list[str]:
+        """The names in its header, whatever contract it follows.
+
+        Raises:
+            FileFault: the file cannot be read.
+        """
+
     def check(self, contract: Contract) -> None:
         """Check the columns against the contract. Their order does not matter, and further ones are ignored.
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from churn.contract import Contract
 from churn.intake.batch_file import FileFault, Piece
-from churn.intake.header import explain_first_lines, in_contract_spelling, require_columns
+from churn.intake.header import explain_first_lines, explain_header, in_contract_spelling, require_columns
 from churn.intake.lines import Line, Lines
 
 FIRST_LINES = 100
@@ -57,17 +57,29 @@ class CsvBatch:
         self._stream, self._zipped = stream, zipped
         self.header: list[str] = []
 
+    def names(self) -> list[str]:
+        """The names in the header, if the first line looks like one."""
+        first = self._first_lines()
+        fault = explain_header(first)
+        if fault:
+            raise fault
+        return _header(first[0]) or []
+
     def check(self, contract: Contract) -> None:
         """Read the header and check it against the contract."""
-        lines = (line for block in self._blocks() for _, line in block.at(block.all) if line.strip())
-        first = list(islice(lines, FIRST_LINES))
-        if not first:
-            raise FileFault("empty", "The file is empty. Ask the sender for a complete file.")
+        first = self._first_lines()
         header = _header(first[0])
         if header is None or not set(in_contract_spelling(header, contract)) & set(contract.names):
             raise explain_first_lines(first, contract)
         self.header = in_contract_spelling(header, contract)
         require_columns(self.header, contract)
+
+    def _first_lines(self) -> list[bytes]:
+        lines = (line for block in self._blocks() for _, line in block.at(block.all) if line.strip())
+        first = list(islice(lines, FIRST_LINES))
+        if not first:
+            raise FileFault("empty", "The file is empty. Ask the sender for a complete file.")
+        return first
 
     def pieces(self, contract: Contract) -> Iterator[Piece]:
         """The records, in pieces of some megabytes."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.stats.contingency import association
 
-from churn.contract import Column, Contract
+from churn.contract import MAX_LEVELS, Column, Contract, Kind
 from churn.foundation import columnar
 from churn.foundation.records import Drift
 from churn.foundation.svg import Mark, draw_intervals
@@ -22,7 +22,7 @@ from churn.intake.history import History
 SAMPLE = 50_000
 BINS = 10
 BY_CHANCE = 0.001
-_ABSENT = "(absent)"
+_ABSENT, _OTHER = "(absent)", "(other)"
 
 Counts = NDArray[np.int64]
 
@@ -42,7 +42,8 @@ def measure_drift(
         limit: the population stability index above which a column has drifted. In small batches, the value that chance alone
             may reach applies if it is larger.
     """
-    columns = [column for column in (*contract.features, contract.target) if column.name in history.columns]
+    columns = [column for column in (*contract.attributes, contract.target) if column.kind is not Kind.DATE]
+    columns = [column for column in columns if column.name in history.columns]
     names = [column.name for column in columns]
     now = columnar.sample_rows(connection, rows, names, contract, SAMPLE)
     before = columnar.sample_rows(connection, "before", names, contract, SAMPLE)
@@ -96,9 +97,11 @@ def _compare(column: Column, before: pa.ChunkedArray, now: pa.ChunkedArray, limi
         measure, value = "kolmogorov_smirnov", _distance(old[~np.isnan(old)], new[~np.isnan(new)])
         new_categories: list[str] = []
     else:
-        counts, categories = _frequencies(before, now)
+        levels = None if column.categories else column.max_levels or MAX_LEVELS
+        counts, categories = _frequencies(before, now, levels)
         measure, value = "cramers_v", float(association(counts, method="cramer")) if counts.shape[1] > 1 else 0.0
-        new_categories = [name for name, (was, came) in zip(categories, counts.T, strict=True) if came and not was]
+        fresh = [name for name, (was, came) in zip(categories, counts.T, strict=True) if came and not was]
+        new_categories = fresh if column.categories else []  # any other text may be a person's
     psi = stability_index(*counts)
     bound = max(limit, index_by_chance(len(before), len(now), counts.shape[1]))
     return Drift(column.name, psi, bound, measure, value, psi > bound, new_categories, len(before))
@@ -122,11 +125,21 @@ def _histograms(before: NDArray[np.float64], now: NDArray[np.float64]) -> Counts
     return both[:, both.any(axis=0)]
 
 
-def _frequencies(before: pa.ChunkedArray, now: pa.ChunkedArray) -> tuple[Counts, list[str]]:
+def _frequencies(before: pa.ChunkedArray, now: pa.ChunkedArray, levels: int | None) -> tuple[Counts, list[str]]:
+    """Count the rows of each text; of a text without a list of categories, only the most frequent ones are told apart."""
     counts = [_count(part) for part in (before, now)]
+    if levels is not None:
+        kept = set(sorted(counts[0], key=lambda text: (-counts[0][text], text))[:levels])
+        counts = [_merged(part, kept) for part in counts]
     categories = sorted(set().union(*counts))
     return np.array([[part.get(name, 0) for name in categories] for part in counts]), categories
 
 
 def _count(values: pa.ChunkedArray) -> dict[str, int]:
     return {pair["values"] or _ABSENT: pair["counts"] for pair in values.value_counts().to_pylist()}
+
+
+def _merged(counts: dict[str, int], kept: set[str]) -> dict[str, int]:
+    merged = {text: count for text, count in counts.items() if text in kept}
+    rest = sum(counts.values()) - sum(merged.values())
+    return merged | ({_OTHER: rest} if rest else {})

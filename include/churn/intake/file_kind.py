@@ -74,6 +74,14 @@ class OtherFile:
         self._fault = fault
         self.header: list[str] = []
 
+    def names(self) -> list[str]:
+        """Raise what the file is.
+
+        Raises:
+            FileFault: always.
+        """
+        raise self._fault
+
     def check(self, contract: Contract) -> None:  # noqa: ARG002 -- the file fits no contract
         """Raise what the file is.
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
-from churn.contract import WRITTEN, Column, Contract
+from churn.contract import WRITTEN, Column, Contract, Kind, Role
 from churn.intake.batch_file import FileFault
 from churn.intake.file_kind import EXCEL_EXPORT
 
@@ -95,6 +95,44 @@ def explain_first_lines(lines: Sequence[bytes], contract: Contract) -> FileFault
         )
     missing = _missing(header, contract)
     return FileFault("missing_column", _difference(header, missing, contract))
+
+
+def explain_header(lines: Sequence[bytes]) -> FileFault | None:
+    """Return what is wrong with the first lines of a CSV file if no contract is known; None if the first one may be a header.
+
+    Args:
+        lines: its first lines that are not blank, at least one.
+    """
+    texts, legacy = _decoded(lines)
+    delimiter = max((",", *DELIMITERS), key=lambda mark: len(_cells(texts[0], mark)))
+    header = _cells(texts[0], delimiter)
+    names = [name for name in dict.fromkeys(header) if name.strip() and not name.startswith("_")]
+    if _SEPARATOR_LINE.fullmatch(texts[0]) or delimiter != "," or legacy:
+        numbers = tuple(Column(name, Kind.NUMBER, Role.FEATURE) for name in _unlike(names, "key", "target"))
+        ends = (Column("key", Kind.TEXT, Role.KEY), Column("target", Kind.INTEGER, Role.TARGET, 0, 1))
+        if _SEPARATOR_LINE.fullmatch(texts[0]) or (legacy and not numbers):
+            return explain_first_lines(lines, Contract("file", (*ends, Column("feature", Kind.NUMBER, Role.FEATURE))))
+        return _dialect(texts, legacy, Contract("file", (*ends, *numbers)))
+    wider = [
+        number for number, line in enumerate(texts[1:TITLE_LINES], start=1) if len(_cells(line, ",")) > len(header)
+    ]
+    if len(header) == 1 and wider:
+        return FileFault(
+            "title_line",
+            "The first line has one cell, and a later one has more. The first line must be the header. Delete what is above it.",
+        )
+    if sum(bool(re.fullmatch(r"-?[0-9]+([.][0-9]+)?", cell.strip())) for cell in header) >= _MOST * len(header):
+        return FileFault(
+            "no_header",
+            "The file has no header: its first line looks like a row. Add the names of the columns as the first line.",
+        )
+    return None
+
+
+def _unlike(names: Sequence[str], *others: str) -> list[str]:
+    """The names without those that differ from an earlier or from another name only in case."""
+    folded = {name.lower(): name for name in reversed(names)}
+    return [name for key, name in folded.items() if key not in others]
 
 
 def _missing(header: Sequence[str], contract: Contract) -> list[Column]:
@@ -238,6 +276,8 @@ def _is_row(cells: Sequence[str], contract: Contract) -> bool:
 
 
 def _fits(cell: str, column: Column) -> bool:
+    if column.values and cell in column.numbers:
+        return True
     if column.kind in WRITTEN:
         return bool(re.fullmatch(WRITTEN[column.kind], cell))
     return not column.categories or cell in column.categories

@@ -27,6 +27,11 @@ class ParquetBatch:
         self._stream = stream
         self.header: list[str] = []
 
+    def names(self) -> list[str]:
+        """The names of its columns."""
+        with _broken_parquet():
+            return list(pq.ParquetFile(self._stream).schema_arrow.names)
+
     def check(self, contract: Contract) -> None:
         """Check the columns against the contract."""
         with _broken_parquet():

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import inf, sqrt
 from pathlib import Path
+from typing import Self
 
 import duckdb
 
@@ -16,6 +17,7 @@ from churn.foundation import columnar
 from churn.foundation.records import Drift
 from churn.intake.history import History
 from churn.intake.judging import Judged
+from churn.settings import Settings
 
 ONE_CLASS_ROWS = 50
 """With fewer rows, a single class does not indicate a faulty export."""
@@ -34,6 +36,17 @@ class IntakeLimits:
     max_disputed_share: float = 0.02
     max_size_ratio: float = 3.0
     drift_limit: float = 0.2
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """The limits that the settings say."""
+        return cls(
+            max_rejected_share=settings.max_rejected_share,
+            memory_limit=settings.duckdb_memory_limit,
+            max_disputed_share=settings.max_disputed_share,
+            max_size_ratio=settings.max_size_ratio,
+            drift_limit=settings.drift_limit,
+        )
 
 
 @dataclass(frozen=True)
@@ -55,9 +68,9 @@ def table_rules(
     drift: list[Drift],
     contract: Contract,
     limits: IntakeLimits,
-    short_hash: str,
+    short_hash: str | None,
 ) -> list[TableRule]:
-    """Every rule for a batch as a whole with its number, critical ones first; `short_hash` names the batch in commands."""
+    """Every rule for a batch as a whole with its number, critical ones first; `short_hash` names the batch in commands, if it is one."""
     rules = [_share(judged, limits, short_hash), _rows(judged), _classes(judged, contract)]
     if history:
         rules += _disputes(connection, judged.good, history, contract, limits, short_hash)
@@ -65,10 +78,11 @@ def table_rules(
     return rules + [_drifted(column) for column in drift]
 
 
-def _share(judged: Judged, limits: IntakeLimits, short_hash: str) -> TableRule:
+def _share(judged: Judged, limits: IntakeLimits, short_hash: str | None) -> TableRule:
     faulty = judged.set_aside - judged.unlabelled
+    again = f" and send it again, or raise CHURN_MAX_REJECTED_SHARE and run `churn batches rejudge {short_hash}`."
     step = (
-        f" Fix the file and send it again, or raise CHURN_MAX_REJECTED_SHARE and run `churn batches rejudge {short_hash}`."
+        f" Fix the file{again if short_hash else ' or the contract, or raise CHURN_MAX_REJECTED_SHARE.'}"
         if judged.accepted  # otherwise no limit would help, and the next rule says what to do
         else ""
     )
@@ -103,7 +117,7 @@ def _classes(judged: Judged, contract: Contract) -> TableRule:
         fewest,
         minimum=1 if judged.accepted >= ONE_CLASS_ROWS else 0,
         sentence=(
-            f"{contract.target.name} is {only} in all {judged.accepted:,} rows, and nothing can be learned from one class. "
+            f"{contract.target.name} is {contract.target.texts.get(only, only)} ({contract.event_names[not only]}) in all {judged.accepted:,} rows, and nothing can be learned from one class. "
             "Check the export of the label and send the file again."
         ),
     )
@@ -115,12 +129,15 @@ def _disputes(
     history: History,
     contract: Contract,
     limits: IntakeLimits,
-    short_hash: str,
+    short_hash: str | None,
 ) -> list[TableRule]:
     customers, reversed_labels, changed = columnar.count_disputes(connection, good, history.columns, contract)
-    names = " or ".join(column.name for column in contract.permanent)
+    names, target = " or ".join(column.name for column in contract.permanent), contract.target.texts
     disputes = {
-        "batch.labels_reversed": (reversed_labels, f"have returned after leaving ({contract.target.name} from 1 to 0)"),
+        "batch.labels_reversed": (
+            reversed_labels,
+            f"are reported as “{contract.non_event}” and were “{contract.event}” before ({contract.target.name} from {target.get(1, 1)} to {target.get(0, 0)})",
+        ),
         "batch.identities_changed": (changed, f"have a different {names} than before"),
     }
     return [
@@ -160,7 +177,7 @@ def _rate(judged: Judged, history: History, contract: Contract) -> TableRule:
         rate,
         minimum=min(past / RATE_FACTOR, past - chance),
         maximum=max(past * RATE_FACTOR, past + chance),
-        sentence=f"{contract.target.name} is 1 in {rate:.1%} of the rows, compared with {past:.1%} before.",
+        sentence=f"{rate:.1%} of the customers {contract.event_in_words}, compared with {past:.1%} before.",
     )
 
 

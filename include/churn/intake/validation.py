@@ -276,7 +276,7 @@ def _column_expectations(column: Column) -> list[Any]:
             min_value=column.minimum, max_value=column.maximum, **options
         ),
         f"{column.name}.category": lambda **options: gxe.ExpectColumnValuesToBeInSet(
-            value_set=list(column.categories), **options
+            value_set=list(column.categories or column.texts), **options
         ),
     }
     return [makers[rule](column=column.name, meta={_RULES: [rule]}) for rule in column.rules]

@@ -86,17 +86,20 @@ def describe_use(uri: str, contract: Contract) -> str:
     return (
         "To use it:\n\n```python\nimport mlflow, pandas as pd\n"
         f'model = mlflow.pyfunc.load_model("{uri}")\n'
-        f'model.predict(pd.read_csv("customers.csv"))[:, 1]  # the probability of {contract.target.name} = 1\n```\n\n'
+        f'model.predict(pd.read_csv("customers.csv"))[:, 1]  # the probability of the event: {contract.event_in_words}\n```\n\n'
         "It ignores columns that it does not need, and refuses rows that the contract does not allow."
     )
 
 
 def describe_registered_model(contract: Contract, tracking: Tracking) -> None:
     """Create the registered model if it does not exist, with a description; one that a person wrote is kept."""
-    earlier = f"Probability of {contract.target.name} = 1, for each customer."
-    description = f"{earlier} {describe_use(f'models:/{tracking.model}@champion', contract)}"
+    use = describe_use(f"models:/{tracking.model}@champion", contract)
+    description = f"Probability of the event {contract.event_in_words}, for each customer. {use}"
+    in_numbers = f"{contract.target.name} = 1"
+    first = f"Probability of {in_numbers}, for each customer."
+    earlier = (first, f"{first} {use.replace(f'the event: {contract.event_in_words}', in_numbers)}")
     existing = tracking.client.search_registered_models(f"name = '{tracking.model}'")
     if not existing:
         tracking.client.create_registered_model(tracking.model, description=description)
-    elif existing[0].description == earlier:
+    elif existing[0].description in earlier:
         tracking.client.update_registered_model(tracking.model, description)

@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from churn.contract import Contract
+from churn.contracts.bank import BANK_CHURN
 from churn.errors import ChurnError
 from churn.foundation.ledger import Ledger
 from churn.foundation.links import IMAGE_BUILD, RETRAINING, night_page
@@ -23,7 +25,7 @@ from churn.pipeline.disagreements import find_disagreements
 from churn.pipeline.steps import has_work, summarise
 from churn.pipeline.summary import render_links, render_run
 from churn.pipeline.workspace import Workspace
-from churn.sample.generator import cut_into_nights
+from churn.sample.generator import cut_into_nights, write_sample
 from churn.settings import HOME, VAR, Settings
 
 SAMPLE = HOME / "data" / "sample"
@@ -62,7 +64,7 @@ def run_main_job(console: Console, data: Path | None, nights: int, verbose: bool
         "mlflow_tracking_uri": f"http://{services.HOST}:{settings.mlflow_port}"
     }  # the only one that the services use
     workspace = Workspace.open(settings.model_copy(update=local))
-    files = cut_into_nights(data, nights, VAR / "nights") if data else sorted(SAMPLE.glob("*.csv"))
+    files = cut_into_nights(data, nights, VAR / "nights") if data else sample_files(workspace.contract, VAR / "sample")
     upcoming = _upcoming(console, workspace.ledger, files, data)
     start_services(console)
     api = services.airflow_api(workspace.settings)
@@ -79,6 +81,13 @@ def run_main_job(console: Console, data: Path | None, nights: int, verbose: bool
         console.print(f"Problem: {problem}", style="red", markup=False)
     _print_places(console, workspace.settings)
     return succeeded and not problems
+
+
+def sample_files(contract: Contract, folder: Path) -> list[Path]:
+    """The nightly files of the sample: those that ship, or under another contract some that are drawn from it."""
+    if contract.fingerprint == BANK_CHURN.fingerprint:
+        return sorted(SAMPLE.glob("*.csv"))
+    return write_sample(contract, folder / contract.fingerprint)
 
 
 def start_services(console: Console) -> None:

@@ -59,14 +59,7 @@ def validate(workspace: Workspace, request: Request, batch: str) -> Batch:
     from churn.intake.acceptance import accept_batch
     from churn.intake.table_rules import IntakeLimits
 
-    settings = workspace.settings
-    limits = IntakeLimits(
-        max_rejected_share=settings.max_rejected_share,
-        memory_limit=settings.duckdb_memory_limit,
-        max_disputed_share=settings.max_disputed_share,
-        max_size_ratio=settings.max_size_ratio,
-        drift_limit=settings.drift_limit,
-    )
+    limits = IntakeLimits.of(workspace.settings)
     return accept_batch(
         batch, request.night, workspace.storage, workspace.ledger, workspace.contract, limits, request.link
     )

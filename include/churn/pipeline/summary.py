@@ -174,5 +174,5 @@ def metrics_table(decision: DecisionRecord, contract: Contract) -> RenderableTyp
             f"{delta.value:+.4f}" if delta else "-",
             f"{interval.lower:{sign}.4f} to {interval.upper:{sign}.4f}",
         )
-    heading = f"\n{figures.rows:,} unseen customers, {figures.events:,} of them with {contract.target.name} = 1:"
+    heading = f"\n{figures.rows:,} unseen customers, {figures.events:,} of them {contract.event_in_words}:"
     return Group(heading, table)

@@ -111,7 +111,7 @@ def _labels(version: int, clients: Clients, spec: ImageSpec) -> dict[str, str]:
     registered = datetime.fromtimestamp(registered_version.creation_timestamp / 1000, UTC)
     labels = {
         "org.opencontainers.image.title": tracking.model,
-        "org.opencontainers.image.description": f"Probability of {clients.contract.target.name} = 1, for each customer.",
+        "org.opencontainers.image.description": f"Probability of the event {clients.contract.event_in_words}, for each customer.",
         "org.opencontainers.image.version": str(version),
         "org.opencontainers.image.revision": spec.git_commit or "",
         "org.opencontainers.image.created": registered.isoformat(timespec="seconds"),

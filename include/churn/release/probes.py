@@ -66,6 +66,12 @@ def rows_body(rows: pd.DataFrame) -> dict[str, Any]:
     return {"columns": list(rows.columns), "data": rows.astype(object).where(rows.notna(), None).to_numpy().tolist()}
 
 
+def in_texts(rows: pd.DataFrame, contract: Contract) -> pd.DataFrame:
+    """Rows of the model as a file has them: the text of the contract in place of the number that it stands for."""
+    texts = {column.name: column.texts for column in contract.features if column.values}
+    return rows.assign(**{name: rows[name].map(known).astype("object") for name, known in texts.items()})
+
+
 def bad_requests(contract: Contract) -> list[BadRequest]:
     """Requests that break the protocol or the contract, each in one way."""
     rows = rows_body(contract_rows(contract).iloc[:3])
@@ -107,7 +113,8 @@ def bad_requests(contract: Contract) -> list[BadRequest]:
 
 
 def _bad_values(column: Column) -> list[tuple[str, Any]]:
-    values: list[tuple[str, Any]] = [("an object", {PLANTED: 1}), ("a text", PLANTED)]
+    values: list[tuple[str, Any]] = [("an object", {PLANTED: 1})]
+    values.append(("a number", 17) if column.open else ("a text", PLANTED))
     if not column.nullable:
         values.append(("null", None))
     if column.numeric:

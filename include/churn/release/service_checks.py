@@ -15,7 +15,7 @@ from churn.contract import Contract
 from churn.decision.scoring import Scorer
 from churn.errors import ChurnError
 from churn.foundation.local_server import ModelMismatch, ServingUnavailable
-from churn.release.probes import JSON_TYPE, PLANTED, BadRequest, bad_requests, contract_rows, rows_body
+from churn.release.probes import JSON_TYPE, PLANTED, BadRequest, bad_requests, contract_rows, in_texts, rows_body
 
 TOLERANCE = 1e-12
 IN_SEQUENCE = 20
@@ -76,6 +76,8 @@ def verify(url: str, scorer: Scorer, contract: Contract, extremes: pd.DataFrame 
     expected = np.column_stack([1 - positive, positive])
     with httpx.Client(base_url=url, timeout=_TIMEOUT, trust_env=False) as client:
         answers = [*_one_by_one(client, rows), *_in_batches(client, rows)]
+        if any(column.values for column in contract.features):
+            answers += _in_batches(client, in_texts(rows, contract))
         difference = max(_difference(answer, expected[at], url) for at, answer in answers)
         refused = [_require_refusal(client, bad) for bad in bad_requests(contract)]
         for path in ("/docs", "/openapi.json"):

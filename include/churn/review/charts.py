@@ -7,7 +7,8 @@ from datetime import datetime
 
 from markupsafe import Markup
 
-from churn.decision.formatting import CAPTIONS, difference
+from churn.contract import EventNames
+from churn.decision.formatting import caption, difference
 from churn.foundation import svg
 from churn.foundation.svg import Curve, Mark, Series, Span
 from churn.review.data import Heat, Reason
@@ -26,7 +27,7 @@ _LONGEST = 34
 
 def draw_history(points: Sequence[NightPoint]) -> Markup:
     """Draw the ROC AUC of champion and challenger, run by run."""
-    heading, reading = CAPTIONS["history"]
+    heading, reading = caption("history")
     promoted = [f"v{point.challenger}" if point.promoted else "" for point in points]
     series = [
         Series("champion", [_as_triple(point.champion_auc) for point in points]),
@@ -71,7 +72,7 @@ def draw_differences(name: str, title: str, lines: Sequence[MetricLine]) -> Mark
         for line in lines
         if line.delta
     ]
-    return svg.draw_intervals(name, title, CAPTIONS["differences"][1], marks)
+    return svg.draw_intervals(name, title, caption("differences")[1], marks)
 
 
 def draw_slices(lines: Sequence[SliceLine], harm: float | None, name: str = "slices") -> Markup:
@@ -89,7 +90,7 @@ def draw_slices(lines: Sequence[SliceLine], harm: float | None, name: str = "sli
     return svg.draw_intervals(name, "Slices", reading, [_make_slice_mark(line, harm) for line in lines])
 
 
-def draw_night_curves(night: Night) -> dict[str, Markup]:
+def draw_night_curves(night: Night, names: EventNames) -> dict[str, Markup]:
     """Draw ROC and calibration of both versions on the same customers; empty if the run recorded no curves."""
     recorded = {role: curves for role in ("champion", "challenger") if (curves := (night.curves or {}).get(role))}
     if not recorded:
@@ -100,8 +101,8 @@ def draw_night_curves(night: Night) -> dict[str, Markup]:
         for role, curves in recorded.items()
     ]
     return {
-        "roc": svg.draw_curves("roc", *CAPTIONS["roc"], roc, ("False positive rate", "True positive rate")),
-        "calibration": svg.draw_curves("calibration", *CAPTIONS["calibration"], calibration, ("predicted", "left")),
+        "roc": svg.draw_curves("roc", *caption("roc", names), roc, ("False positive rate", "True positive rate")),
+        "calibration": svg.draw_curves("calibration", *caption("calibration"), calibration, ("predicted", names.event)),
     }
 
 

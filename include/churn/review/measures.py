@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from churn.contract import CHURNED, EventNames
 from churn.decision.formatting import METRIC_NAMES, SMALLER_IS_BETTER
 from churn.decision.policy_file import Policy
 from churn.foundation.wording import describe_evidence
@@ -84,13 +85,13 @@ def rule_lines(rules: Sequence[dict[str, Any]], code: str | None) -> list[RuleLi
     return sorted(lines, key=lambda line: (line.passed, not line.decides))
 
 
-def describe_customers(stored: dict[str, Any]) -> str:
+def describe_customers(stored: dict[str, Any], names: EventNames = CHURNED) -> str:
     """Say on which customers both versions were compared; empty if there were none."""
     evidence, window = stored.get("evidence", {}), stored.get("case", {}).get("window")
     if not evidence.get("rows"):
         return ""
     ends = (datetime.fromisoformat(window["since"]), datetime.fromisoformat(window["until"])) if window else None
-    return describe_evidence(evidence["rows"], evidence["events"], ends, bool(window and window["widened"]))
+    return describe_evidence(evidence["rows"], evidence["events"], ends, bool(window and window["widened"]), names)
 
 
 def metric_lines(evidence: dict[str, Any], policy: Policy | None) -> list[MetricLine]:

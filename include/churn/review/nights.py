@@ -182,7 +182,7 @@ def make_night(facts: NightFacts, settings: Settings) -> Night:
         anchor=case.get("anchor"),
         rules=rule_lines(record.rules, record.code if record.verdict == "hold" else None),
         watch=rule_lines(record.watch, None),
-        unseen=describe_customers(stored),
+        unseen=describe_customers(stored, settings.contract.event_names),
         metrics=metrics,
         anchor_deltas=baseline_lines(stored, policy),
         slices=slice_lines(stored),

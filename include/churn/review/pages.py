@@ -13,6 +13,7 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from churn.contract import CHURNED, EventNames
 from churn.decision import formatting
 from churn.foundation import svg
 from churn.foundation.digests import text_digest
@@ -130,6 +131,7 @@ class Site:
 
     `assets` is the address of style and script, `json` that of this page as JSON. Links that begin with `airflow` lead to
     Airflow, and `root` replaces that beginning here. `unavailable` are sentences about services that do not answer.
+    `model` is the name of the registered model, and `names` is what people call the event and its opposite.
     """
 
     links: Links
@@ -141,6 +143,8 @@ class Site:
     airflow: str = ""
     root: str = ""
     unavailable: tuple[str, ...] = field(default=())
+    model: str = ""
+    names: EventNames = CHURNED
 
     def reach(self, url: str) -> str | None:
         """Make a link to another site usable here; None if it is not a web address.
@@ -178,7 +182,7 @@ def render_night(view: Night, site: Site) -> str:
         f"Run {view.night[:80]}",
         view,
         site,
-        drawn=_draw_night(view),
+        drawn=_draw_night(view, site.names),
         changes=group_changes(view.changes),
     )
 
@@ -219,7 +223,7 @@ def render_message(
     return _render("message.html", title, list(sentences), site, login=login, elsewhere=list(elsewhere))
 
 
-def _draw_night(view: Night) -> dict[str, Any]:
+def _draw_night(view: Night, names: EventNames) -> dict[str, Any]:
     larger = [line for line in view.metrics if line.delta and not line.smaller_is_better]
     smaller = [line for line in view.metrics if line.delta and line.smaller_is_better]
     return {
@@ -229,7 +233,7 @@ def _draw_night(view: Night) -> dict[str, Any]:
         else None,
         "slices": _draw_parts("slices", view.slices, lambda part, name: charts.draw_slices(part, view.harm, name)),
         "budget": charts.draw_budget(view.budget) if view.budget else None,
-        **charts.draw_night_curves(view),
+        **charts.draw_night_curves(view, names),
     }
 
 

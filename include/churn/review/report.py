@@ -38,7 +38,9 @@ def write_report(folder: Path, ledger: Ledger, settings: Settings, now: datetime
     """
     nights, data = load_nights(ledger, settings, limit=limit), load_data(ledger, limit=limit)
     links = FolderLinks(frozenset(line.night for line in nights.lines), frozenset(line.batch for line in data.lines))
-    site = Site(links, now, "", airflow=settings.airflow_ui)
+    site = Site(
+        links, now, "", airflow=settings.airflow_ui, model=settings.model_name, names=settings.contract.event_names
+    )
     overview = replace(load_overview(ledger, settings, now), actions=[])
     folder.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []

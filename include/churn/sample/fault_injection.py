@@ -64,7 +64,11 @@ def record_faults(contract: Contract) -> list[Fault]:
         return [_line(cells)] * 2
 
     def differently(cells: Cells) -> list[bytes]:
-        column = next(column for column in contract.features if column.numeric or len(column.categories) > 1)
+        column = next(
+            column
+            for column in contract.features
+            if len(column.texts or column.categories) > 1 or (column.numeric and not column.values)
+        )
         return [_line(cells), _line({**cells, column.name: _other(column, cells[column.name])})]
 
     faults = [
@@ -122,6 +126,10 @@ def plant_faults(
 def _bad_values(column: Column) -> Iterator[tuple[str, str]]:
     if not column.nullable and column.role is not Role.TARGET:
         yield "", f"{column.name}.missing"
+    if column.values:
+        for value in ("maybe", "-1", *_misspelt(next(iter(column.numbers)), column)):
+            yield value, f"{column.name}.category"
+        return
     bad = {Kind.INTEGER: NOT_INTEGERS, Kind.NUMBER: NOT_NUMBERS, Kind.DATE: NOT_DATES, Kind.TEXT: ()}[column.kind]
     for value in bad:
         yield value, f"{column.name}.type"
@@ -130,14 +138,16 @@ def _bad_values(column: Column) -> Iterator[tuple[str, str]]:
     if column.maximum is not None:
         yield str(int(column.maximum) + 1), f"{column.name}.range"
     if column.categories:
-        category = column.categories[0]
-        unlike = [
-            "Atlantis",
-            *([] if column.trim else [f"{category} "]),
-            *([] if column.ignore_case else [category.swapcase()]),
-        ]
-        for value in unlike:
+        for value in ("Atlantis", *_misspelt(column.categories[0], column)):
             yield value, f"{column.name}.category"
+
+
+def _misspelt(text: str, column: Column) -> Iterator[str]:
+    """Yield a text as the contract does not allow it: with a blank, or in another case."""
+    if not column.trim:
+        yield f"{text} "
+    if not column.ignore_case and text.swapcase() not in (text, *column.categories, *column.numbers):
+        yield text.swapcase()
 
 
 def _breaks_another(column: Column, value: str, contract: Contract) -> bool:
@@ -158,5 +168,7 @@ def _line(cells: Cells) -> bytes:
 def _other(column: Column, cell: str) -> str:
     if column.categories:
         return next(category for category in column.categories if category != cell)
+    if column.values:
+        return next(text for text in column.texts.values() if text != cell)
     low = column.minimum if column.minimum is not None else 0
     return str(int(low)) if cell != str(int(low)) else str(int(low) + 1)

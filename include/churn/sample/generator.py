@@ -1,12 +1,14 @@
 """Generates files of a contract from a seed, with realistic relations, chosen drift and chosen faults.
 
-The columns of the public bank file are drawn with its distributions: age, products, activity, country and gender drive churn. Any
-other column is drawn from the contract alone, so that the generator follows when a contract changes.
+The columns of the public bank file are drawn with its distributions: age, products, activity, country and gender drive churn. The
+rows of any other contract are drawn from the contract alone (`joint_values`), so that the generator follows when a contract changes.
 """
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -15,11 +17,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from churn.contract import Column, Contract, Kind, Role
+from churn.contracts.bank import BANK_CHURN
 from churn.errors import ChurnError
 from churn.foundation.examples import example_rows
 from churn.sample.fault_injection import Fault, cell_faults, plant_faults
+from churn.sample.joint_values import UPPER, draw_joint_values
 
 OLDER = 45
 SURNAMES = (
@@ -44,14 +50,15 @@ Draws = dict[str, np.ndarray[Any, np.dtype[Any]]]
 class Night:
     """One nightly file: its number of rows, its first customer number, and what is special about it.
 
-    `older_share` is the share of customers aged 45 and older (about .2 in the public file). `faults` is the number of rows with a
+    `older_share` is the share of customers aged 45 and older (about .2 in the public file); under another contract, of those in the
+    upper group of some columns that go together. `faults` is the number of rows with a
     planted fault. `turned_round` inverts the labels.
     """
 
     rows: int
     first_customer: int
     seed: int
-    older_share: float = 0.2
+    older_share: float = UPPER
     faults: int = 0
     turned_round: bool = False
 
@@ -67,17 +74,31 @@ NIGHTS = (
 def make_night(contract: Contract, night: Night) -> str:
     """The CSV text of one nightly file. The same arguments give the same text."""
     rng = np.random.default_rng(night.seed)
-    frame = _draw(contract, night, rng)
-    probability = _churn_probability(frame, contract)
+    if resembles_bank(contract):
+        frame = _draw(contract, night, rng)
+        probability = _churn_probability(frame, contract)
+    else:
+        frame, probability = draw_joint_values(contract, night.rows, rng, night.older_share)
+        frame[contract.key.name] = _keys(contract.key, night)
     if night.turned_round:
         probability = _turned_round(probability)
     frame[contract.target.name] = (rng.random(night.rows) < probability).astype("int64")
+    for column in contract.columns:
+        if column.values:
+            frame[column.name] = frame[column.name].map(column.texts)
     text = frame.to_csv(index=False, lineterminator="\n")
     if night.faults > night.rows:
         raise ChurnError(f"{night.faults} faults do not fit into {night.rows} rows. Use fewer faults or more rows.")
     rows = sorted(rng.choice(night.rows, night.faults, replace=False))
     data, _ = plant_faults(text, contract, _chosen_faults(contract, night.faults, rng), rows)
     return data.decode()
+
+
+def resembles_bank(contract: Contract) -> bool:
+    """Whether most features are those of the public bank file, under their names and in their kinds."""
+    known = {column.name: column for column in BANK_CHURN.features}
+    shared = sum(column.name in known and column.kind is known[column.name].kind for column in contract.features)
+    return shared > len(contract.features) / 2
 
 
 def _chosen_faults(contract: Contract, count: int, rng: np.random.Generator) -> list[Fault]:
@@ -99,7 +120,7 @@ def write_sample(contract: Contract, folder: Path) -> list[Path]:
 
 
 def cut_into_nights(file: Path, nights: int, folder: Path) -> list[Path]:
-    """Cut a CSV file into nightly files of equal size, in its own order, each with the header.
+    """Cut a file into nightly files of equal size, in its own order, each with the header. A gzipped file gives plain ones.
 
     Raises:
         ChurnError: the file cannot be read or has fewer rows than nights.
@@ -107,14 +128,18 @@ def cut_into_nights(file: Path, nights: int, folder: Path) -> list[Path]:
     try:
         data = file.read_bytes()
     except OSError as error:
-        raise ChurnError(f"Cannot read {file}: {error.strerror}. Give the path of a CSV file.") from error
+        raise ChurnError(f"Cannot read {file}: {error.strerror}. Give the path of a CSV or Parquet file.") from error
     if nights == 1:
         return [file]
+    if data[:4] == b"PAR1":
+        return _cut_parquet(file, nights, folder / f"{hashlib.sha256(data).hexdigest()[:12]}-{nights}")
+    if data[:2] == b"\x1f\x8b":
+        try:
+            data, file = gzip.decompress(data), file.with_suffix("") if file.suffix == ".gz" else file
+        except (OSError, EOFError, zlib.error) as error:
+            raise ChurnError(f"{file} is damaged or incomplete. Ask the sender for a complete file.") from error
     header, *rows = data.splitlines(keepends=True) or [b""]
-    if len(rows) < nights:
-        raise ChurnError(
-            f"{file} has {len(rows)} rows, which are too few for {nights} nights. Use a smaller number of nights."
-        )
+    _require_rows(file, len(rows), nights)
     folder = folder / f"{hashlib.sha256(data).hexdigest()[:12]}-{nights}"
     folder.mkdir(parents=True, exist_ok=True)
     bounds = np.linspace(0, len(rows), nights + 1).astype(int)
@@ -124,6 +149,27 @@ def cut_into_nights(file: Path, nights: int, folder: Path) -> list[Path]:
         part.write_bytes(header + b"".join(rows[first:last]))
         files.append(part)
     return files
+
+
+def _cut_parquet(file: Path, nights: int, folder: Path) -> list[Path]:
+    try:
+        table = pq.read_table(file)
+    except pa.ArrowException as error:
+        raise ChurnError(f"{file} is damaged or incomplete. Ask the sender for a complete file.") from error
+    _require_rows(file, table.num_rows, nights)
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    for number, (first, last) in enumerate(pairwise(np.linspace(0, table.num_rows, nights + 1).astype(int)), start=1):
+        files.append(folder / f"{file.stem}-night-{number}.parquet")
+        pq.write_table(table.slice(first, last - first), files[-1])
+    return files
+
+
+def _require_rows(file: Path, rows: int, nights: int) -> None:
+    if rows < nights:
+        raise ChurnError(
+            f"{file} has {rows} rows, which are too few for {nights} nights. Use a smaller number of nights."
+        )
 
 
 def _draw(contract: Contract, night: Night, rng: np.random.Generator) -> pd.DataFrame:
@@ -213,7 +259,10 @@ BANK_NOISE = frozenset({"Tenure", "HasCrCard", "EstimatedSalary"})
 
 def _unknown_effect(values: pd.Series, column: Column) -> Any:
     """The effect of an unknown feature: higher values and later categories churn more."""
-    position = values.map({name: rank for rank, name in enumerate(column.categories)}) if column.categories else values
+    if not column.numeric:  # of a text without a list of categories, the first ones are as good as any
+        levels = column.categories or sorted(values.dropna().unique())
+        values = values.map({name: rank for rank, name in enumerate(levels)})
+    position = values
     numbers = position.astype("float64").fillna(position.astype("float64").median())
     spread = numbers.std()
     return np.asarray((numbers - numbers.mean()) / spread if spread else numbers * 0)

@@ -16,7 +16,7 @@ from sklearn.pipeline import Pipeline
 
 from churn.contract import Column, Contract
 from churn.serving import UNCHECKED_VARIABLE
-from churn.serving.rows import NO_ROWS, check_rows, frame_of, match_columns
+from churn.serving.rows import NO_ROWS, check_rows, frame_of, match_columns, read_cells
 
 CHECKS, MODEL = "contract", "model"
 """Names of the steps of a registered model."""
@@ -79,10 +79,17 @@ def without_checks(model: Any) -> Any:
 
 
 def _cells(values: pd.Series, column: Column) -> Any:
-    """The cells as the checks read them: NaN in an array of numbers, None elsewhere, where a value is missing."""
+    """The cells as the checks read them: NaN in an array of numbers, None elsewhere, where a value is missing.
+
+    Pandas reads a column as texts if a cell of it is a blank. Where the contract trims numbers, such texts are read as in a file.
+    """
     if not column.numeric:
         return values.to_numpy() if values.dtype == object else values.array
     if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
         return values.to_numpy(dtype=np.float64, na_value=np.nan)
     objects = values.astype(object)
-    return objects.where(objects.notna(), None).to_numpy()
+    cells = objects.where(objects.notna(), None).to_numpy()
+    if column.trim and not column.values:
+        texts = read_cells([cell if type(cell) is str else "" for cell in cells], column)
+        cells = np.array([text if type(cell) is str else cell for cell, text in zip(cells, texts, strict=True)], object)
+    return cells

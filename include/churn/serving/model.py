@@ -83,5 +83,5 @@ def _example(contract: Contract) -> Values:
         if column.numeric:
             values[column.name] = np.array([column.minimum if column.minimum is not None else 0.0])
         else:
-            values[column.name] = np.array([column.categories[0]], dtype=object)
+            values[column.name] = np.array([column.categories[0] if column.categories else "a text"], dtype=object)
     return values

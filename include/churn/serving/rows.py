@@ -136,6 +136,8 @@ def read_cells(cells: Sequence[str], column: Column) -> list[Any]:
 
 
 def _numbers(cells: Cells, column: Column) -> tuple[NDArray[np.float64], Broken]:
+    if column.values:
+        return _coded(cells, column)
     numbers, broken = _array_of_numbers(cells) if isinstance(cells, np.ndarray) else _typed(cells)
     infinite = np.isinf(numbers)
     if column.kind is Kind.INTEGER:
@@ -147,6 +149,26 @@ def _numbers(cells: Cells, column: Column) -> tuple[NDArray[np.float64], Broken]
         if bound is not None:
             broken[outside(numbers, bound) & (broken == 0)] = _RANGE
     return numbers, broken
+
+
+def _coded(cells: Cells, column: Column) -> tuple[NDArray[np.float64], Broken]:
+    """Read cells that have a text of the contract or the number that it stands for."""
+    if not (isinstance(cells, np.ndarray) and cells.dtype.kind in "iuf"):
+        table: dict[str, float | None] = {**column.numbers, "": None}
+        if column.ignore_case:
+            table = {text.lower(): number for text, number in table.items()}
+        cells = [_decoded(cell, table, column) if type(cell) is str else cell for cell in cells]
+    numbers, broken = _array_of_numbers(cells) if isinstance(cells, np.ndarray) else _typed(cells)
+    known = np.isin(numbers, [*column.texts])
+    broken[~known & (broken != _MISSING)] = _CATEGORY
+    if column.nullable:
+        broken[broken == _MISSING] = 0
+    return numbers, broken
+
+
+def _decoded(cell: str, table: Mapping[str, float | None], column: Column) -> float | str | None:
+    text = cell.strip(" ") if column.trim else cell
+    return table.get(text.lower() if column.ignore_case else text, text)
 
 
 def _array_of_numbers(cells: NDArray[Any]) -> tuple[NDArray[np.float64], Broken]:
@@ -201,8 +223,8 @@ def _text(cell: Any, column: Column) -> tuple[str | None, int]:
     if text is None or (type(text) is str and not text):
         return None, 0 if column.nullable else _MISSING
     if type(text) is not str:
-        return None, _CATEGORY
-    if text in column.categories:
+        return None, _CATEGORY if column.categories else _TYPE
+    if text in column.categories or not column.categories:
         return text, 0
     lower = [category for category in column.categories if column.ignore_case and category.lower() == text.lower()]
     return (lower[0], 0) if lower else (None, _CATEGORY)

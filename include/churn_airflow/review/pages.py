@@ -266,7 +266,13 @@ def _answer(
     if format == "json":
         content = asdict(view) | {"away": unavailable}
         return JSONResponse(json.loads(json.dumps(content, default=encode_for_json)))
-    site = replace(_site(request), may_act=may_act, airflow=settings.airflow_ui, unavailable=unavailable)
+    site = replace(
+        _site(request),
+        may_act=may_act,
+        airflow=settings.airflow_ui,
+        unavailable=unavailable,
+        names=settings.contract.event_names,
+    )
     return HTMLResponse(render(view, site))
 
 
@@ -274,6 +280,10 @@ def _site(request: Request) -> Site:
     """Describe where a page is shown; pages of errors need this too."""
     from churn.review.pages import AppLinks, Site
 
+    try:
+        model = load_settings().model_name
+    except HTTPException:  # the page that reports an invalid setting has no model
+        model = ""
     mounted = request.scope.get("root_path", "")
     query = f"{request.url.query}&" if request.url.query else ""
     return Site(
@@ -283,6 +293,7 @@ def _site(request: Request) -> Site:
         assets=f"{mounted}/",
         live=True,
         root=mounted.removesuffix(REVIEW),
+        model=model,
     )
 
 

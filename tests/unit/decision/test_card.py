@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from test_figures import SLICINGS, compare_both, draw_evidence, past_runs
 
+from churn.contract import EventNames
 from churn.decision.card import CardFacts, ParityRow, parity_table, render_card
 from churn.decision.comparison import Comparison, Evidence, Refusal
 from churn.decision.figures import draw_figures
@@ -212,3 +213,17 @@ def test_parity_has_both_models_side_by_side(facts: CardFacts) -> None:
     }
     text = Page(render_card(facts)).text
     assert all(f"{100 * item.predicted:.1f}%" in text for item in facts.parity)
+
+
+def test_the_page_calls_the_event_as_the_contract_does() -> None:
+    """In tables, captions and axes; nothing speaks of leaving where customers cancel."""
+    names = EventNames("cancelled", "renewed")
+    evidence = draw_evidence()
+    comparison = compare_both(evidence)
+    figures = draw_figures(comparison, evidence, [], names=names)
+    html = render_card(make_facts(evidence, comparison, names=names, figures=figures))
+    text = Page(html).text.partition("Model churn, run")[2]
+    assert "observed share that cancelled" in text
+    assert "Customers that renewed" in text
+    assert "how many of the flagged customers cancelled" in text
+    assert not re.search(r"\b(left|stayed|leave|churned)\b", text.replace("upper left", ""))

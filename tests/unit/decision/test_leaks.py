@@ -50,3 +50,12 @@ def test_with_one_class_nothing_can_be_ranked() -> None:
     rows = pd.DataFrame({"key": range(3), "left": [0, 0, 0], "AccountId": [1.0, 2.0, 3.0]})
     leaks = find_leaks(rows, Contract("c", (KEY, TARGET, number("AccountId"))))
     assert (leaks.identifiers, leaks.feature, leaks.feature_auc) == (["AccountId"], None, None)
+
+
+def test_a_text_of_any_value_does_not_rank_by_its_customers() -> None:
+    """A text that everybody has for themselves would give each label away; only the frequent ones count."""
+    city = Column("city", Kind.TEXT, Role.FEATURE, max_levels=2)
+    rows = pd.DataFrame({"key": range(100), "left": LABELS, "city": [f"street {at}" for at in range(100)]})
+    assert (find_leaks(rows, Contract("c", (KEY, TARGET, city))).feature_auc or 0) < 0.6
+    rows = rows.assign(city=["Bern", "Zug"] * 50)
+    assert find_leaks(rows, Contract("c", (KEY, TARGET, city))).feature_auc == 1.0

@@ -16,15 +16,18 @@ from churn.decision.policy import UNMET, Decision, Verdict, decide
 from churn.decision.policy_file import Policy
 from churn.decision.reasons import Reason
 from churn.decision.simulation import (
+    BANK,
     LOW_GAIN,
     SCENARIOS,
     START_AUC,
     WORSE_BY,
     YEAR,
     SimulatedYear,
+    describe_population,
     draw_customers,
     draw_years,
     error_of,
+    scenarios,
     score_customers,
     simulate,
     simulate_year,
@@ -56,6 +59,39 @@ def test_a_model_has_the_true_auc_that_it_was_asked_for(auc: float) -> None:
     scores = score_customers(customers, rng.normal(size=400_000), auc)
     assert true_auc(error_of(auc)) == pytest.approx(auc, abs=1e-5)
     assert roc_auc_score(customers.labels, scores) == pytest.approx(auc, abs=0.003)
+
+
+@pytest.mark.parametrize(("rate", "auc"), [(0.27, 0.84), (0.02, 0.7), (0.5, 0.95), (0.16, 0.99), (0.9, 0.6)])
+def test_other_populations_are_what_they_are_asked_to_be(rate: float, auc: float) -> None:
+    """Their share of events, and the ROC AUC of the first champion, of a worse and of a better one."""
+    population = describe_population(rate, auc, 50)
+    rng = np.random.default_rng(1)
+    many = draw_customers(rng, 300_000, population)
+    assert many.labels.mean() == pytest.approx(rate, abs=0.004)
+    own = rng.normal(size=300_000)
+    courses = scenarios(POLICY, population)
+    for wanted in (auc, courses["low"].start, auc + courses["jump"].change(YEAR)):
+        assert roc_auc_score(many.labels, score_customers(many, own, wanted, population)) == pytest.approx(
+            wanted, abs=0.006
+        )
+    scores = score_customers(many, own, auc, population)
+    assert scores.mean() == pytest.approx(rate, abs=0.01)
+
+
+def test_the_bank_is_simulated_as_before() -> None:
+    """Its numbers are the default, and its scenarios are the same objects."""
+    assert describe_population(0.2, START_AUC, 11) == BANK
+    assert scenarios(POLICY, BANK) is SCENARIOS
+    assert simulate_year(POLICY, "null", 1, nights=20, population=BANK) == simulate_year(POLICY, "null", 1, nights=20)
+
+
+def test_a_year_of_another_population_begins_at_its_roc_auc() -> None:
+    """With its number of customers a night; the floor of the policy says where `low` begins."""
+    population = describe_population(0.27, 0.8, 5)
+    year = simulate_year(POLICY, "null", 1, nights=10, population=population)
+    assert set(year.true_auc) == {0.8}
+    low = simulate_year(POLICY, "low", 1, nights=3, population=population)
+    assert low.true_auc[0] == pytest.approx(POLICY.floor.roc_auc - 0.04)
 
 
 def test_customers_and_models_are_like_the_real_ones() -> None:

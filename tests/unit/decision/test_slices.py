@@ -13,6 +13,7 @@ from churn.decision.comparison import compare
 from churn.decision.inference import paired_delta, rank
 from churn.decision.policy import decide
 from churn.decision.slices import Slice, compare_slices, holm, slice_codes, slicings
+from support.coded_contract import CODED
 from support.evidence_cases import COUNTRY, POLICY, draw_scores, make_case, make_evidence
 
 
@@ -73,6 +74,15 @@ def test_holm_is_that_of_statsmodels() -> None:
 
 
 # Codes --------------------------------------------------------------------------------------------
+
+
+def test_slices_of_texts_that_stand_for_numbers_have_the_names_of_the_texts() -> None:
+    """In the order of the numbers; a missing one is in no slice."""
+    names = {slicing.column: slicing.names for slicing in slicings(CODED)}
+    assert names == {"Paperless": ("No", "Yes"), "Support": ("never", "once", "often"), "Sex": ("f", "m")}
+    rows = pd.DataFrame({"Paperless": [0, 1, 1], "Support": [5.0, np.nan, 0.0], "Sex": ["m", "f", "x"]})
+    codes = {column: values.tolist() for column, values in slice_codes(rows, CODED).items()}
+    assert codes == {"Paperless": [0, 1, 1], "Support": [2, -1, 0], "Sex": [1, 0, -1]}
 
 
 def test_a_band_begins_with_its_lower_edge() -> None:

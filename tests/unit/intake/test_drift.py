@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from scipy import stats
 
+from churn.contract import Column, Kind, Role
 from churn.contracts.bank import BANK_CHURN
 from churn.foundation.records import Drift
 from churn.intake import drift
@@ -52,6 +53,21 @@ def test_a_new_category_is_named() -> None:
     measured = compare("Geography", ["France"] * 900 + ["Spain"] * 100, ["France"] * 500 + ["Germany"] * 500)
     assert (measured.drifted, measured.new_categories, measured.measure) == (True, ["Germany"], "cramers_v")
     assert 0.5 < measured.value < 0.8
+
+
+def test_of_a_text_of_any_value_only_frequent_ones_are_told_apart_and_none_is_named() -> None:
+    """New texts may be persons. Together they are one group, so that their number alone is no drift."""
+    city = Column("City", Kind.TEXT, Role.FEATURE, max_levels=2)
+
+    def measure(now: list[str], villages: int = 200) -> Drift:
+        before = ["Bern"] * 500 + ["Zug"] * 300 + [f"village {at}" for at in range(villages)]
+        return drift._compare(city, pa.chunked_array([before]), pa.chunked_array([now]), 0.2)
+
+    same = measure(["Bern"] * 500 + ["Zug"] * 300 + [f"hamlet {at}" for at in range(200)])
+    moved = measure(["Bern"] * 100 + ["Zug"] * 100 + [f"hamlet {at}" for at in range(800)])
+    assert (same.drifted, same.new_categories) == (False, [])
+    assert (moved.drifted, moved.new_categories) == (True, [])
+    assert measure(["Bern"] * 500 + ["Ms Muster"] * 300, villages=0).new_categories == []
 
 
 def test_a_constant_column_has_not_drifted() -> None:

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from churn.contract import Column, Contract
+from churn.contract import Column, Contract, Kind, Role
 from churn.contracts.bank import BANK_CHURN
 from churn.foundation import columnar
 from churn.intake import csv_reading
@@ -23,6 +23,7 @@ from churn.intake.batch_file import FileFault
 from churn.intake.csv_reading import split_lines
 from churn.intake.reading import open_file
 from support.basics import judge, small_file
+from support.coded_contract import CODED
 
 HEADER = ",".join(BANK_CHURN.names)
 GOOD = "1,15634602,Hargrave,619,France,Female,42,2,0,1,1,1,101348.88,1"
@@ -377,11 +378,26 @@ LINES = st.lists(st.sampled_from(BANK_CHURN.names), max_size=3).flatmap(
 @given(st.lists(LINES, min_size=1, max_size=20))
 def test_the_fast_way_and_the_careful_way_agree(rows: list[str]) -> None:
     """What is accepted at a glance is accepted cell by cell too, with the same values; the rest is left to that."""
+    both_ways(rows, BANK_CHURN)
+
+
+CODED_CELLS = ["Yes", "No", "yes", " Yes", "1", "0", "1.0", "often", "Bern", *TEXTS]
+CODED_LINES = st.tuples(*[st.sampled_from(CODED_CELLS) for _ in CODED.names]).map(",".join)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(CODED_LINES, min_size=1, max_size=20))
+def test_both_ways_agree_on_texts_that_stand_for_numbers(rows: list[str]) -> None:
+    """The same for a contract with texts for numbers and with texts of any value."""
+    both_ways(rows, CODED)
+
+
+def both_ways(rows: list[str], contract: Contract) -> None:
     lines = [(number, line.encode()) for number, line in enumerate(rows, start=1)]
     texts = pa.table({"_line": [n for n, _ in lines], "_text": [line.decode() + "," for _, line in lines]})
     with columnar.engine("500MB") as connection:
-        fast = columnar.plain_lines(BANK_CHURN, BANK_CHURN.names).type(connection, texts)
-        careful = columnar.apply_row_rules(connection, split_lines(lines, BANK_CHURN.names, BANK_CHURN), BANK_CHURN)
+        fast = columnar.plain_lines(contract, contract.names).type(connection, texts)
+        careful = columnar.apply_row_rules(connection, split_lines(lines, contract.names, contract), contract)
     rows_by_line = {row["_line"]: row for row in careful.to_pylist()}
     for row in fast.to_pylist():
         if not row.pop("_odd"):
@@ -421,8 +437,6 @@ def test_no_mixture_of_rows_and_junk_loses_a_row(lines: list[bytes], end: bytes)
 
 def test_a_column_that_the_contract_adds_is_judged() -> None:
     """A date column is read as a date, and only a date."""
-    from churn.contract import Kind, Role
-
     dated = replace(BANK_CHURN, columns=(*BANK_CHURN.columns, Column("AsOf", Kind.DATE, Role.AS_OF)))
     text = "\n".join(
         [
@@ -436,3 +450,65 @@ def test_a_column_that_the_contract_adds_is_judged() -> None:
     judged = judge(text.replace("\n1,0,", "\n1,99,"), dated)
     assert [str(day) for day in judged.good["AsOf"].to_pylist()] == ["2026-01-31"]
     assert [row["_failed"] for row in judged.quarantined] == [["AsOf.type"]] * 3 + [["AsOf.missing"]]
+
+
+CODED_FILE = """customerID,Paperless,Support,City,Note,Sex,Charges,Churn
+a,Yes,often,Bern,,f,1,No
+b,no,,Zürich,any text,m,2.5,Yes
+c,1,5,"Biel, am See",,f,3,1
+d,maybe,never,Bern,,f,4,Yes
+e,Yes,Often,Bern,,f,4,Yes
+f,Yes,,,,f,4,Yes
+g,Yes,,Bern,,x,4,Yes
+h,Yes,,Bern,,f,4,yes
+i,Yes,,Bern,,f,4,
+"""
+CODED_RULES = {
+    5: ["Paperless.category"],
+    6: ["Support.category"],
+    7: ["City.missing"],
+    8: ["Sex.category"],
+    9: ["Churn.category"],
+    10: ["unlabelled"],
+}
+
+
+def test_texts_are_kept_as_the_numbers_that_they_stand_for() -> None:
+    """Accepted rows have numbers; the raw row in quarantine has what the file had."""
+    judged = judge(CODED_FILE, CODED)
+    assert judged.good.select(["Paperless", "Support", "Churn"]).to_pydict() == {
+        "Paperless": [1, 0, 1],
+        "Support": [5, None, 5],
+        "Churn": [0, 1, 1],
+    }
+    assert judged.good["City"].to_pylist() == ["Bern", "Zürich", "Biel, am See"]
+    assert {row["_line"]: row["_failed"] for row in judged.quarantined} == CODED_RULES
+    assert judged.quarantined[0]["_raw"] == "d,maybe,never,Bern,,f,4,Yes"
+    assert (judged.counts.events, judged.counts.unlabelled) == (2, 1)
+
+
+@pytest.mark.parametrize("as_type", ["str", "category", "number"])
+def test_a_parquet_file_has_texts_or_numbers(as_type: str) -> None:
+    """Texts, dictionaries and numbers give the same rows as a CSV file."""
+    frame = pd.read_csv(io.StringIO(CODED_FILE), keep_default_na=False, na_values=[""])[:2]
+    for column in (column for column in CODED.columns if column.values):
+        texts = frame[column.name]
+        if as_type == "number":
+            lower = {text.lower(): number for text, number in column.numbers.items()}
+            frame[column.name] = texts.str.lower().map(lower)
+        else:
+            frame[column.name] = texts.astype(as_type)
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer)
+    of_csv = judge("\n".join(CODED_FILE.splitlines()[:3]), CODED)
+    assert judge(buffer.getvalue(), CODED).good.select(list(CODED.names)) == of_csv.good.select(list(CODED.names))
+
+
+def test_numbers_that_stand_for_others_are_read_as_texts_only() -> None:
+    """With 1 for no and 2 for yes, a 0 is neither."""
+    target = Column("Exited", Kind.INTEGER, Role.TARGET, values={"1": 0, "2": 1})
+    contract = replace(BANK_CHURN, columns=(*BANK_CHURN.columns[:-1], target))
+    text = file(*[changed(CustomerId=str(at), Exited=cell) for at, cell in enumerate("120", start=1)])
+    judged = judge(text, contract)
+    assert judged.good["Exited"].to_pylist() == [0, 1]
+    assert [row["_failed"] for row in judged.quarantined] == [["Exited.category"]]

@@ -51,7 +51,10 @@ def test_known_customers_with_flipped_labels_are_stopped(
     if after_a_snapshot:
         take_snapshot(storage, ledger, BANK_CHURN, Sampling(b"a salt of sixteen bytes or more", "500MB"))
     header, *lines = changed(known, "Exited", flipped, range(1000)).splitlines()
-    with pytest.raises(BatchRejected, match=r"of 1,000 known customers have returned after leaving"):
+    with pytest.raises(
+        BatchRejected,
+        match=r"of 1,000 known customers are reported as “stayed” and were “left” before \(Exited from 1 to 0\)",
+    ):
         take_in(storage, ledger, "\n".join([header, *lines[:1000]]))
     assert [batch.state for batch in ledger.batches()] == ["accepted", "rejected"]
 
@@ -115,7 +118,7 @@ def test_another_churn_rate_is_said(storage: Storage, ledger: Ledger) -> None:
     """Half as many, or twice as many, as before is a warning."""
     take_in(storage, ledger, small_file(400))
     batch = take_in(storage, ledger, changed(small_file(400, first_customer=1000, seed=9), "Exited", 1, range(350)))
-    assert any(warning.startswith("Exited is 1 in") for warning in batch.warnings or [])
+    assert any("90.0% of the customers left (Exited = 1), compared with" in warning for warning in batch.warnings or [])
 
 
 def test_one_class_in_a_few_rows_says_nothing(storage: Storage, ledger: Ledger) -> None:

@@ -1,12 +1,16 @@
-"""What `make run` prints about failures."""
+"""What `make run` prints about failures, and which files it runs."""
 
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 from rich.console import Console
 
+from churn.contracts.bank import BANK_CHURN
 from churn.local import main_job
+from support.basics import ROOT, judge
+from support.coded_contract import CODED
 
 
 def test_a_failure_is_printed_once() -> None:
@@ -19,3 +23,14 @@ def test_a_failure_is_printed_once() -> None:
     }
     main_job._print_failures(console, failures, {None, "Rejected: no header."})
     assert console.export_text().splitlines() == ["train: No memory.", "close: No decision."]
+
+
+def test_the_sample_follows_the_contract(tmp_path: Path) -> None:
+    """The bank has the files that ship; another contract has files of its own, always the same ones."""
+    shipped = main_job.sample_files(BANK_CHURN, tmp_path)
+    assert [file.parent for file in shipped] == [ROOT / "data/sample"] * 3
+    drawn = main_job.sample_files(CODED, tmp_path)
+    texts = [file.read_bytes() for file in drawn]
+    assert main_job.sample_files(CODED, tmp_path) == drawn
+    assert [file.read_bytes() for file in drawn] == texts
+    assert judge(texts[2], CODED).counts.accepted > 1400

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from churn.contract import EventNames
+from churn.contracts.bank import BANK_CHURN
 from churn.review.measures import describe_customers, metric_lines, rule_lines, slice_lines, sum_budget
 from support.evidence_cases import POLICY
 
@@ -49,7 +51,8 @@ def test_the_customers_are_described() -> None:
     """Their number, their window, and whether it was widened."""
     window = {"since": "2026-01-01T00:00:00+00:00", "until": "2026-02-01T00:00:00+00:00", "widened": True}
     stored = {"evidence": {"rows": 1234, "events": 56}, "case": {"window": window}}
-    assert describe_customers(stored) == (
+    assert describe_customers(stored, EventNames("cancelled", "stayed")).endswith("; 56 of them cancelled.")
+    assert describe_customers(stored, BANK_CHURN.event_names) == (
         "1,234 unseen customers that arrived from 2026-01-01 to 2026-02-01 (window widened to have enough customers); "
         "56 of them left."
     )

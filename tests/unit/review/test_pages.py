@@ -12,6 +12,7 @@ from xml.etree import ElementTree as ET
 import pytest
 import sqlalchemy as sa
 
+from churn.contract import EventNames
 from churn.foundation import svg
 from churn.foundation.ledger import Ledger, LedgerError, read_ledger
 from churn.foundation.svg import Curve, Mark, Series, Span
@@ -174,6 +175,25 @@ def test_no_text_can_harm_a_page(tmp_path: Path) -> None:
     page = Page(render_message(HOSTILE, [HOSTILE], SITE))
     assert not page.open
     assert page.all("b") == []
+
+
+def test_every_page_names_the_model_and_the_event_as_the_contract_calls_it(ledger: Ledger) -> None:
+    """The model is in the heading and in the title; a telephone customer cancels, and does not leave."""
+    site = replace(SITE, model="subscribers", names=EventNames("cancelled", "renewed"))
+    night = load_night(ledger, SETTINGS, night_name(ledger, 0))
+    assert night is not None
+    pages = [
+        render_overview(load_overview(ledger, SETTINGS, NOW), site),
+        render_night(night, site),
+        render_data(load_data(ledger), site),
+        render_message("Nothing", ["to see"], site),
+    ]
+    for html in pages:
+        assert "Model <bdi>subscribers</bdi>" in html
+        assert "· subscribers review</title>" in html
+    assert 'class="n">Cancelled</th>' in pages[1]
+    assert "Flagged of those that renewed" in pages[1]
+    assert not re.search(r">Left<|[Ll]eavers|[Ss]tayers", pages[1])
 
 
 @pytest.fixture

@@ -6,7 +6,9 @@ import pytest
 
 from churn.contracts.bank import BANK_CHURN
 from churn.sample.fault_injection import Fault, cell_faults, plant_faults, record_faults
+from churn.sample.generator import Night, make_night
 from support.basics import judge, small_file
+from support.coded_contract import CODED
 
 FAULTS = [*cell_faults(BANK_CHURN), *record_faults(BANK_CHURN)]
 
@@ -44,3 +46,16 @@ def test_all_faults_together_are_found() -> None:
     assert all(row["_raw"] == lines[row["_line"] - 1].decode(errors="backslashreplace") for row in judged.quarantined)
     assert judged.counts.arrived == len(lines) - 2 == judged.good.num_rows + len(expected)
     assert judged.counts.unlabelled == 1
+
+
+def test_faults_follow_texts_that_stand_for_numbers() -> None:
+    """A sample of such a contract has its texts, and every planted fault breaks exactly its rule."""
+    faults = cell_faults(CODED)
+    clean = make_night(CODED, Night(rows=len(faults) * 2, first_customer=1, seed=4))
+    assert {line.split(",")[CODED.names.index("Churn")] for line in clean.splitlines()[1:]} == {"No", "Yes"}
+    data, expected = plant_faults(clean, CODED, faults, range(0, len(faults) * 2, 2))
+    judged = judge(data, CODED)
+    assert {row["_line"]: row["_failed"] for row in judged.quarantined} == {
+        line: [rule] for line, rule in expected.items()
+    }
+    assert {"Paperless.category", "Support.category", "Churn.category", "City.missing"} <= set(expected.values())

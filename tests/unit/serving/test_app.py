@@ -16,12 +16,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from churn.contract import Contract
 from churn.contracts.bank import BANK_CHURN
-from churn.release.probes import PLANTED, bad_requests, contract_rows, rows_body
+from churn.release.probes import PLANTED, bad_requests, contract_rows, in_texts, rows_body
 from churn.serving import app as service
 from churn.serving.batching import MOST_ROWS, RequestBatcher
 from churn.serving.log import SERVER_LOG
 from churn.serving.rows import Values
+from support.coded_contract import CODED
 
 ROWS = contract_rows(BANK_CHURN).iloc[:5]
 
@@ -41,11 +43,12 @@ def send(
     predict: Callable[[Values], np.ndarray] = by_age,
     path: str = "/invocations",
     method: str = "POST",
+    contract: Contract = BANK_CHURN,
 ) -> httpx.Response:
     """Send one request to the service, in process; its log is in the extensions of the response."""
 
     async def ask() -> httpx.Response:
-        transport = httpx.ASGITransport(service.make_service(BANK_CHURN, predict))
+        transport = httpx.ASGITransport(service.make_service(contract, predict))
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             content = json.dumps(body) if isinstance(body, dict) else body
             return await client.request(
@@ -109,6 +112,34 @@ def test_a_bad_request_gets_a_message(bad: object) -> None:
         assert PLANTED not in text
         assert "Traceback" not in text
     assert json.loads(response.extensions["log"])["status"] == response.status_code
+
+
+def by_paperless(values: Values) -> np.ndarray:
+    share = np.where(values["Paperless"] == 1, 0.75, 0.25)
+    return np.column_stack([1 - share, share])
+
+
+@pytest.mark.parametrize("media", ["application/json", "text/csv"])
+def test_texts_and_the_numbers_that_they_stand_for_get_the_same_answer(media: str) -> None:
+    """A client may send what the file has, or what the model has."""
+    rows = contract_rows(CODED).iloc[:40]
+    texts = in_texts(rows, CODED)
+    assert set(texts["Paperless"]) == {"No", "Yes"}
+    answers = []
+    for sent in (rows, texts):
+        body = {"dataframe_split": rows_body(sent)} if media == "application/json" else sent.to_csv(index=False)
+        answers.append(send(body, media, by_paperless, contract=CODED).json())  # type: ignore[arg-type]
+    assert answers[0] == answers[1] == {"predictions": by_paperless({"Paperless": rows["Paperless"]}).tolist()}
+
+
+@pytest.mark.parametrize("bad", bad_requests(CODED), ids=lambda bad: bad.name)
+def test_a_bad_request_under_a_contract_with_texts_names_row_and_column(bad: object) -> None:
+    """As the verification of an image demands it."""
+    response = send(bad.body, bad.content_type, by_paperless, contract=CODED)  # type: ignore[attr-defined]
+    assert 400 <= response.status_code < 500
+    assert PLANTED not in response.text
+    if bad.row is not None:  # type: ignore[attr-defined]
+        assert response.json()["message"].startswith(f"Row {bad.row}: {bad.column} ")  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from churn.serving import UNCHECKED_VARIABLE
 from churn.serving.checks import ContractChecks, add_checks, without_checks
 from churn.serving.model import TRUSTED_TYPES, load_estimator
 from churn.serving.rows import BadColumns, BadRows
+from support.coded_contract import CODED
 
 ROWS = example_rows(BANK_CHURN, 40)
 CHECKS = ContractChecks(BANK_CHURN.to_json())
@@ -51,6 +54,18 @@ def test_a_text_may_have_any_type_of_texts(kind: str) -> None:
     """They give the same features."""
     rows = ROWS.assign(Geography=ROWS["Geography"].astype(kind))
     pd.testing.assert_frame_equal(CHECKS.transform(rows), model_input(BANK_CHURN, ROWS))
+
+
+@pytest.mark.parametrize("kind", ["object", "str", "category"])
+def test_texts_that_stand_for_numbers_are_typed_as_the_model_was_trained(kind: str) -> None:
+    """A file that pandas reads has the texts, and accepted rows have the numbers: both give the same features."""
+    rows = example_rows(CODED, 40)
+    texts = {
+        column.name: rows[column.name].map(column.texts).astype(kind) for column in CODED.features if column.values
+    }
+    checks = ContractChecks(CODED.to_json())
+    pd.testing.assert_frame_equal(checks.transform(rows.assign(**texts)), model_input(CODED, rows))
+    pd.testing.assert_frame_equal(checks.transform(rows), model_input(CODED, rows))
 
 
 @pytest.mark.parametrize(
@@ -87,6 +102,22 @@ def test_columns_are_matched_by_their_exact_name() -> None:
         CHECKS.transform(ROWS[:0])
     with pytest.raises(TypeError, match="DataFrame"):
         CHECKS.transform(ROWS.to_numpy())
+
+
+def test_numbers_among_which_a_blank_is_are_read_as_in_a_file() -> None:
+    """Pandas then reads the column as texts; where the contract trims it, they are numbers, and the blank is missing."""
+    trimmed = replace(
+        NULLABLE, columns=(replace(NULLABLE["Visits"], trim=True), *NULLABLE.columns[:1], *NULLABLE.columns[2:])
+    )
+    rows = pd.read_csv(io.StringIO("Visits,Segment\n3,gold\n ,silver\n"))
+    assert pd.api.types.is_string_dtype(rows["Visits"])
+    typed = ContractChecks(trimmed.to_json()).transform(rows)["Visits"]
+    assert typed[0] == 3
+    assert np.isnan(typed[1])
+    with pytest.raises(BadRows, match="Row 0: Visits must be a whole number"):
+        ContractChecks(NULLABLE.to_json()).transform(rows)
+    with pytest.raises(BadRows, match="Row 1: Visits must be a whole number"):
+        ContractChecks(trimmed.to_json()).transform(rows.assign(Visits=["3", "many"]))
 
 
 @pytest.mark.parametrize("missing", [None, np.nan, pd.NA])

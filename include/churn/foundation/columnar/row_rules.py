@@ -46,7 +46,7 @@ def plain_lines(contract: Contract, header: Sequence[str]) -> PlainLines:
     parameters: dict[str, object] = {}
     places = {name: f"cells[{place}]" for place, name in enumerate(header, start=1)}
     cells = ", ".join(f"{places.get(column.name, _ABSENT)} AS {raw_name(column)}" for column in contract.columns)
-    typed = ", ".join(f"{_plain_type(column)} AS {column_name(column)}" for column in contract.columns)
+    typed = ", ".join(f"{_plain_type(column, parameters)} AS {column_name(column)}" for column in contract.columns)
     conditions = [f"_cells = {len(header) + 1}", *(_plain_condition(column, parameters) for column in contract.columns)]
     conditions += [
         f"coalesce({quoted(relation.greater)} >= {quoted(relation.lesser)}, TRUE)" for relation in contract.relations
@@ -78,7 +78,7 @@ def apply_row_rules(connection: duckdb.DuckDBPyConnection, records: pa.Table, co
         (a hash of the key), in the order of the lines.
     """
     parameters: dict[str, object] = {}
-    typed = ", ".join(f"{_typed(column)} AS {column_name(column)}" for column in contract.columns)
+    typed = ", ".join(f"{_typed(column, parameters)} AS {column_name(column)}" for column in contract.columns)
     normalised = ", ".join(f"{_normalised(column, parameters)} AS {raw_name(column)}" for column in contract.columns)
     rules = [rule for column in contract.columns for rule in _rules(column, parameters)]
     rules += [
@@ -106,6 +106,9 @@ def _rules(column: Column, parameters: dict[str, object]) -> Iterator[tuple[str,
     raw, value = raw_name(column), column_name(column)
     if not column.nullable:
         yield UNLABELLED if column.role is Role.TARGET else f"{column.name}.missing", f"{raw} IS NULL"
+    if column.values:
+        yield f"{column.name}.category", f"{raw} IS NOT NULL AND {value} IS NULL"
+        return
     if column.kind is not Kind.TEXT:
         yield f"{column.name}.type", f"{raw} IS NOT NULL AND {value} IS NULL"
     for bound, sign in ((column.minimum, "<"), (column.maximum, ">")):
@@ -116,7 +119,28 @@ def _rules(column: Column, parameters: dict[str, object]) -> Iterator[tuple[str,
         yield f"{column.name}.category", f"{raw} IS NOT NULL AND NOT list_contains({allowed}, {value})"
 
 
-def _typed(column: Column) -> str:
+def _typed(column: Column, parameters: dict[str, object]) -> str:
+    if not column.values:
+        return _written(column)
+    coded = _decoded(column, parameters)
+    if not column.accepts_numbers:
+        return coded
+    number, known = _written(column), parameter(parameters, [float(number) for number in column.texts])
+    return f"coalesce({coded}, CASE WHEN list_contains({known}, CAST({number} AS DOUBLE)) THEN {number} END)"
+
+
+def _decoded(column: Column, parameters: dict[str, object]) -> str:
+    """Return the SQL of the number that the text of a cell stands for; null if it stands for none."""
+    cases = " ".join(
+        f"WHEN {parameter(parameters, text)} THEN {parameter(parameters, number)}"
+        for text, number in column.numbers.items()
+    )
+    kind = "BIGINT" if column.kind is Kind.INTEGER else "DOUBLE"
+    return f"CAST(CASE {raw_name(column)} {cases} END AS {kind})"
+
+
+def _written(column: Column) -> str:
+    """Return the SQL of a cell in the notation of its kind; null if it has another one."""
     cell = raw_name(column)
     if column.kind is Kind.INTEGER:
         return f"CASE WHEN regexp_full_match({cell}, '{WRITTEN[Kind.INTEGER]}') THEN TRY_CAST(regexp_replace({cell}, '\\.0+$', '') AS BIGINT) END"
@@ -128,8 +152,10 @@ def _typed(column: Column) -> str:
     return cell
 
 
-def _plain_type(column: Column) -> str:
+def _plain_type(column: Column, parameters: dict[str, object]) -> str:
     cell = raw_name(column)
+    if column.values:
+        return _decoded(column, parameters)
     if column.kind is Kind.INTEGER:
         integer = f"TRY_CAST({cell} AS BIGINT)"
         same = f"CAST({integer} AS VARCHAR) = {cell}"
@@ -139,7 +165,7 @@ def _plain_type(column: Column) -> str:
         return f"CASE WHEN {same} THEN {integer} END"
     if column.kind is Kind.TEXT:
         return f"nullif({cell}, '')"
-    return _typed(column)
+    return _written(column)
 
 
 def _plain_condition(column: Column, parameters: dict[str, object]) -> str:
@@ -148,6 +174,8 @@ def _plain_condition(column: Column, parameters: dict[str, object]) -> str:
     if column.categories:
         listed = ", ".join(parameter(parameters, category) for category in column.categories)
         condition = f"{value} IN ({listed})"
+    elif column.values:
+        condition = f"{value} IS NOT NULL"
     else:
         bounds = [
             f"{value} {sign} {parameter(parameters, bound)}"
@@ -166,7 +194,7 @@ def _normalised(column: Column, parameters: dict[str, object]) -> str:
     if column.trim:
         cell = f"nullif(trim({cell}), '')"
     if column.ignore_case:
-        allowed = parameter(parameters, list(column.categories))
+        allowed = parameter(parameters, list(column.categories or column.numbers))
         same = f"list_filter({allowed}, lambda category: lower(category) = lower({cell}))"
         cell = f"coalesce({same}[1], {cell})"
     return cell

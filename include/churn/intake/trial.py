@@ -1,0 +1,141 @@
+"""Judges a file as intake would, without ledger or landing zone: what would happen to its rows, and to the batch. Nothing is kept."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from churn.contract import Contract
+from churn.foundation import columnar
+from churn.intake import validation
+from churn.intake.acceptance import describe_outcomes, explain_rejection, notes_on_columns
+from churn.intake.batch_file import FileFault
+from churn.intake.judging import judge_rows
+from churn.intake.reading import open_file
+from churn.intake.rule_words import EXAMPLE_LINES, BrokenRule, in_words
+from churn.intake.table_rules import IntakeLimits, table_rules
+
+_NAME = "0" * 64
+"""Stands for the hash of a batch, which a file that is only tried does not have."""
+
+
+@dataclass(frozen=True)
+class TriedRule:
+    """A rule that rows broke: the number of rows, the first of their lines, and what the rule asks for."""
+
+    rule: str
+    rows: int
+    lines: list[int]
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What would happen to a file under a contract.
+
+    `reason` says why the batch would be rejected; None if it would be accepted. `expectations` is the number of those of Great
+    Expectations, and `failed` describes the ones that are not met.
+    """
+
+    contract: str
+    reason: str | None
+    arrived: int
+    accepted: int
+    quarantined: int
+    unlabelled: int
+    events: int
+    rejected_share: float
+    limit: float
+    rules: list[TriedRule]
+    expectations: int
+    failed: list[str]
+    warnings: list[str]
+    notes: list[str]
+
+    @property
+    def summary(self) -> str:
+        """The counts, in a sentence."""
+        waiting = f", {self.unlabelled:,} of them waiting for a label" if self.unlabelled else ""
+        return f"{self.arrived:,} rows: {self.accepted:,} would be accepted, {self.quarantined:,} quarantined{waiting}."
+
+
+def try_file(stream: IO[bytes], contract: Contract, limits: IntakeLimits) -> Trial:
+    """Judge a file with every rule that needs no earlier batch.
+
+    Args:
+        stream: the file, seekable.
+        contract: the data contract.
+        limits: the limits for a batch as a whole.
+
+    Raises:
+        ValidationCrashed: the suite reached no verdict.
+    """
+    file = open_file(stream)
+    with (
+        tempfile.TemporaryDirectory(prefix="churn-trial-") as folder,
+        columnar.engine(limits.memory_limit) as connection,
+    ):
+        scratch = Path(folder)
+        try:
+            file.check(contract)
+            notes = notes_on_columns(file.header, contract)
+            judged_by = contract.of_file(file.header)
+            judged = judge_rows(connection, file, _NAME, judged_by, scratch)
+        except FileFault as fault:
+            return _unreadable(contract, fault, limits)
+        rules = {rule.name: rule for rule in table_rules(connection, judged, None, [], judged_by, limits, None)}
+        suites: validation.Suites = {
+            validation.FACTS: (
+                validation.facts_frame([*rules.values()]),
+                validation.batch_expectations([*rules.values()]),
+            )
+        }
+        required = [*rules]
+        if judged.accepted:
+            rows = (validation.accepted_frame(judged.good, judged_by), validation.row_expectations(judged_by))
+            suites, required = {validation.ROWS: rows, **suites}, [*judged_by.rules, *rules]
+        docs = scratch / "docs"
+        docs.mkdir()
+        verdict = validation.judge(_NAME, suites, required, docs)
+        broken = columnar.count_rules(connection, judged.aside, EXAMPLE_LINES)
+        return Trial(
+            contract=contract.name,
+            reason=None if verdict.passed else explain_rejection(judged_by, judged, verdict, rules, broken),
+            arrived=judged.arrived,
+            accepted=judged.accepted,
+            quarantined=judged.set_aside,
+            unlabelled=judged.unlabelled,
+            events=judged.events,
+            rejected_share=judged.rejected_share,
+            limit=limits.max_rejected_share,
+            rules=_tried(broken, judged_by),
+            expectations=len(verdict.outcomes),
+            failed=describe_outcomes(verdict.failures, rules),
+            warnings=describe_outcomes(verdict.warnings, rules),
+            notes=notes,
+        )
+
+
+def _tried(broken: list[BrokenRule], contract: Contract) -> list[TriedRule]:
+    return [TriedRule(rule, rows, lines, in_words(rule, contract)) for rule, rows, lines in broken]
+
+
+def _unreadable(contract: Contract, fault: FileFault, limits: IntakeLimits) -> Trial:
+    return Trial(
+        contract=contract.name,
+        reason=fault.sentence,
+        arrived=0,
+        accepted=0,
+        quarantined=0,
+        unlabelled=0,
+        events=0,
+        rejected_share=0.0,
+        limit=limits.max_rejected_share,
+        rules=[TriedRule(f"file.{fault.code}", 0, [], fault.sentence)],
+        expectations=0,
+        failed=[],
+        warnings=[],
+        notes=[],
+    )
