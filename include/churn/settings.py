@@ -161,6 +161,13 @@ class Settings(BaseSettings):
         RULES, "Number of folds of the cross-validation that selects the challenger.", 5, ge=2, le=20
     )
     seed: int = _setting(RULES, "Random seed of the folds and the models.", 20, ge=0, lt=2**32)
+    candidates: str = _setting(
+        RULES,
+        "The function that returns the models that compete, as `module:function`; see `docs/pages/your-own-model.md`. The "
+        "module is in `candidates/`, in the project folder or on the Python path.",
+        "churn.learning.candidates:standard",
+        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
+    )
     duckdb_memory_limit: str = _setting(
         RULES,
         "Memory limit of the columnar engine, which spills to disk beyond it.",

@@ -17,6 +17,7 @@ import pandas as pd
 import yaml
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
+from churn.candidate import Context
 from churn.contract import Contract
 from churn.decision.inference import Estimate, rank, roc_auc
 from churn.decision.leaks import find_leaks
@@ -27,7 +28,7 @@ from churn.foundation.ledger import Ledger
 from churn.foundation.paths import snapshot_rows
 from churn.foundation.records import Snapshot
 from churn.foundation.storage import Storage
-from churn.learning.candidates import Context, standard
+from churn.learning.candidates import standard
 from churn.learning.snapshot import holdout_pieces, training_rows
 
 MOST_ROWS = 50_000

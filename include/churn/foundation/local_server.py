@@ -26,7 +26,7 @@ import uv
 from numpy.typing import NDArray
 
 from churn.errors import ChurnError, Outage
-from churn.serving import FOLDER_VARIABLE, HOST_VARIABLE, PORT_VARIABLE, UNCHECKED_VARIABLE
+from churn.serving import FOLDER_VARIABLE, HOST_VARIABLE, OWN_CODE, PORT_VARIABLE, UNCHECKED_VARIABLE
 from churn.settings import PYTHON
 
 READY_TIMEOUT = 120
@@ -119,9 +119,8 @@ def mlflow_app(model: Path) -> App:
 
 def image_app(folder: Path) -> App:
     """Return the service of the image for a folder laid out by `release.service`."""
-    return App(
-        ["-m", "churn.serving"], {FOLDER_VARIABLE: str(folder), "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
-    )
+    path = f"{folder}{os.pathsep}{folder / OWN_CODE}"
+    return App(["-m", "churn.serving"], {FOLDER_VARIABLE: str(folder), "PYTHONPATH": path, "OMP_NUM_THREADS": "1"})
 
 
 @contextmanager

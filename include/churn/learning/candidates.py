@@ -6,8 +6,6 @@ compete in every run, and so does their average.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,39 +16,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, SplineTransformer, StandardScaler
 
+from churn.candidate import Candidate, Context
 from churn.contract import Column, Contract, Kind
 
 SMOOTH = "logistic_splines"
 BOOSTED = "boosted_trees"
 AVERAGE = "average"
 FEW_LEVELS = 20
-
-
-@dataclass(frozen=True)
-class Context:
-    """What a function of candidates may need besides the contract: the number of training rows, and the seed of everything random."""
-
-    rows: int
-    seed: int
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """An unfitted estimator that competes, with `fit` and `predict_proba`, and what else the product needs to know of it.
-
-    Attributes:
-        estimator: takes a frame with the features of the contract, and returns probabilities of shape (rows, 2).
-        capacities: parameters to try, as `set_params` takes them, the simplest first.
-        iterations: the parameter that counts the iterations of boosting, if the number is found by early stopping.
-        requirements: packages that the estimator needs in addition to those of the product, such as `lightgbm`.
-        trusted_types: types that a saved estimator contains in addition to those that are trusted anyway.
-    """
-
-    estimator: Any
-    capacities: Sequence[Mapping[str, Any]] = ({},)
-    iterations: str | None = None
-    requirements: tuple[str, ...] = ()
-    trusted_types: tuple[str, ...] = ()
 
 
 def standard(contract: Contract, context: Context) -> dict[str, Candidate]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,13 @@ import numpy as np
 import pandas as pd
 from mlflow.data.pandas_dataset import from_pandas
 from numpy.typing import NDArray
+from sklearn.base import clone
+from sklearn.ensemble import VotingClassifier
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
+from churn.candidate import Candidate as Competitor
+from churn.candidate import Context
 from churn.contract import Contract
 from churn.errors import ChurnError
 from churn.foundation.artifacts import downloaded
@@ -29,15 +32,17 @@ from churn.foundation.ledger import Ledger
 from churn.foundation.records import Snapshot, VersionRecord
 from churn.foundation.storage import Storage
 from churn.foundation.tracking import RegistryChanged, Tracking
-from churn.learning.candidates import AVERAGE, BOOSTED, SMOOTH, make_candidates
+from churn.learning.candidate_module import load_candidates, own_module
+from churn.learning.candidates import AVERAGE
+from churn.learning.extra_packages import EXTRA_LOCK
+from churn.learning.needs import NO_TYPES, ModelNeeds, TypeRule, log_needs, needs_of
 from churn.learning.registered_model import describe_registered_model, describe_use, log_model
 from churn.learning.snapshot import snapshot_url, training_rows
+from churn.learning.trial import try_model
+from churn.settings import HOME
 
 log = logging.getLogger(__name__)
 
-ENVIRONMENT = "environment"
-"""Artifact folder with the lock from which the version can be served, whatever is installed later."""
-REQUIREMENTS = ("mlflow-skinny", "scikit-learn", "scipy", "numpy", "pandas", "skops")
 EVIDENCE_TAGS = ("churn.target", "churn.key", "churn.salt_fingerprint")
 
 
@@ -54,6 +59,8 @@ class TrainingSpec:
     seed: int
     git_commit: str | None
     lock: Path
+    candidates: str = "churn.learning.candidates:standard"
+    extra_lock: Path = HOME / EXTRA_LOCK
 
 
 @dataclass(frozen=True)
@@ -103,7 +110,9 @@ def train_challenger(
         trained = tracking.version_of_run(run.info.run_id)
         if trained:
             log.info("Run %s has already trained version %s.", night, trained)
-            remember_version(trained, run.info.run_id, night, snapshot, ledger, tracking)
+            known = ledger.version(tracking.model, trained)  # its module may have been deleted since
+            rule = NO_TYPES if known else type_rule(contract, Context(snapshot.training_rows, spec.seed), spec)
+            remember_version(trained, run.info.run_id, night, snapshot, ledger, tracking, rule)
             return Challenger(trained, run.info.run_id, run.data.tags["churn.kind"], snapshot.snapshot)
     rows = training_rows(storage, snapshot)
     features, target = model_input(contract, rows), rows[contract.target.name].to_numpy()
@@ -111,11 +120,14 @@ def train_challenger(
     candidates = cross_validate(features, target, contract, spec)
     chosen = choose_candidate(candidates)
     log.info("Selected from %d candidates: %s.", len(candidates), chosen.kind)
-    model = make_candidates(contract, spec.seed)[chosen.kind].fit(features, target)
+    competitors = competing(contract, Context(len(target), spec.seed), spec)
+    model, made_of = clone(competitors[chosen.kind][0]).fit(features, target), competitors[chosen.kind][1]
+    needs = needs_of(chosen.kind, made_of, spec.candidates, own_module(spec.candidates), spec.lock, spec.extra_lock)
+    types = try_model(chosen.kind, model, contract, needs)
     with tracking.explained("log and register the challenger"):
-        uri = _log_training(run.info.run_id, model, candidates, chosen, snapshot, storage, contract, spec)
+        uri = _log_training(run.info.run_id, model, candidates, chosen, snapshot, storage, contract, spec, needs, types)
         version = _register(run.info.run_id, uri, chosen, night, snapshot, contract, tracking)
-    remember_version(version, run.info.run_id, night, snapshot, ledger, tracking)
+    remember_version(version, run.info.run_id, night, snapshot, ledger, tracking, needs.types)
     return Challenger(version, run.info.run_id, chosen.kind, snapshot.snapshot)
 
 
@@ -124,13 +136,33 @@ def cross_validate(
 ) -> list[Candidate]:
     """Score each kind out of fold, the simplest first. The average needs no fit of its own."""
     folds = StratifiedKFold(spec.folds, shuffle=True, random_state=spec.seed)
-    models = make_candidates(contract, spec.seed)
+    models = competing(contract, Context(len(target), spec.seed), spec)
     scores = {
-        kind: cross_val_predict(models[kind], features, target, cv=folds, method="predict_proba")[:, 1]
-        for kind in (SMOOTH, BOOSTED)
+        kind: cross_val_predict(models[kind][0], features, target, cv=folds, method="predict_proba")[:, 1]
+        for kind in models
+        if kind != AVERAGE
     }
-    scores[AVERAGE] = (scores[SMOOTH] + scores[BOOSTED]) / 2
+    if AVERAGE in models:
+        scores[AVERAGE] = np.mean(list(scores.values()), axis=0)
     return [_candidate(kind, target, scores[kind]) for kind in models]
+
+
+def competing(contract: Contract, context: Context, spec: TrainingSpec) -> dict[str, tuple[Any, list[Competitor]]]:
+    """The unfitted models by name, each with the candidates that it is made of; the average of all is the last."""
+    loaded = load_candidates(spec.candidates, contract, context)
+    models: dict[str, tuple[Any, list[Competitor]]] = {
+        name: (candidate.estimator, [candidate]) for name, candidate in loaded.items()
+    }
+    if len(loaded) > 1:
+        parts = [(name, clone(candidate.estimator)) for name, candidate in loaded.items()]
+        models[AVERAGE] = (VotingClassifier(parts, voting="soft"), list(loaded.values()))
+    return models
+
+
+def type_rule(contract: Contract, context: Context, spec: TrainingSpec) -> TypeRule:
+    """Which types a version that was registered before may contain, by the candidates as they are now."""
+    loaded = load_candidates(spec.candidates, contract, context)
+    return TypeRule.of(loaded.values(), own_module(spec.candidates))
 
 
 def choose_candidate(candidates: list[Candidate]) -> Candidate:
@@ -178,6 +210,8 @@ def _log_training(
     storage: Storage,
     contract: Contract,
     spec: TrainingSpec,
+    needs: ModelNeeds,
+    types: list[str],
 ) -> str:
     """Log parameters, model and metrics; in this order each is one call. Returns the URI of the model."""
     with mlflow.start_run(run_id=run_id):
@@ -203,17 +237,25 @@ def _log_training(
             ),
             context="training",
         )
-        logged = log_model(model, contract, [f"{name}=={installed(name)}" for name in REQUIREMENTS])
+        logged = log_model(model, contract, needs, types)
         mlflow.log_metrics({f"cv_{name}": value for name, value in chosen.metrics.items()}, model_id=logged.model_id)
         mlflow.log_dict({candidate.kind: candidate.metrics for candidate in candidates}, "candidates.json")
-        mlflow.log_artifact(str(spec.lock), ENVIRONMENT)
+        log_needs(needs)
     return str(logged.model_uri)
 
 
 def remember_version(
-    version: int, run_id: str, night: str, snapshot: Snapshot, ledger: Ledger, tracking: Tracking
+    version: int,
+    run_id: str,
+    night: str,
+    snapshot: Snapshot,
+    ledger: Ledger,
+    tracking: Tracking,
+    types: TypeRule = NO_TYPES,
 ) -> None:
-    """Record the hash of the version's files as they are in the store now, and its parameters, unless they are recorded already.
+    """Record the hash of the version's files as they are in the store now, its parameters, and the types that its candidates brought.
+
+    A version that is recorded already is left as it is.
 
     Raises:
         RegistryChanged: the ledger knows this version from another MLflow run.
@@ -224,11 +266,13 @@ def remember_version(
     if recorded:
         return
     with downloaded(version, tracking) as files:
-        digest = folder_digest(files)
+        digest, trusted = folder_digest(files), types.types_of(files)
     with tracking.explained("read the parameters of the version"):
         parameters = dict(tracking.client.get_run(run_id).data.params)
     ledger.add_version(
-        VersionRecord(tracking.model, version, night, run_id, snapshot.snapshot, digest, datetime.now(UTC), parameters)
+        VersionRecord(
+            tracking.model, version, night, run_id, snapshot.snapshot, digest, datetime.now(UTC), parameters, trusted
+        )
     )
 
 

@@ -15,7 +15,7 @@ from churn.foundation.ledger import Ledger
 from churn.foundation.records import Batch, DecisionRecord, Snapshot
 from churn.foundation.wording import clear_task
 from churn.pipeline import recorded
-from churn.pipeline.workspace import SERVING_LOCK, Request, Workspace
+from churn.pipeline.workspace import EXTRA_LOCK, SERVING_LOCK, Request, Workspace
 from churn.settings import git_commit
 
 if TYPE_CHECKING:
@@ -95,7 +95,15 @@ def train(workspace: Workspace, request: Request) -> Challenger:
     rows = workspace.ledger.promotions(workspace.settings.model_name)
     require_same_registry(rows, read_registry(workspace.tracking), workspace.ledger, workspace.tracking)
     settings = workspace.settings
-    spec = TrainingSpec(settings.min_training_rows, settings.cv_folds, settings.seed, git_commit(), SERVING_LOCK)
+    spec = TrainingSpec(
+        settings.min_training_rows,
+        settings.cv_folds,
+        settings.seed,
+        git_commit(),
+        SERVING_LOCK,
+        settings.candidates,
+        EXTRA_LOCK,
+    )
     return train_challenger(
         request.night, snapshot, workspace.storage, workspace.ledger, workspace.contract, workspace.tracking, spec
     )
