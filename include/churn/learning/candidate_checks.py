@@ -41,8 +41,23 @@ def require_scores(candidate: str, scores: Any, rows: int) -> np.ndarray:
     return np.asarray(scores, dtype=np.float64)[:, 1]
 
 
-def fault_of_scores(scores: Any, rows: int) -> str | None:  # noqa: PLR0911 -- one line for each fault
-    """What is wrong with the result of `predict_proba` for a number of rows; None if nothing is."""
+def check_probabilities(probabilities: Any) -> None:
+    """Check what `predict_proba` returned for two rows or more.
+
+    Raises:
+        ValueError: names the fault in a plain sentence.
+    """
+    rows = len(probabilities) if hasattr(probabilities, "__len__") else 0
+    fault = fault_of_scores(probabilities, rows)
+    if fault:
+        raise ValueError(fault)
+
+
+def fault_of_scores(scores: Any, rows: int, constant: bool = False) -> str | None:  # noqa: PLR0911 -- one line for each fault
+    """What is wrong with the result of `predict_proba` for a number of rows; None if nothing is.
+
+    `constant` allows the same score for every row: rows far from the training rows may have the same.
+    """
     try:
         values = np.asarray(scores, dtype=np.float64)
     except (TypeError, ValueError):
@@ -57,7 +72,7 @@ def fault_of_scores(scores: Any, rows: int) -> str | None:  # noqa: PLR0911 -- o
     sums = np.abs(values.sum(axis=1) - 1).max(initial=0)
     if sums > _SUM_TOLERANCE:
         return f"the two probabilities of a row do not sum to 1 (they are {sums:.2g} away from it)."
-    if rows > 1 and np.ptp(values[:, 1]) == 0:
+    if not constant and rows > 1 and np.ptp(values[:, 1]) == 0:
         return f"every row gets the same score, {values[0, 1]:.4g}. It has learned nothing from the features."
     return None
 

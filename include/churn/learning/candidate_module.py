@@ -24,6 +24,8 @@ from typing import Any
 
 from packaging.requirements import InvalidRequirement, Requirement
 from sklearn.base import clone
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.pipeline import Pipeline
 
 from churn.candidate import Candidate, Context
 from churn.contract import Contract
@@ -36,7 +38,7 @@ FOLDER = "candidates"
 RESERVED = frozenset({"average"})
 """Names that the product gives to candidates that it makes of others."""
 PRODUCT = "churn"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,49}")
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,49}")
 
 
 class CandidateModuleError(ChurnError):
@@ -61,8 +63,29 @@ class OwnModule:
         return folder / self.path.name
 
 
+@dataclass(frozen=True)
+class Candidates:
+    """What a function returned: the candidates that can be used, in its order, and why others are left out, by name."""
+
+    usable: dict[str, Candidate]
+    left_out: dict[str, str]
+
+
 def load_candidates(reference: str, contract: Contract, context: Context, home: Path = HOME) -> dict[str, Candidate]:
-    """Call the function that a reference names, and check what it returns.
+    """Call the function that a reference names, and return its candidates by name, the simplest first.
+
+    Raises:
+        CandidateModuleError: module or function cannot be used.
+        CandidateUnusable: one of the candidates cannot be used. See `read_candidates` to go on without it.
+    """
+    candidates = read_candidates(reference, contract, context, home)
+    for name, reason in candidates.left_out.items():
+        raise CandidateUnusable(name, reason)
+    return candidates.usable
+
+
+def read_candidates(reference: str, contract: Contract, context: Context, home: Path = HOME) -> Candidates:
+    """Call the function that a reference names, and check what it returns as far as this is possible without data.
 
     Args:
         reference: `module:function`.
@@ -70,12 +93,8 @@ def load_candidates(reference: str, contract: Contract, context: Context, home: 
         context: passed to the function.
         home: the project folder.
 
-    Returns:
-        The candidates by name, in the order of the function: the simplest first.
-
     Raises:
-        CandidateModuleError: module or function cannot be used; names both, and the line of the reason.
-        CandidateUnusable: one of the candidates cannot be used.
+        CandidateModuleError: module or function cannot be used, or no candidate is left; names both, and the line of the reason.
     """
     module, function = _import(reference, home), reference.partition(":")[2]
     make = getattr(module, function, None)
@@ -87,7 +106,7 @@ def load_candidates(reference: str, contract: Contract, context: Context, home: 
         )
     try:
         returned = make(contract, context)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise CandidateModuleError(_raised(reference, error, f"{function} failed", module)) from error
     if not isinstance(returned, Mapping) or not returned:
         kind = "nothing" if returned is None else f"an empty {type(returned).__name__}" if returned == {} else ""
@@ -95,7 +114,16 @@ def load_candidates(reference: str, contract: Contract, context: Context, home: 
             f"CHURN_CANDIDATES={reference}: {function} returns {kind or type(returned).__name__} instead of candidates by "
             'name. Return a dict, such as {"boosting": Candidate(estimator)}.'
         )
-    return {name: _checked(name, value) for name, value in returned.items()}
+    usable, left_out = {}, {}
+    for name, value in returned.items():
+        try:
+            usable[name] = _checked(name, value)
+        except CandidateUnusable as fault:
+            left_out[fault.candidate] = fault.reason
+    if not usable:
+        reasons = " ".join(str(CandidateUnusable(name, reason)) for name, reason in left_out.items())
+        raise CandidateModuleError(f"CHURN_CANDIDATES={reference}: no candidate can be used. {reasons}")
+    return Candidates(usable, left_out)
 
 
 def own_module(reference: str, home: Path = HOME) -> OwnModule | None:
@@ -135,7 +163,7 @@ def _import(reference: str, home: Path) -> ModuleType:
             f"{_raised(reference, error, 'the module does not import', own and own.path)} If {missing} is a package, lock and "
             f'install it: make lock EXTRA="{package}", then make run. If it is a module of yours, move it into {name}.'
         ) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise CandidateModuleError(_raised(reference, error, "the module does not import", own and own.path)) from error
     return module
 
@@ -205,12 +233,12 @@ def _is_function_of(value: Any, module: ModuleType) -> bool:
     return callable(value) and not isinstance(value, type) and value.__module__ == module.__name__ and named[0] != "_"
 
 
-def _raised(reference: str, error: Exception, what: str, of: Any) -> str:
+def _raised(reference: str, error: BaseException, what: str, of: Any) -> str:
     """What was raised, with the line of the module that it came from."""
     return f"CHURN_CANDIDATES={reference}: {what}{_place(error, of)}: {type(error).__name__}: {_first_line(error)}."
 
 
-def _place(error: Exception, of: Any) -> str:
+def _place(error: BaseException, of: Any) -> str:
     if isinstance(error, SyntaxError) and error.filename:
         return f" at {error.filename}:{error.lineno}"
     file = Path(getattr(of, "__file__", None) or of or "")
@@ -221,7 +249,7 @@ def _place(error: Exception, of: Any) -> str:
     return f" at {frames[-1].filename}:{frames[-1].lineno}" if of and frames else ""
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     text = error.msg if isinstance(error, SyntaxError) else str(error)
     return (text.strip().splitlines() or ["no message"])[0][:300].removesuffix(".")
 
@@ -229,9 +257,10 @@ def _first_line(error: Exception) -> str:
 def _checked(name: Any, value: Any) -> Candidate:
     """The candidate of an entry, after checking everything that can be checked without data."""
     if not isinstance(name, str) or not _NAME.fullmatch(name) or name in RESERVED:
-        raise CandidateModuleError(
-            f"A candidate is named {name!r}. A name has up to 50 letters, digits, '_', '-' or '.', and is not "
-            f"{', '.join(sorted(RESERVED))}. Rename it."
+        raise CandidateUnusable(
+            str(name),
+            f"{name!r} is not a name for a candidate. Use up to 50 lower-case letters, digits and underscores, such as my_model; "
+            f"{', '.join(sorted(RESERVED))} is reserved.",
         )
     candidate = value if isinstance(value, Candidate) else Candidate(value)
     _require_estimator(name, candidate.estimator)
@@ -281,6 +310,12 @@ def _require_parameters(name: str, candidate: Candidate) -> None:
         or not all(isinstance(each, Mapping) for each in capacities)
     ):
         raise CandidateUnusable(name, "capacities must be a list of dicts with at least one entry; {} changes nothing.")
+    if candidate.iterations and not _ends_with_boosting(candidate.estimator):
+        raise CandidateUnusable(
+            name,
+            "iterations is only for a pipeline that ends with a HistGradientBoostingClassifier, because the product stops that one early "
+            "itself. Leave it out, and name numbers of iterations in capacities.",
+        )
     for capacity in [*capacities, *([{candidate.iterations: 1}] if candidate.iterations else [])]:
         try:
             clone(candidate.estimator).set_params(**capacity)
@@ -292,6 +327,10 @@ def _require_parameters(name: str, candidate: Candidate) -> None:
                 f"{type(candidate.estimator).__name__} has no parameter {', '.join(map(str, unknown))}, which its search space "
                 "names. In a pipeline, a parameter is step__parameter.",
             ) from error
+
+
+def _ends_with_boosting(estimator: Any) -> bool:
+    return isinstance(estimator, Pipeline) and isinstance(estimator[-1], HistGradientBoostingClassifier)
 
 
 def _require_installed(name: str, text: Any) -> None:

@@ -113,7 +113,7 @@ def _answer(name: str, model: Any, values: Values, contract: Contract) -> NDArra
             name,
             f"predict_proba fails on rows that satisfy the contract: {explain_message(type(error).__name__, str(error), contract)}",
         ) from error
-    fault = fault_of_scores(scores, len(next(iter(values.values()))))
+    fault = fault_of_scores(scores, len(next(iter(values.values()))), constant=True)
     if fault:
         raise CandidateUnusable(name, f"on rows that satisfy the contract, {fault}")
     return np.asarray(scores, dtype=np.float64)

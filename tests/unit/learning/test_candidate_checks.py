@@ -10,7 +10,13 @@ import pandas as pd
 import pytest
 
 from churn.contracts.bank import BANK_CHURN
-from churn.learning.candidate_checks import CandidateUnusable, explain_failure, fault_of_scores, require_scores
+from churn.learning.candidate_checks import (
+    CandidateUnusable,
+    check_probabilities,
+    explain_failure,
+    fault_of_scores,
+    require_scores,
+)
 
 GOOD = np.array([[0.4, 0.6], [0.9, 0.1]])
 
@@ -40,6 +46,15 @@ def test_a_fault_is_named(scores: Any, words: str) -> None:
         require_scores("mine", scores, 2)
     assert words in str(caught.value)
     assert str(caught.value).startswith("Candidate mine cannot be used: ")
+
+
+def test_several_rows_are_checked_as_an_array() -> None:
+    """What fitting calls: silent on probabilities, and a sentence otherwise."""
+    check_probabilities(GOOD)
+    for scores in (np.full((2, 2), 0.5), GOOD[:, 1], None):
+        with pytest.raises(ValueError, match=r"^(every row|predict_proba returns) .*\.$|of 0 and 1\.$"):
+            check_probabilities(scores)
+    assert fault_of_scores(np.full((2, 2), 0.5), 2, constant=True) is None
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,16 @@ from churn.candidate import Candidate, Context
 from churn.contracts.bank import BANK_CHURN
 from churn.errors import ChurnError
 from churn.learning.candidate_checks import CandidateUnusable
-from churn.learning.candidate_module import CandidateModuleError, load_candidates, own_module
+from churn.learning.candidate_module import CandidateModuleError, load_candidates, own_module, read_candidates
 
 CONTEXT = Context(rows=1000, seed=1)
 TREE = "from sklearn.tree import DecisionTreeClassifier as Tree\nfrom churn.candidate import Candidate\n"
+BOOSTING = """
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.pipeline import make_pipeline
+def boosting():
+    return make_pipeline(HistGradientBoostingClassifier())
+"""
 
 
 @pytest.fixture
@@ -94,8 +100,15 @@ FAULTS = {
     "nothing": (returning("None"), r"make returns nothing instead of candidates by name\. Return a dict"),
     "empty": (returning("{}"), r"make returns an empty dict"),
     "list": (returning("[Tree()]"), r"make returns list instead"),
-    "name": (returning('{"a b": Tree()}'), r"A candidate is named 'a b'"),
-    "reserved": (returning('{"average": Tree()}'), r"A candidate is named 'average'"),
+    "name": (returning('{"a b": Tree()}'), r"Candidate a b .* is not a name for a candidate\. .* such as my_model"),
+    "capitals": (returning('{"Tree": Tree()}'), r"'Tree' is not a name"),
+    "number": (returning("{1: Tree()}"), r"Candidate 1 .* 1 is not a name"),
+    "reserved": (returning('{"average": Tree()}'), r"average is reserved"),
+    "exits": ("raise SystemExit(3)\n", r"does not import at .*mine\.py:1: SystemExit: 3"),
+    "stopping": (
+        returning('{"tree": Candidate(Tree(), iterations="max_depth")}'),
+        r"iterations is only for a pipeline that ends with a HistGradientBoostingClassifier",
+    ),
     "class": (
         returning('{"tree": Tree}'),
         r"Candidate tree .* is the class DecisionTreeClassifier\. Return an instance",
@@ -109,7 +122,7 @@ FAULTS = {
         returning('{"tree": Candidate(Tree(), [{"depth": 3}])}'),
         r"Candidate tree .* DecisionTreeClassifier has no parameter depth",
     ),
-    "iterations": (returning('{"tree": Candidate(Tree(), iterations="rounds")}'), r"has no parameter rounds"),
+    "iterations": (BOOSTING + returning('{"tree": Candidate(boosting(), iterations="rounds")}'), r"has no parameter rounds"),
     "capacities": (returning('{"tree": Candidate(Tree(), {"max_depth": 3})}'), r"capacities must be a list of dicts"),
     "requirement": (
         returning('{"tree": Candidate(Tree(), requirements=("no-such-package",))}'),
@@ -129,6 +142,19 @@ def test_a_fault_is_one_error_that_names_it(home: Path, fault: str) -> None:
     with pytest.raises(ChurnError, match=message) as caught:
         load(home, source)
     assert isinstance(caught.value, CandidateModuleError | CandidateUnusable)
+
+
+def test_the_others_compete_without_a_candidate_that_cannot_be_used(home: Path) -> None:
+    """It is left out by name. If none is left, the error has the reasons of all."""
+    source = returning('{"tree": Tree(), "text": "Tree"}')
+    (home / "candidates/mine.py").write_text(source)
+    candidates = read_candidates("mine:make", BANK_CHURN, CONTEXT, home)
+    assert list(candidates.usable) == ["tree"]
+    assert list(candidates.left_out) == ["text"]
+    assert "no method fit" in candidates.left_out["text"]
+    (home / "candidates/mine.py").write_text(returning('{"text": "Tree", "other": 1}'))
+    with pytest.raises(CandidateModuleError, match=r"no candidate can be used\. Candidate text .* Candidate other "):
+        read_candidates("mine:make", BANK_CHURN, CONTEXT, home)
 
 
 def test_a_missing_module_says_where_it_was_searched(home: Path) -> None:
