@@ -147,7 +147,7 @@ def served(python: Path, app: App, port: int | None = None) -> Iterator[str]:
         }
         process = subprocess.Popen(
             [str(python), *app.arguments],
-            env=_environment() | app.environment | listen,
+            env=bare_environment() | app.environment | listen,
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -184,9 +184,10 @@ def ask(url: str, rows: pd.DataFrame) -> NDArray[np.float64]:
     return np.asarray(response.json()["predictions"], dtype=np.float64)
 
 
-def _environment() -> dict[str, str]:
+def bare_environment() -> dict[str, str]:
     """Return an environment like that of the image: no credentials and no tracking server."""
-    inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
+    kept = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH")
+    inherited = {name: os.environ[name] for name in kept if name in os.environ}
     return {**inherited, "MLFLOW_DISABLE_TELEMETRY": "true"}
 
 

@@ -8,7 +8,6 @@ downloaded, so a trial takes two or three seconds.
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from packaging.utils import canonicalize_name
 
 from churn.contract import Contract
 from churn.foundation.examples import example_rows, model_input
+from churn.foundation.local_server import bare_environment
 from churn.foundation.serving_code import copy_serving_code
 from churn.learning import trial_process
 from churn.learning.candidate_checks import CandidateUnusable, explain_message, fault_of_scores
@@ -129,12 +129,11 @@ def _outcome(name: str, folder: Path, requests: list[Values], types: list[str], 
     }
     (folder / "plan.json").write_text(json.dumps(plan))
     (folder / "rows.pickle").write_bytes(pickle.dumps(requests))
-    environment = {each: os.environ[each] for each in ("PATH", "HOME", "LANG", "TMPDIR") if each in os.environ}
     command = [sys.executable, "-I", "-S", str(Path(trial_process.__file__)), str(folder)]
     try:
         ended = subprocess.run(
             command,
-            env=environment | {"OMP_NUM_THREADS": "1"},
+            env=bare_environment() | {"OMP_NUM_THREADS": "1"},
             cwd=folder,
             stdin=subprocess.DEVNULL,
             capture_output=True,
