@@ -122,7 +122,10 @@ FAULTS = {
         returning('{"tree": Candidate(Tree(), [{"depth": 3}])}'),
         r"Candidate tree .* DecisionTreeClassifier has no parameter depth",
     ),
-    "iterations": (BOOSTING + returning('{"tree": Candidate(boosting(), iterations="rounds")}'), r"has no parameter rounds"),
+    "iterations": (
+        BOOSTING + returning('{"tree": Candidate(boosting(), iterations="rounds")}'),
+        r"has no parameter rounds",
+    ),
     "capacities": (returning('{"tree": Candidate(Tree(), {"max_depth": 3})}'), r"capacities must be a list of dicts"),
     "requirement": (
         returning('{"tree": Candidate(Tree(), requirements=("no-such-package",))}'),
