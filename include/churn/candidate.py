@@ -25,7 +25,9 @@ class Candidate:
     Attributes:
         estimator: takes a frame with the features of the contract, and returns probabilities of shape (rows, 2).
         capacities: parameters to try, as `set_params` takes them, the simplest first.
-        iterations: the parameter that counts the iterations of boosting, if the number is found by early stopping.
+        iterations: the parameter that counts the iterations of a HistGradientBoostingClassifier at the end of the pipeline, if early
+            stopping is to find their number.
+        max_rows: the number of rows from which more of them change nothing.
         requirements: packages that the estimator needs in addition to those of the product, such as `lightgbm`.
         trusted_types: types that a saved estimator contains in addition to those that are trusted anyway.
     """
@@ -33,5 +35,6 @@ class Candidate:
     estimator: Any
     capacities: Sequence[Mapping[str, Any]] = ({},)
     iterations: str | None = None
+    max_rows: int | None = None
     requirements: tuple[str, ...] = ()
     trusted_types: tuple[str, ...] = ()

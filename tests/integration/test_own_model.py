@@ -15,7 +15,8 @@ from churn.contracts.bank import BANK_CHURN
 from churn.decision.scoring import Unscorable, open_scorer
 from churn.foundation.artifacts import downloaded
 from churn.foundation.examples import example_rows, model_input
-from churn.learning import candidate_module, training
+from churn.learning import fitting_process
+from churn.learning.fitting_process import FittingProcess
 from churn.pipeline import shipping, steps
 from churn.pipeline.workspace import Request, Workspace
 from churn.settings import VAR
@@ -37,35 +38,32 @@ def lightgbm_lock(folder: Path) -> Path:
     return file
 
 
-def own(workspace: Workspace, home: Path, extra: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
-    """The same place with the example as candidates, from a project folder of its own."""
-    (home / "candidates").mkdir(parents=True, exist_ok=True)
-    shutil.copy(EXAMPLE, home / "candidates")
-    monkeypatch.setattr(training, "load_candidates", lambda *args: candidate_module.load_candidates(*args, home))
-    monkeypatch.setattr(training, "own_module", lambda reference: candidate_module.own_module(reference, home))
-    monkeypatch.setattr(steps, "EXTRA_LOCK", extra)
-    settings = workspace.settings.model_copy(update={"candidates": "ratios:candidates"})
-    return Workspace(settings, workspace.storage, workspace.ledger)
-
-
-def forget(home: Path) -> None:
-    """Delete the module from the disk and from this process."""
-    shutil.rmtree(home / "candidates")
-    sys.modules.pop("ratios", None)
-    sys.path[:] = [path for path in sys.path if not path.startswith(str(home))]
-
-
 @pytest.fixture(scope="module")
 def promoted(mlflow_url: str, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """A workspace whose version 1, made by the example, is in production; its module no longer exists. Tests clone it."""
+    """A workspace whose version 1, made by the example, is in production; its module no longer exists. Tests clone it.
+
+    It was fitted in a process of its own, as in production.
+    """
     folder = tmp_path_factory.mktemp("own_model")
+    modules = folder / "modules"
+    modules.mkdir()
+    shutil.copy(EXAMPLE, modules)
     workspace = make_workspace(folder, mlflow_url)
     land_night(workspace, 1)
     with pytest.MonkeyPatch.context() as monkeypatch:
-        theirs = own(workspace, folder / "home", lightgbm_lock(folder), monkeypatch)
-        assert run_night(theirs, "night 1") == "promote NO_CHAMPION"
-    forget(folder / "home")
+        monkeypatch.setattr(fitting_process, "FittingProcess", FittingProcess)
+        monkeypatch.setattr(steps, "EXTRA_LOCK", lightgbm_lock(folder))
+        monkeypatch.setattr(sys, "path", [*sys.path, str(modules)])
+        assert run_night(with_example(workspace), "night 1") == "promote NO_CHAMPION"
+    shutil.rmtree(modules)
+    sys.modules.pop("ratios", None)
     return workspace
+
+
+def with_example(workspace: Workspace) -> Workspace:
+    """The same workspace with the example as candidates."""
+    settings = workspace.settings.model_copy(update={"candidates": "ratios:candidates"})
+    return Workspace(settings, workspace.storage, workspace.ledger)
 
 
 @pytest.fixture
@@ -99,8 +97,7 @@ def test_everything_that_the_model_needs_is_kept(promoted: Workspace) -> None:
 
 def test_a_repeated_training_does_not_need_the_module(promoted: Workspace) -> None:
     """The version of the run is recorded already."""
-    settings = promoted.settings.model_copy(update={"candidates": "ratios:candidates"})
-    again = steps.train(Workspace(settings, promoted.storage, promoted.ledger), Request("night 1", retrain=True))
+    again = steps.train(with_example(promoted), Request("night 1", retrain=True))
     assert (again.version, again.kind) == (1, "ratios")
 
 

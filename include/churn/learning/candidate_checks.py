@@ -41,14 +41,14 @@ def require_scores(candidate: str, scores: Any, rows: int) -> np.ndarray:
     return np.asarray(scores, dtype=np.float64)[:, 1]
 
 
-def check_probabilities(probabilities: Any) -> None:
-    """Check what `predict_proba` returned for two rows or more.
+def check_probabilities(probabilities: Any, constant: bool = False) -> None:
+    """Check what `predict_proba` returned for two rows or more; `constant` allows the same for every row.
 
     Raises:
         ValueError: names the fault in a plain sentence.
     """
     rows = len(probabilities) if hasattr(probabilities, "__len__") else 0
-    fault = fault_of_scores(probabilities, rows)
+    fault = fault_of_scores(probabilities, rows, constant)
     if fault:
         raise ValueError(fault)
 

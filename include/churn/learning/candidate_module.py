@@ -33,6 +33,8 @@ from churn.errors import ChurnError
 from churn.learning.candidate_checks import CandidateUnusable
 from churn.settings import HOME
 
+STANDARD = "churn.learning.candidates:standard"
+"""The function that is called unless a setting names another."""
 FOLDER = "candidates"
 """Folder of the project for modules with own candidates."""
 RESERVED = frozenset({"average"})
@@ -216,9 +218,16 @@ def _forget_other(own: OwnModule) -> None:
     loaded = sys.modules.get(own.name)
     if loaded is None or loaded.__dict__.get("__churn_sha256__") == own.sha256:
         return
+    if "__churn_sha256__" not in loaded.__dict__ and _is_from(loaded, own.path):
+        return  # imported by someone else, from the same place
     for name in [name for name in sys.modules if name == own.name or name.startswith(f"{own.name}.")]:
         del sys.modules[name]
     importlib.invalidate_caches()
+
+
+def _is_from(module: ModuleType, path: Path) -> bool:
+    file = Path(getattr(module, "__file__", None) or "")
+    return path in {file, file.parent}
 
 
 def _sources(path: Path) -> Iterator[tuple[Path, str]]:

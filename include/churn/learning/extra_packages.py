@@ -15,6 +15,8 @@ from packaging.utils import canonicalize_name
 
 from churn.learning.candidate_checks import CandidateUnusable
 
+SERVING_LOCK = "requirements-serving.lock"
+"""File name of the lock with everything that serves a model."""
 EXTRA_LOCK = "requirements-extra.lock"
 """File name of the lock, in the project folder and beside the serving lock of a version."""
 _PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;\\]+)")

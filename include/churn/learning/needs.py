@@ -59,7 +59,7 @@ class ModelNeeds:
 
     Attributes:
         reference: `module:function` of the candidates.
-        module: the module of the project that it comes from; None if it comes from the product or a package.
+        module: the module of the project that its candidates come from; None if it comes from the product or a package.
         types: which types may be loaded.
         requirements: its libraries, those of the product included, as `name==version`.
         lock: the serving lock.
@@ -72,6 +72,11 @@ class ModelNeeds:
     requirements: tuple[str, ...]
     lock: Path
     extra: str
+
+    def travelling(self, types: Iterable[str]) -> OwnModule | None:
+        """The module, if a model with these types contains any of its classes; otherwise it is loaded without the module."""
+        module = self.module
+        return module if module and any(name.partition(".")[0] == module.name for name in types) else None
 
     @property
     def packages(self) -> set[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,7 +33,7 @@ class Input(NamedTuple):
     required: bool
 
 
-def log_model(model: Any, contract: Contract, needs: ModelNeeds, types: Iterable[str]) -> ModelInfo:
+def log_model(model: Any, contract: Contract, needs: ModelNeeds, types: Sequence[str]) -> ModelInfo:
     """Log a fitted model to the active MLflow run, with the checks of a contract before it.
 
     The signature has no inputs: MLflow would refuse whole numbers where a column may have fractions, before the checks see
@@ -47,8 +47,8 @@ def log_model(model: Any, contract: Contract, needs: ModelNeeds, types: Iterable
     """
     with tempfile.TemporaryDirectory(prefix="churn-code-") as folder:
         code = [copy_serving_code(Path(folder))]
-        if needs.module:
-            code.append(needs.module.copy_to(Path(folder)))
+        if module := needs.travelling(types):
+            code.append(module.copy_to(Path(folder)))
         logged: ModelInfo = mlflow.sklearn.log_model(
             add_checks(model, contract),
             name=NAME,
@@ -58,7 +58,7 @@ def log_model(model: Any, contract: Contract, needs: ModelNeeds, types: Iterable
             metadata={_CONTRACT: contract.to_json()},
             pip_requirements=list(needs.requirements),
             serialization_format="skops",
-            skops_trusted_types=[*TRUSTED_TYPES, *sorted(types)],
+            skops_trusted_types=[*TRUSTED_TYPES, *types],
             pyfunc_predict_fn="predict_proba",
         )
     return logged

@@ -74,11 +74,18 @@ def try_model(name: str, model: Any, contract: Contract, needs: ModelNeeds) -> l
     return types
 
 
+def foreign_types(model: Any) -> set[str]:
+    """The types in a fitted model that are not trusted anyway.
+
+    Raises:
+        Exception: it cannot be saved; skops raises errors of any type.
+    """
+    return set(skops.io.get_untrusted_types(data=skops.io.dumps(model))) - {*TRUSTED_TYPES}
+
+
 def _lay_out(name: str, folder: Path, model: Any, contract: Contract, needs: ModelNeeds) -> list[str]:
     copy_serving_code(folder)
     (folder / CONTRACT_FILE).write_text(contract.to_json())
-    if needs.module:
-        needs.module.copy_to(folder / MODULE)
     saved = folder / MODEL_FOLDER
     saved.mkdir()
     flavor = {"serialization_format": "skops", "pickled_model": "model.skops"}
@@ -95,6 +102,8 @@ def _lay_out(name: str, folder: Path, model: Any, contract: Contract, needs: Mod
         ) from error
     if unknown:
         raise CandidateUnusable(name, _untrusted(sorted(unknown)))
+    if module := needs.travelling(types):
+        module.copy_to(folder / MODULE)
     return types
 
 

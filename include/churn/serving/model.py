@@ -21,10 +21,13 @@ from churn.serving.rows import Values, frame_of
 
 TRUSTED_TYPES = [
     "churn.serving.checks.ContractChecks",
+    "churn.serving.levels.KnownLevels",
+    "churn.serving.recalibration.Recalibrated",
     "numpy.dtype",
     "scipy._lib.array_api_compat.numpy._aliases.asarray",  # a spline's array library
     "scipy.interpolate._bsplines.BSpline",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.model_selection._split.StratifiedKFold",  # how a TargetEncoder divided its rows
     "sklearn.utils._bunch.Bunch",
 ]
 """Types that a saved model may contain in addition to those that skops trusts. They were reviewed; none is read from a model.
