@@ -239,7 +239,7 @@ class Fitter:
         shuffled = np.empty((len(features.columns), job.repeats, len(features)))
         for place, name in enumerate(features.columns):
             for repeat, order in enumerate(orders):
-                rows = features.assign(**{name: features[name].to_numpy()[order]})
+                rows = features.assign(**{name: features[name].take(order).set_axis(features.index)})  # keeps its type
                 shuffled[place, repeat] = self._scores(model, rows, constant=True)
         return Answer(self._scores(model, features, constant=True), shuffled=shuffled, target=target)
 
