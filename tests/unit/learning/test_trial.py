@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
 
 from churn.candidate import Candidate, Context
 from churn.contracts.bank import BANK_CHURN
@@ -126,10 +130,28 @@ def test_a_fault_is_one_error_that_names_the_candidate(home: Path, fault: str) -
 
 
 def test_a_plain_estimator_needs_nothing(home: Path) -> None:
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import OneHotEncoder
-
     model: Any = make_pipeline(OneHotEncoder(handle_unknown="ignore"), LogisticRegression()).fit(FEATURES, TARGET)
     needs = needs_of("plain", [Candidate(model)], "mine:make", None, SERVING, home / "no.lock")
     assert try_model("plain", model, CONTRACT, needs) == []
+
+
+LIBRARIES = {
+    "LightGBM": ("lightgbm", "LGBMClassifier", {"n_estimators": 5, "verbose": -1}),
+    "XGBoost": ("xgboost-cpu", "XGBClassifier", {"n_estimators": 5}),
+    "CatBoost": ("catboost", "CatBoostClassifier", {"iterations": 5, "verbose": False, "allow_writing_files": False}),
+}
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_a_library_needs_the_types_of_the_page_and_no_others(library: str) -> None:
+    """Its model is saved by skops, and answers the same in the image. The page lists the types of each."""
+    package, name, parameters = LIBRARIES[library]
+    module: Any = pytest.importorskip(package.removesuffix("-cpu"))
+    page = (ROOT / "docs/pages/your-own-model.md").read_text()
+    (line,) = [line for line in page.splitlines() if line.startswith(f"| {library} |")]
+    types = tuple(re.findall("`([^`]+)`", line.partition("|")[2].partition("|")[2]))
+    boosting = getattr(module, name)(**parameters)
+    model = make_pipeline(OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1), boosting).fit(FEATURES, TARGET)
+    candidate = Candidate(model, requirements=(package,), trusted_types=types)
+    needs = needs_of(library, [candidate], "mine:make", None, SERVING, EXTRA)
+    assert try_model(library, model, CONTRACT, needs) == sorted(types)
