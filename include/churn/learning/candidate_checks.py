@@ -12,6 +12,8 @@ from churn.errors import ChurnError
 
 _SUM_TOLERANCE = 1e-6
 """How far the two probabilities of a row may be from 1 in total: some libraries compute in single precision."""
+_ABOUT_NAMES = {"AttributeError", "ImportError", "KeyError", "ModuleNotFoundError", "NameError", "TypeError"}
+"""Errors whose quoted texts are names in a program."""
 _ROLES = {
     Role.KEY: "which identifies the customer",
     Role.TARGET: "which is what a model has to predict",
@@ -90,8 +92,17 @@ def explain_message(kind: str, message: str, contract: Contract) -> str:
             f"it asks for the column {taken}. An estimator gets only the features of the contract: "
             f"{', '.join(contract.feature_names)}. Take {taken.split(',')[0]} out of the candidate."
         )
-    first = (message.strip().splitlines() or [""])[0][:300]
+    first = _without_values(kind, (message.strip().splitlines() or [""])[0], contract)[:300]
     return f"{kind}: {first}" if first else kind
+
+
+def _without_values(kind: str, text: str, contract: Contract) -> str:
+    """The text without what may be values of a customer: lists, and quoted texts that are not names."""
+    if kind in _ABOUT_NAMES:
+        return text
+    columns = {column.name for column in contract.columns}
+    quoted = re.sub(r"(['\"])(.*?)\1", lambda part: part[0] if part[2] in columns else f"{part[1]}...{part[1]}", text)
+    return re.sub(r"\[[^\]]*\]?", "[...]", quoted)
 
 
 def _column_that_is_no_feature(message: str, contract: Contract) -> str | None:

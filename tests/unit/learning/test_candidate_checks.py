@@ -80,6 +80,25 @@ def test_any_other_error_is_told_by_its_first_line() -> None:
     assert explain_failure(ValueError("Age is wrong\nmore"), BANK_CHURN) == "ValueError: Age is wrong"
 
 
+def test_no_value_of_a_customer_is_repeated() -> None:
+    """Libraries quote what they could not convert. Names of columns and modules are kept."""
+    said = [
+        explain_failure(error, BANK_CHURN)
+        for error in (
+            ValueError("could not convert string to float: 'Smith'"),
+            ValueError("Found unknown categories [np.float64(310.0), np.float64(311.0)] in 'Age'"),
+            ValueError("unknown categories [310, 311 and so on"),
+            ModuleNotFoundError("No module named 'pyarrow'"),
+        )
+    ]
+    assert said == [
+        "ValueError: could not convert string to float: '...'",
+        "ValueError: Found unknown categories [...] in 'Age'",
+        "ValueError: unknown categories [...]",
+        "ModuleNotFoundError: No module named 'pyarrow'",
+    ]
+
+
 def test_the_error_crosses_the_border_of_a_process() -> None:
     error = pickle.loads(pickle.dumps(CandidateUnusable("mine", "broken.")))  # noqa: S301 -- our own
     assert (error.candidate, error.reason, str(error)) == ("mine", "broken.", "Candidate mine cannot be used: broken.")

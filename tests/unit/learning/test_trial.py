@@ -151,7 +151,9 @@ def test_a_library_needs_the_types_of_the_page_and_no_others(library: str) -> No
     (line,) = [line for line in page.splitlines() if line.startswith(f"| {library} |")]
     types = tuple(re.findall("`([^`]+)`", line.partition("|")[2].partition("|")[2]))
     boosting = getattr(module, name)(**parameters)
-    model = make_pipeline(OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1), boosting).fit(FEATURES, TARGET)
+    model = make_pipeline(OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1), boosting).fit(
+        FEATURES, TARGET
+    )
     candidate = Candidate(model, requirements=(package,), trusted_types=types)
     needs = needs_of(library, [candidate], "mine:make", None, SERVING, EXTRA)
     assert try_model(library, model, CONTRACT, needs) == sorted(types)
