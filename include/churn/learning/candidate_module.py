@@ -144,6 +144,12 @@ def own_module(reference: str, home: Path = HOME) -> OwnModule | None:
     return OwnModule(top, path, digest.hexdigest())
 
 
+def line_of(error: BaseException, reference: str) -> str:
+    """Where in an own module an error was raised, as ` at file:line`; empty if it was raised elsewhere."""
+    own = own_module(reference)
+    return _place(error, own.path) if own else ""
+
+
 def _import(reference: str, home: Path) -> ModuleType:
     name = reference.partition(":")[0]
     own = own_module(reference, home)

@@ -26,9 +26,10 @@ from threadpoolctl import threadpool_limits
 
 from churn.candidate import Candidate, Context
 from churn.contract import Contract
+from churn.errors import ChurnError
 from churn.foundation.examples import model_input
 from churn.learning.candidate_checks import check_probabilities, explain_failure
-from churn.learning.candidate_module import STANDARD, read_candidates
+from churn.learning.candidate_module import STANDARD, line_of, read_candidates
 
 Scores = NDArray[np.float64]
 Capacity = Mapping[str, Any]
@@ -287,5 +288,12 @@ def main() -> None:
     except EOFError:
         return
     except Exception as error:  # an error of the candidate, whose code is not ours
-        reason = explain_failure(error, setup.contract) if setup else f"{type(error).__name__}: {error}"
-        pipe.send(Failure(reason))
+        pipe.send(Failure(_explained(error, setup) if setup else f"{type(error).__name__}: {error}"))
+
+
+def _explained(error: Exception, setup: Setup) -> str:
+    try:
+        where = line_of(error, setup.reference)
+    except ChurnError:  # the module is the error
+        where = ""
+    return f"{explain_failure(error, setup.contract)}{where and f' (raised{where})'}"

@@ -183,7 +183,8 @@ def _explained(outcome: dict[str, Any], contract: Contract, needs: ModelNeeds) -
         return _missing_module(missing, needs)
     what = "it cannot be loaded" if outcome["step"] == "load" else "it cannot score rows"
     said = explain_message(outcome["error"], outcome["message"], contract)
-    return f"{what} where only its image's files exist: {said}"
+    where = f" (raised at {outcome['line']})" if outcome["line"] else ""
+    return f"{what} where only its image's files exist: {said}{where}"
 
 
 def _missing_module(missing: str, needs: ModelNeeds) -> str:

@@ -55,8 +55,14 @@ def run(folder: Path, plan: dict[str, Any]) -> dict[str, Any]:
             "message": str(error),
             "module": getattr(error, "name", None) if isinstance(error, ImportError) else None,
             "untrusted": type(error).__name__ == "UntrustedTypesFoundException",  # skops itself may not be there
-            "trace": "".join(traceback.format_exception(error))[-4000:],
+            "line": _line_in(folder / "candidates", error),
         }
+
+
+def _line_in(modules: Path, error: BaseException) -> str:
+    """The last line of the own module that led to an error, as `file:line`; empty if there is none."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith(f"{modules}/")]
+    return f"{Path(frames[-1].filename).relative_to(modules)}:{frames[-1].lineno}" if frames else ""
 
 
 if __name__ == "__main__":

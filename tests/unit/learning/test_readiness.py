@@ -59,7 +59,7 @@ def none_left(contract, context):
     return {"type": ByAge("type"), "nan": ByAge("nan")}
 """
 REASONS = {
-    "raises": "failed: ValueError: no such thing",
+    "raises": "failed: ValueError: no such thing (raised at ",
     "customerid": "asks for the column CustomerId, which identifies the customer",
     "exited": "asks for the column Exited, which is what a model has to predict",
     "type": "types that may not be loaded: datetime.timedelta",
@@ -98,6 +98,8 @@ def test_the_others_compete_on_and_every_reason_is_kept(tmp_path: Path) -> None:
     found = selected(tmp_path, spec("by_age:mixed"))
     assert {name: reason for name, reason in REASONS.items() if reason not in found.left_out.get(name, "")} == {}
     assert found.left_out.keys() == REASONS.keys()
+    line = MODULE.splitlines().index('            raise ValueError("no such thing")') + 1
+    assert found.left_out["raises"].endswith(f"by_age.py:{line})")
     assert {trial.kind for trial in found.trials} == {"good", "plain", "average"}
     assert isinstance(found.ready, Ready)
     needs = found.ready.needs

@@ -115,7 +115,7 @@ FAULTS = {
     "ends": ({"use": '"pytest" in sys.modules or __import__("os")._exit(3)'}, "ended with status 3"),
     "files": (
         {"imports": "open(__file__.replace('mine.py', 'table.json'), 'a' if 'pytest' in sys.modules else 'r')"},
-        "FileNotFoundError",
+        r"FileNotFoundError.* \(raised at mine\.py:6\)",
     ),
     "nan": ({"middle": "np.nan"}, "200 of 200 scores are NaN"),
 }
