@@ -19,7 +19,7 @@ _TWO_SIDED_95 = 1.959964
 
 @dataclass(frozen=True)
 class Importance:
-    """The increase of the mean log loss when a feature is shuffled, and the bounds of its 95 % interval over customers."""
+    """The increase of the mean log loss when a feature is shuffled, and the bounds of its 95% interval over customers."""
 
     feature: str
     increase: float

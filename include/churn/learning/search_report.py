@@ -86,7 +86,7 @@ def _draw_curve(trials: Sequence[Trial]) -> Any:
     return svg.draw_series(
         "learning-curve",
         "Learning curve",
-        "The lowest log loss of each kind of model on rows that it was not fitted on, with its 95 % interval, by the number of "
+        "The lowest log loss of each kind of model on rows that it was not fitted on, with its 95% interval, by the number of "
         "training rows.",
         series,
         [f"{rows[rung]:,} rows" for rung in rungs],
@@ -117,6 +117,6 @@ def _draw_importance(selected: Selected) -> Any:
         "permutation-importance",
         "Permutation importance",
         "How much the log loss rises when the values of a feature are shuffled among customers that the model was not fitted on, with "
-        "its 95 % interval.",
+        "its 95% interval.",
         marks,
     )
