@@ -31,6 +31,7 @@ from churn.candidate import Candidate, Context
 from churn.contract import Contract
 from churn.errors import ChurnError
 from churn.learning.candidate_checks import CandidateUnusable
+from churn.serving.recalibration import ISOTONIC, SIGMOID
 from churn.settings import HOME
 
 STANDARD = "churn.learning.candidates:standard"
@@ -39,6 +40,8 @@ FOLDER = "candidates"
 """Folder of the project for modules with own candidates."""
 RESERVED = frozenset({"average"})
 """Names that the product gives to candidates that it makes of others."""
+_ENDINGS = (f"_{SIGMOID}", f"_{ISOTONIC}")
+"""What the product appends to the name of a candidate whose probabilities it corrects."""
 PRODUCT = "churn"
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,49}")
 
@@ -271,11 +274,11 @@ def _first_line(error: BaseException) -> str:
 
 def _checked(name: Any, value: Any) -> Candidate:
     """The candidate of an entry, after checking everything that can be checked without data."""
-    if not isinstance(name, str) or not _NAME.fullmatch(name) or name in RESERVED:
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or name in RESERVED or name.endswith(_ENDINGS):
         raise CandidateUnusable(
             str(name),
             f"{name!r} is not a name for a candidate. Use up to 50 lower-case letters, digits and underscores, such as my_model; "
-            f"{', '.join(sorted(RESERVED))} is reserved.",
+            f"{', '.join(sorted(RESERVED))} and endings such as {_ENDINGS[0]} are reserved.",
         )
     candidate = value if isinstance(value, Candidate) else Candidate(value)
     _require_estimator(name, candidate.estimator)

@@ -103,7 +103,8 @@ FAULTS = {
     "name": (returning('{"a b": Tree()}'), r"Candidate a b .* is not a name for a candidate\. .* such as my_model"),
     "capitals": (returning('{"Tree": Tree()}'), r"'Tree' is not a name"),
     "number": (returning("{1: Tree()}"), r"Candidate 1 .* 1 is not a name"),
-    "reserved": (returning('{"average": Tree()}'), r"average is reserved"),
+    "reserved": (returning('{"average": Tree()}'), r"average and endings such as _sigmoid are reserved"),
+    "ending": (returning('{"tree_isotonic": Tree()}'), r"'tree_isotonic' is not a name"),
     "exits": ("raise SystemExit(3)\n", r"does not import at .*mine\.py:1: SystemExit: 3"),
     "stopping": (
         returning('{"tree": Candidate(Tree(), iterations="max_depth")}'),
