@@ -17,7 +17,10 @@ JOBS ?= 4
 COVERED = --cov=include/churn --cov-branch --cov-report=term:skip-covered --cov-fail-under=$(COVERAGE_FLOOR)
 # Branch coverage that include/churn must reach, in percent.
 COVERAGE_FLOOR := 93
-COMPILE := $(UV) pip compile --universal --generate-hashes --no-emit-index-url --no-annotate --python-version 3.11 --quiet --custom-compile-command "make lock"
+COMPILE := $(UV) pip compile --universal --generate-hashes --no-emit-index-url --no-annotate --python-version 3.11 --quiet
+# The packages of own candidates, if there are any: see docs/pages/your-own-model.md.
+EXTRA_LOCK := $(wildcard requirements-extra.lock)
+INSTALL_EXTRA = $(if $(EXTRA_LOCK),$(UV) pip install --quiet --no-deps --require-hashes --compile-bytecode --python .venv --requirements $(EXTRA_LOCK),true)
 
 # Bytecode makes every import in every task three times as fast, but some machines switch it off.
 unexport PYTHONDONTWRITEBYTECODE
@@ -66,10 +69,16 @@ format: .venv/dev ## Format the code.
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix .
 
-lock: $(UV) ## Update the locks from pyproject.toml.
-	$(COMPILE) pyproject.toml -o requirements.lock $(ARGS)
-	$(COMPILE) pyproject.toml --group dev -c requirements.lock -o requirements-dev.lock $(ARGS)
-	$(COMPILE) --group serving -c requirements.lock -o requirements-serving.lock $(ARGS)
+lock: $(UV) ## Update the locks from pyproject.toml, or lock packages for own candidates (EXTRA="lightgbm").
+ifdef EXTRA
+	@printf '%s\n' $(foreach package,$(EXTRA),'$(package)') | $(COMPILE) --custom-compile-command 'make lock EXTRA="$(EXTRA)"' - -c requirements.lock -o requirements-extra.lock $(ARGS)
+	@echo "Wrote requirements-extra.lock. The next make run or make test installs it. Keep it in git with your module."
+else
+	$(COMPILE) --custom-compile-command "make lock" pyproject.toml -o requirements.lock $(ARGS)
+	$(COMPILE) --custom-compile-command "make lock" pyproject.toml --group dev -c requirements.lock -o requirements-dev.lock $(ARGS)
+	$(COMPILE) --custom-compile-command "make lock" --group serving -c requirements.lock -o requirements-serving.lock $(ARGS)
+	@if [ -e requirements-extra.lock ]; then echo "requirements-extra.lock was made for the earlier pins. Run:"; sed -n 's/^# *make lock EXTRA=/make lock EXTRA=/p' requirements-extra.lock; fi
+endif
 
 docs: .venv/dev docs-reference ## Build the documentation into var/docs; a broken link or an unlisted page is an error.
 	@.venv/bin/python docs/build.py
@@ -106,15 +115,17 @@ sample: .venv/run
 	@$(CHURN) sample
 
 # Two stamps: what `make run` needs, and what tests and checks need in addition.
-.venv/run: requirements.lock pyproject.toml | $(UV)
+.venv/run: requirements.lock pyproject.toml $(EXTRA_LOCK) | $(UV)
 	@$(MAKE) --no-print-directory .venv/made
 	@if [ ! -e .venv/dev ]; then $(UV) pip sync --quiet --require-hashes --compile-bytecode --python .venv requirements.lock; fi
+	@$(INSTALL_EXTRA)
 	@$(UV) pip install --quiet --no-deps --python .venv --editable .
 	@touch $@
 
-.venv/dev: requirements-dev.lock pyproject.toml | $(UV)
+.venv/dev: requirements-dev.lock pyproject.toml $(EXTRA_LOCK) | $(UV)
 	@$(MAKE) --no-print-directory .venv/made
 	@$(UV) pip sync --quiet --require-hashes --compile-bytecode --python .venv requirements-dev.lock
+	@$(INSTALL_EXTRA)
 	@$(UV) pip install --quiet --no-deps --python .venv --editable .
 	@touch .venv/run $@
 

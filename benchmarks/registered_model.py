@@ -16,9 +16,10 @@ import numpy as np
 import pandas as pd
 from rich.table import Table
 
+from churn.candidate import Context
 from churn.contracts.bank import BANK_CHURN
 from churn.foundation.examples import example_rows, model_input
-from churn.learning.candidates import make_candidates
+from churn.learning.candidates import standard
 from churn.serving.checks import add_checks
 from reporting import console, say
 
@@ -36,8 +37,9 @@ def main() -> int:
     rows = as_read(example_rows(BANK_CHURN, asked.rows, seed=2))
     frame = model_input(BANK_CHURN, rows)
     table = Table("candidate", "bare, s", "with the checks, s", "ratio", "goal", title=f"{asked.rows:,} rows")
-    for kind, model in make_candidates(BANK_CHURN, seed=0).items():
+    for kind, candidate in standard(BANK_CHURN, Context(TRAINING_ROWS, seed=0)).items():
         say(kind)
+        model = candidate.estimator
         model.fit(model_input(BANK_CHURN, training), training[BANK_CHURN.target.name].to_numpy())
         checked = add_checks(model, BANK_CHURN)
         np.testing.assert_array_equal(checked.predict_proba(rows), model.predict_proba(frame))

@@ -9,8 +9,10 @@ import pytest
 
 from churn.foundation.ledger import Ledger, open_ledger
 from churn.foundation.storage import Storage
+from churn.learning import fitting_process
 from churn.pipeline.workspace import Workspace
 from support.basics import S3, clone_workspace, land_night, make_workspace, mlflow_server, run_night, s3_server
+from support.candidates import FitterHere
 
 
 @pytest.fixture(scope="session")
@@ -19,6 +21,14 @@ def mlflow_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("mlflow")
     with mlflow_server(folder, f"sqlite:///{folder}/mlflow.db", str(folder / "artifacts")) as url:
         yield url
+
+
+@pytest.fixture(scope="session", autouse=True)
+def fits_here() -> Iterator[None]:
+    """Fit candidates in this process: starting one for each takes longer than the fits of a test."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(fitting_process, "FittingProcess", FitterHere)
+        yield
 
 
 @pytest.fixture(scope="session")

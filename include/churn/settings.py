@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 
 from croniter import croniter  # type: ignore[import-untyped]
 from dotenv import dotenv_values
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import BeforeValidator, ByteSize, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy.engine import make_url
 
@@ -159,6 +159,31 @@ class Settings(BaseSettings):
     min_training_rows: int = _setting(RULES, "Number of training rows below which nothing is trained.", 1000, ge=50)
     cv_folds: int = _setting(
         RULES, "Number of folds of the cross-validation that selects the challenger.", 5, ge=2, le=20
+    )
+    candidates: str = _setting(
+        RULES,
+        "The function that returns the models that compete, as `module:function`; see `docs/pages/your-own-model.md`. The "
+        "module is in `candidates/`, in the project folder or on the Python path.",
+        "churn.learning.candidates:standard",
+        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
+    )
+    max_training_rows: int = _setting(
+        RULES,
+        "Number of rows that a model is fitted on at most. If there are more, a draw by customer decides.",
+        3_000_000,
+        ge=1000,
+    )
+    candidate_memory: ByteSize = _setting(
+        RULES,
+        "Memory that the fits of one candidate may take. An own candidate that takes more is left out of the run.",
+        "1.5GB",
+    )
+    candidate_timeout: float = _setting(
+        RULES,
+        "Seconds that all fits of one candidate may take. An own candidate that takes more is left out of the run; if it is a standard one, "
+        "the task fails.",
+        1800,
+        gt=0,
     )
     seed: int = _setting(RULES, "Random seed of the folds and the models.", 20, ge=0, lt=2**32)
     duckdb_memory_limit: str = _setting(

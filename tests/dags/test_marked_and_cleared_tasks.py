@@ -9,13 +9,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from churn.errors import NothingToDo
 from churn.foundation.wording import clear_task
-from churn.learning import training
-from churn.learning.candidates import SMOOTH
 from churn.pipeline import recorded, shipping, steps
 from churn.pipeline.workspace import Request, Workspace
 from churn.release.image import BuiltImage
@@ -23,6 +20,7 @@ from churn.release.publishing import unpublished
 from churn.release.service_checks import Verification
 from churn.settings import Settings
 from churn_airflow.steps import open_filesystem
+from support import candidates
 from support.basics import S3, clone_workspace, export, land_text, make_workspace, small_file
 from support.dag_runs import attempts, clear_tasks, create_run, finish_run, mark_task, task_states
 
@@ -105,13 +103,8 @@ def quick_steps() -> Iterator[None]:
     """Selection of a model and comparison of an image with it are tested elsewhere; here only who may rely on them."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(shipping, "verify_image", lambda *_: Verification(500, 100, 0.0, 100))
-        monkeypatch.setattr(training, "cross_validate", lambda _, target, *__: [simplest(target)])
+        monkeypatch.setattr(candidates, "quick", candidates.smooth_only)
         yield
-
-
-def simplest(target: np.ndarray) -> training.Candidate:
-    """The simplest kind of model, without cross-validation."""
-    return training.Candidate(SMOOTH, {}, np.zeros(len(target)))
 
 
 @pytest.fixture(scope="module")

@@ -205,6 +205,9 @@ def s3_server(folder: Path) -> Iterator[S3]:
         yield server
 
 
+QUICK_CANDIDATES = "support.candidates:quick"
+
+
 def make_workspace(folder: Path, mlflow_url: str, **changes: object) -> Workspace:
     name = folder.name
     settings = Settings(
@@ -215,6 +218,7 @@ def make_workspace(folder: Path, mlflow_url: str, **changes: object) -> Workspac
         experiment=name,
         cv_folds=2,
         min_training_rows=100,
+        candidates=QUICK_CANDIDATES,
     )
     return Workspace.open(settings.model_copy(update=changes))
 
@@ -222,7 +226,7 @@ def make_workspace(folder: Path, mlflow_url: str, **changes: object) -> Workspac
 def export(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Put the settings of a workspace into the environment."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", settings.mlflow_tracking_uri)
-    for name in ("data_root", "ledger_url", "model_name", "experiment", "cv_folds", "min_training_rows"):
+    for name in ("data_root", "ledger_url", "model_name", "experiment", "cv_folds", "min_training_rows", "candidates"):
         monkeypatch.setenv(f"CHURN_{name.upper()}", str(getattr(settings, name)))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,15 @@ from churn.decision.comparison import compare
 from churn.decision.policy import Decision, decide
 from churn.decision.slices import slice_codes, slicings
 from churn.foundation.examples import model_input
-from churn.learning.candidates import make_candidates
+from churn.learning.fitting_process import Limits
+from churn.learning.search import plan_search
+from churn.learning.selection import SearchSpec, select_model
 from churn.learning.snapshot import HOLDOUT, TRAINING
-from churn.learning.training import TrainingSpec, choose_candidate, cross_validate
 from churn.sample.generator import Night, make_night
+from support.basics import QUICK_CANDIDATES
 from support.evidence_cases import POLICY, make_case, make_evidence
 
-SPEC = TrainingSpec(min_rows=1000, folds=3, seed=20, git_commit=None, lock=Path())
+SPEC = SearchSpec(QUICK_CANDIDATES, folds=3, seed=20, max_rows=100_000, limits=Limits(10**10, 600))
 NEW = "ab" * 32
 
 
@@ -65,8 +68,11 @@ def _decide(rows: pd.DataFrame, challenger: Any, champion: Any, tonight: int) ->
 def _train(rows: pd.DataFrame) -> Any:
     seen = rows[_buckets(rows) >= TRAINING.start]
     features, target = model_input(BANK_CHURN, seen), seen["Exited"].to_numpy()
-    chosen = choose_candidate(cross_validate(features, target, BANK_CHURN, SPEC))
-    return make_candidates(BANK_CHURN, SPEC.seed)[chosen.kind].fit(features, target)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "rows.parquet"
+        features.assign(Exited=target).to_parquet(file, index=False)
+        plan = plan_search(len(target), SPEC.max_rows)
+        return select_model(file, target, plan, BANK_CHURN, SPEC).model
 
 
 def _buckets(rows: pd.DataFrame) -> np.ndarray:

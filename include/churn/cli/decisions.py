@@ -72,7 +72,11 @@ def draft_policy(
     contract, settings = workspace.contract, workspace.settings
     template = load_policy_text(settings.policy_file)
     facts = measure_facts(
-        find_snapshot(workspace.ledger, workspace.storage, contract), workspace.storage, contract, settings.seed
+        find_snapshot(workspace.ledger, workspace.storage, contract),
+        workspace.storage,
+        contract,
+        workspace.sampling,
+        settings.seed,
     )
     proposals = propose_thresholds(facts)
     if as_json:

@@ -17,6 +17,7 @@ import pandas as pd
 import yaml
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
+from churn.candidate import Context
 from churn.contract import Contract
 from churn.decision.inference import Estimate, rank, roc_auc
 from churn.decision.leaks import find_leaks
@@ -26,9 +27,11 @@ from churn.foundation.examples import model_input
 from churn.foundation.ledger import Ledger
 from churn.foundation.paths import snapshot_rows
 from churn.foundation.records import Snapshot
+from churn.foundation.sampling import Sampling
 from churn.foundation.storage import Storage
-from churn.learning.candidates import Context, standard
-from churn.learning.snapshot import holdout_pieces, training_rows
+from churn.learning.candidates import standard
+from churn.learning.fitting import read_rows
+from churn.learning.snapshot import drawn_training_rows, holdout_pieces
 
 MOST_ROWS = 50_000
 """Number of training rows that are used to see what a model can reach."""
@@ -91,15 +94,16 @@ def find_snapshot(ledger: Ledger, storage: Storage, contract: Contract) -> Snaps
     )
 
 
-def measure_facts(snapshot: Snapshot, storage: Storage, contract: Contract, seed: int) -> PolicyFacts:
+def measure_facts(
+    snapshot: Snapshot, storage: Storage, contract: Contract, sampling: Sampling, seed: int
+) -> PolicyFacts:
     """Measure what the thresholds are derived from.
 
     Raises:
         ChurnError: the training rows are too few to be divided into folds.
     """
-    rows = training_rows(storage, snapshot)
-    if len(rows) > MOST_ROWS:
-        rows = rows.sample(MOST_ROWS, random_state=seed)
+    with drawn_training_rows(storage, snapshot, contract, sampling, MOST_ROWS) as file:
+        rows = read_rows(file, 0, MOST_ROWS)
     labels = rows[contract.target.name].to_numpy(np.int64)
     rarer = int(min(labels.sum(), len(labels) - labels.sum())) if len(labels) else 0
     if rarer < FOLDS:

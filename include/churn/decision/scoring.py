@@ -1,12 +1,14 @@
 """Opens a registered version to score rows, after checking that its files are the registered ones.
 
-A version that was trained with other library versions is served from its own environment, made from the lock that its
-training kept.
+A version that was trained with other library versions is served from its own environment, made from the locks that its
+training kept. A version with a module of its own is served by another process: this one may have imported another module of
+that name.
 """
 
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import PackageNotFoundError
@@ -24,10 +26,12 @@ from churn.errors import ChurnError
 from churn.foundation.artifacts import ArtifactChanged, downloaded, require_registered
 from churn.foundation.ledger import Ledger
 from churn.foundation.local_server import ServiceEnded, ServingUnavailable, ask, mlflow_app, served, serving_python
+from churn.foundation.serving_code import own_code
 from churn.foundation.tracking import Tracking, TrackingGone
+from churn.learning.extra_packages import EXTRA_LOCK
+from churn.learning.needs import ENVIRONMENT
 from churn.learning.registered_model import Input, inputs_of
-from churn.learning.training import ENVIRONMENT, REQUIREMENTS
-from churn.serving.model import load_estimator
+from churn.serving.model import TRUSTED_TYPES, load_estimator
 
 log = logging.getLogger(__name__)
 
@@ -80,13 +84,16 @@ def open_scorer(version: int, ledger: Ledger, tracking: Tracking, environments: 
     with ExitStack() as open_things:
         folder = _files(version, tracking, open_things)
         _require_registered(version, folder, ledger, tracking)
+        types = trusted_types(version, ledger, tracking)
         missing = _other_libraries(folder)
         if missing:
             log.info("Version %d was trained with %s, and is served from its own environment.", version, missing)
             python = _own_environment(version, folder, run_id, tracking, environments, missing)
-            yield _served(version, folder, python, open_things)
+            yield _served(version, folder, python, types, open_things)
+        elif own_code(folder):
+            yield _served(version, folder, Path(sys.executable), types, open_things)
         else:
-            yield _loaded(version, folder)
+            yield _loaded(version, folder, types)
 
 
 def _files(version: int, tracking: Tracking, open_things: ExitStack) -> Path:
@@ -113,10 +120,10 @@ def _require_registered(version: int, folder: Path, ledger: Ledger, tracking: Tr
         raise Unscorable(Refusal(Reason.ARTIFACT_CHANGED, sentence[0].lower() + sentence[1:])) from changed
 
 
-def _loaded(version: int, folder: Path) -> Scorer:
+def _loaded(version: int, folder: Path, types: list[str]) -> Scorer:
     """Load the model beneath its checks: an old champion is asked about rows of a wider contract too."""
     try:
-        model = load_estimator(folder)
+        model = load_estimator(folder, types)
     except Exception as error:
         raise Unscorable(
             _unscorable(version, f"its files cannot be loaded ({type(error).__name__}: {_first_line(error)})")
@@ -144,7 +151,8 @@ def _own_environment(
         ) from error
 
 
-def _served(version: int, folder: Path, python: Path, open_things: ExitStack) -> Scorer:
+def _served(version: int, folder: Path, python: Path, types: list[str], open_things: ExitStack) -> Scorer:
+    trust_only(folder, types)
     wanted = inputs_of(folder)
     try:
         url = open_things.enter_context(served(python, mlflow_app(folder)))
@@ -153,12 +161,42 @@ def _served(version: int, folder: Path, python: Path, open_things: ExitStack) ->
     return lambda rows: _asked(url, _input(rows, wanted))
 
 
+def trusted_types(version: int, ledger: Ledger, tracking: Tracking) -> list[str]:
+    """The types that the ledger recorded for a version, in addition to those that are trusted anyway."""
+    recorded = ledger.version(tracking.model, version)
+    return list(recorded.trusted_types or []) if recorded else []
+
+
+def trust_only(folder: Path, types: list[str]) -> None:
+    """Write the types of the ledger into a downloaded model, for MLflow's app: it would trust those that the model names."""
+    file = folder / "MLmodel"
+    content = yaml.safe_load(file.read_text())
+    content["flavors"]["sklearn"]["skops_trusted_types"] = [*TRUSTED_TYPES, *types]
+    file.write_text(yaml.safe_dump(content, sort_keys=False))
+
+
 def kept_lock(run_id: str, folder: Path, tracking: Tracking) -> Path | None:
-    """The lock that a training kept, downloaded to a folder; None if it kept none."""
-    kept = tracking.client.list_artifacts(run_id, ENVIRONMENT)
-    if not kept:
+    """The locks that a training kept, as one file in a folder; None if it kept none."""
+    kept = kept_locks(run_id, folder, tracking)
+    if kept is None:
         return None
-    return Path(tracking.client.download_artifacts(run_id, kept[0].path, str(folder)))
+    serving, extra = kept
+    if extra is None:
+        return serving
+    both = folder / "requirements.lock"
+    both.write_text(f"{serving.read_text().rstrip()}\n{extra.read_text()}")
+    return both
+
+
+def kept_locks(run_id: str, folder: Path, tracking: Tracking) -> tuple[Path, Path | None] | None:
+    """The serving lock that a training kept, and the lock of its extra packages if it needs any; None if it kept none."""
+    files = {
+        Path(kept.path).name: Path(tracking.client.download_artifacts(run_id, kept.path, str(folder)))
+        for kept in tracking.client.list_artifacts(run_id, ENVIRONMENT)
+    }
+    extra = files.pop(EXTRA_LOCK, None)
+    serving = next(iter(files.values()), None)
+    return (serving, extra) if serving else None
 
 
 def _asked(url: str, rows: pd.DataFrame) -> Scores:
@@ -184,9 +222,7 @@ def _other_libraries(folder: Path) -> str:
     """The libraries that the version was trained with and that are not installed here, as `name==version`; empty if there are none."""
     lines = [line.strip() for line in (folder / "requirements.txt").read_text().splitlines()]
     pinned = dict(line.split("==", 1) for line in lines if "==" in line)
-    return ", ".join(
-        f"{name}=={pinned[name]}" for name in REQUIREMENTS if name in pinned and _installed(name) != pinned[name]
-    )
+    return ", ".join(f"{name}=={wanted}" for name, wanted in pinned.items() if _installed(name) != wanted)
 
 
 def _installed(name: str) -> str | None:

@@ -26,7 +26,7 @@ import uv
 from numpy.typing import NDArray
 
 from churn.errors import ChurnError, Outage
-from churn.serving import FOLDER_VARIABLE, HOST_VARIABLE, PORT_VARIABLE, UNCHECKED_VARIABLE
+from churn.serving import FOLDER_VARIABLE, HOST_VARIABLE, OWN_CODE, PORT_VARIABLE, UNCHECKED_VARIABLE
 from churn.settings import PYTHON
 
 READY_TIMEOUT = 120
@@ -119,9 +119,8 @@ def mlflow_app(model: Path) -> App:
 
 def image_app(folder: Path) -> App:
     """Return the service of the image for a folder laid out by `release.service`."""
-    return App(
-        ["-m", "churn.serving"], {FOLDER_VARIABLE: str(folder), "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
-    )
+    path = f"{folder}{os.pathsep}{folder / OWN_CODE}"
+    return App(["-m", "churn.serving"], {FOLDER_VARIABLE: str(folder), "PYTHONPATH": path, "OMP_NUM_THREADS": "1"})
 
 
 @contextmanager
@@ -148,7 +147,7 @@ def served(python: Path, app: App, port: int | None = None) -> Iterator[str]:
         }
         process = subprocess.Popen(
             [str(python), *app.arguments],
-            env=_environment() | app.environment | listen,
+            env=bare_environment() | app.environment | listen,
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -185,9 +184,10 @@ def ask(url: str, rows: pd.DataFrame) -> NDArray[np.float64]:
     return np.asarray(response.json()["predictions"], dtype=np.float64)
 
 
-def _environment() -> dict[str, str]:
+def bare_environment() -> dict[str, str]:
     """Return an environment like that of the image: no credentials and no tracking server."""
-    inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
+    kept = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH")
+    inherited = {name: os.environ[name] for name in kept if name in os.environ}
     return {**inherited, "MLFLOW_DISABLE_TELEMETRY": "true"}
 
 

@@ -122,7 +122,8 @@ class Snapshot:
 class VersionRecord:
     """A registered version: its training data and parameters, and the hash of its files at registration.
 
-    `parameters` is None for a version from before they were recorded.
+    `parameters` is None for a version from before they were recorded. `trusted_types` lists the types in its files that are loaded
+    because its candidates declared or defined them; None is none.
     """
 
     model: str
@@ -133,6 +134,7 @@ class VersionRecord:
     artifacts: str
     registered_at: datetime
     parameters: dict[str, str] | None = None
+    trusted_types: list[str] | None = None
 
 
 @dataclass(frozen=True)

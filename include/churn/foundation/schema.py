@@ -23,7 +23,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-HEAD = "0008"
+HEAD = "0009"
 """The migration that creates these tables."""
 
 
@@ -185,6 +185,11 @@ versions = Table(
         "parameters",
         JSON(none_as_null=True),
         doc="training parameters by name; null: the version is older than this column",
+    ),
+    Column(
+        "trusted_types",
+        JSON(none_as_null=True),
+        doc="types in its files that are loaded because its candidates declared or defined them; null: none",
     ),
 )
 

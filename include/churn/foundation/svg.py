@@ -41,10 +41,14 @@ class Mark:
 
 @dataclass(frozen=True)
 class Series:
-    """A model over the runs: value, lower and upper bound for each run, None if there is none. `look` is its CSS class."""
+    """A model over the runs: value, lower and upper bound for each run, None if there is none. `look` is its CSS class.
+
+    A `label` is written at the last point.
+    """
 
     look: str
     points: Sequence[tuple[float, float, float] | None]
+    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -117,6 +121,9 @@ def draw_series(name: str, title: str, description: str, series: Sequence[Series
         _path(box, f"reach {model.look}", "".join(f"M{x:.0f} {down(p[1])}V{down(p[2])}" for x, p in places))
         _path(box, f"line {model.look}", "M" + "L".join(f"{x:.0f} {down(p[0])}" for x, p in places))
         _path(box, f"dots {model.look}", "".join(f"M{x:.0f} {down(p[0])}h0" for x, p in places))
+        if model.label and places:
+            x, last = places[-1]
+            _text(root, model.label, f"{x / WIDE * 100 - 1:.1f}%", down(last[0]) - 6, "tick end")
     for place, label in enumerate(labels):
         if label:
             _text(root, label, f"{across(place) / WIDE * 100:.1f}%", 14, "tick middle")

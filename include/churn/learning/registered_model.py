@@ -17,6 +17,7 @@ from churn.contract import Contract
 from churn.foundation.examples import example_rows, model_input
 from churn.foundation.serving_code import copy_serving_code
 from churn.foundation.tracking import Tracking
+from churn.learning.needs import ModelNeeds
 from churn.serving.checks import add_checks
 from churn.serving.model import TRUSTED_TYPES
 
@@ -32,7 +33,7 @@ class Input(NamedTuple):
     required: bool
 
 
-def log_model(model: Any, contract: Contract, requirements: Sequence[str]) -> ModelInfo:
+def log_model(model: Any, contract: Contract, needs: ModelNeeds, types: Sequence[str]) -> ModelInfo:
     """Log a fitted model to the active MLflow run, with the checks of a contract before it.
 
     The signature has no inputs: MLflow would refuse whole numbers where a column may have fractions, before the checks see
@@ -41,19 +42,23 @@ def log_model(model: Any, contract: Contract, requirements: Sequence[str]) -> Mo
     Args:
         model: the fitted estimator.
         contract: the data contract.
-        requirements: the libraries of the model, as `name==version`.
+        needs: libraries and module of the model.
+        types: types in the model that are trusted in addition; see `learning.trial`.
     """
     with tempfile.TemporaryDirectory(prefix="churn-code-") as folder:
+        code = [copy_serving_code(Path(folder))]
+        if module := needs.travelling(types):
+            code.append(module.copy_to(Path(folder)))
         logged: ModelInfo = mlflow.sklearn.log_model(
             add_checks(model, contract),
             name=NAME,
-            code_paths=[str(copy_serving_code(Path(folder)))],
+            code_paths=[str(path) for path in code],
             signature=ModelSignature(outputs=Schema([TensorSpec(np.dtype("float64"), (-1, 2))])),
             input_example=model_input(contract, example_rows(contract, 5)),
             metadata={_CONTRACT: contract.to_json()},
-            pip_requirements=list(requirements),
+            pip_requirements=list(needs.requirements),
             serialization_format="skops",
-            skops_trusted_types=TRUSTED_TYPES,
+            skops_trusted_types=[*TRUSTED_TYPES, *types],
             pyfunc_predict_fn="predict_proba",
         )
     return logged

@@ -28,6 +28,8 @@ RESERVE = range(20, 25)
 """Never trained on and never compared on: the only customers that no decision has looked at, kept to confirm promotions."""
 TRAINING = range(25, 100)
 BUCKET = "_bucket"
+_TRAINING_DRAW = "training"
+"""Label of the draw that orders customers for training. It has nothing to do with their buckets."""
 
 
 def take_snapshot(
@@ -86,9 +88,19 @@ def rebuild_snapshot(
         _keep(storage, rows, rebuilt)
 
 
-def training_rows(storage: Storage, snapshot: Snapshot) -> pd.DataFrame:
-    """The customers that a challenger may be trained on: buckets 25-99, ordered by key."""
-    return _read(storage, snapshot, TRAINING)
+@contextmanager
+def drawn_training_rows(
+    storage: Storage, snapshot: Snapshot, contract: Contract, sampling: Sampling, most: int
+) -> Iterator[Path]:
+    """A scratch file with customers that a challenger may be trained on (buckets 25-99), in the order of a draw.
+
+    Features are doubles and texts, and the target is an integer. The first rows are a sample of any size.
+    """
+    with storage.scratch() as folder, columnar.engine(sampling.memory_limit) as connection:
+        columnar.scan(connection, "snapshot", storage, [snapshot_rows(snapshot.snapshot)])
+        file = folder / "training.parquet"
+        columnar.write_drawn_rows(connection, "snapshot", contract, TRAINING, sampling.salt, _TRAINING_DRAW, most, file)
+        yield file
 
 
 def holdout_pieces(storage: Storage, snapshot: Snapshot, rows: int) -> Iterator[pd.DataFrame]:
@@ -159,13 +171,6 @@ def _keep(storage: Storage, rows: Path, snapshot: str) -> None:
             if pq.read_schema(stream).names == pq.read_schema(rows).names:
                 return
     storage.move_in(rows, name)  # also replaces a file of an earlier version, which has fewer columns
-
-
-def _read(storage: Storage, snapshot: Snapshot, buckets: range) -> pd.DataFrame:
-    within = [(BUCKET, ">=", buckets.start), (BUCKET, "<", buckets.stop)]
-    with storage.reading(snapshot_rows(snapshot.snapshot)) as stream:
-        rows: pd.DataFrame = pq.read_table(stream, filters=within).to_pandas(date_as_object=False)
-    return rows
 
 
 def _require_columns(columns: Sequence[str], contract: Contract) -> None:

@@ -1,4 +1,4 @@
-"""Fits the candidates, selects one by cross-validation on the training rows, and registers it.
+"""Trains a challenger on the training rows of a snapshot, and registers it.
 
 The holdout is never read here. Repeating a run returns the same MLflow run and the same version.
 """
@@ -8,36 +8,38 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version as installed
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
 
 import mlflow
 import numpy as np
 import pandas as pd
 from mlflow.data.pandas_dataset import from_pandas
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
+from churn.candidate import Context
 from churn.contract import Contract
 from churn.errors import ChurnError
 from churn.foundation.artifacts import downloaded
 from churn.foundation.digests import folder_digest
-from churn.foundation.examples import model_input
 from churn.foundation.ledger import Ledger
 from churn.foundation.records import Snapshot, VersionRecord
+from churn.foundation.sampling import Sampling
 from churn.foundation.storage import Storage
 from churn.foundation.tracking import RegistryChanged, Tracking
-from churn.learning.candidates import AVERAGE, BOOSTED, SMOOTH, make_candidates
+from churn.learning.candidate_module import own_module, read_candidates
+from churn.learning.fitting import read_rows
+from churn.learning.needs import NO_TYPES, TypeRule, log_needs
 from churn.learning.registered_model import describe_registered_model, describe_use, log_model
-from churn.learning.snapshot import snapshot_url, training_rows
+from churn.learning.search import plan_search
+from churn.learning.search_report import describe_capacity, write_search
+from churn.learning.selection import SearchSpec, Selected, select_model
+from churn.learning.snapshot import drawn_training_rows, snapshot_url
 
 log = logging.getLogger(__name__)
 
-ENVIRONMENT = "environment"
-"""Artifact folder with the lock from which the version can be served, whatever is installed later."""
-REQUIREMENTS = ("mlflow-skinny", "scikit-learn", "scipy", "numpy", "pandas", "skops")
+SEARCH = "search"
+"""Artifact folder with the trials of the search, and its pictures."""
 EVIDENCE_TAGS = ("churn.target", "churn.key", "churn.salt_fingerprint")
 
 
@@ -50,10 +52,8 @@ class TrainingSpec:
     """Everything besides the rows that determines the model."""
 
     min_rows: int
-    folds: int
-    seed: int
     git_commit: str | None
-    lock: Path
+    search: SearchSpec
 
 
 @dataclass(frozen=True)
@@ -64,15 +64,6 @@ class Challenger:
     run_id: str
     kind: str
     snapshot: str
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One kind of model in cross-validation. `losses` is the out-of-fold log loss of each training row, shape (rows,)."""
-
-    kind: str
-    metrics: dict[str, float]
-    losses: NDArray[np.float64]
 
 
 def evidence_tags(contract: Contract, salt_fingerprint: str) -> dict[str, str]:
@@ -86,6 +77,7 @@ def train_challenger(
     storage: Storage,
     ledger: Ledger,
     contract: Contract,
+    sampling: Sampling,
     tracking: Tracking,
     spec: TrainingSpec,
 ) -> Challenger:
@@ -93,6 +85,9 @@ def train_challenger(
 
     Raises:
         NotEnoughRows: too few training rows, or too few of one class.
+        CandidateFailed: a standard candidate failed.
+        CandidateUnusable: the selected model cannot be used where its image has no more than it needs.
+        NoCandidate: every candidate failed.
         RegistryChanged: the registered model is not the one that the ledger describes.
         TrackingGone: the experiment was deleted.
         TrackingUnreachable: MLflow is unavailable. Nothing is registered; run the step again.
@@ -103,94 +98,60 @@ def train_challenger(
         trained = tracking.version_of_run(run.info.run_id)
         if trained:
             log.info("Run %s has already trained version %s.", night, trained)
-            remember_version(trained, run.info.run_id, night, snapshot, ledger, tracking)
+            known = ledger.version(tracking.model, trained)  # its module may have been deleted since
+            rule = NO_TYPES if known else type_rule(snapshot, contract, spec.search)
+            remember_version(trained, run.info.run_id, night, snapshot, ledger, tracking, rule)
             return Challenger(trained, run.info.run_id, run.data.tags["churn.kind"], snapshot.snapshot)
-    rows = training_rows(storage, snapshot)
-    features, target = model_input(contract, rows), rows[contract.target.name].to_numpy()
-    _require_enough(target, contract, spec)
-    candidates = cross_validate(features, target, contract, spec)
-    chosen = choose_candidate(candidates)
-    log.info("Selected from %d candidates: %s.", len(candidates), chosen.kind)
-    model = make_candidates(contract, spec.seed)[chosen.kind].fit(features, target)
+    plan = plan_search(snapshot.training_rows, spec.search.max_rows)
+    with drawn_training_rows(storage, snapshot, contract, sampling, plan.end) as file:
+        target = read_rows(file, 0, plan.end, [contract.target.name])[contract.target.name].to_numpy(dtype="int64")
+        _require_enough(target, contract, spec)
+        selected = select_model(file, target, plan, contract, spec.search)
     with tracking.explained("log and register the challenger"):
-        uri = _log_training(run.info.run_id, model, candidates, chosen, snapshot, storage, contract, spec)
-        version = _register(run.info.run_id, uri, chosen, night, snapshot, contract, tracking)
-    remember_version(version, run.info.run_id, night, snapshot, ledger, tracking)
-    return Challenger(version, run.info.run_id, chosen.kind, snapshot.snapshot)
+        uri = _log_training(run.info.run_id, selected, snapshot, storage, contract, spec)
+        version = _register(run.info.run_id, uri, selected, night, snapshot, contract, tracking)
+    remember_version(version, run.info.run_id, night, snapshot, ledger, tracking, selected.ready.needs.types)
+    return Challenger(version, run.info.run_id, selected.chosen.name, snapshot.snapshot)
 
 
-def cross_validate(
-    features: pd.DataFrame, target: NDArray[np.int64], contract: Contract, spec: TrainingSpec
-) -> list[Candidate]:
-    """Score each kind out of fold, the simplest first. The average needs no fit of its own."""
-    folds = StratifiedKFold(spec.folds, shuffle=True, random_state=spec.seed)
-    models = make_candidates(contract, spec.seed)
-    scores = {
-        kind: cross_val_predict(models[kind], features, target, cv=folds, method="predict_proba")[:, 1]
-        for kind in (SMOOTH, BOOSTED)
-    }
-    scores[AVERAGE] = (scores[SMOOTH] + scores[BOOSTED]) / 2
-    return [_candidate(kind, target, scores[kind]) for kind in models]
-
-
-def choose_candidate(candidates: list[Candidate]) -> Candidate:
-    """The simplest candidate that is within one paired standard error of the best on log loss.
-
-    The one-standard-error rule of Breiman et al., Classification and Regression Trees (1984), on
-    paired differences of per-row losses.
-    """
-    best = min(candidates, key=lambda candidate: float(candidate.losses.mean()))
-    for candidate in candidates:
-        worse = candidate.losses - best.losses
-        if worse.mean() <= worse.std(ddof=1) / np.sqrt(len(worse)):
-            return candidate
-    return best
-
-
-def _candidate(kind: str, target: NDArray[np.int64], scores: NDArray[np.float64]) -> Candidate:
-    likelihood = np.clip(np.where(target == 1, scores, 1 - scores), 1e-15, 1)
-    losses = -np.log(likelihood)
-    metrics = {
-        "roc_auc": float(roc_auc_score(target, scores)),
-        "pr_auc": float(average_precision_score(target, scores)),
-        "brier": float(brier_score_loss(target, scores)),
-        "log_loss": float(losses.mean()),
-    }
-    return Candidate(kind, metrics, losses)
+def type_rule(snapshot: Snapshot, contract: Contract, search: SearchSpec) -> TypeRule:
+    """Which types a version that was registered before may contain, by the candidates as they are now."""
+    read = read_candidates(search.candidates, contract, Context(snapshot.training_rows, search.seed))
+    return TypeRule.of(read.usable.values(), own_module(search.candidates))
 
 
 def _require_enough(target: NDArray[np.int64], contract: Contract, spec: TrainingSpec) -> None:
     events = int(target.sum())
     fewest = min(events, len(target) - events)
-    if len(target) < spec.min_rows or fewest < spec.folds:
+    if len(target) < spec.min_rows or fewest < spec.search.folds:
         raise NotEnoughRows(
             f"There are {len(target):,} training rows, {events:,} of them with {contract.target.name} = 1. At least {spec.min_rows:,} rows "
-            f"and {spec.folds} of each class are required. Land more data, or lower CHURN_MIN_TRAINING_ROWS."
+            f"and {spec.search.folds} of each class are required. Land more data, or lower CHURN_MIN_TRAINING_ROWS."
         )
 
 
 def _log_training(
     run_id: str,
-    model: Any,
-    candidates: list[Candidate],
-    chosen: Candidate,
+    selected: Selected,
     snapshot: Snapshot,
     storage: Storage,
     contract: Contract,
     spec: TrainingSpec,
 ) -> str:
     """Log parameters, model and metrics; in this order each is one call. Returns the URI of the model."""
+    chosen = selected.chosen
     with mlflow.start_run(run_id=run_id):
-        mlflow.set_tags(_tags(chosen, snapshot, contract, spec))
+        mlflow.set_tags(_tags(selected, snapshot, contract, spec))
         mlflow.log_params(
             {
-                "kind": chosen.kind,
+                "kind": chosen.name,
                 "features": ", ".join(contract.feature_names),
                 "training_rows": snapshot.training_rows,
-                "folds": spec.folds,
-                "seed": spec.seed,
+                "fitted_rows": selected.rows,
+                "folds": spec.search.folds,
+                "seed": spec.search.seed,
             }
-            | {name: value for name, value in model.get_params().items() if isinstance(value, int | float | str)}
+            | describe_capacity(chosen)
         )
         schema = pd.DataFrame({name: [] for name in [*contract.feature_names, contract.target.name]})
         mlflow.log_input(
@@ -203,17 +164,29 @@ def _log_training(
             ),
             context="training",
         )
-        logged = log_model(model, contract, [f"{name}=={installed(name)}" for name in REQUIREMENTS])
-        mlflow.log_metrics({f"cv_{name}": value for name, value in chosen.metrics.items()}, model_id=logged.model_id)
-        mlflow.log_dict({candidate.kind: candidate.metrics for candidate in candidates}, "candidates.json")
-        mlflow.log_artifact(str(spec.lock), ENVIRONMENT)
+        logged = log_model(selected.model, contract, selected.ready.needs, selected.ready.types)
+        mlflow.log_metrics(
+            {f"cv_{name}": value for name, value in chosen.measured.metrics.items()}, model_id=logged.model_id
+        )
+        with TemporaryDirectory(prefix="churn-search-") as folder:
+            write_search(selected, Path(folder))
+            mlflow.log_artifacts(folder, SEARCH)
+        log_needs(selected.ready.needs)
     return str(logged.model_uri)
 
 
 def remember_version(
-    version: int, run_id: str, night: str, snapshot: Snapshot, ledger: Ledger, tracking: Tracking
+    version: int,
+    run_id: str,
+    night: str,
+    snapshot: Snapshot,
+    ledger: Ledger,
+    tracking: Tracking,
+    types: TypeRule = NO_TYPES,
 ) -> None:
-    """Record the hash of the version's files as they are in the store now, and its parameters, unless they are recorded already.
+    """Record the hash of the version's files as they are in the store now, its parameters, and the types that its candidates brought.
+
+    A version that is recorded already is left as it is.
 
     Raises:
         RegistryChanged: the ledger knows this version from another MLflow run.
@@ -224,18 +197,20 @@ def remember_version(
     if recorded:
         return
     with downloaded(version, tracking) as files:
-        digest = folder_digest(files)
+        digest, trusted = folder_digest(files), types.types_of(files)
     with tracking.explained("read the parameters of the version"):
         parameters = dict(tracking.client.get_run(run_id).data.params)
     ledger.add_version(
-        VersionRecord(tracking.model, version, night, run_id, snapshot.snapshot, digest, datetime.now(UTC), parameters)
+        VersionRecord(
+            tracking.model, version, night, run_id, snapshot.snapshot, digest, datetime.now(UTC), parameters, trusted
+        )
     )
 
 
-def _tags(chosen: Candidate, snapshot: Snapshot, contract: Contract, spec: TrainingSpec) -> dict[str, str]:
+def _tags(selected: Selected, snapshot: Snapshot, contract: Contract, spec: TrainingSpec) -> dict[str, str]:
     tags = {
         **evidence_tags(contract, snapshot.salt_fingerprint),
-        "churn.kind": chosen.kind,
+        "churn.kind": selected.chosen.name,
         "churn.snapshot": snapshot.snapshot,
         "churn.contract": contract.fingerprint,
     }
@@ -243,7 +218,7 @@ def _tags(chosen: Candidate, snapshot: Snapshot, contract: Contract, spec: Train
 
 
 def _register(
-    run_id: str, uri: str, chosen: Candidate, night: str, snapshot: Snapshot, contract: Contract, tracking: Tracking
+    run_id: str, uri: str, selected: Selected, night: str, snapshot: Snapshot, contract: Contract, tracking: Tracking
 ) -> int:
     client = tracking.client
     describe_registered_model(contract, tracking)
@@ -253,13 +228,13 @@ def _register(
         run_id=run_id,
         model_id=uri.removeprefix("models:/"),
         description=(
-            f"Trained in run {night} as {chosen.kind} on {snapshot.training_rows:,} customers "
+            f"Trained in run {night} as {selected.chosen.name} on {snapshot.training_rows:,} customers "
             f"(snapshot {snapshot.snapshot[:12]}, {len(snapshot.batches)} batches). Run: {tracking.run_link(run_id)}\n\n"
             f"{describe_use(uri, contract)}"
         ),
         tags={
             **evidence_tags(contract, snapshot.salt_fingerprint),
-            "churn.kind": chosen.kind,
+            "churn.kind": selected.chosen.name,
             "churn.snapshot": snapshot.snapshot,
             "churn.night": night,
         },

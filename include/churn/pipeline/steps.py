@@ -15,7 +15,7 @@ from churn.foundation.ledger import Ledger
 from churn.foundation.records import Batch, DecisionRecord, Snapshot
 from churn.foundation.wording import clear_task
 from churn.pipeline import recorded
-from churn.pipeline.workspace import SERVING_LOCK, Request, Workspace
+from churn.pipeline.workspace import EXTRA_LOCK, SERVING_LOCK, Request, Workspace
 from churn.settings import git_commit
 
 if TYPE_CHECKING:
@@ -74,6 +74,8 @@ def train(workspace: Workspace, request: Request) -> Challenger:
         RegistryChanged: the registered model in MLflow is not the one that the ledger describes.
     """
     from churn.intake.acceptance import BatchRejected
+    from churn.learning.fitting_process import Limits
+    from churn.learning.selection import SearchSpec
     from churn.learning.snapshot import take_snapshot
     from churn.learning.training import TrainingSpec, train_challenger
     from churn.release.agreement import require_same_registry
@@ -95,9 +97,24 @@ def train(workspace: Workspace, request: Request) -> Challenger:
     rows = workspace.ledger.promotions(workspace.settings.model_name)
     require_same_registry(rows, read_registry(workspace.tracking), workspace.ledger, workspace.tracking)
     settings = workspace.settings
-    spec = TrainingSpec(settings.min_training_rows, settings.cv_folds, settings.seed, git_commit(), SERVING_LOCK)
+    search = SearchSpec(
+        settings.candidates,
+        settings.cv_folds,
+        settings.seed,
+        settings.max_training_rows,
+        Limits(settings.candidate_memory, settings.candidate_timeout),
+        SERVING_LOCK,
+        EXTRA_LOCK,
+    )
     return train_challenger(
-        request.night, snapshot, workspace.storage, workspace.ledger, workspace.contract, workspace.tracking, spec
+        request.night,
+        snapshot,
+        workspace.storage,
+        workspace.ledger,
+        workspace.contract,
+        workspace.sampling,
+        workspace.tracking,
+        TrainingSpec(settings.min_training_rows, git_commit(), search),
     )
 
 

@@ -14,6 +14,7 @@ from churn.foundation.storage import Storage
 from churn.settings import HOME, Settings, git_commit
 
 SERVING_LOCK = HOME / "requirements-serving.lock"
+EXTRA_LOCK = HOME / "requirements-extra.lock"
 
 if TYPE_CHECKING:
     from churn.release.engine import Login

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from churn.errors import ChurnError
 from churn.foundation.clients import Clients
+from churn.learning.extra_packages import EXTRA_LOCK
 from churn.release.engine import BaseUnavailable, Engine, Login
-from churn.release.service import laid_out, lock_of
+from churn.release.service import laid_out, locks_of
 
 DOCKERFILE = Path(__file__).parents[1] / "serving" / "Dockerfile"
 log = logging.getLogger(__name__)
@@ -83,7 +84,9 @@ def build_image(version: int, clients: Clients, spec: ImageSpec) -> BuiltImage:
     with laid_out(version, clients.ledger, clients.contract, clients.tracking) as context:
         began = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="churn-lock-") as folder:
-            shutil.copyfile(lock_of(version, clients.tracking, Path(folder), spec.lock), context / LOCK)
+            serving, extra = locks_of(version, clients.tracking, Path(folder), spec.lock)
+            shutil.copyfile(serving, context / LOCK)
+            (context / EXTRA_LOCK).write_text(extra.read_text() if extra else "")
         for file, name, setting in (
             (spec.ca_bundle, "ca-bundle.crt", "CHURN_BUILD_CA_BUNDLE"),
             (spec.pip_conf, "pip.conf", "CHURN_BUILD_PIP_CONF"),

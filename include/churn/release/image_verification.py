@@ -23,7 +23,7 @@ from churn.release.probes import holdout_extremes
 from churn.release.sbom import write_materials
 from churn.release.service import laid_out, lock_of, served_here
 from churn.release.service_checks import ImageFault, Verification, verify
-from churn.serving import DOES_NOT_LOAD, MODEL_FOLDER
+from churn.serving import DOES_NOT_LOAD, MODEL_FOLDER, OWN_CODE
 
 ARTIFACTS = "image"
 """Artifact folder of the bill of materials."""
@@ -108,6 +108,10 @@ def _look_inside(
     require_libraries(inventory, lock, folder / MODEL_FOLDER)
     if folder_digest(running.copy_out(f"{_SERVED}/{MODEL_FOLDER}", scratch)) != folder_digest(folder / MODEL_FOLDER):
         raise ImageFault("The files of the model in the image are not those that were registered. Build it again.")
+    if folder_digest(running.copy_out(f"{_SERVED}/{OWN_CODE}", scratch)) != folder_digest(folder / OWN_CODE):
+        raise ImageFault(
+            "The module of the candidates in the image is not the one that was registered. Build it again."
+        )
     name, _, number = running.run(["sh", "-c", '. /etc/os-release && printf "%s %s" "$ID" "$VERSION_ID"']).partition(
         " "
     )

@@ -1,7 +1,8 @@
-"""The folder that a version is served from, in the image and without one: code, contract and model."""
+"""The folder that a version is served from, in the image and without one: code, contract, types and model."""
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -9,16 +10,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from churn.contract import Contract
-from churn.decision.scoring import kept_lock
+from churn.decision.scoring import kept_lock, kept_locks, trusted_types
 from churn.errors import ChurnError
 from churn.foundation.artifacts import downloaded, require_registered
 from churn.foundation.clients import Clients
 from churn.foundation.ledger import Ledger
 from churn.foundation.local_server import image_app, served, serving_python
-from churn.foundation.serving_code import copy_serving_code
+from churn.foundation.serving_code import copy_own_code, copy_serving_code
 from churn.foundation.tracking import Tracking
 from churn.learning.registered_model import inputs_of, inputs_of_contract
-from churn.serving import CONTRACT_FILE, MODEL_FOLDER
+from churn.serving import CONTRACT_FILE, MODEL_FOLDER, OWN_CODE, TYPES_FILE
 
 
 @contextmanager
@@ -35,7 +36,9 @@ def laid_out(version: int, ledger: Ledger, contract: Contract, tracking: Trackin
         _require_columns(version, files, contract)
         folder = Path(name)
         copy_serving_code(folder)
+        copy_own_code(files, folder / OWN_CODE)
         (folder / CONTRACT_FILE).write_text(contract.to_json())
+        (folder / TYPES_FILE).write_text(json.dumps(trusted_types(version, ledger, tracking)))
         shutil.copytree(files, folder / MODEL_FOLDER, ignore=shutil.ignore_patterns("registered_model_meta", "code"))
         for path in [folder, *folder.rglob("*")]:
             path.chmod(0o755 if path.is_dir() else 0o644)
@@ -43,10 +46,17 @@ def laid_out(version: int, ledger: Ledger, contract: Contract, tracking: Trackin
 
 
 def lock_of(version: int, tracking: Tracking, folder: Path, otherwise: Path) -> Path:
-    """The lock that the training of a version kept, downloaded to a folder; the present one for versions that kept none."""
+    """The locks that the training of a version kept, as one file in a folder; the present one for versions that kept none."""
     with tracking.explained(f"download the lock of version {version}"):
         run_id = str(tracking.version(version).run_id)
         return kept_lock(run_id, folder, tracking) or otherwise
+
+
+def locks_of(version: int, tracking: Tracking, folder: Path, otherwise: Path) -> tuple[Path, Path | None]:
+    """The two locks that the training of a version kept: of the service, and of further packages, which may be None."""
+    with tracking.explained(f"download the locks of version {version}"):
+        run_id = str(tracking.version(version).run_id)
+        return kept_locks(run_id, folder, tracking) or (otherwise, None)
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from churn.contract import Contract
-from churn.serving import CONTRACT_FILE, DOES_NOT_LOAD, FOLDER_VARIABLE, MODEL_FOLDER
+from churn.serving import CONTRACT_FILE, DOES_NOT_LOAD, FOLDER_VARIABLE, MODEL_FOLDER, TYPES_FILE
 from churn.serving.batching import Predict, RequestBatcher
 from churn.serving.log import log_request
 from churn.serving.model import load_model
@@ -52,7 +52,7 @@ def create_app() -> ASGIApp:
     folder = Path(os.environ[FOLDER_VARIABLE])
     contract = Contract.from_json((folder / CONTRACT_FILE).read_text())
     try:
-        predict = load_model(folder / MODEL_FOLDER, contract)
+        predict = load_model(folder / MODEL_FOLDER, contract, _trusted_types(folder))
     except Exception as error:  # a damaged model may raise anything
         sys.stderr.write(f"The model does not load ({type(error).__name__}): {error}\n")
         raise SystemExit(DOES_NOT_LOAD) from error
@@ -117,6 +117,11 @@ def make_service(contract: Contract, predict: Predict) -> ASGIApp:
     service = Starlette(routes=routes, exception_handlers={HTTPException: _not_found})
     service.router.redirect_slashes = False  # a redirect would repeat the query and the host of the request
     return _logged(service)
+
+
+def _trusted_types(folder: Path) -> list[str]:
+    file = folder / TYPES_FILE
+    return list(json.loads(file.read_text())) if file.is_file() else []
 
 
 def _ignored_header(ignored: list[str]) -> dict[str, str]:

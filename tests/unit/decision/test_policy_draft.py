@@ -96,6 +96,9 @@ def test_the_proposal_is_a_policy_with_reasons() -> None:
         write_policy(SHIPPED, [Proposal("floor", "roc_auc", 7.0, "because")], BANK)
 
 
+SAMPLING = Sampling(b"a salt of sixteen bytes or more", "500MB")
+
+
 @pytest.fixture
 def storage(tmp_path: Path) -> Storage:
     return Storage.open(str(tmp_path / "data"))
@@ -114,10 +117,10 @@ def test_what_a_model_reaches_is_measured_on_training_customers(storage: Storage
         stream.write(small_file(2000).encode())
     for batch in collect_arrivals(storage, ledger).batches:
         accept_batch(batch.batch, "night", storage, ledger, BANK_CHURN, IntakeLimits(0.05, "500MB"))
-    taken = take_snapshot(storage, ledger, BANK_CHURN, Sampling(b"a salt of sixteen bytes or more", "500MB"))
+    taken = take_snapshot(storage, ledger, BANK_CHURN, SAMPLING)
     assert find_snapshot(ledger, storage, BANK_CHURN).snapshot == taken.snapshot
-    facts = measure_facts(taken, storage, BANK_CHURN, seed=1)
-    assert facts == measure_facts(taken, storage, BANK_CHURN, seed=1)
+    facts = measure_facts(taken, storage, BANK_CHURN, SAMPLING, seed=1)
+    assert facts == measure_facts(taken, storage, BANK_CHURN, SAMPLING, seed=1)
     assert (facts.customers, facts.unseen) == (2000, taken.holdout_rows)
     assert 0.75 < facts.roc_auc.value < 0.95
     assert 0 < facts.unseen_events < facts.unseen

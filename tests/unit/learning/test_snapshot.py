@@ -6,22 +6,28 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from scipy.stats import chi2_contingency
 
 from churn.contract import Column, Contract, Kind, Role
 from churn.contracts.bank import BANK_CHURN
 from churn.errors import ChurnError, NothingToDo
+from churn.foundation import columnar
+from churn.foundation.columnar.draws import draw_parameters, draw_sql
 from churn.foundation.ledger import Ledger
+from churn.foundation.paths import snapshot_rows
 from churn.foundation.sampling import Sampling
 from churn.foundation.storage import Storage
 from churn.intake.acceptance import accept_batch
 from churn.intake.arrival import collect_arrivals
 from churn.intake.table_rules import IntakeLimits
 from churn.learning.content import content_hash
-from churn.learning.snapshot import Snapshot, holdout_pieces, take_snapshot, training_rows
+from churn.learning.fitting import read_rows
+from churn.learning.snapshot import TRAINING, Snapshot, drawn_training_rows, holdout_pieces, take_snapshot
 from support.basics import small_file
 
 SAMPLING = Sampling(b"a salt of sixteen bytes or more", "500MB")
@@ -47,6 +53,11 @@ def snap(storage: Storage, ledger: Ledger, sampling: Sampling = SAMPLING) -> Sna
 
 def holdout_rows(storage: Storage, snapshot: Snapshot) -> pd.DataFrame:
     return pd.concat(holdout_pieces(storage, snapshot, 300))
+
+
+def training_rows(storage: Storage, snapshot: Snapshot) -> pd.DataFrame:
+    rows = pd.read_parquet(storage.path(snapshot_rows(snapshot.snapshot)))
+    return rows[rows["_bucket"].isin(TRAINING)]
 
 
 def test_nothing_accepted_is_nothing_to_do(storage: Storage, ledger: Ledger) -> None:
@@ -188,3 +199,47 @@ def test_the_name_does_not_hang_on_how_the_file_is_written(tmp_path: Path) -> No
         table.set_column(2, "number", [[0.5, 0.0, 0.0]]),
     ]
     assert len({name, *(named(other) for other in others)}) == 5
+
+
+def test_training_reads_its_own_customers_in_the_order_of_a_draw(storage: Storage, ledger: Ledger) -> None:
+    """The draw is HMAC-SHA256 of the label and the id; it has at most the rows that were asked for, and the same ones each time."""
+    take_in(storage, ledger, small_file())
+    snapshot = snap(storage, ledger)
+    rows = training_rows(storage, snapshot)
+    rows = rows.assign(draw=[_draw("training", customer) for customer in rows["CustomerId"]]).sort_values("draw")
+    with drawn_training_rows(storage, snapshot, BANK_CHURN, SAMPLING, 50) as file:
+        drawn = read_rows(file, 0, 50)
+    assert list(drawn.columns) == [*BANK_CHURN.feature_names, "Exited"]
+    assert drawn["EstimatedSalary"].tolist() == rows["EstimatedSalary"].tolist()[:50]
+    assert drawn["Exited"].tolist() == rows["Exited"].tolist()[:50]
+
+
+def test_the_draw_is_independent_of_the_bucket() -> None:
+    """Of the customers in each group of buckets, each tenth of the draw has a tenth: chi-square with 9 x 9 degrees of freedom."""
+    customers = range(20_000)
+    buckets = [
+        int(hmac.new(SAMPLING.salt, str(customer).encode(), hashlib.sha256).hexdigest()[:8], 16) % 100
+        for customer in customers
+    ]
+    tenths = [_draw("training", customer) * 10 >> 64 for customer in customers]
+    counts = np.zeros((10, 10))
+    for bucket, tenth in zip(buckets, tenths, strict=True):
+        counts[bucket // 10, tenth] += 1
+    assert chi2_contingency(counts).pvalue > 0.001
+    assert chi2_contingency(np.eye(10) * 2000 + 1).pvalue < 0.001  # a draw by the bits of the bucket
+
+
+def test_the_draw_in_sql_is_the_one_that_is_tested_here() -> None:
+    """HMAC-SHA256 (RFC 2104) of label, U+001F and key: its first 64 bits."""
+    parameters = draw_parameters(SAMPLING.salt, "training")
+    with columnar.engine("500MB") as connection:
+        drawn = connection.execute(
+            f"SELECT {draw_sql('key')} FROM (VALUES (1), (77)) AS keys(key)",  # noqa: S608
+            parameters,
+        ).fetchall()
+    assert drawn == [(_draw("training", 1),), (_draw("training", 77),)]
+
+
+def _draw(label: str, customer: int) -> int:
+    message = f"{label}\x1f{customer}".encode()
+    return int(hmac.new(SAMPLING.salt, message, hashlib.sha256).hexdigest()[:16], 16)

@@ -5,6 +5,7 @@ Spark also understands is used.
 """
 
 from churn.foundation.columnar.batch_rows import append_rule, count_rules, leave_out, merge_by_line, resolve_repeats
+from churn.foundation.columnar.draws import write_drawn_rows
 from churn.foundation.columnar.engine import engine, scan
 from churn.foundation.columnar.history import count_disputes, sample_rows, unite_history
 from churn.foundation.columnar.latest_rows import BUCKETS, count_shared_customers, hmac_pads, write_latest_rows
@@ -27,5 +28,6 @@ __all__ = [
     "sample_rows",
     "scan",
     "unite_history",
+    "write_drawn_rows",
     "write_latest_rows",
 ]

@@ -1,0 +1,71 @@
+"""Draws of customers that do not depend on their buckets, nor on one another: HMAC with a label for each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import duckdb
+
+from churn.contract import Contract
+from churn.foundation.columnar.latest_rows import hmac_pads
+from churn.foundation.columnar.names import column_name
+
+_BETWEEN = "\x1f"
+
+
+def draw_sql(key: str) -> str:
+    """A number of 64 bits for each customer, in SQL. It needs the parameters of `draw_parameters`.
+
+    HMAC-SHA256(salt, label + U+001F + key), as for the bucket in `write_latest_rows`; the label makes it another draw.
+
+    Args:
+        key: the quoted name of the column with the key.
+    """
+    message = f"encode($label || CAST({key} AS VARCHAR))"
+    return f"CAST('0x' || substr(sha256($outer || unhex(sha256($inner || {message}))), 1, 16) AS UBIGINT)"
+
+
+def draw_parameters(salt: bytes, label: str) -> dict[str, object]:
+    """The parameters of a draw."""
+    inner, outer = hmac_pads(salt)
+    return {"inner": inner, "outer": outer, "label": label + _BETWEEN}
+
+
+def write_drawn_rows(
+    connection: duckdb.DuckDBPyConnection,
+    view: str,
+    contract: Contract,
+    buckets: range,
+    salt: bytes,
+    label: str,
+    most: int,
+    target: Path,
+) -> None:
+    """Write features and target of the customers of some buckets in the order of a draw, at most a given number of them.
+
+    Numbers are written as doubles, and the target as an integer.
+
+    Args:
+        connection: the engine.
+        view: the rows of a snapshot.
+        contract: the data contract.
+        buckets: the buckets, without gaps.
+        salt: the secret key.
+        label: the label of the draw.
+        most: the number of rows.
+        target: Parquet file.
+    """
+    features = ", ".join(
+        f"CAST({column_name(column)} AS {'DOUBLE' if column.numeric else 'VARCHAR'}) AS {column_name(column)}"
+        for column in contract.features
+    )
+    key, label_column = column_name(contract.key), column_name(contract.target)
+    connection.execute(
+        f"""
+        COPY (
+          SELECT {features}, CAST({label_column} AS TINYINT) AS {label_column} FROM {view}
+          WHERE _bucket BETWEEN $first AND $last ORDER BY {draw_sql(key)}, {key} LIMIT $most
+        ) TO $target (COMPRESSION zstd, ROW_GROUP_SIZE 20480)
+        """,  # noqa: S608 -- names come from the contract, quoted; values are parameters
+        draw_parameters(salt, label) | {"first": buckets[0], "last": buckets[-1], "most": most, "target": str(target)},
+    )

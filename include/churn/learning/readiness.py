@@ -1,0 +1,107 @@
+"""Tries candidates where nothing exists but what an image will have: each of them before it competes, and the model that is selected."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from churn.candidate import Candidate
+from churn.contract import Contract
+from churn.learning.candidate_checks import CandidateUnusable
+from churn.learning.candidate_module import OwnModule
+from churn.learning.fitting import FitAll
+from churn.learning.fitting_process import CandidateFailed, FittingProcess
+from churn.learning.needs import ModelNeeds, needs_of
+from churn.learning.search import RUNGS, NoCandidate, Plan
+from churn.learning.trial import foreign_types, try_model
+
+log = logging.getLogger(__name__)
+
+_ITERATIONS = 20
+"""Iterations of boosting in a model that is only tried."""
+
+
+@dataclass(frozen=True)
+class Locks:
+    """Where the candidates come from, and the packages that an image can have. `extra_lock` may not exist."""
+
+    reference: str
+    module: OwnModule | None
+    lock: Path
+    extra_lock: Path
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What a model needs, and the types in it that are loaded because its candidates declare or define them. It was tried with that."""
+
+    needs: ModelNeeds
+    types: list[str]
+
+
+def require_ready(name: str, model: Any, made_of: Iterable[Candidate], contract: Contract, locks: Locks) -> Ready:
+    """Try a fitted model with no more than what it says that it needs.
+
+    Args:
+        name: what the model is called, for errors.
+        model: the fitted estimator.
+        made_of: the candidates that it is made of.
+        contract: the data contract.
+        locks: module and packages.
+
+    Raises:
+        CandidateUnusable: something is missing, or the answers are not the same; names it, and the fix.
+    """
+    needs = needs_of(name, made_of, locks.reference, locks.module, locks.lock, locks.extra_lock)
+    return Ready(needs, try_model(name, model, contract, needs))
+
+
+def find_unready(
+    candidates: Mapping[str, Candidate],
+    processes: Mapping[str, FittingProcess],
+    plan: Plan,
+    contract: Contract,
+    locks: Locks,
+    cores: int,
+) -> dict[str, str]:
+    """Fit each candidate with its first capacity on a few rows, and try it. Returns why some cannot be used, by name.
+
+    A candidate that is made of nothing but what every image has needs no process for this.
+
+    Raises:
+        NoCandidate: no candidate can be used.
+    """
+    rows = min(plan.rows, RUNGS[0])
+
+    def fault_of(name: str) -> str | None:
+        candidate = candidates[name]
+        try:
+            answer = processes[name].ask(FitAll(candidate.capacities[0], rows, _ITERATIONS, 1))
+            model = pickle.loads(answer.model)  # noqa: S301 -- written by a process of ours
+            if candidate.requirements or not _has_only_trusted_types(model):
+                require_ready(name, model, [candidate], contract, locks)
+        except (CandidateFailed, CandidateUnusable) as fault:
+            log.warning("%s It is left out of this run.", fault)
+            return fault.reason
+        return None
+
+    with ThreadPoolExecutor(min(cores, len(candidates))) as pool:
+        faults = dict(zip(candidates, pool.map(fault_of, candidates), strict=True))
+    unready = {name: reason for name, reason in faults.items() if reason}
+    if len(unready) == len(candidates):
+        reasons = " ".join(f"{name}: {reason}" for name, reason in unready.items())
+        raise NoCandidate(f"No candidate can be used, so nothing was trained. {reasons}")
+    return unready
+
+
+def _has_only_trusted_types(model: Any) -> bool:
+    """Whether a model is made of nothing but what every image has. A model that cannot be saved is not."""
+    try:
+        return not foreign_types(model)
+    except Exception:  # trying it explains why
+        return False
