@@ -17,7 +17,7 @@ from churn.learning.candidate_module import OwnModule
 from churn.learning.fitting import FitAll
 from churn.learning.fitting_process import CandidateFailed, FittingProcess
 from churn.learning.needs import ModelNeeds, needs_of
-from churn.learning.search import RUNGS, NoCandidate, Plan
+from churn.learning.search import RUNGS, Plan, none_left
 from churn.learning.trial import foreign_types, try_model
 
 log = logging.getLogger(__name__)
@@ -94,8 +94,7 @@ def find_unready(
         faults = dict(zip(candidates, pool.map(fault_of, candidates), strict=True))
     unready = {name: reason for name, reason in faults.items() if reason}
     if len(unready) == len(candidates):
-        reasons = " ".join(f"{name}: {reason}" for name, reason in unready.items())
-        raise NoCandidate(f"No candidate can be used, so nothing was trained. {reasons}")
+        raise none_left(unready)
     return unready
 
 

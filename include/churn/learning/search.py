@@ -19,7 +19,7 @@ from churn.candidate import Candidate
 from churn.errors import ChurnError
 from churn.learning.fitting import CrossValidate, FitApart, fold_splits
 from churn.learning.fitting_process import CandidateFailed, FittingProcess
-from churn.learning.trials import Target, Trial, average, choose_trial, correct, measure
+from churn.learning.trials import AVERAGE, Target, Trial, average, choose_trial, correct, measure
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +58,18 @@ class Found:
     final: Sequence[Trial]
     earlier: Sequence[Trial]
     left_out: Mapping[str, str]
+
+    def without(self, name: str, reason: str) -> Found:
+        """What is left without one kind, or without the average.
+
+        Raises:
+            NoCandidate: nothing is left.
+        """
+        left_out = {**self.left_out, name: reason}
+        final = [trial for trial in self.final if trial.kind != name]
+        if not final:
+            raise none_left(left_out)
+        return Found(final, self.earlier, left_out)
 
 
 def plan_search(available: int, most: int) -> Plan:
@@ -160,8 +172,7 @@ class Search:
         with ThreadPoolExecutor(at_once or self._at_once) as pool:
             trials = [trial for of_kind in pool.map(fit_kind, running) for trial in of_kind]
         if not trials:
-            reasons = " ".join(f"{name} {reason}" for name, reason in self._left_out.items())
-            raise NoCandidate(f"No candidate is left, so nothing was trained. {reasons}")
+            raise none_left(self._left_out)
         best = min(trials, key=lambda trial: trial.loss)
         log.info(
             "Rung %d: %d fits, log loss %.4f by %s on %d rows.", rung, len(trials), best.loss, best.name, best.rows
@@ -188,6 +199,12 @@ class Search:
             name, job.capacity, place, rung, rows, measured, answer.iterations, answer.seconds,
             stopping=answer.scores[: plan.apart], model=answer.model,
         )  # fmt: skip
+
+
+def none_left(left_out: Mapping[str, str]) -> NoCandidate:
+    """The error if every candidate was left out."""
+    reasons = " ".join(f"{name}: {reason}" for name, reason in left_out.items())
+    return NoCandidate(f"No candidate is left, so nothing was trained. {reasons}")
 
 
 def by_kind(trials: Sequence[Trial]) -> dict[str, list[Trial]]:
@@ -217,7 +234,7 @@ def select(found: Found, target: Target, stopping: Target | None) -> tuple[Trial
     Returns:
         The selected trial, and the trials that are made of others: the average, and the corrections.
     """
-    made = average(found.final, target)
+    made = average(found.final, target) if AVERAGE not in found.left_out else []
     plain = choose_trial([*found.final, *made])
     corrected = correct(plain, target, stopping)
     return choose_trial([plain, *corrected]), [*made, *corrected]

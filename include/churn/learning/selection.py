@@ -20,7 +20,7 @@ from churn.learning.candidate_checks import CandidateUnusable
 from churn.learning.candidate_module import STANDARD, own_module, read_candidates
 from churn.learning.extra_packages import EXTRA_LOCK, SERVING_LOCK
 from churn.learning.fitting import FitAll, Setup, Shuffle, read_rows
-from churn.learning.fitting_process import FittingProcess, Limits, fitting_processes
+from churn.learning.fitting_process import CandidateFailed, FittingProcess, Limits, fitting_processes
 from churn.learning.importance import Importance, rank_features
 from churn.learning.readiness import Locks, Ready, find_unready, require_ready
 from churn.learning.search import Plan, Search, select
@@ -107,12 +107,21 @@ def select_model(file: Path, target: Target, plan: Plan, contract: Contract, spe
         compared, stopping = target[: plan.rows], None
         if plan.apart:
             stopping, compared = target[plan.rows : plan.rows + plan.apart], target[plan.rows + plan.apart :]
-        chosen, made = select(found, compared, stopping)
-        log.info("Selected %s from %d candidates.", chosen.name, len(found.final) + len(made))
-        model = _fit(chosen, compared, stopping, file, contract, candidates, processes, plan, cores)
-        made_of = [candidates[trial.kind] for trial in chosen.members or (chosen,)]
-        ready = require_ready(chosen.name, model, made_of, contract, locks)
-        importance = _importance(chosen, contract, processes, plan, spec.folds, cores)
+        while True:
+            chosen, made = select(found, compared, stopping)
+            log.info("Selected %s from %d candidates.", chosen.name, len(found.final) + len(made))
+            try:
+                model = _fit(chosen, compared, stopping, file, contract, candidates, processes, plan, cores)
+                made_of = [candidates[trial.kind] for trial in chosen.members or (chosen,)]
+                ready = require_ready(chosen.name, model, made_of, contract, locks)
+                importance = _importance(chosen, contract, processes, plan, spec.folds, cores)
+                break
+            except (CandidateFailed, CandidateUnusable) as fault:
+                if not forgiving:
+                    raise
+                at_fault = fault.name if isinstance(fault, CandidateFailed) else chosen.kind
+                log.warning("%s The next best is selected.", fault)
+                found = found.without(at_fault, fault.reason)
     left_out = {**read.left_out, **unready, **found.left_out}
     return Selected(model, ready, chosen, [*found.earlier, *found.final, *made], importance, left_out, plan.rows)
 

@@ -15,6 +15,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 from mlflow.data.pandas_dataset import from_pandas
+from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH
 from numpy.typing import NDArray
 
 from churn.candidate import Context
@@ -152,6 +153,7 @@ def _log_training(
                 "seed": spec.search.seed,
             }
             | describe_capacity(chosen)
+            | ({"left_out": _left_out(selected)} if selected.left_out else {})
         )
         schema = pd.DataFrame({name: [] for name in [*contract.feature_names, contract.target.name]})
         mlflow.log_input(
@@ -173,6 +175,11 @@ def _log_training(
             mlflow.log_artifacts(folder, SEARCH)
         log_needs(selected.ready.needs)
     return str(logged.model_uri)
+
+
+def _left_out(selected: Selected) -> str:
+    """The candidates that could not be used, each with the reason, as a parameter of the version."""
+    return " ".join(f"{name}: {reason}" for name, reason in selected.left_out.items())[:MAX_PARAM_VAL_LENGTH]
 
 
 def remember_version(

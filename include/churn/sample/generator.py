@@ -75,8 +75,8 @@ def make_night(contract: Contract, night: Night) -> str:
     """The CSV text of one nightly file. The same arguments give the same text."""
     rng = np.random.default_rng(night.seed)
     if resembles_bank(contract):
-        frame = _draw(contract, night, rng)
-        probability = _churn_probability(frame, contract)
+        frame = draw_rows(contract, night, rng)
+        probability = churn_probability(frame, contract)
     else:
         frame, probability = draw_joint_values(contract, night.rows, rng, night.older_share)
         frame[contract.key.name] = _keys(contract.key, night)
@@ -172,7 +172,8 @@ def _require_rows(file: Path, rows: int, nights: int) -> None:
         )
 
 
-def _draw(contract: Contract, night: Night, rng: np.random.Generator) -> pd.DataFrame:
+def draw_rows(contract: Contract, night: Night, rng: np.random.Generator) -> pd.DataFrame:
+    """Draw customers, without the target: as in the public file where a column has a name of that file, else from the contract."""
     rows = night.rows
     older = rng.random(rows) < night.older_share
     age = np.where(older, OLDER + rng.gamma(2.2, 5.5, rows), 18 + (OLDER - 18) * rng.beta(3.2, 2.2, rows))
@@ -222,7 +223,7 @@ def _keys(column: Column, night: Night) -> Any:
     return numbers if column.numeric else [f"C{number}" for number in numbers]
 
 
-def _churn_probability(frame: pd.DataFrame, contract: Contract) -> Any:
+def churn_probability(frame: pd.DataFrame, contract: Contract) -> Any:
     """The probability of churn: logistic, with effects as in the public file, and a small fixed effect of any other feature."""
     effects: dict[str, Callable[[pd.Series], Any]] = {
         "Age": lambda age: 1.9 * np.tanh((age - 44) / 9) - 0.1 * np.maximum(age - 62, 0),

@@ -14,7 +14,6 @@ import pytest
 from churn.contracts.bank import BANK_CHURN
 from churn.foundation.examples import example_rows, model_input
 from churn.learning import fitting_process
-from churn.learning.candidate_checks import CandidateUnusable
 from churn.learning.fitting_process import FittingProcess, Limits
 from churn.learning.readiness import Ready
 from churn.learning.search import NoCandidate, plan_search
@@ -29,6 +28,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 from sklearn.svm import LinearSVC
+from churn.candidate import Candidate
 
 class ByAge(ClassifierMixin, BaseEstimator):
     def __init__(self, fault=""):
@@ -48,6 +48,11 @@ class ByAge(ClassifierMixin, BaseEstimator):
         high = {"nan": high * np.nan, "same": high * 0 + 0.5, "batch": high * len(rows) / 1e6}.get(self.fault, high)
         return np.column_stack([1 - high, high])
 
+class DummyOrByAge(ByAge):
+    def predict_proba(self, rows):
+        high = super().predict_proba(rows)
+        return 0.5 + high / 1e6 - 5e-7 if self.fault == "dummy" else high
+
 FAULTS = ("raises", "CustomerId", "Exited", "type", "package", "nan", "same", "batch")
 
 def mixed(contract, context):
@@ -57,6 +62,10 @@ def mixed(contract, context):
 
 def none_left(contract, context):
     return {"type": ByAge("type"), "nan": ByAge("nan")}
+
+def fails_late(contract, context):
+    late = Candidate(DummyOrByAge(), [{"fault": "dummy"}, {"fault": "type"}])
+    return {"dummy": DummyOrByAge("dummy"), "late": late}
 """
 REASONS = {
     "raises": "failed: ValueError: no such thing (raised at ",
@@ -108,6 +117,13 @@ def test_the_others_compete_on_and_every_reason_is_kept(tmp_path: Path) -> None:
     assert needs.travelling(["lightgbm.basic.Booster"]) is None  # then it is only kept with the training
 
 
+def test_the_next_best_is_selected_if_the_best_cannot_be_served_after_all(tmp_path: Path) -> None:
+    """The trial before the search is of the first capacity; what a larger one contains shows only in the end."""
+    found = selected(tmp_path, spec("by_age:fails_late"))
+    assert found.chosen.kind == "dummy"
+    assert {name: "datetime.timedelta" in reason for name, reason in found.left_out.items()} == {"late": True}
+
+
 def test_if_no_candidate_is_left_the_error_has_all_reasons(tmp_path: Path) -> None:
     with pytest.raises(NoCandidate, match=r"type: it contains types .* nan: .* scores are NaN"):
         selected(tmp_path, spec("by_age:none_left"))
@@ -120,5 +136,5 @@ def test_the_selected_model_is_tried_with_nothing_but_the_packages_of_its_image(
         keep = not line.startswith("joblib==") if line[:1].isalpha() else keep
         lock += [line] if keep else []
     (tmp_path / "serving.lock").write_text("\n".join(lock))
-    with pytest.raises(CandidateUnusable, match=r"package joblib, which is not in the image"):
+    with pytest.raises(NoCandidate, match=r"package joblib, which is not in the image"):
         selected(tmp_path, replace(spec(QUICK_CANDIDATES), lock=tmp_path / "serving.lock"))

@@ -110,7 +110,7 @@ def test_a_standard_candidate_that_fails_fails_the_task_and_so_does_having_none(
     fits = {"mine": Fits(fails="took too long.")}
     with pytest.raises(CandidateFailed, match=r"The candidate mine took too long\."):
         _search(Plan((), 4000, 0), fits, {"mine": [0.1]}, forgiving=False)
-    with pytest.raises(NoCandidate, match=r"No candidate is left, so nothing was trained\. mine took too long\."):
+    with pytest.raises(NoCandidate, match=r"No candidate is left, so nothing was trained\. mine: took too long\."):
         _search(Plan((), 4000, 0), fits, {"mine": [0.1]})
 
 
