@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -22,8 +24,21 @@ def server(postgres: Callable[[str], str]) -> sa.Engine:
         connection.execute(sa.text("CREATE ROLE locked SUPERUSER LOGIN PASSWORD 'right'"))
         rules = Path(connection.scalar(sa.text("SHOW hba_file")) or "")
         rules.write_text("local all locked scram-sha-256\n" + rules.read_text())
+        loaded = _loaded_at(engine)
         connection.execute(sa.text("SELECT pg_reload_conf()"))
+    deadline = time.monotonic() + 30
+    while _loaded_at(engine) == loaded:  # the server answers before it has read the file
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
     return engine
+
+
+def _loaded_at(engine: sa.Engine) -> datetime:
+    """When the server last read its configuration, as a new session has it."""
+    engine.dispose()
+    with engine.connect() as connection:
+        moment: datetime = connection.scalar(sa.text("SELECT pg_conf_load_time()"))
+    return moment
 
 
 def _prepare(server: sa.Engine, password: str) -> subprocess.CompletedProcess[str]:
