@@ -9,10 +9,9 @@ import pytest
 
 from churn.foundation.ledger import Ledger, open_ledger
 from churn.foundation.storage import Storage
-from churn.learning import fitting_process
 from churn.pipeline.workspace import Workspace
 from support.basics import S3, clone_workspace, land_night, make_workspace, mlflow_server, run_night, s3_server
-from support.candidates import FitterHere
+from support.candidates import stand_in
 
 
 @pytest.fixture(scope="session")
@@ -24,10 +23,10 @@ def mlflow_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def fits_here() -> Iterator[None]:
-    """Fit candidates in this process: starting one for each takes longer than the fits of a test."""
+def quick_trainings() -> Iterator[None]:
+    """Train in this process."""
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(fitting_process, "FittingProcess", FitterHere)
+        stand_in(monkeypatch)
         yield
 
 

@@ -1,12 +1,20 @@
-"""Candidates for tests that are not about learning: one capacity of each kind, and fits in the test's own process."""
+"""Candidates for tests that are not about learning: one capacity of each kind, fitted in the test's own process, and not tried.
+
+They consist of what every image has. Candidates of any other module are tried, and travel, as in production.
+"""
 
 from __future__ import annotations
 
+import pytest
+
 from churn.candidate import Candidate, Context
 from churn.contract import Contract
+from churn.learning import fitting_process, readiness, selection, training
+from churn.learning.candidate_module import OwnModule, own_module
 from churn.learning.candidates import BOOSTED, SMOOTH, standard
 from churn.learning.fitting import Answer, Fitter, Setup
 from churn.learning.fitting_process import CandidateFailed, Limits
+from churn.learning.needs import ModelNeeds
 
 CAPACITIES = {SMOOTH: 2, BOOSTED: 1}
 
@@ -44,3 +52,29 @@ class FitterHere:
 
     def close(self) -> None:
         self._fitter = None
+
+
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replace what takes longer in a test than its fits: the processes of candidates, and the trials of those in this module."""
+    find_unready, try_model = readiness.find_unready, readiness.try_model
+
+    def module_of(reference: str) -> OwnModule | None:
+        return None if _is_ours(reference) else own_module(reference)
+
+    def unready(
+        candidates: object, processes: object, plan: object, contract: object, locks: readiness.Locks, cores: int
+    ) -> object:
+        return {} if _is_ours(locks.reference) else find_unready(candidates, processes, plan, contract, locks, cores)
+
+    def tried(name: str, model: object, contract: Contract, needs: ModelNeeds) -> list[str]:
+        return [] if _is_ours(needs.reference) else try_model(name, model, contract, needs)
+
+    monkeypatch.setattr(fitting_process, "FittingProcess", FitterHere)
+    monkeypatch.setattr(selection, "own_module", module_of)
+    monkeypatch.setattr(training, "own_module", module_of)
+    monkeypatch.setattr(selection, "find_unready", unready)
+    monkeypatch.setattr(readiness, "try_model", tried)
+
+
+def _is_ours(reference: str) -> bool:
+    return reference.startswith(f"{__name__}:")

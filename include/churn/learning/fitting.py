@@ -236,12 +236,13 @@ class Fitter:
             features, target = features.iloc[test], target[test]
         features, target = features.iloc[: job.rows].reset_index(drop=True), target[: job.rows]
         rng = np.random.default_rng(self._setup.context.seed)
-        orders = [rng.permutation(len(features)) for _ in range(job.repeats)]
         shuffled = np.empty((len(features.columns), job.repeats, len(features)))
+        repeated = pd.concat([features] * job.repeats, ignore_index=True)  # one call for all repeats
+        order = np.concatenate([rng.permutation(len(features)) for _ in range(job.repeats)])
         for place, name in enumerate(features.columns):
-            for repeat, order in enumerate(orders):
-                rows = features.assign(**{name: features[name].take(order).set_axis(features.index)})  # keeps its type
-                shuffled[place, repeat] = self._scores(model, rows, constant=True)
+            values = features[name].take(order).set_axis(repeated.index)  # keeps its type
+            scores = self._scores(model, repeated.assign(**{name: values}), constant=True)
+            shuffled[place] = scores.reshape(job.repeats, len(features))
         return Answer(self._scores(model, features, constant=True), shuffled=shuffled, target=target)
 
     def _scores(self, model: Any, features: pd.DataFrame, constant: bool = False) -> Scores:

@@ -18,7 +18,7 @@ from churn.learning.fitting import FitAll
 from churn.learning.fitting_process import CandidateFailed, FittingProcess
 from churn.learning.needs import ModelNeeds, needs_of
 from churn.learning.search import RUNGS, Plan, none_left
-from churn.learning.trial import foreign_types, try_model
+from churn.learning.serving_trial import foreign_types, try_model
 
 log = logging.getLogger(__name__)
 

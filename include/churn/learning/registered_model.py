@@ -43,7 +43,7 @@ def log_model(model: Any, contract: Contract, needs: ModelNeeds, types: Sequence
         model: the fitted estimator.
         contract: the data contract.
         needs: libraries and module of the model.
-        types: types in the model that are trusted in addition; see `learning.trial`.
+        types: types in the model that are trusted in addition; see `learning.serving_trial`.
     """
     with tempfile.TemporaryDirectory(prefix="churn-code-") as folder:
         code = [copy_serving_code(Path(folder))]

@@ -1,4 +1,4 @@
-"""Loads a model where nothing exists but what will be in its image, and asks it. A program: `learning.trial` starts it.
+"""Loads a model where nothing exists but what will be in its image, and asks it. A program: `learning.serving_trial` starts it.
 
 It runs without site packages of its own (`python -I -S`), and imports nothing of the product before the import system is
 restricted. It writes what happened to a file, because the model may print.

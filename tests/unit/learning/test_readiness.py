@@ -18,7 +18,7 @@ from churn.learning.fitting_process import FittingProcess, Limits
 from churn.learning.readiness import Ready
 from churn.learning.search import NoCandidate, plan_search
 from churn.learning.selection import SearchSpec, Selected, select_model
-from support.basics import QUICK_CANDIDATES, ROOT
+from support.basics import ROOT
 
 MODULE = """
 from datetime import timedelta
@@ -62,6 +62,9 @@ def mixed(contract, context):
 
 def none_left(contract, context):
     return {"type": ByAge("type"), "nan": ByAge("nan")}
+
+def logistic(contract, context):
+    return {"logistic": make_pipeline(OneHotEncoder(handle_unknown="ignore"), LogisticRegression())}
 
 def fails_late(contract, context):
     late = Candidate(DummyOrByAge(), [{"fault": "dummy"}, {"fault": "type"}])
@@ -130,11 +133,11 @@ def test_if_no_candidate_is_left_the_error_has_all_reasons(tmp_path: Path) -> No
 
 
 def test_the_selected_model_is_tried_with_nothing_but_the_packages_of_its_image(tmp_path: Path) -> None:
-    """The standard candidates too: without a library of scikit-learn in the lock, the model cannot be served."""
+    """One of scikit-learn too: without a library that it imports in the lock, the model cannot be served."""
     lock, keep = [], True
     for line in (ROOT / "requirements-serving.lock").read_text().splitlines():
         keep = not line.startswith("joblib==") if line[:1].isalpha() else keep
         lock += [line] if keep else []
     (tmp_path / "serving.lock").write_text("\n".join(lock))
     with pytest.raises(NoCandidate, match=r"package joblib, which is not in the image"):
-        selected(tmp_path, replace(spec(QUICK_CANDIDATES), lock=tmp_path / "serving.lock"))
+        selected(tmp_path, replace(spec("by_age:logistic"), lock=tmp_path / "serving.lock"))

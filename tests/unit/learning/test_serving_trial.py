@@ -21,7 +21,7 @@ from churn.learning.candidate_checks import CandidateUnusable
 from churn.learning.candidate_module import load_candidates, own_module
 from churn.learning.candidates import standard
 from churn.learning.needs import needs_of
-from churn.learning.trial import try_model
+from churn.learning.serving_trial import try_model
 from support.basics import ROOT
 
 CONTRACT, CONTEXT = BANK_CHURN, Context(rows=300, seed=1)
