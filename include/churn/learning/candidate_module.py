@@ -163,7 +163,11 @@ def _import(reference: str, home: Path) -> ModuleType:
         if folder not in sys.path:
             sys.path.append(folder)
         _forget_other(own)
-        module = importlib.import_module(name)
+        sys.path.insert(0, folder)  # a contract may be a module of the same name in another folder
+        try:
+            module = importlib.import_module(name)
+        finally:
+            sys.path.remove(folder)
         sys.modules[own.name].__dict__["__churn_sha256__"] = own.sha256
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]

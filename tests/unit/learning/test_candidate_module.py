@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,6 +52,15 @@ def test_a_plain_estimator_is_a_candidate(home: Path) -> None:
     loaded = load(home, source)
     assert list(loaded) == ["b", "a"]
     assert (loaded["b"].estimator.random_state, loaded["a"].estimator.max_depth) == (1, len(BANK_CHURN.features))
+
+
+def test_a_contract_may_have_the_name_of_the_module(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its folder is on the Python path before, and it is imported already."""
+    (home / "contracts").mkdir()
+    (home / "contracts/mine.py").write_text("MINE = 1\n")
+    monkeypatch.syspath_prepend(home / "contracts")
+    importlib.import_module("mine")
+    assert list(load(home, returning('{"a": Tree()}'))) == ["a"]
 
 
 def test_the_standard_candidates_are_written_in_the_same_way() -> None:

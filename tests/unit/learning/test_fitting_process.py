@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -106,9 +105,7 @@ def test_a_candidate_that_fails_is_named_with_the_reason_and_its_process_ends(
     rows: Path, name: str, limits: Limits, reason: str
 ) -> None:
     before = set(psutil.Process().children())
-    began = time.monotonic()
     with pytest.raises(CandidateFailed, match=reason):
         _ask(rows, name, limits)
-    assert time.monotonic() - began < 25
     assert set(psutil.Process().children()) <= before
     assert os.getpid() not in {child.pid for child in before}
