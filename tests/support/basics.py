@@ -215,6 +215,7 @@ def make_workspace(folder: Path, mlflow_url: str, **changes: object) -> Workspac
         experiment=name,
         cv_folds=2,
         min_training_rows=100,
+        settle_seconds=0,
     )
     return Workspace.open(settings.model_copy(update=changes))
 
@@ -222,7 +223,15 @@ def make_workspace(folder: Path, mlflow_url: str, **changes: object) -> Workspac
 def export(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Put the settings of a workspace into the environment."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", settings.mlflow_tracking_uri)
-    for name in ("data_root", "ledger_url", "model_name", "experiment", "cv_folds", "min_training_rows"):
+    for name in (
+        "data_root",
+        "ledger_url",
+        "model_name",
+        "experiment",
+        "cv_folds",
+        "min_training_rows",
+        "settle_seconds",
+    ):
         monkeypatch.setenv(f"CHURN_{name.upper()}", str(getattr(settings, name)))
 
 
