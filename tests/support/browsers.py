@@ -16,6 +16,7 @@ CHROMIUM = shutil.which("chromium")
 # Chromium sends nothing to its vendor, uses no proxy, and resolves no name but that of loopback.
 QUIET = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync", "--disable-background-networking"]
 LOOPBACK_ONLY = ["--no-proxy-server", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
+NETWORK_CHANGED = "net::ERR_NETWORK_CHANGED"
 WIDE, NARROW = (1280, 900), (390, 844)
 Size = tuple[int, int]
 
@@ -28,6 +29,11 @@ class Visit:
     airflow: str
     requested: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
+
+    def record(self, error: str) -> None:
+        """Record an error of a page; Chromium repeats requests that it gave up because a container network came or went."""
+        if NETWORK_CHANGED not in error:
+            self.errors.append(error)
 
     @property
     def frame(self) -> FrameLocator:
@@ -75,7 +81,7 @@ def logged_in(airflow: str, user: str, password: str) -> Iterator[Visit]:
         visit.page.fill("input[name=password]", password)
         visit.page.keyboard.press("Enter")
         visit.frame.locator("h1").wait_for()
-        visit.page.on("console", lambda message: visit.errors.append(message.text) if message.type == "error" else None)
+        visit.page.on("console", lambda message: visit.record(message.text) if message.type == "error" else None)
         visit.page.on("pageerror", lambda error: visit.errors.append(str(error)))
         try:
             yield visit

@@ -4,6 +4,7 @@ import ast
 import importlib
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from types import ModuleType
 
@@ -72,3 +73,11 @@ def _modules_of(file: Path) -> set[str]:
                     used = (getattr(value, name, None) for name in attributes)
                     names |= {getattr(outcome, "__module__", None) for outcome in used}
     return {str(name) for name in names}
+
+
+def test_no_two_test_files_have_the_same_name() -> None:
+    """The folders of the tests are no packages, so pytest cannot tell two such files apart."""
+    names = Counter(
+        file.name for file in (ROOT / "tests").rglob("*.py") if file.name not in ("conftest.py", "__init__.py")
+    )
+    assert [name for name, count in names.items() if count > 1] == []
