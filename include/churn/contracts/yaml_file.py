@@ -219,7 +219,7 @@ def _is_null(node: ScalarNode) -> bool:
 
 def _number(text: str) -> float | None:
     for read in (int, float):
-        with suppress(ValueError):
+        with suppress(ValueError, OverflowError):
             number = read(text)
             return number if isfinite(number) else None
     return None

@@ -76,6 +76,11 @@ def test_every_field_is_read() -> None:
             "line 3, column 1: evnt is not a key of a contract. Did you mean event",
         ),
         ("minimum: 0, maximum: 600", "minimum: none", "line 12, column 36: minimum of column months must be a number"),
+        (
+            "minimum: 0, maximum: 600",
+            f"minimum: {'9' * 400}",
+            "line 12, column 36: minimum of column months must be a number",
+        ),
         ("trim: yes", "trim: maybe", "line 8, column 74: trim of column plan must be true or false"),
         (
             "[basic, No, Yes]",

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from churn.contract import Column, Kind, Role, SliceBy
+from churn.contract import Column, Contract, Kind, Role, SliceBy
 from churn.contracts.yaml_file import read_contract
 from churn.intake.draft_text import as_python, as_yaml
 from churn.intake.drafting import Draft, DraftColumn
@@ -22,12 +21,12 @@ def draft_with(*categories: str, name: str = "plan") -> Draft:
     return Draft("mine", 10, "left", "stayed", columns, ({"column": name, "parity": True},), ("A question?",))
 
 
-def read_both(draft: Draft) -> None:
+def read_both(draft: Draft) -> Contract:
     namespace: dict[str, object] = {}
     exec(as_python(draft), namespace)  # noqa: S102 -- our own text
     contract = read_contract(as_yaml(draft), "draft")
     assert contract == namespace["MINE"]
-    yaml.safe_load(as_yaml(draft))
+    return contract
 
 
 @pytest.mark.parametrize(
@@ -52,8 +51,10 @@ def read_both(draft: Draft) -> None:
 )
 def test_a_text_that_means_something_in_yaml_is_quoted(text: str) -> None:
     """It is read back as the text that it is, as a level, as a text of the label and as a name."""
-    read_both(draft_with(text, "another"))
-    read_both(draft_with("some", "another", name=text))
+    contract = read_both(draft_with(text, "another"))
+    assert contract["plan"].categories == (text, "another")
+    assert dict(contract.target.values) == {text: 0, "another": 1}
+    assert text in read_both(draft_with("some", "another", name=text)).names
 
 
 @given(
@@ -66,7 +67,7 @@ def test_a_text_that_means_something_in_yaml_is_quoted(text: str) -> None:
 )
 def test_any_texts_can_be_levels(texts: list[str]) -> None:
     """Whatever the file has."""
-    read_both(draft_with(*texts))
+    assert read_both(draft_with(*texts))["plan"].categories == tuple(texts)
 
 
 def test_notes_and_questions_are_comments() -> None:

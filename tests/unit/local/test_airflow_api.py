@@ -66,9 +66,9 @@ def test_runs_that_are_going_on_are_listed(monkeypatch: pytest.MonkeyPatch) -> N
 
     def answer(request: httpx.Request) -> httpx.Response:
         asked.append(request.url)
-        return httpx.Response(200, json={"dag_runs": [{"dag_run_id": "due at two"}, {"dag_run_id": "by hand"}]})
+        return httpx.Response(200, json={"dag_runs": [{"dag_run_id": "due at two"}, {"dag_run_id": "manual"}]})
 
-    assert _api(monkeypatch, answer).active_runs("toy") == ["due at two", "by hand"]
+    assert _api(monkeypatch, answer).active_runs("toy") == ["due at two", "manual"]
     assert asked[0].params.get_list("state") == ["queued", "running"]
     assert asked[0].params["order_by"] == "run_after"
 
