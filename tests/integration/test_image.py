@@ -256,6 +256,11 @@ MEDDLED = {
         ImageFault,
         "more 1 instead of none",
     ),
+    "a type too many": (
+        ["sh", "-c", "echo '[\"os.system\"]' > /opt/churn/trusted-types.json"],
+        ImageFault,
+        "types that the image trusts",
+    ),
     "a contract that lets anything through": (
         ["sh", "-c", 'sed -i \'s/"maximum": 850/"maximum": 9850/\' /opt/churn/contract.json'],
         ImageFault,

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
-from importlib.util import find_spec
+from importlib.util import cache_from_source, find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -235,6 +235,10 @@ def _forget_other(own: OwnModule) -> None:
         return  # imported by someone else, from the same place
     for name in [name for name in sys.modules if name == own.name or name.startswith(f"{own.name}.")]:
         del sys.modules[name]
+    for file, _ in _sources(
+        own.path
+    ):  # bytecode of another source of the same size and second would pass for this one's
+        Path(cache_from_source(str(file))).unlink(missing_ok=True)
     importlib.invalidate_caches()
 
 

@@ -32,6 +32,9 @@ FOLDS_AT_MOST = 100_000
 APART, APART_AT_MOST = 0.05, 100_000
 """Share and number of the rows that early stopping and the last comparison each get if the last rung does not cross-validate."""
 
+CURVE, CURVE_AT_LEAST = (4, 2), 1_000
+"""Without early rungs, the learning curve also has a quarter and half of the rows, if these are enough."""
+
 
 class NoCandidate(ChurnError):  # noqa: N818 -- it says what happened
     """Every candidate failed."""
@@ -148,6 +151,26 @@ class Search:
         else:
             final = self._rung(last, alive, partial(self._cross_validate, last, self._plan.rows, self._folds))
         return Found(final, earlier, dict(self._left_out))
+
+    def learning_curve(self, found: Found) -> list[Trial]:
+        """Fit the best capacity of each kind on fewer rows, if no early rung has done so. Selects nothing.
+
+        A candidate that fails on so few rows has no point in the curve.
+        """
+        if self._plan.early:
+            return []
+        sizes = [self._plan.rows // part for part in CURVE if self._plan.rows // part >= CURVE_AT_LEAST]
+
+        def fit_kind(trials: Sequence[Trial]) -> list[Trial]:
+            best = min(trials, key=lambda trial: trial.loss)
+            try:
+                return [self._cross_validate(0, rows, EARLY_FOLDS, best.kind, best.place) for rows in sizes]
+            except CandidateFailed as failed:
+                log.warning("%s The learning curve does not show it.", failed)
+                return []
+
+        with ThreadPoolExecutor(self._at_once) as pool:
+            return [trial for of_kind in pool.map(fit_kind, by_kind(found.final).values()) for trial in of_kind]
 
     def _rung(
         self,

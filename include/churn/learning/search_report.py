@@ -68,16 +68,16 @@ def _row(trial: Trial, is_selected: bool) -> dict[str, Any]:
 
 
 def _draw_curve(trials: Sequence[Trial]) -> Any:
-    """The best log loss of each kind, rung by rung."""
-    rungs = sorted({trial.rung for trial in trials})
-    rows = {rung: max(trial.rows for trial in trials if trial.rung == rung) for rung in rungs}
+    """The best log loss of each kind, rung by rung; of the trials before the first rung, size by size."""
+    steps = sorted({_step(trial) for trial in trials})
+    rows = {step: max(trial.rows for trial in trials if _step(trial) == step) for step in steps}
     kinds = list(dict.fromkeys(trial.kind for trial in trials if not trial.members and not trial.method))
     series = [
         svg.Series(
             _LOOKS[place % len(_LOOKS)],
             [
-                _best([trial for trial in trials if (trial.kind, trial.rung) == (kind, rung) and not trial.method])
-                for rung in rungs
+                _best([trial for trial in trials if (trial.kind, _step(trial)) == (kind, step) and not trial.method])
+                for step in steps
             ],
             label=kind,
         )
@@ -89,8 +89,12 @@ def _draw_curve(trials: Sequence[Trial]) -> Any:
         "The lowest log loss of each kind of model on rows that it was not fitted on, with its 95% interval, by the number of "
         "training rows.",
         series,
-        [f"{rows[rung]:,} rows" for rung in rungs],
+        [f"{rows[step]:,} rows" for step in steps],
     )
+
+
+def _step(trial: Trial) -> tuple[int, int]:
+    return trial.rung, 0 if trial.rung else trial.rows
 
 
 def _best(trials: Sequence[Trial]) -> tuple[float, float, float] | None:

@@ -122,8 +122,11 @@ def select_model(file: Path, target: Target, plan: Plan, contract: Contract, spe
                 at_fault = fault.name if isinstance(fault, CandidateFailed) else chosen.kind
                 log.warning("%s The next best is selected.", fault)
                 found = found.without(at_fault, fault.reason)
+        smaller = search.learning_curve(found)
     left_out = {**read.left_out, **unready, **found.left_out}
-    return Selected(model, ready, chosen, [*found.earlier, *found.final, *made], importance, left_out, plan.rows)
+    return Selected(
+        model, ready, chosen, [*smaller, *found.earlier, *found.final, *made], importance, left_out, plan.rows
+    )
 
 
 def _fit(

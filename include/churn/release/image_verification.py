@@ -23,7 +23,7 @@ from churn.release.probes import holdout_extremes
 from churn.release.sbom import write_materials
 from churn.release.service import laid_out, lock_of, served_here
 from churn.release.service_checks import ImageFault, Verification, verify
-from churn.serving import DOES_NOT_LOAD, MODEL_FOLDER, OWN_CODE
+from churn.serving import DOES_NOT_LOAD, MODEL_FOLDER, OWN_CODE, TYPES_FILE
 
 ARTIFACTS = "image"
 """Artifact folder of the bill of materials."""
@@ -112,6 +112,8 @@ def _look_inside(
         raise ImageFault(
             "The module of the candidates in the image is not the one that was registered. Build it again."
         )
+    if running.run(["cat", f"{_SERVED}/{TYPES_FILE}"]) != (folder / TYPES_FILE).read_text():
+        raise ImageFault("The types that the image trusts are not those that were registered. Build it again.")
     name, _, number = running.run(["sh", "-c", '. /etc/os-release && printf "%s %s" "$ID" "$VERSION_ID"']).partition(
         " "
     )

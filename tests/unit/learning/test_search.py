@@ -25,11 +25,11 @@ class Fits:
 
     def __init__(self, fails: str | None = None) -> None:
         self.jobs: list[Any] = []
-        self.closed, self._fails = False, fails
+        self.closed, self.fails = False, fails
 
     def ask(self, job: Any) -> Answer:
-        if self._fails:
-            raise CandidateFailed("mine", self._fails)
+        if self.fails:
+            raise CandidateFailed("mine", self.fails)
         self.jobs.append(job)
         noise = job.capacity["noise"] * np.random.default_rng(1).normal(size=len(LOGITS))
         scores = 1 / (1 + np.exp(-(LOGITS + noise)))
@@ -45,8 +45,14 @@ class Fits:
 
 
 def _search(plan: Plan, fits: Mapping[str, Fits], noises: Mapping[str, list[float]], *, forgiving: bool = True) -> Any:
+    return _new_search(plan, fits, noises, forgiving=forgiving).run()
+
+
+def _new_search(
+    plan: Plan, fits: Mapping[str, Fits], noises: Mapping[str, list[float]], *, forgiving: bool = True
+) -> Search:
     candidates = {name: Candidate(None, [{"noise": noise} for noise in noises[name]]) for name in noises}
-    return Search(fits, candidates, TARGET, plan, 4, 0, cores=2, forgiving=forgiving).run()  # type: ignore[arg-type]
+    return Search(fits, candidates, TARGET, plan, 4, 0, cores=2, forgiving=forgiving)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -86,6 +92,19 @@ def test_early_rungs_use_a_subsample_and_two_folds_and_the_last_all_rows() -> No
     assert [trial.kind for trial in found.final] == ["a", "a", "b"]
     assert len(found.earlier) == 5
     assert not any(each.closed for each in fits.values())
+
+
+def test_the_learning_curve_has_fewer_rows_also_without_early_rungs() -> None:
+    """The best capacity of each kind on a quarter and half of the rows; a kind that fails there only has no points."""
+    fits = {"a": Fits(), "mine": Fits(), "b": Fits()}
+    search = _new_search(Plan((), 4000, 0), fits, {"a": [2.0, 0.1], "mine": [0.5], "b": [1.0]})
+    found = search.run()
+    fits["mine"].fails = "needs more rows."
+    points = [(trial.kind, trial.place, trial.rung, trial.rows) for trial in search.learning_curve(found)]
+    assert points == [("a", 1, 0, 1000), ("a", 1, 0, 2000), ("b", 0, 0, 1000), ("b", 0, 0, 2000)]
+    assert found.left_out == {}
+    early = _new_search(Plan((1000,), 4000, 0), {"b": Fits()}, {"b": [1.0]})
+    assert early.learning_curve(early.run()) == []
 
 
 def test_with_many_rows_the_two_best_are_fitted_once_and_the_others_end() -> None:
