@@ -55,7 +55,7 @@ class FitterHere:
 
 
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Replace what takes longer in a test than its fits: the processes of candidates, and the trials of those in this module."""
+    """Replace what takes longer in a test than its fits: the processes of candidates, trials of those in this module, many shuffled rows."""
     find_unready, try_model = readiness.find_unready, readiness.try_model
 
     def module_of(reference: str) -> OwnModule | None:
@@ -74,6 +74,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "own_module", module_of)
     monkeypatch.setattr(selection, "find_unready", unready)
     monkeypatch.setattr(readiness, "try_model", tried)
+    monkeypatch.setattr(selection, "_SHUFFLED_ROWS", 500)
 
 
 def _is_ours(reference: str) -> bool:
