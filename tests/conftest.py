@@ -6,13 +6,21 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import jinja2
 import pytest
 
 from churn.foundation.ledger import Ledger, open_ledger
 from churn.foundation.storage import Storage
 from churn.pipeline.workspace import Workspace
-from support.basics import S3, clone_workspace, land_night, make_workspace, mlflow_server, run_night, s3_server
+from support.basics import (
+    S3,
+    clone_workspace,
+    compile_templates_once,
+    land_night,
+    make_workspace,
+    mlflow_server,
+    run_night,
+    s3_server,
+)
 from support.candidates import stand_in
 
 # MLflow searches for these at every request, which takes long where they are missing.
@@ -21,19 +29,10 @@ sys.modules.setdefault("IPython", None)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="session", autouse=True)
-def templates_compiled_once() -> Iterator[None]:
-    """Great Expectations, which alone uses this extension, compiles its templates anew for every page."""
-    compile_anew, compiled = jinja2.Environment.compile, {}
-
-    def compile_once(environment: jinja2.Environment, source: str, *where: str | None, **options: bool) -> object:
-        if "jinja2.ext.ExprStmtExtension" not in environment.extensions:
-            return compile_anew(environment, source, *where, **options)  # type: ignore[arg-type]
-        if (source, *where) not in compiled:
-            compiled[(source, *where)] = compile_anew(environment, source, *where)
-        return compiled[(source, *where)]
-
+def quick_pages() -> Iterator[None]:
+    """Compile each template of Great Expectations once."""
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(jinja2.Environment, "compile", compile_once)
+        compile_templates_once(monkeypatch)
         yield
 
 

@@ -22,7 +22,7 @@ from churn.intake.acceptance import accept_batch
 from churn.intake.arrival import collect_arrivals
 from churn.intake.audit import find_losses
 from churn.intake.table_rules import IntakeLimits
-from support.basics import run_script, small_file
+from support.basics import compile_templates_once, run_script, small_file
 
 NARROW = Contract(
     "narrow", tuple(column for column in BANK_CHURN.columns if column.name in ("CustomerId", "Age", "Exited"))
@@ -44,7 +44,8 @@ def test_killed_after_any_write_the_next_run_comes_to_the_same(tmp_path: Path) -
 
 
 def take_in(root: str, url: str, seed: int) -> None:
-    """One of many nights on the same landing; each judges in an order of its own."""
+    """One of many nights on the same landing, in a process of its own; each judges in another order."""
+    compile_templates_once(pytest.MonkeyPatch())
     storage, ledger = Storage.open(root), open_ledger(url)
     waiting = collect_arrivals(storage, ledger).batches
     random.Random(seed).shuffle(waiting)  # noqa: S311 -- an order, not a secret

@@ -26,6 +26,7 @@ from typing import Any
 
 import duckdb
 import httpx
+import jinja2
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -129,14 +130,29 @@ def in_fresh_interpreter(code: str) -> str:
 
 def answers(url: str) -> Callable[[], bool]:
     """Return a check whether a server answers at a URL."""
+    client = httpx.Client(timeout=2)
 
     def is_answered() -> bool:
         try:
-            return httpx.get(url, timeout=2).status_code < 500
+            return client.get(url).status_code < 500
         except httpx.TransportError:
             return False
 
     return is_answered
+
+
+def compile_templates_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the compiled templates of Great Expectations, which alone uses this extension and compiles them anew for every page."""
+    compile_anew, compiled = jinja2.Environment.compile, {}
+
+    def compile_once(environment: jinja2.Environment, source: str, *where: str | None, **options: bool) -> object:
+        if "jinja2.ext.ExprStmtExtension" not in environment.extensions:
+            return compile_anew(environment, source, *where, **options)  # type: ignore[arg-type]
+        if (source, *where) not in compiled:
+            compiled[(source, *where)] = compile_anew(environment, source, *where)
+        return compiled[(source, *where)]
+
+    monkeypatch.setattr(jinja2.Environment, "compile", compile_once)
 
 
 @contextmanager

@@ -87,17 +87,18 @@ def wait_until_ready(url: str, ended: Callable[[], ServiceEnded | None], timeout
         ServingUnavailable: the server is running, but does not answer in time.
     """
     deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
-        end = ended()
-        if end is not None:
-            raise end
-        try:
-            answered = httpx.get(f"{url}/ping", timeout=2, trust_env=False).is_success
-        except httpx.TransportError:
-            answered = False
-        if answered and ended() is None:  # otherwise another program answered
-            return
-        time.sleep(_POLL)
+    with httpx.Client(timeout=2, trust_env=False) as client:  # a new one reads all certificates each time
+        while time.monotonic() < deadline:
+            end = ended()
+            if end is not None:
+                raise end
+            try:
+                answered = client.get(f"{url}/ping").is_success
+            except httpx.TransportError:
+                answered = False
+            if answered and ended() is None:  # otherwise another program answered
+                return
+            time.sleep(_POLL)
     raise ServingUnavailable(
         f"No answer from {url}/ping within {timeout:.0f} s, although the process is running. Check whether the machine is overloaded, then retry."
     )
