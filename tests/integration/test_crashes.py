@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import multiprocessing
 import random
+import sys
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -55,7 +56,9 @@ def take_in(root: str, url: str, seed: int) -> None:
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-def test_many_nights_at_once_take_every_batch_once(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_many_nights_at_once_take_every_batch_once(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Eight processes, twenty-five files, five of them twice: twenty batches, each with one verdict, and all rows accounted for."""
     database: Callable[[str], str] | None = request.getfixturevalue("postgres") if kind == "postgresql" else None
     url = database("many_nights") if database else f"sqlite:///{tmp_path}/ledger.db"
@@ -64,6 +67,8 @@ def test_many_nights_at_once_take_every_batch_once(kind: str, tmp_path: Path, re
     for number in range(25):
         rows = pd.read_csv(io.StringIO(small_file(30, first_customer=1 + 30 * (number % 20), seed=number % 20)))
         rows[[column.name for column in NARROW.columns]].to_csv(root / "landing" / f"{number:02d}.csv", index=False)
+    # A model that was loaded in this process has left a copy of the service's code in the path.
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if not Path(entry, "churn/serving").is_dir()])
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
         [__name__, "great_expectations.expectations", "scipy.stats"]
