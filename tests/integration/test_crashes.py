@@ -23,7 +23,7 @@ from churn.intake.acceptance import accept_batch
 from churn.intake.arrival import collect_arrivals
 from churn.intake.audit import find_losses
 from churn.intake.table_rules import IntakeLimits
-from support.basics import compile_templates_once, run_script, small_file
+from support.basics import ROOT, compile_templates_once, run_script, small_file
 
 NARROW = Contract(
     "narrow", tuple(column for column in BANK_CHURN.columns if column.name in ("CustomerId", "Age", "Exited"))
@@ -68,7 +68,8 @@ def test_many_nights_at_once_take_every_batch_once(
         rows = pd.read_csv(io.StringIO(small_file(30, first_customer=1 + 30 * (number % 20), seed=number % 20)))
         rows[[column.name for column in NARROW.columns]].to_csv(root / "landing" / f"{number:02d}.csv", index=False)
     # A model that was loaded in this process has left a copy of the service's code in the path.
-    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if not Path(entry, "churn/serving").is_dir()])
+    ours = [entry for entry in sys.path if Path(entry).is_relative_to(ROOT) or not Path(entry, "churn").is_dir()]
+    monkeypatch.setattr(sys, "path", ours)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
         [__name__, "great_expectations.expectations", "scipy.stats"]
