@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import time
@@ -54,6 +55,7 @@ class FittingProcess:
                 pass_fds=[theirs.fileno()],
                 env=_environment(),
                 stdin=subprocess.DEVNULL,
+                process_group=0,  # so that what a candidate starts can be ended with it
             )
         self._watched = psutil.Process(self._process.pid)
         self._setup: Any = setup
@@ -85,10 +87,12 @@ class FittingProcess:
         return answer  # type: ignore[no-any-return]
 
     def close(self) -> None:
-        """End the process."""
+        """End the process, and those that it started."""
         self._pipe.close()
-        self._process.kill()
-        self._process.wait()
+        if self._process.returncode is None:  # not yet waited for, so the number is still its own
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
 
     def _require_limits(self, seconds: float) -> None:
         if seconds > self._left:
@@ -135,8 +139,10 @@ def _environment() -> dict[str, str]:
 
 def _memory(process: psutil.Process) -> int:
     """The memory of a process and those that it started, in bytes."""
-    total = 0
+    total, started = 0, []
     with contextlib.suppress(psutil.NoSuchProcess):  # one that ends meanwhile needs no memory
-        for each in (process, *process.children(recursive=True)):
+        started = process.children(recursive=True)
+    for each in (process, *started):
+        with contextlib.suppress(psutil.NoSuchProcess):
             total += each.memory_info().rss
     return total

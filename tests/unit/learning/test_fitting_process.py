@@ -20,7 +20,7 @@ from churn.learning.fitting_process import CandidateFailed, FittingProcess, Limi
 
 WIDE = Limits(memory=4 * 10**9, seconds=60)
 BAD_MODULE = """
-import os, time
+import os, subprocess, time
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -41,6 +41,11 @@ def slow(rows):
     time.sleep(30)
     return rows
 
+def forking(rows):
+    subprocess.Popen(["sleep", "31.25"])
+    time.sleep(30)
+    return rows
+
 def broken(rows):
     raise ValueError("no such thing")
 
@@ -48,7 +53,7 @@ def gone(rows):
     os._exit(7)
 
 def all_of_them(contract, context):
-    return {work.__name__: base(work) for work in (hungry, slow, broken, gone)}
+    return {work.__name__: base(work) for work in (hungry, slow, forking, broken, gone)}
 """
 
 
@@ -96,6 +101,7 @@ def test_a_standard_candidate_is_fitted_there(rows: Path) -> None:
             r"hungry took [\d,]+ MB of memory, more than 400 MB.*CHURN_CANDIDATE_MEMORY",
         ),
         ("slow", Limits(4 * 10**9, 4), r"slow took more than 4 s and was ended.*CHURN_CANDIDATE_TIMEOUT"),
+        ("forking", Limits(4 * 10**9, 4), r"forking took more than 4 s and was ended"),
         ("broken", WIDE, "The candidate broken failed: ValueError: no such thing"),
         ("gone", WIDE, "The candidate gone ended its process with exit status 7"),
         ("absent", WIDE, "The candidate absent failed"),
@@ -109,3 +115,4 @@ def test_a_candidate_that_fails_is_named_with_the_reason_and_its_process_ends(
         _ask(rows, name, limits)
     assert set(psutil.Process().children()) <= before
     assert os.getpid() not in {child.pid for child in before}
+    assert not [each for each in psutil.process_iter(["cmdline"]) if each.info["cmdline"] == ["sleep", "31.25"]]
