@@ -9,13 +9,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from urllib.parse import quote, urljoin
 
 import httpx
 import psutil
 import pyarrow.parquet as pq
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Locator, expect
+from playwright.sync_api import TimeoutError as NotThere
 
 from support.basics import small_file
 from support.browsers import CHROMIUM, LOOPBACK_ONLY, NARROW, QUIET, WIDE, Visit, logged_in
@@ -282,7 +284,7 @@ def test_a_night_is_asked_for_and_approved_from_the_review(
         assert visit.frame.locator("h1").inner_text() == before
         visit.frame.get_by_role("link", name="Approve or reject").click()
         visit.page.wait_for_url("**/tasks/promote/required_actions")
-        visit.page.get_by_role("button", name="Approve").first.click()
+        _reload_until_there(visit, visit.page.get_by_role("button", name="Approve").first).click()
         _reload_until(visit, lambda: visit.frame.locator("h1").inner_text() != before)
         assert visit.frame.get_by_text("by admin (FORCED)").count() == 1
         visit.frame.get_by_role("link", name="Roll back to version").click()
@@ -292,6 +294,16 @@ def test_a_night_is_asked_for_and_approved_from_the_review(
         expect(form).to_contain_text(re.compile(r'"version":\s*2'))
         assert visit.errors == []
         assert visit.external_requests() == []
+
+
+def _reload_until_there(visit: Visit, button: Locator) -> Locator:
+    """Airflow's page shows a question only if it was asked before the page was opened."""
+    for _ in range(10):
+        with suppress(NotThere):
+            button.wait_for(timeout=10_000)
+            return button
+        visit.page.reload()
+    raise AssertionError("Airflow shows no question.")
 
 
 def _reload_until(visit: Visit, done: Callable[[], bool]) -> None:
