@@ -59,13 +59,13 @@ def take_in(root: str, url: str, seed: int) -> None:
 def test_many_nights_at_once_take_every_batch_once(
     kind: str, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Eight processes, thirteen files, three of them twice: ten batches, each with one verdict, and all rows accounted for."""
+    """Eight processes, twenty-five files, five of them twice: twenty batches, each with one verdict, and all rows accounted for."""
     database: Callable[[str], str] | None = request.getfixturevalue("postgres") if kind == "postgresql" else None
     url = database("many_nights") if database else f"sqlite:///{tmp_path}/ledger.db"
     root = tmp_path / "data"
     (root / "landing").mkdir(parents=True)
-    for number in range(13):
-        rows = pd.read_csv(io.StringIO(small_file(30, first_customer=1 + 30 * (number % 10), seed=number % 10)))
+    for number in range(25):
+        rows = pd.read_csv(io.StringIO(small_file(30, first_customer=1 + 30 * (number % 20), seed=number % 20)))
         rows[[column.name for column in NARROW.columns]].to_csv(root / "landing" / f"{number:02d}.csv", index=False)
     # A model that was loaded in this process has left a copy of the service's code in the path.
     ours = [entry for entry in sys.path if Path(entry).is_relative_to(ROOT) or not Path(entry, "churn").is_dir()]
@@ -82,10 +82,10 @@ def test_many_nights_at_once_take_every_batch_once(
     assert [process.exitcode for process in processes] == [0] * 8
     storage, ledger = Storage.open(str(root)), open_ledger(url)
     batches = ledger.batches()
-    assert Counter(batch.state for batch in batches) == {"accepted": 10}
-    assert sorted(batch.arrival for batch in batches) == list(range(1, 11))
-    assert sum(batch.arrived_rows or 0 for batch in batches) == 10 * 30
-    assert len(ledger.sightings()) == 13
+    assert Counter(batch.state for batch in batches) == {"accepted": 20}
+    assert sorted(batch.arrival for batch in batches) == list(range(1, 21))
+    assert sum(batch.arrived_rows or 0 for batch in batches) == 20 * 30
+    assert len(ledger.sightings()) == 25
     assert storage.landed() == []
     assert storage.names("unfinished") == []
     assert find_losses(storage, ledger, hashes=True) == []

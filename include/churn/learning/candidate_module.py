@@ -235,9 +235,8 @@ def _forget_other(own: OwnModule) -> None:
         return  # imported by someone else, from the same place
     for name in [name for name in sys.modules if name == own.name or name.startswith(f"{own.name}.")]:
         del sys.modules[name]
-    for file, _ in _sources(
-        own.path
-    ):  # bytecode of another source of the same size and second would pass for this one's
+    for file, _ in _sources(own.path):
+        # Bytecode of an earlier source of the same size and second would pass for that of this one.
         Path(cache_from_source(str(file))).unlink(missing_ok=True)
     importlib.invalidate_caches()
 
