@@ -52,13 +52,17 @@ class Setup:
 
 @dataclass(frozen=True)
 class CrossValidate:
-    """Fit a capacity on the first `rows` rows but those of a fold, for the first `evaluated` of `folds` folds."""
+    """Fit a capacity on the first `rows` rows but those of a fold, for the first `evaluated` of `folds` folds.
+
+    With `fitted`, only this number of them is fitted on, while the same rows are scored.
+    """
 
     capacity: Capacity
     rows: int
     folds: int
     evaluated: int
     threads: int
+    fitted: int | None = None
 
 
 @dataclass(frozen=True)
@@ -188,7 +192,8 @@ class Fitter:
 
     def _cross_validate(self, job: CrossValidate) -> Answer:
         features, target = self._rows(0, job.rows)
-        splits = fold_splits(target, job.folds, self._setup.context.seed)[: job.evaluated]
+        folds = fold_splits(target, job.folds, self._setup.context.seed)[: job.evaluated]
+        splits = [(fit[: job.fitted], test) for fit, test in folds]
         scores = np.full(len(target), np.nan)
         if not self._candidate.iterations:
             for fit, test in splits:

@@ -155,7 +155,7 @@ class Search:
     def learning_curve(self, found: Found) -> list[Trial]:
         """Fit the best capacity of each kind on fewer rows, if no early rung has done so. Selects nothing.
 
-        A candidate that fails on so few rows has no point in the curve.
+        All sizes are measured on the rows of the last rung, so that the curve shows nothing but the size. A candidate that fails on so few rows has no point in the curve.
         """
         if self._plan.early:
             return []
@@ -164,7 +164,7 @@ class Search:
         def fit_kind(trials: Sequence[Trial]) -> list[Trial]:
             best = min(trials, key=lambda trial: trial.loss)
             try:
-                return [self._cross_validate(0, rows, EARLY_FOLDS, best.kind, best.place) for rows in sizes]
+                return [self._fit_fewer(rows, best.kind, best.place) for rows in sizes]
             except CandidateFailed as failed:
                 log.warning("%s The learning curve does not show it.", failed)
                 return []
@@ -211,6 +211,15 @@ class Search:
         scored = np.sort(np.concatenate([test for _, test in splits]))
         measured = measure(self._target[scored], answer.scores[scored])
         return Trial(name, capacity, place, rung, rows, measured, answer.iterations, answer.seconds)
+
+    def _fit_fewer(self, rows: int, name: str, place: int) -> Trial:
+        capacity, fitted = self._candidates[name].capacities[place], rows * (self._folds - 1) // self._folds
+        threads = self._cores // self._at_once
+        answer = self._processes[name].ask(
+            CrossValidate(capacity, self._plan.rows, self._folds, self._folds, threads, fitted)
+        )
+        measured = measure(self._target[: self._plan.rows], answer.scores)
+        return Trial(name, capacity, place, 0, rows, measured, answer.iterations, answer.seconds)
 
     def _fit_apart(self, rung: int, name: str, place: int) -> Trial:
         plan, candidate = self._plan, self._candidates[name]

@@ -102,6 +102,8 @@ def test_the_learning_curve_has_fewer_rows_also_without_early_rungs() -> None:
     fits["mine"].fails = "needs more rows."
     points = [(trial.kind, trial.place, trial.rung, trial.rows) for trial in search.learning_curve(found)]
     assert points == [("a", 1, 0, 1000), ("a", 1, 0, 2000), ("b", 0, 0, 1000), ("b", 0, 0, 2000)]
+    assert {(job.rows, job.evaluated) for job in fits["a"].jobs} == {(4000, 4)}  # the same customers for every size
+    assert [job.fitted for job in fits["a"].jobs[-2:]] == [750, 1500]
     assert found.left_out == {}
     early = _new_search(Plan((1000,), 4000, 0), {"b": Fits()}, {"b": [1.0]})
     assert early.learning_curve(early.run()) == []
