@@ -236,6 +236,7 @@ def test_every_link_of_the_review_leads_somewhere(
         visit.frame.get_by_role("button", name="Compare").click()
         visit.frame.get_by_role("heading", name="Two runs").wait_for()
         visit.frame.get_by_role("link", name="Nightly runs", exact=True).click()
+        visit.frame.get_by_role("button", name="Compare").wait_for()  # "Two runs" has a table with links too
         visit.frame.locator("tbody a").first.click()
         visit.frame.locator(".verdict").wait_for()
         visit.page.reload()

@@ -9,7 +9,7 @@ import pytest
 
 from churn.candidate import Candidate, Context
 from churn.contract import Contract
-from churn.learning import fitting_process, readiness, selection, training
+from churn.learning import fitting_process, readiness, search, selection, training
 from churn.learning.candidate_module import OwnModule, own_module
 from churn.learning.candidates import BOOSTED, SMOOTH, standard
 from churn.learning.fitting import Answer, Fitter, Setup
@@ -55,7 +55,7 @@ class FitterHere:
 
 
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Replace what takes longer in a test than its fits: the processes of candidates, trials of those in this module, many shuffled rows."""
+    """Replace what takes longer in a test than its fits: the processes of candidates, trials of those in this module, many shuffled rows, learning curves."""
     find_unready, try_model = readiness.find_unready, readiness.try_model
 
     def module_of(reference: str) -> OwnModule | None:
@@ -75,6 +75,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(selection, "find_unready", unready)
     monkeypatch.setattr(readiness, "try_model", tried)
     monkeypatch.setattr(selection, "_SHUFFLED_ROWS", 500)
+    monkeypatch.setattr(search, "CURVE", ())
 
 
 def _is_ours(reference: str) -> bool:

@@ -94,8 +94,9 @@ def test_early_rungs_use_a_subsample_and_two_folds_and_the_last_all_rows() -> No
     assert not any(each.closed for each in fits.values())
 
 
-def test_the_learning_curve_has_fewer_rows_also_without_early_rungs() -> None:
+def test_the_learning_curve_has_fewer_rows_also_without_early_rungs(monkeypatch: pytest.MonkeyPatch) -> None:
     """The best capacity of each kind on a quarter and half of the rows; a kind that fails there only has no points."""
+    monkeypatch.setattr("churn.learning.search.CURVE", (4, 2))
     fits = {"a": Fits(), "mine": Fits(), "b": Fits()}
     search = _new_search(Plan((), 4000, 0), fits, {"a": [2.0, 0.1], "mine": [0.5], "b": [1.0]})
     found = search.run()
