@@ -40,7 +40,6 @@ UNIT_TESTS_ELSEWHERE = {
     "churn.decision.comparative_rules": "each rule decides a case of decision/test_policy.py",
     "churn.decision.eligibility": "needs versions in MLflow: integration/test_evidence.py",
     "churn.intake.history": "needs accepted batches: intake/test_table_rules.py judges against them",
-    "churn.review.availability": "needs services that do not answer: dags/test_churn_review.py",
 }
 """Modules that no test imports, and where they are tested; at most ten."""
 
