@@ -66,8 +66,8 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
     ) -> object:
         return {} if _is_ours(locks.reference) else find_unready(candidates, processes, plan, contract, locks, cores)
 
-    def tried(name: str, model: object, contract: Contract, needs: ModelNeeds) -> list[str]:
-        return [] if _is_ours(needs.reference) else try_model(name, model, contract, needs)
+    def tried(name: str, examples: object, contract: Contract, needs: ModelNeeds) -> list[str]:
+        return [] if _is_ours(needs.reference) else try_model(name, examples, contract, needs)
 
     monkeypatch.setattr(fitting_process, "FittingProcess", FitterHere)
     monkeypatch.setattr(selection, "own_module", module_of)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import floor, log10
+from textwrap import wrap
 from xml.etree import ElementTree as ET
 
 from markupsafe import Markup
@@ -18,6 +19,8 @@ from churn.foundation.plain_text import clean
 
 WIDE = 1000
 """Width of a stretched box, in units of its own."""
+_LINE, _LETTER = 16, 6.4
+"""Height of a line of text, and the width of a letter on average."""
 _ROW, _TOP, _AXIS = 46, 6, 24
 _ROUND_STEPS = (1, 2, 2.5, 5, 10)
 _Point = tuple[float, float]
@@ -116,6 +119,7 @@ def draw_series(name: str, title: str, description: str, series: Sequence[Series
     box = _box(root, bottom)
     for place in (place for place, label in enumerate(labels) if label):
         _path(box, "margin", f"M{across(place):.0f} {top}V{bottom}")
+    labelled = []
     for model in series:
         places = [(across(place), point) for place, point in enumerate(model.points) if point]
         _path(box, f"reach {model.look}", "".join(f"M{x:.0f} {down(p[1])}V{down(p[2])}" for x, p in places))
@@ -123,7 +127,11 @@ def draw_series(name: str, title: str, description: str, series: Sequence[Series
         _path(box, f"dots {model.look}", "".join(f"M{x:.0f} {down(p[0])}h0" for x, p in places))
         if model.label and places:
             x, last = places[-1]
-            _text(root, model.label, f"{x / WIDE * 100 - 1:.1f}%", down(last[0]) - 6, "tick end")
+            labelled.append((down(last[0]) - 6, x, model.label))
+    lowest = float("-inf")
+    for y, x, label in sorted(labelled):
+        lowest = max(y, lowest + _LINE)  # lines that end side by side have their names below one another
+        _text(root, label, f"{x / WIDE * 100 - 1:.1f}%", lowest, "tick end")
     for place, label in enumerate(labels):
         if label:
             _text(root, label, f"{across(place) / WIDE * 100:.1f}%", 14, "tick middle")
@@ -183,25 +191,31 @@ def draw_histograms(
 
 
 def standalone(chart: Markup, width: int = 720) -> str:
-    """Return a chart as a standalone file, in the colours of the light theme.
+    """Return a chart as a standalone file with its title and description above it, in the colours of the light theme.
 
     Args:
         chart: a chart of this module.
         width: width in pixels of a chart that would otherwise fill its page.
     """
-    root = ET.fromstring(chart)  # noqa: S314 -- our own chart
-    root.set("xmlns", "http://www.w3.org/2000/svg")
-    if root.get("width") == "100%":
-        root.set("width", str(width))
-    root.insert(0, ET.fromstring('<rect width="100%" height="100%" fill="#fff"/>'))  # noqa: S314 -- ours
-    style = ET.Element("style")
-    style.text = _STANDALONE
-    root.insert(0, style)
+    drawn = ET.fromstring(chart)  # noqa: S314 -- our own chart
+    across = width if drawn.get("width") == "100%" else float(drawn.get("width", width))
+    title, description = (drawn.findtext(tag) or "" for tag in ("title", "desc"))
+    lines = wrap(description, int(across / _LETTER))
+    above = _LINE * (len(lines) + 1) + 12
+    root = ET.Element("svg", {"xmlns": "http://www.w3.org/2000/svg", "width": f"{across:g}"})
+    root.set("height", f"{float(drawn.get('height', 0)) + above:g}")
+    ET.SubElement(root, "style").text = _STANDALONE
+    ET.SubElement(root, "rect", {"width": "100%", "height": "100%", "fill": "#fff"})
+    _text(root, title, "0", _LINE, "title")
+    for place, line in enumerate(lines, start=2):
+        _text(root, line, "0", _LINE * place, "tick")
+    drawn.set("y", f"{above:g}")
+    root.append(drawn)
     return ET.tostring(root, encoding="unicode")
 
 
 _STANDALONE = """svg { font: 13px system-ui, "DejaVu Sans", sans-serif; fill: #1b1f23; overflow: visible }
-text.end { text-anchor: end } text.middle { text-anchor: middle } .tick { fill: #57606a; font-size: 12px }
+text.title { font-weight: 600 } text.end { text-anchor: end } text.middle { text-anchor: middle } .tick { fill: #57606a; font-size: 12px }
 path, line { fill: none; stroke: #8a9299; vector-effect: non-scaling-stroke }
 .zero { stroke: #1b1f23 } .grid, .frame { stroke: #d0d7de } .margin, .guide { stroke: #57606a; stroke-width: 1.5; stroke-dasharray: 4 3 }
 .reach { stroke-width: 2 } .line { stroke-width: 2; stroke-linejoin: round } .dots { stroke-width: 8; stroke-linecap: round }

@@ -12,8 +12,16 @@ from churn.errors import ChurnError
 
 _SUM_TOLERANCE = 1e-6
 """How far the two probabilities of a row may be from 1 in total: some libraries compute in single precision."""
-_ABOUT_NAMES = {"AttributeError", "ImportError", "KeyError", "ModuleNotFoundError", "NameError", "TypeError"}
-"""Errors whose quoted texts are names in a program."""
+_ABOUT_NAMES = {
+    "AttributeError",
+    "FileNotFoundError",
+    "ImportError",
+    "KeyError",
+    "ModuleNotFoundError",
+    "NameError",
+    "TypeError",
+}
+"""Errors whose quoted texts are names in a program, or of a file."""
 _ROLES = {
     Role.KEY: "which identifies the customer",
     Role.TARGET: "which is what a model has to predict",

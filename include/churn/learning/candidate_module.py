@@ -13,7 +13,7 @@ import shutil
 import sys
 import sysconfig
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
@@ -290,11 +290,20 @@ def _checked(name: Any, value: Any) -> Candidate:
     candidate = value if isinstance(value, Candidate) else Candidate(value)
     _require_estimator(name, candidate.estimator)
     _require_parameters(name, candidate)
+    _require_texts(name, "requirements", candidate.requirements, "('lightgbm',)")
+    _require_texts(name, "trusted_types", candidate.trusted_types, "('package.module.Type',)")
     for text in candidate.requirements:
         _require_installed(name, text)
-    if isinstance(candidate.trusted_types, str) or not all(isinstance(kind, str) for kind in candidate.trusted_types):
-        raise CandidateUnusable(name, "trusted_types must be a tuple of texts, such as ('package.module.Type',).")
     return candidate
+
+
+def _require_texts(name: str, field: str, value: Any, example: str) -> None:
+    if (
+        not isinstance(value, Sequence | Set)
+        or isinstance(value, str)
+        or not all(isinstance(each, str) for each in value)
+    ):
+        raise CandidateUnusable(name, f"{field} must be a tuple of texts, such as {example}.")
 
 
 def _require_estimator(name: str, estimator: Any) -> None:
@@ -330,11 +339,14 @@ def _has(estimator: Any, method: str) -> bool:
 def _require_parameters(name: str, candidate: Candidate) -> None:
     capacities = candidate.capacities
     if (
-        isinstance(capacities, Mapping | str)
+        not isinstance(capacities, Sequence)
+        or isinstance(capacities, str)
         or not capacities
         or not all(isinstance(each, Mapping) for each in capacities)
     ):
         raise CandidateUnusable(name, "capacities must be a list of dicts with at least one entry; {} changes nothing.")
+    if candidate.max_rows is not None and (type(candidate.max_rows) is not int or candidate.max_rows < 1):
+        raise CandidateUnusable(name, "max_rows must be a whole number of rows, or None.")
     if candidate.iterations and not _ends_with_boosting(candidate.estimator):
         raise CandidateUnusable(
             name,

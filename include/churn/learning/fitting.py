@@ -28,8 +28,9 @@ from churn.candidate import Candidate, Context
 from churn.contract import Contract
 from churn.errors import ChurnError
 from churn.foundation.examples import model_input
-from churn.learning.candidate_checks import check_probabilities, explain_failure
+from churn.learning.candidate_checks import CandidateUnusable, check_probabilities, explain_failure
 from churn.learning.candidate_module import STANDARD, line_of, read_candidates
+from churn.learning.example_answers import Examples, answer_examples
 
 Scores = NDArray[np.float64]
 Capacity = Mapping[str, Any]
@@ -88,6 +89,16 @@ class FitAll:
 
 
 @dataclass(frozen=True)
+class AnswerExamples:
+    """Fit a capacity on the first `rows` rows, save the model, and score the example rows of the contract."""
+
+    capacity: Capacity
+    rows: int
+    iterations: int | None
+    threads: int
+
+
+@dataclass(frozen=True)
 class Shuffle:
     """Score rows that the model was not fitted on with each feature shuffled `repeats` times.
 
@@ -104,7 +115,7 @@ class Shuffle:
     threads: int
 
 
-Job = CrossValidate | FitApart | FitAll | Shuffle
+Job = CrossValidate | FitApart | FitAll | AnswerExamples | Shuffle
 
 
 @dataclass(frozen=True)
@@ -116,6 +127,7 @@ class Answer:
         iterations: the number of iterations that early stopping found.
         seconds: how long it took.
         model: the fitted model, pickled.
+        examples: the saved model, and its answers to example rows.
         shuffled: probabilities with a feature shuffled, shape (features, repeats, rows).
         target: the labels of those rows.
     """
@@ -125,14 +137,16 @@ class Answer:
     seconds: float = 0.0
     model: bytes = b""
     shuffled: Scores = field(default_factory=lambda: np.empty((0, 0, 0)))
+    examples: Examples = field(default_factory=lambda: Examples(b"", []))
     target: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype="int64"))
 
 
 @dataclass(frozen=True)
 class Failure:
-    """What went wrong, in one sentence."""
+    """What went wrong, in one sentence; `unusable` if the candidate did what was asked, but cannot be used as it is."""
 
     reason: str
+    unusable: bool = False
 
 
 def read_rows(file: Path, first: int, end: int, columns: list[str] | None = None) -> pd.DataFrame:
@@ -161,6 +175,11 @@ class Fitter:
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
         read = read_candidates(setup.reference, setup.contract, setup.context)
+        if setup.name not in read.usable:
+            raise CandidateUnusable(
+                setup.name,
+                "the function returned no such candidate when it was called again. It must always return the same names.",
+            )
         self._candidate: Candidate = read.usable[setup.name]
         self._kept: Any = None  # the model of `FitApart`
 
@@ -177,6 +196,8 @@ class Fitter:
             return self._cross_validate(job)
         if isinstance(job, FitApart):
             return self._fit_apart(job)
+        if isinstance(job, AnswerExamples):
+            return self._answer_examples(job)
         return self._fit_all(job) if isinstance(job, FitAll) else self._shuffle(job)
 
     def _rows(self, first: int, end: int) -> tuple[pd.DataFrame, NDArray[np.int64]]:
@@ -197,7 +218,8 @@ class Fitter:
         scores = np.full(len(target), np.nan)
         if not self._candidate.iterations:
             for fit, test in splits:
-                model = self._model(job.capacity).fit(features.iloc[fit], target[fit])
+                model = self._model(job.capacity)
+                model.fit(features.iloc[fit], target[fit])
                 scores[test] = self._scores(model, features.iloc[test])
             return Answer(scores)
         stopped = []
@@ -228,16 +250,25 @@ class Fitter:
         return Answer(scores, iterations, model=pickle.dumps(model))
 
     def _fit_all(self, job: FitAll) -> Answer:
+        return Answer(model=pickle.dumps(self._fit_first(job)))
+
+    def _answer_examples(self, job: AnswerExamples) -> Answer:
+        model = self._fit_first(job)
+        return Answer(examples=answer_examples(self._setup.name, model, self._setup.contract))
+
+    def _fit_first(self, job: FitAll | AnswerExamples) -> Any:
         features, target = self._rows(0, job.rows)
-        model = self._model(job.capacity, job.iterations).fit(features, target)
-        return Answer(model=pickle.dumps(model))
+        model = self._model(job.capacity, job.iterations)
+        model.fit(features, target)
+        return model
 
     def _shuffle(self, job: Shuffle) -> Answer:
         features, target = self._rows(job.first, job.end)
         model = self._kept
         if job.folds is not None:
             fit, test = fold_splits(target, job.folds, self._setup.context.seed)[0]
-            model = self._model(job.capacity, job.iterations).fit(features.iloc[fit], target[fit])
+            model = self._model(job.capacity, job.iterations)
+            model.fit(features.iloc[fit], target[fit])
             features, target = features.iloc[test], target[test]
         features, target = features.iloc[: job.rows].reset_index(drop=True), target[: job.rows]
         rng = np.random.default_rng(self._setup.context.seed)
@@ -293,11 +324,13 @@ def main() -> None:
             pipe.send(fitter.answer(pipe.recv()))
     except EOFError:
         return
-    except Exception as error:  # an error of the candidate, whose code is not ours
+    except CandidateUnusable as fault:
+        pipe.send(Failure(fault.reason, unusable=True))
+    except BaseException as error:  # of the candidate, whose code is not ours and may raise SystemExit, too
         pipe.send(Failure(_explained(error, setup) if setup else f"{type(error).__name__}: {error}"))
 
 
-def _explained(error: Exception, setup: Setup) -> str:
+def _explained(error: BaseException, setup: Setup) -> str:
     try:
         where = line_of(error, setup.reference)
     except ChurnError:  # the module is the error

@@ -19,9 +19,11 @@ import psutil
 
 import churn
 from churn.errors import ChurnError
+from churn.learning.candidate_checks import CandidateUnusable
 from churn.learning.fitting import Answer, Failure, Setup
 
 _EVERY_SECONDS = 0.1
+_ENDING_SECONDS = 3.0
 _MAIN = "from churn.learning.fitting import main; main()"  # not -m, which would give its classes another module
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -65,10 +67,12 @@ class FittingProcess:
 
         Raises:
             CandidateFailed: the candidate raised an error, or exceeded a limit; the process has ended.
+            CandidateUnusable: it did what was asked, but cannot be used as it is.
         """
         if self._setup is not None:
             first, self._setup = self._setup, None
             self._ask(first)
+            self._left = self._limits.seconds  # to start on a busy machine is not the time of the candidate
         return self._ask(job)
 
     def _ask(self, job: Any) -> Answer:
@@ -82,6 +86,8 @@ class FittingProcess:
             raise CandidateFailed(self.name, self._ended()) from error
         finally:
             self._left -= time.monotonic() - began
+        if isinstance(answer, Failure) and answer.unusable:
+            raise CandidateUnusable(self.name, answer.reason)
         if isinstance(answer, Failure):
             raise CandidateFailed(self.name, f"failed: {answer.reason}")
         return answer  # type: ignore[no-any-return]
@@ -90,8 +96,12 @@ class FittingProcess:
         """End the process, and those that it started."""
         self._pipe.close()
         if self._process.returncode is None:  # not yet waited for, so the number is still its own
+            started = _children(self._watched)  # some may have left the group
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
+            for each in started:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    each.kill()
             self._process.wait()
 
     def _require_limits(self, seconds: float) -> None:
@@ -111,10 +121,21 @@ class FittingProcess:
             )
 
     def _ended(self) -> str:
+        """Say how the process ended, and end what is left of it."""
+        deadline = time.monotonic() + _ENDING_SECONDS
+        ended = None
+        while ended is None and time.monotonic() < deadline:
+            time.sleep(_EVERY_SECONDS)
+            ended = os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         self.close()
-        status = self._process.returncode
-        by = f"by signal {-status}" if status < 0 else f"with exit status {status}"
-        return f"ended its process {by}, without an error message. A machine out of memory does this, too."
+        if ended is None:
+            return "closed the pipe through which it answers, and was ended."
+        if ended.si_code == os.CLD_EXITED:
+            return f"ended its process with exit status {ended.si_status}, without an error message."
+        return (
+            f"ended its process by signal {ended.si_status}, without an error message. "
+            "A machine out of memory does this, too."
+        )
 
 
 @contextlib.contextmanager
@@ -139,10 +160,16 @@ def _environment() -> dict[str, str]:
 
 def _memory(process: psutil.Process) -> int:
     """The memory of a process and those that it started, in bytes."""
-    total, started = 0, []
-    with contextlib.suppress(psutil.NoSuchProcess):  # one that ends meanwhile needs no memory
-        started = process.children(recursive=True)
-    for each in (process, *started):
+    total = 0
+    for each in (process, *_children(process)):  # one that ends meanwhile needs no memory
         with contextlib.suppress(psutil.NoSuchProcess):
             total += each.memory_info().rss
     return total
+
+
+def _children(process: psutil.Process) -> list[psutil.Process]:
+    """The processes that a process started, and those that these started."""
+    try:
+        return process.children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []

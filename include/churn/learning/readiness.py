@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import pickle
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,11 +13,12 @@ from churn.candidate import Candidate
 from churn.contract import Contract
 from churn.learning.candidate_checks import CandidateUnusable
 from churn.learning.candidate_module import OwnModule
-from churn.learning.fitting import FitAll
+from churn.learning.example_answers import answer_examples
+from churn.learning.fitting import AnswerExamples
 from churn.learning.fitting_process import CandidateFailed, FittingProcess
 from churn.learning.needs import ModelNeeds, needs_of
 from churn.learning.search import RUNGS, Plan, none_left
-from churn.learning.serving_trial import foreign_types, try_model
+from churn.learning.serving_trial import has_only_trusted_types, try_model
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ def require_ready(name: str, model: Any, made_of: Iterable[Candidate], contract:
         CandidateUnusable: something is missing, or the answers are not the same; names it, and the fix.
     """
     needs = needs_of(name, made_of, locks.reference, locks.module, locks.lock, locks.extra_lock)
-    return Ready(needs, try_model(name, model, contract, needs))
+    return Ready(needs, try_model(name, answer_examples(name, model, contract), contract, needs))
 
 
 def find_unready(
@@ -71,7 +71,7 @@ def find_unready(
 ) -> dict[str, str]:
     """Fit each candidate with its first capacity on a few rows, and try it. Returns why some cannot be used, by name.
 
-    A candidate that is made of nothing but what every image has needs no process for this.
+    Its code runs in its own process. A candidate that is made of nothing but what every image has needs no further one.
 
     Raises:
         NoCandidate: no candidate can be used.
@@ -81,10 +81,10 @@ def find_unready(
     def fault_of(name: str) -> str | None:
         candidate = candidates[name]
         try:
-            answer = processes[name].ask(FitAll(candidate.capacities[0], rows, _ITERATIONS, 1))
-            model = pickle.loads(answer.model)  # noqa: S301 -- written by a process of ours
-            if candidate.requirements or not _has_only_trusted_types(model):
-                require_ready(name, model, [candidate], contract, locks)
+            examples = processes[name].ask(AnswerExamples(candidate.capacities[0], rows, _ITERATIONS, 1)).examples
+            if candidate.requirements or not has_only_trusted_types(examples):
+                needs = needs_of(name, [candidate], locks.reference, locks.module, locks.lock, locks.extra_lock)
+                try_model(name, examples, contract, needs)
         except (CandidateFailed, CandidateUnusable) as fault:
             log.warning("%s It is left out of this run.", fault)
             return fault.reason
@@ -96,11 +96,3 @@ def find_unready(
     if len(unready) == len(candidates):
         raise none_left(unready)
     return unready
-
-
-def _has_only_trusted_types(model: Any) -> bool:
-    """Whether a model is made of nothing but what every image has. A model that cannot be saved is not."""
-    try:
-        return not foreign_types(model)
-    except Exception:  # trying it explains why
-        return False

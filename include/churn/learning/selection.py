@@ -87,6 +87,8 @@ def select_model(file: Path, target: Target, plan: Plan, contract: Contract, spe
     forgiving = spec.candidates != STANDARD
     if read.left_out and not forgiving:
         raise CandidateUnusable(*next(iter(read.left_out.items())))
+    for name, reason in read.left_out.items():
+        log.warning("%s It is left out of this run.", CandidateUnusable(name, reason))
     cores = spec.cores or cpu_count()
     locks = Locks(spec.candidates, own_module(spec.candidates), spec.lock, spec.extra_lock)
     setups = [Setup(spec.candidates, name, contract, context, file) for name in read.usable]

@@ -25,33 +25,29 @@ from numpy.typing import NDArray
 from packaging.utils import canonicalize_name
 
 from churn.contract import Contract
-from churn.foundation.examples import example_rows, model_input
 from churn.foundation.local_server import bare_environment
 from churn.foundation.serving_code import copy_serving_code
 from churn.learning import trial_process
-from churn.learning.candidate_checks import CandidateUnusable, explain_message, fault_of_scores
+from churn.learning.candidate_checks import CandidateUnusable, explain_message
 from churn.learning.candidate_module import PRODUCT
+from churn.learning.example_answers import ROWS, Examples, example_requests, first_line
 from churn.learning.needs import MODULE, ModelNeeds
 from churn.serving import CONTRACT_FILE, MODEL_FOLDER
-from churn.serving.checks import add_checks
 from churn.serving.model import TRUSTED_TYPES
-from churn.serving.rows import Values, frame_of
+from churn.serving.rows import Values
 
-ROWS = 200
-ALONE = 3
-"""Number of rows that are also sent in a request of their own."""
 TOLERANCE = 1e-12
 _TOGETHER = 1e-9
 """Largest difference between a row alone and among others; a matrix product rounds differently for one row."""
 _TIMEOUT = 300  # seconds
 
 
-def try_model(name: str, model: Any, contract: Contract, needs: ModelNeeds) -> list[str]:
-    """Save a fitted model, load it in a clean process with only what will be in its image, and compare the answers.
+def try_model(name: str, examples: Examples, contract: Contract, needs: ModelNeeds) -> list[str]:
+    """Load a saved model in a clean process with only what will be in its image, and compare the answers.
 
     Args:
         name: what the model is called, for errors.
-        model: the fitted estimator, without the checks of the contract.
+        examples: the saved model, and its answers.
         contract: the data contract.
         needs: what the model needs besides the product.
 
@@ -59,73 +55,39 @@ def try_model(name: str, model: Any, contract: Contract, needs: ModelNeeds) -> l
         The types in the saved model that are loaded because its candidates declare them or its module defines them.
 
     Raises:
-        CandidateUnusable: it cannot be saved or loaded, or answers differently; names what is missing, and the fix.
+        CandidateUnusable: it cannot be loaded, or answers differently; names what is missing, and the fix.
     """
     with tempfile.TemporaryDirectory(prefix="churn-trial-") as scratch:
         folder = Path(scratch)
-        types = _lay_out(name, folder, model, contract, needs)
-        requests = _requests(contract)
-        expected = [_answer(name, model, values, contract) for values in requests]
-        outcome = _outcome(name, folder, requests, types, needs)
+        types = _lay_out(name, folder, examples, contract, needs)
+        outcome = _outcome(name, folder, example_requests(contract), types, needs)
     if "scores" not in outcome:
         raise CandidateUnusable(name, _explained(outcome, contract, needs))
     answers = [np.asarray(scores, dtype=np.float64) for scores in outcome["scores"]]
-    _require_same(name, expected, answers)
+    _require_same(name, examples.scores, answers)
     return types
 
 
-def foreign_types(model: Any) -> set[str]:
-    """The types in a fitted model that are not trusted anyway.
-
-    Raises:
-        Exception: it cannot be saved; skops raises errors of any type.
-    """
-    return set(skops.io.get_untrusted_types(data=skops.io.dumps(model))) - {*TRUSTED_TYPES}
+def has_only_trusted_types(examples: Examples) -> bool:
+    """Whether a saved model is made of nothing but what every image has."""
+    return not set(skops.io.get_untrusted_types(data=examples.saved)) - {*TRUSTED_TYPES}
 
 
-def _lay_out(name: str, folder: Path, model: Any, contract: Contract, needs: ModelNeeds) -> list[str]:
+def _lay_out(name: str, folder: Path, examples: Examples, contract: Contract, needs: ModelNeeds) -> list[str]:
     copy_serving_code(folder)
     (folder / CONTRACT_FILE).write_text(contract.to_json())
     saved = folder / MODEL_FOLDER
     saved.mkdir()
     flavor = {"serialization_format": "skops", "pickled_model": "model.skops"}
     (saved / "MLmodel").write_text(yaml.safe_dump({"flavors": {"sklearn": flavor}}))
-    try:
-        skops.io.dump(add_checks(model, contract), saved / "model.skops")
-        types = needs.types.types_of(saved)
-        unknown = set(skops.io.get_untrusted_types(file=saved / "model.skops")) - {*TRUSTED_TYPES, *types}
-    except Exception as error:
-        raise CandidateUnusable(
-            name,
-            f"it cannot be saved by skops ({type(error).__name__}: {_first_line(str(error))}). Define functions and classes at the top "
-            "level of the module, and keep only arrays, plain values and estimators as attributes.",
-        ) from error
+    (saved / "model.skops").write_bytes(examples.saved)
+    types = needs.types.types_of(saved)
+    unknown = set(skops.io.get_untrusted_types(data=examples.saved)) - {*TRUSTED_TYPES, *types}
     if unknown:
         raise CandidateUnusable(name, _untrusted(sorted(unknown)))
     if module := needs.travelling(types):
         module.copy_to(folder / MODULE)
     return types
-
-
-def _requests(contract: Contract) -> list[Values]:
-    """Example rows together, and then a few of them one by one."""
-    frame = model_input(contract, example_rows(contract, ROWS))
-    parts = [frame, *(frame.iloc[[at]] for at in range(ALONE))]
-    return [{column: part[column].to_numpy() for column in contract.feature_names} for part in parts]
-
-
-def _answer(name: str, model: Any, values: Values, contract: Contract) -> NDArray[np.float64]:
-    try:
-        scores = model.predict_proba(frame_of(values, contract))
-    except Exception as error:
-        raise CandidateUnusable(
-            name,
-            f"predict_proba fails on rows that satisfy the contract: {explain_message(type(error).__name__, str(error), contract)}",
-        ) from error
-    fault = fault_of_scores(scores, len(next(iter(values.values()))), constant=True)
-    if fault:
-        raise CandidateUnusable(name, f"on rows that satisfy the contract, {fault}")
-    return np.asarray(scores, dtype=np.float64)
 
 
 def _outcome(name: str, folder: Path, requests: list[Values], types: list[str], needs: ModelNeeds) -> dict[str, Any]:
@@ -156,7 +118,7 @@ def _outcome(name: str, folder: Path, requests: list[Values], types: list[str], 
         ) from error
     file = folder / "outcome.json"
     if not file.is_file():
-        last = _first_line("\n".join(reversed(ended.stderr.strip().splitlines())))
+        last = first_line("\n".join(reversed(ended.stderr.strip().splitlines())))
         raise CandidateUnusable(
             name, f"the process that tried it ended with status {ended.returncode}: {last or 'it wrote nothing'}."
         )
@@ -178,13 +140,16 @@ def _explained(outcome: dict[str, Any], contract: Contract, needs: ModelNeeds) -
     """Why the clean process failed, and what to do."""
     missing = outcome["module"]
     if outcome["untrusted"]:
-        return f"a type may not be loaded: {_first_line(outcome['message'])} Review it, and list it in trusted_types."
+        return f"a type may not be loaded: {first_line(outcome['message'])} Review it, and list it in trusted_types."
     if missing and outcome["error"] == "ModuleNotFoundError":
         return _missing_module(missing, needs)
     what = "it cannot be loaded" if outcome["step"] == "load" else "it cannot score rows"
     said = explain_message(outcome["error"], outcome["message"], contract)
+    hint = ""
+    if outcome["error"] == "FileNotFoundError":
+        hint = ". Only the Python files of its module travel with a model: read other files in fit, and keep their content in attributes."
     where = f" (raised at {outcome['line']})" if outcome["line"] else ""
-    return f"{what} where only its image's files exist: {said}{where}"
+    return f"{what} where only its image's files exist: {said}{where}{hint}"
 
 
 def _missing_module(missing: str, needs: ModelNeeds) -> str:
@@ -233,7 +198,3 @@ def _require_same(name: str, expected: list[NDArray[np.float64]], answers: list[
             f"the score of a row depends on the other rows of the request, by up to {difference:.2g}. Compute means, ranks and the "
             "like in fit, not in transform.",
         )
-
-
-def _first_line(text: str) -> str:
-    return (text.strip().splitlines() or [""])[0][:300]

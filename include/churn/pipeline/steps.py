@@ -234,7 +234,9 @@ def summarise(workspace: Workspace, night: str) -> RunSummary:
     image = workspace.ledger.image(model, promotion.version) if promotion and promotion.version else None
     links = {"Comparison in MLflow": workspace.tracking.run_link(decision.run_id)} if decision else {}
     flags = say_flags(promotion.version, workspace.ledger, model) if promotion and promotion.version else []
-    return RunSummary(night, workspace.ledger.batches(night=night), decision, promotion, image, links, flags)
+    trained = workspace.ledger.version(model, decision.challenger) if decision else None
+    left_out = (trained.parameters or {}).get("left_out", "") if trained else ""
+    return RunSummary(night, workspace.ledger.batches(night=night), decision, promotion, image, links, flags, left_out)
 
 
 def counts(batch: Batch) -> dict[str, Any]:

@@ -29,7 +29,10 @@ IMAGE_STATES = {
 
 @dataclass(frozen=True)
 class RunSummary:
-    """Everything that the ledger knows of one run, and where to look further (title to URL)."""
+    """Everything that the ledger knows of one run, and where to look further (title to URL).
+
+    `left_out` names the candidates that could not be used, each with the reason; empty if there are none.
+    """
 
     night: str
     batches: list[Batch]
@@ -38,6 +41,7 @@ class RunSummary:
     image: ImageRecord | None
     links: dict[str, str]
     flags: list[str]
+    left_out: str = ""
 
 
 def render_run(summary: RunSummary, contract: Contract, verbose: bool = False) -> RenderableType:
@@ -59,6 +63,8 @@ def render_run(summary: RunSummary, contract: Contract, verbose: bool = False) -
     else:
         parts.append("[red]No decision was recorded.[/red]")
     parts.append(f"\n{production_line(summary.promotion)}\n{image_line(summary.image, verbose)}")
+    if summary.left_out:
+        parts.append(f"[yellow]Candidates that were left out: {escape(summary.left_out)}[/]")
     parts += [f"[bold red]{escape(flag)}[/]" for flag in summary.flags]
     return Panel(Group(*parts), title=escape(summary.night), title_align="left")
 

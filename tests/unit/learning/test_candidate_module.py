@@ -138,6 +138,15 @@ FAULTS = {
         r"has no parameter rounds",
     ),
     "capacities": (returning('{"tree": Candidate(Tree(), {"max_depth": 3})}'), r"capacities must be a list of dicts"),
+    "capacities that can be read once": (
+        returning('{"tree": Candidate(Tree(), ({} for _ in range(2)))}'),
+        r"capacities must be a list of dicts",
+    ),
+    "rows": (returning('{"tree": Candidate(Tree(), max_rows="many")}'), r"max_rows must be a whole number of rows"),
+    "requirements as a text": (
+        returning('{"tree": Candidate(Tree(), requirements="numpy")}'),
+        r"requirements must be a tuple of texts, such as \('lightgbm',\)",
+    ),
     "requirement": (
         returning('{"tree": Candidate(Tree(), requirements=("no-such-package",))}'),
         r'needs the package no-such-package, which is not installed: make lock EXTRA="no-such-package"',

@@ -14,13 +14,14 @@ import pytest
 from churn.candidate import Context
 from churn.contracts.bank import BANK_CHURN
 from churn.foundation.examples import example_rows, model_input
+from churn.learning.candidate_checks import CandidateUnusable
 from churn.learning.candidate_module import STANDARD
 from churn.learning.fitting import CrossValidate, Setup
 from churn.learning.fitting_process import CandidateFailed, FittingProcess, Limits
 
 WIDE = Limits(memory=4 * 10**9, seconds=60)
 BAD_MODULE = """
-import os, subprocess, time
+import os, subprocess, sys, time
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -43,6 +44,7 @@ def slow(rows):
 
 def forking(rows):
     subprocess.Popen(["sleep", "31.25"])
+    subprocess.Popen(["sleep", "31.25"], start_new_session=True)
     time.sleep(30)
     return rows
 
@@ -52,8 +54,16 @@ def broken(rows):
 def gone(rows):
     os._exit(7)
 
+def leaving(rows):
+    sys.exit(6)
+
+def closing(rows):
+    os.closerange(3, 100)
+    time.sleep(30)
+    return rows
+
 def all_of_them(contract, context):
-    return {work.__name__: base(work) for work in (hungry, slow, forking, broken, gone)}
+    return {work.__name__: base(work) for work in (hungry, slow, forking, broken, gone, leaving, closing)}
 """
 
 
@@ -104,14 +114,20 @@ def test_a_standard_candidate_is_fitted_there(rows: Path) -> None:
         ("forking", Limits(4 * 10**9, 4), r"forking took more than 4 s and was ended"),
         ("broken", WIDE, "The candidate broken failed: ValueError: no such thing"),
         ("gone", WIDE, "The candidate gone ended its process with exit status 7"),
-        ("absent", WIDE, "The candidate absent failed"),
+        ("leaving", WIDE, "The candidate leaving failed: SystemExit: 6"),
+        ("closing", WIDE, "The candidate closing closed the pipe through which it answers, and was ended"),
+        (
+            "absent",
+            WIDE,
+            "Candidate absent cannot be used: the function returned no such candidate when it was called again",
+        ),
     ],
 )
 def test_a_candidate_that_fails_is_named_with_the_reason_and_its_process_ends(
     rows: Path, name: str, limits: Limits, reason: str
 ) -> None:
     before = set(psutil.Process().children())
-    with pytest.raises(CandidateFailed, match=reason):
+    with pytest.raises((CandidateFailed, CandidateUnusable), match=reason):
         _ask(rows, name, limits)
     assert set(psutil.Process().children()) <= before
     assert os.getpid() not in {child.pid for child in before}

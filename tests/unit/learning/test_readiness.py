@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 
 from churn.contracts.bank import BANK_CHURN
@@ -21,6 +22,7 @@ from churn.learning.selection import SearchSpec, Selected, select_model
 from support.basics import ROOT
 
 MODULE = """
+import os, sys, time
 from datetime import timedelta
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
@@ -35,6 +37,8 @@ class ByAge(ClassifierMixin, BaseEstimator):
         self.fault = fault
     def fit(self, rows, target):
         self.classes_, self.middle_ = np.array([0, 1]), float(rows["Age"].mean())
+        if self.fault == "turned":
+            self.classes_ = self.classes_[::-1]
         self.state_ = {"type": timedelta(1)}.get(self.fault)
         if self.fault == "raises":
             raise ValueError("no such thing")
@@ -44,6 +48,13 @@ class ByAge(ClassifierMixin, BaseEstimator):
     def predict_proba(self, rows):
         if self.fault == "package":
             import pyarrow
+        if self.fault == "exits":
+            os._exit(5)
+        if self.fault == "leaves":
+            sys.exit(6)
+        if self.fault == "hogs":
+            self.kept_ = np.ones(250_000_000)
+            time.sleep(60)
         high = 1 / (1 + np.exp((self.middle_ - rows["Age"].to_numpy()) / 9))
         high = {"nan": high * np.nan, "same": high * 0 + 0.5, "batch": high * len(rows) / 1e6}.get(self.fault, high)
         return np.column_stack([1 - high, high])
@@ -53,7 +64,7 @@ class DummyOrByAge(ByAge):
         high = super().predict_proba(rows)
         return 0.5 + high / 1e6 - 5e-7 if self.fault == "dummy" else high
 
-FAULTS = ("raises", "CustomerId", "Exited", "type", "package", "nan", "same", "batch")
+FAULTS = ("raises", "CustomerId", "Exited", "type", "package", "nan", "same", "batch", "turned", "exits", "leaves", "hogs")
 
 def mixed(contract, context):
     bad = {fault.lower(): ByAge(fault) for fault in FAULTS}
@@ -79,6 +90,10 @@ REASONS = {
     "nan": "scores are NaN",
     "same": "every row gets the same score, 0.5",
     "batch": "the score of a row depends on the other rows",
+    "turned": "its classes_ are [1, 0]",
+    "exits": "ended its process with exit status 5",
+    "leaves": "failed: SystemExit: 6",
+    "hogs": "MB of memory, more than 1,500 MB",
     "no_probabilities": "LinearSVC has no method predict_proba",
 }
 
@@ -103,7 +118,7 @@ def selected(folder: Path, spec: SearchSpec) -> Selected:
 
 
 def spec(function: str) -> SearchSpec:
-    return SearchSpec(function, folds=2, seed=1, max_rows=1000, limits=Limits(10**10, 60), cores=2)
+    return SearchSpec(function, folds=2, seed=1, max_rows=1000, limits=Limits(1_500_000_000, 60), cores=2)
 
 
 def test_the_others_compete_on_and_every_reason_is_kept(tmp_path: Path) -> None:
@@ -112,6 +127,7 @@ def test_the_others_compete_on_and_every_reason_is_kept(tmp_path: Path) -> None:
     assert found.left_out.keys() == REASONS.keys()
     line = MODULE.splitlines().index('            raise ValueError("no such thing")') + 1
     assert found.left_out["raises"].endswith(f"by_age.py:{line})")
+    assert psutil.Process().memory_info().rss < 1_500_000_000  # nothing of a candidate has run in this process
     assert {trial.kind for trial in found.trials} == {"good", "plain", "average"}
     assert isinstance(found.ready, Ready)
     needs = found.ready.needs

@@ -20,6 +20,7 @@ from churn.foundation.examples import example_rows, model_input
 from churn.learning.candidate_checks import CandidateUnusable
 from churn.learning.candidate_module import load_candidates, own_module
 from churn.learning.candidates import standard
+from churn.learning.example_answers import answer_examples
 from churn.learning.needs import needs_of
 from churn.learning.serving_trial import try_model
 from support.basics import ROOT
@@ -64,7 +65,7 @@ def tried(home: Path, **parts: str) -> list[str]:
     candidate = load_candidates("mine:make", CONTRACT, CONTEXT, home)["own"]
     model = candidate.estimator.fit(FEATURES, TARGET)
     needs = needs_of("own", [candidate], "mine:make", own_module("mine:make", home), SERVING, EXTRA)
-    return try_model("own", model, CONTRACT, needs)
+    return try_model("own", answer_examples("own", model, CONTRACT), CONTRACT, needs)
 
 
 def test_the_standard_candidates_pass() -> None:
@@ -75,7 +76,7 @@ def test_the_standard_candidates_pass() -> None:
             candidate.estimator.set_params(**{candidate.iterations: 20})
     model = VotingClassifier([(name, each.estimator) for name, each in candidates.items()], voting="soft")
     needs = needs_of("all", candidates.values(), "churn.learning.candidates:standard", None, SERVING, EXTRA)
-    assert try_model("all", model.fit(FEATURES, TARGET), CONTRACT, needs) == []
+    assert try_model("all", answer_examples("all", model.fit(FEATURES, TARGET), CONTRACT), CONTRACT, needs) == []
 
 
 def test_classes_of_the_own_module_are_recorded_as_trusted(home: Path) -> None:
@@ -138,7 +139,7 @@ def test_a_fault_is_one_error_that_names_the_candidate(home: Path, fault: str) -
 def test_a_plain_estimator_needs_nothing(home: Path) -> None:
     model: Any = make_pipeline(OneHotEncoder(handle_unknown="ignore"), LogisticRegression()).fit(FEATURES, TARGET)
     needs = needs_of("plain", [Candidate(model)], "mine:make", None, SERVING, home / "no.lock")
-    assert try_model("plain", model, CONTRACT, needs) == []
+    assert try_model("plain", answer_examples("plain", model, CONTRACT), CONTRACT, needs) == []
 
 
 LIBRARIES = {
@@ -162,4 +163,4 @@ def test_a_library_needs_the_types_of_the_page_and_no_others(library: str) -> No
     )
     candidate = Candidate(model, requirements=(package,), trusted_types=types)
     needs = needs_of(library, [candidate], "mine:make", None, SERVING, EXTRA)
-    assert try_model(library, model, CONTRACT, needs) == sorted(types)
+    assert try_model(library, answer_examples(library, model, CONTRACT), CONTRACT, needs) == sorted(types)

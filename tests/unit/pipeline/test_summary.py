@@ -84,11 +84,18 @@ def test_an_image_that_was_not_built_is_one_sentence_each() -> None:
     assert image_line(image, verbose=True).count("no container engine answers") == 1
 
 
+def test_candidates_that_were_left_out_are_named() -> None:
+    """They are why another model was selected."""
+    shown = text(RunSummary("night-1", [], None, None, None, {}, [], "mine: every row gets the same score [0.5]."))
+    assert "Candidates that were left out: mine: every row gets the same score [0.5]." in " ".join(shown.split())
+
+
 def test_a_run_without_a_decision_says_so(decisions: dict[str, DecisionRecord]) -> None:
     """Nothing is shown in place of what is missing."""
     shown = text(RunSummary("night-1", [], None, None, None, {}, ["Look at this."]))
     assert "No decision was recorded." in shown
     assert "Look at this." in shown
+    assert "left out" not in shown
     assert image_line(None) == "Image: none yet."
     assert production_line(None) == "In production: nothing."
 
