@@ -216,6 +216,7 @@ def standalone(chart: Markup, width: int = 720) -> str:
 
 _STANDALONE = """svg { font: 13px system-ui, "DejaVu Sans", sans-serif; fill: #1b1f23; overflow: visible }
 text.title { font-weight: 600 } text.end { text-anchor: end } text.middle { text-anchor: middle } .tick { fill: #57606a; font-size: 12px }
+text { paint-order: stroke; stroke: #fff; stroke-width: 4px; stroke-linejoin: round }
 path, line { fill: none; stroke: #8a9299; vector-effect: non-scaling-stroke }
 .zero { stroke: #1b1f23 } .grid, .frame { stroke: #d0d7de } .margin, .guide { stroke: #57606a; stroke-width: 1.5; stroke-dasharray: 4 3 }
 .reach { stroke-width: 2 } .line { stroke-width: 2; stroke-linejoin: round } .dots { stroke-width: 8; stroke-linecap: round }

@@ -47,7 +47,7 @@ def answer_examples(name: str, model: Any, contract: Contract) -> Examples:
         contract: the data contract.
 
     Raises:
-        CandidateUnusable: it cannot be saved, or its answers are no probabilities of 0 and 1.
+        CandidateUnusable: it cannot be saved, or does not answer with the probabilities of 0 and 1.
     """
     try:
         saved = skops.io.dumps(add_checks(model, contract))
