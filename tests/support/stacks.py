@@ -22,6 +22,7 @@ from churn.foundation.links import IMAGE_BUILD
 from churn.local.airflow_api import FINAL, AirflowApi
 from churn.sample.generator import Night
 from support.basics import ROOT, free_port, make_night
+from support.checkouts import SALT
 from support.images import BASE, why_not
 
 HERE = ROOT / "tests" / "stack"
@@ -172,6 +173,7 @@ def running_stack(folder: Path, project: str, **settings: str) -> Iterator[Stack
     airflow_port, mlflow_port = free_port(), free_port()
     bundle = os.environ.get("TEST_BUILD_CA_BUNDLE")
     lines = {
+        "HOLDOUT_SALT": SALT,
         "CHURN_AIRFLOW_PORT": airflow_port,
         "CHURN_MLFLOW_PORT": mlflow_port,
         "SERVING_PORT": free_port(),
