@@ -99,8 +99,12 @@ MARKED = [
 
 
 @pytest.fixture(autouse=True, scope="module")
-def quick_steps() -> Iterator[None]:
-    """Selection of a model and comparison of an image with it are tested elsewhere; here only who may rely on them."""
+def quick_steps(second_champion: Workspace) -> Iterator[None]:
+    """Selection of a model and comparison of an image with it are tested elsewhere; here only who may rely on them.
+
+    The champions that all tests of a process share are trained before this, as the other tests expect them.
+    """
+    assert second_champion
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(shipping, "verify_image", lambda *_: Verification(500, 100, 0.0, 100))
         monkeypatch.setattr(candidates, "quick", candidates.smooth_only)

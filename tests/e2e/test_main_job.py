@@ -285,7 +285,7 @@ def test_a_night_is_asked_for_and_approved_from_the_review(
         assert visit.frame.locator("h1").inner_text() == before
         visit.frame.get_by_role("link", name="Approve or reject").click()
         visit.page.wait_for_url("**/tasks/promote/required_actions")
-        _reload_until_there(visit, visit.page.get_by_role("button", name="Approve").first).click()
+        _approve(visit)
         _reload_until(visit, lambda: visit.frame.locator("h1").inner_text() != before)
         assert visit.frame.get_by_text("by admin (FORCED)").count() == 1
         visit.frame.get_by_role("link", name="Roll back to version").click()
@@ -295,6 +295,18 @@ def test_a_night_is_asked_for_and_approved_from_the_review(
         expect(form).to_contain_text(re.compile(r'"version":\s*2'))
         assert visit.errors == []
         assert visit.external_requests() == []
+
+
+def _approve(visit: Visit) -> None:
+    """Click until the page has sent the answer: a click while it is still drawn is lost."""
+    for _ in range(10):
+        button = _reload_until_there(visit, visit.page.get_by_role("button", name="Approve").first)
+        with suppress(NotThere):
+            with visit.page.expect_response(lambda answer: answer.request.method == "PATCH", timeout=15_000):
+                button.click()
+            return
+        visit.page.reload()
+    raise AssertionError("Airflow has not sent the answer.")
 
 
 def _reload_until_there(visit: Visit, button: Locator) -> Locator:
@@ -308,7 +320,7 @@ def _reload_until_there(visit: Visit, button: Locator) -> Locator:
 
 
 def _reload_until(visit: Visit, done: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + 300
     while True:
         visit.open_review()
         if done():

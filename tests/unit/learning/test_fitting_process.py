@@ -58,7 +58,7 @@ def leaving(rows):
     sys.exit(6)
 
 def closing(rows):
-    os.closerange(3, 100)
+    os.closerange(3, 60_000)
     time.sleep(30)
     return rows
 
