@@ -134,7 +134,7 @@ class FittingProcess:
             return f"ended its process with exit status {ended.si_status}, without an error message."
         return (
             f"ended its process by signal {ended.si_status}, without an error message. "
-            "A machine out of memory does this, too."
+            "A machine out of memory does this, too: give it more, or lower CHURN_MAX_TRAINING_ROWS."
         )
 
 
