@@ -192,6 +192,19 @@ class Settings(BaseSettings):
         "1GB",
         pattern=r"^\d+(\.\d+)?\s?[KMGT]i?B$",
     )
+    cores: int | None = _setting(
+        RULES,
+        "Number of cores that data work uses, by default all that the process may use. The memory limit of the columnar engine is divided "
+        "among them.",
+        None,
+        ge=1,
+    )
+    part_size: ByteSize = _setting(
+        RULES,
+        "Size of the parts into which an arriving file is divided, so that several cores work on it. Files that have arrived keep their parts.",
+        "16MB",
+        ge=100_000,
+    )
     policy_file: Path = _setting(
         RULES, "The promotion policy, reviewed in git.", Path("include/churn/promotion_policy.yaml")
     )

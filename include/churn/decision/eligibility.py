@@ -113,7 +113,7 @@ def _contaminated(version: int, snapshot: Snapshot, clients: Clients) -> Refusal
     if trained is None:
         return Refusal(Reason.HOLDOUT_CONTAMINATED, f"it is unknown what version {version} was trained on.")
     try:
-        seen = count_contaminated(clients.storage, trained, snapshot, clients.contract, clients.sampling.memory_limit)
+        seen = count_contaminated(clients.storage, trained, snapshot, clients.contract, clients.spread.memory_limit)
     except Outage:
         raise
     except ChurnError:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from churn.contract import Contract
 from churn.foundation.ledger import Ledger
 from churn.foundation.sampling import Sampling
+from churn.foundation.spread import Here, Spread
 from churn.foundation.storage import Storage
 from churn.settings import VAR, Settings
 
@@ -46,10 +47,15 @@ class Clients:
             self.settings.model_name,
         )
 
+    @property
+    def spread(self) -> Spread:
+        """Where data work runs."""
+        return Here.of(self.settings.cores, self.settings.duckdb_memory_limit)
+
     @cached_property
     def sampling(self) -> Sampling:
         """The assignment of customers to buckets."""
-        return Sampling(self.settings.bucket_salt.get_secret_value().encode(), self.settings.duckdb_memory_limit)
+        return Sampling(self.settings.bucket_salt.get_secret_value().encode(), self.spread)
 
     @property
     def environments(self) -> Path:

@@ -1,4 +1,4 @@
-"""Paths below the data root. Files of a batch or a snapshot are named after its hash."""
+"""Paths below the data root. Files of a batch or a snapshot are named after its hash; tables are folders, see `foundation.parts`."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ def original(batch: str) -> str:
 
 
 def accepted(batch: str) -> str:
-    """Path of the accepted rows of a batch."""
-    return f"{ACCEPTED}/{batch}.parquet"
+    """Folder of the accepted rows of a batch."""
+    return f"{ACCEPTED}/{batch}"
 
 
 def quarantined(batch: str) -> str:
-    """Path of the quarantined rows of a batch."""
-    return f"{QUARANTINE}/{batch}.parquet"
+    """Folder of the quarantined rows of a batch."""
+    return f"{QUARANTINE}/{batch}"
 
 
 def snapshot_rows(snapshot: str) -> str:
-    """Path of the rows of a snapshot."""
-    return f"{SNAPSHOTS}/{snapshot}.parquet"
+    """Folder of the rows of a snapshot."""
+    return f"{SNAPSHOTS}/{snapshot}"
 
 
 def decision_rows(evidence: str) -> str:
-    """Path of the scored rows behind a decision, named after their hash."""
-    return f"{DECISIONS}/{evidence}.parquet"
+    """Folder of the scored rows behind a decision, named after their hash."""
+    return f"{DECISIONS}/{evidence}"
 
 
 def docs_index(batch: str) -> str:

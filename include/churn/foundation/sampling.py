@@ -6,13 +6,15 @@ import hashlib
 import hmac
 from dataclasses import dataclass
 
+from churn.foundation.spread import Spread
+
 
 @dataclass(frozen=True)
 class Sampling:
-    """The secret salt that assigns customers to buckets, and the memory limit of the assignment, such as `1GB`."""
+    """The secret salt that assigns customers to buckets, and where the work of the assignment runs."""
 
     salt: bytes
-    memory_limit: str
+    spread: Spread
 
     @property
     def fingerprint(self) -> str:

@@ -99,7 +99,7 @@ def accept_batch(
     record = _find_batch(ledger, batch)
     if record.state == "arrived":
         with (
-            columnar.engine(limits.memory_limit) as connection,
+            columnar.engine(limits.spread.memory_limit) as connection,
             storage.scratch() as scratch,
         ):
             job = _BatchJob(record, night, storage, ledger, contract, connection, scratch, link)

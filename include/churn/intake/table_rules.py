@@ -15,6 +15,7 @@ import duckdb
 from churn.contract import Contract
 from churn.foundation import columnar
 from churn.foundation.records import Drift
+from churn.foundation.spread import Here, Spread
 from churn.intake.history import History
 from churn.intake.judging import Judged
 from churn.settings import Settings
@@ -29,10 +30,10 @@ MEASURES = {"kolmogorov_smirnov": "Kolmogorov-Smirnov distance", "cramers_v": "C
 
 @dataclass(frozen=True)
 class IntakeLimits:
-    """The limits for a batch, and for the memory of the engine."""
+    """The limits for a batch, and where the work on its parts runs."""
 
     max_rejected_share: float
-    memory_limit: str
+    spread: Spread
     max_disputed_share: float = 0.02
     max_size_ratio: float = 3.0
     drift_limit: float = 0.2
@@ -42,7 +43,7 @@ class IntakeLimits:
         """The limits that the settings say."""
         return cls(
             max_rejected_share=settings.max_rejected_share,
-            memory_limit=settings.duckdb_memory_limit,
+            spread=Here.of(settings.cores, settings.duckdb_memory_limit),
             max_disputed_share=settings.max_disputed_share,
             max_size_ratio=settings.max_size_ratio,
             drift_limit=settings.drift_limit,

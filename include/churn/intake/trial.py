@@ -75,7 +75,7 @@ def try_file(stream: IO[bytes], contract: Contract, limits: IntakeLimits) -> Tri
     file = open_file(stream)
     with (
         tempfile.TemporaryDirectory(prefix="churn-trial-") as folder,
-        columnar.engine(limits.memory_limit) as connection,
+        columnar.engine(limits.spread.memory_limit) as connection,
     ):
         scratch = Path(folder)
         try:

@@ -96,7 +96,7 @@ def drawn_training_rows(
 
     Features are doubles and texts, and the target is an integer. The first rows are a sample of any size.
     """
-    with storage.scratch() as folder, columnar.engine(sampling.memory_limit) as connection:
+    with storage.scratch() as folder, columnar.engine(sampling.spread.memory_limit) as connection:
         columnar.scan(connection, "snapshot", storage, [snapshot_rows(snapshot.snapshot)])
         file = folder / "training.parquet"
         columnar.write_drawn_rows(connection, "snapshot", contract, TRAINING, sampling.salt, _TRAINING_DRAW, most, file)
@@ -141,7 +141,7 @@ def _latest_rows(storage: Storage, batches: Sequence[Batch], contract: Contract,
             "_rank": pa.array(np.arange(len(batches))),
         }
     )
-    with storage.scratch() as folder, columnar.engine(sampling.memory_limit) as connection:
+    with storage.scratch() as folder, columnar.engine(sampling.spread.memory_limit) as connection:
         columnar.scan(connection, "accepted", storage, [accepted(batch.batch) for batch in batches])
         _require_columns(connection.view("accepted").columns, contract)
         rows = folder / "rows.parquet"

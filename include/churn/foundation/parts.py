@@ -1,0 +1,200 @@
+"""Tables that are kept as folders of Parquet files, a part each: `accepted/3fa1.../part-0000.parquet` and so on.
+
+Each part is replaced whole, and the manifest, which lists the rows and the hash of each part, is written after them. A table
+that an earlier version kept as one file, such as `accepted/3fa1....parquet`, is read like a folder of one part.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from churn.errors import ChurnError
+from churn.foundation.digests import json_digest
+from churn.foundation.storage import Storage
+
+MANIFEST = "manifest.json"
+_FORMAT = 1
+
+
+class PartFault(ChurnError):  # noqa: N818 -- it says what is wrong
+    """A part of a table is missing, or is not the one that was written."""
+
+
+@dataclass(frozen=True)
+class StoredPart:
+    """A file of a table: its name in the folder, its rows, and the sha256 of its bytes.
+
+    `content` is the hash of its rows, whatever file they are in, where the table needs it.
+    """
+
+    name: str
+    rows: int
+    sha256: str
+    content: str | None = None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The parts of a table, in order."""
+
+    parts: tuple[StoredPart, ...]
+
+    @property
+    def rows(self) -> int:
+        """The rows of all parts."""
+        return sum(part.rows for part in self.parts)
+
+    @property
+    def digest(self) -> str:
+        """The sha256 of the list of parts: if it is the one in the ledger, the list has not been changed."""
+        return json_digest(self.to_json())
+
+    def to_json(self) -> dict[str, Any]:
+        """The manifest as plain JSON."""
+        return {"format": _FORMAT, "parts": [asdict(part) for part in self.parts]}
+
+
+@dataclass(frozen=True)
+class WrittenPart:
+    """A part in a scratch folder, to be kept: the file, its rows, and the hash of its bytes."""
+
+    file: Path
+    rows: int
+    sha256: str
+    content: str | None = None
+
+    @classmethod
+    def of(cls, file: Path, content: str | None = None) -> WrittenPart:
+        """Describe a Parquet file that has been written."""
+        with file.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        return cls(file, pq.read_metadata(file).num_rows, digest, content)
+
+
+def part_name(number: int) -> str:
+    """The name of a part in its folder, from its number."""
+    return f"part-{number:04d}.parquet"
+
+
+def store_parts(storage: Storage, folder: str, parts: Sequence[WrittenPart]) -> Manifest:
+    """Move parts from a scratch folder to a folder of the data root, and write its manifest after them.
+
+    The same parts may be stored again, by this run or another one. Parts of an earlier, larger division are deleted, and so is
+    the file of an earlier version.
+    """
+    stored = []
+    for number, part in enumerate(parts):
+        storage.move_in(part.file, f"{folder}/{part_name(number)}")
+        stored.append(StoredPart(part_name(number), part.rows, part.sha256, part.content))
+    manifest = Manifest(tuple(stored))
+    with storage.writing(f"{folder}/{MANIFEST}") as stream:
+        stream.write(json.dumps(manifest.to_json(), indent=1).encode())
+    kept = {f"{folder}/{part.name}" for part in stored} | {f"{folder}/{MANIFEST}"}
+    for name in set(storage.names(folder)) - kept:
+        storage.remove(name)
+    storage.remove(single_file(folder))
+    return manifest
+
+
+def single_file(folder: str) -> str:
+    """The name under which an earlier version kept the table of a folder as one file."""
+    return f"{folder}.parquet"
+
+
+def has_table(storage: Storage, folder: str) -> bool:
+    """Whether the table is there, as a folder with its manifest or as one file."""
+    return storage.exists(f"{folder}/{MANIFEST}") or storage.exists(single_file(folder))
+
+
+def read_manifest(storage: Storage, folder: str) -> Manifest | None:
+    """The manifest of a folder; None if there is none, because an earlier version kept the table as one file.
+
+    Raises:
+        PartFault: it cannot be understood.
+    """
+    name = f"{folder}/{MANIFEST}"
+    if not storage.exists(name):
+        return None
+    with storage.reading(name) as stream:
+        text = stream.read()
+    try:
+        content = json.loads(text)
+        if content["format"] != _FORMAT:
+            raise ValueError(content["format"])
+        return Manifest(tuple(StoredPart(**part) for part in content["parts"]))
+    except (ValueError, TypeError, KeyError) as error:
+        raise PartFault(
+            f"{name} is damaged or was written by a later version ({type(error).__name__}). {RESTORE}"
+        ) from error
+
+
+def part_names(storage: Storage, folder: str) -> list[str]:
+    """The names of the Parquet files of a table, in order."""
+    manifest = read_manifest(storage, folder)
+    return [f"{folder}/{part.name}" for part in manifest.parts] if manifest else [single_file(folder)]
+
+
+def remove_table(storage: Storage, folder: str) -> None:
+    """Delete a table, in whatever form it is kept; the manifest first, so that what is left of it is not read."""
+    storage.remove(f"{folder}/{MANIFEST}")
+    for name in storage.names(folder):
+        storage.remove(name)
+    storage.remove(single_file(folder))
+
+
+def find_part_faults(storage: Storage, folder: str, there: Iterable[str], hashes: bool, digest: str | None) -> list[str]:
+    """Describe what is wrong with the parts of a folder, in a sentence each.
+
+    Args:
+        storage: the data root.
+        folder: the folder, which has a manifest.
+        there: the names of all files of its zone.
+        hashes: also read every part, and check its hash.
+        digest: of its manifest, as the ledger knows it; None if it does not.
+    """
+    try:
+        manifest = read_manifest(storage, folder)
+    except PartFault as fault:
+        return [str(fault)]
+    if manifest is None:
+        return []
+    here = {name for name in there if name.startswith(f"{folder}/")}
+    faults = []
+    if digest and manifest.digest != digest:
+        faults.append(f"{folder}/{MANIFEST} has been changed since it was written.")
+    for part in manifest.parts:
+        name = f"{folder}/{part.name}"
+        if name not in here:
+            faults.append(f"{name} is missing.")
+        elif hashes and file_digest(storage, name) != part.sha256:
+            faults.append(f"{name} has been changed since it was written.")
+        else:
+            faults += _count_faults(storage, name, part.rows)
+    unknown = here - {f"{folder}/{part.name}" for part in manifest.parts} - {f"{folder}/{MANIFEST}"}
+    return faults + [f"{name} is not in the manifest of its folder." for name in sorted(unknown)]
+
+
+def _count_faults(storage: Storage, name: str, expected: int) -> list[str]:
+    try:
+        rows = storage.count_rows(name)
+    except (ChurnError, OSError, ValueError):  # Arrow's errors are ValueErrors
+        return [f"{name} cannot be read."]
+    return [] if rows == expected else [f"{name} has {rows} rows, but its manifest lists {expected}."]
+
+
+def file_digest(storage: Storage, name: str) -> str:
+    """The sha256 of the bytes of a file."""
+    digest = hashlib.sha256()
+    for chunk in storage.chunks(name):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+RESTORE = "`churn audit --hashes` names every damaged part. Restore it from a backup of the data root, then run the step again."
