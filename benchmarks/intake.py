@@ -36,6 +36,7 @@ from churn.foundation.ledger import open_ledger
 from churn.foundation.paths import accepted, quarantined
 from churn.foundation.records import Batch, BatchVerdict
 from churn.foundation.sampling import Sampling
+from churn.foundation.spread import Here
 from churn.foundation.storage import Storage
 from churn.intake import validation
 from churn.intake.acceptance import accept_batch
@@ -145,7 +146,7 @@ def bare_latest(result: Any, folder: str, bucket: bool) -> None:
 def snapshot(result: Any, url: str, ledger: str, limit: str) -> None:
     """A whole snapshot: latest rows, buckets, order, content hash, the file, the ledger."""
     with timed(result):
-        take_snapshot(Storage.open(url), open_ledger(ledger), CONTRACT, Sampling(SALT, limit))
+        take_snapshot(Storage.open(url), open_ledger(ledger), CONTRACT, Sampling(SALT, Here(2, limit)))
 
 
 def whole_intake(result: Any, file: str, folder: str) -> None:
@@ -156,7 +157,7 @@ def whole_intake(result: Any, file: str, folder: str) -> None:
             stream.write(source.encode())
         began = time.perf_counter()
         for batch in collect_arrivals(storage, ledger).batches:
-            accept_batch(batch.batch, "night", storage, ledger, CONTRACT, IntakeLimits(0.05, "1GB"))
+            accept_batch(batch.batch, "night", storage, ledger, CONTRACT, IntakeLimits(0.05, Here(2, "1GB")))
         seconds = time.perf_counter() - began
     result.put(Measured(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6))
 

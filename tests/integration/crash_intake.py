@@ -24,6 +24,7 @@ from churn.contracts.bank import BANK_CHURN
 from churn.errors import ChurnError
 from churn.foundation.ledger import Ledger, open_ledger
 from churn.foundation.schema import metadata
+from churn.foundation.spread import Here
 from churn.foundation.storage import Storage
 from churn.intake.acceptance import accept_batch
 from churn.intake.arrival import collect_arrivals
@@ -32,7 +33,7 @@ from churn.sample.fault_injection import cell_faults, plant_faults, record_fault
 from support.basics import crash_points, small_file, start_fork, wait_for_exit
 
 KILLED_AFTER = ("mv", "add_batch", "judge_batch")
-LIMITS = IntakeLimits(max_rejected_share=0.05, memory_limit="300MB")
+LIMITS = IntakeLimits(max_rejected_share=0.05, spread=Here(2, "300MB"))
 TIMES = ("arrived_at", "seen_at", "judged_at", "at")
 
 

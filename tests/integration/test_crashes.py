@@ -18,6 +18,7 @@ from churn.contract import Contract
 from churn.contracts.bank import BANK_CHURN
 from churn.errors import ChurnError
 from churn.foundation.ledger import open_ledger
+from churn.foundation.spread import Here
 from churn.foundation.storage import Storage
 from churn.intake.acceptance import accept_batch
 from churn.intake.arrival import collect_arrivals
@@ -29,7 +30,7 @@ NARROW = Contract(
     "narrow", tuple(column for column in BANK_CHURN.columns if column.name in ("CustomerId", "Age", "Exited"))
 )
 """Three columns: most of the time is spent by Great Expectations for each of them, and this is about who takes a batch."""
-LIMITS = IntakeLimits(max_rejected_share=0.05, memory_limit="300MB")
+LIMITS = IntakeLimits(max_rejected_share=0.05, spread=Here(2, "300MB"))
 
 
 def test_killed_after_any_write_the_next_run_comes_to_the_same(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from churn.decision.replay import record_digest, replay
 from churn.foundation.ledger import Ledger, open_ledger
 from churn.foundation.sampling import Sampling
 from churn.foundation.schema import HEAD
+from churn.foundation.spread import Here
 from churn.foundation.storage import Storage
 from churn.intake.audit import find_losses
 from churn.learning.snapshot import rebuild_snapshot
@@ -131,7 +132,7 @@ def test_a_snapshot_is_rebuilt_under_its_old_name(old: tuple[Ledger, Storage]) -
     ledger, storage = old
     snapshot = ledger.snapshots(limit=1)[0]
     storage.remove(f"snapshots/{snapshot.snapshot}.parquet")
-    rebuild_snapshot(storage, ledger, BANK_CHURN, Sampling(SALT, "1GB"), snapshot)
+    rebuild_snapshot(storage, ledger, BANK_CHURN, Sampling(SALT, Here(2, "1GB")), snapshot)
     assert storage.exists(f"snapshots/{snapshot.snapshot}.parquet")
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from churn.contracts.bank import BANK_CHURN
 from churn.foundation.ledger import Ledger
+from churn.foundation.spread import Here
 from churn.foundation.storage import Storage, StorageError
 from churn.intake.acceptance import accept_batch
 from churn.intake.arrival import collect_arrivals
@@ -21,7 +22,7 @@ from churn.intake.audit import find_losses
 from churn.intake.table_rules import IntakeLimits
 from support.basics import S3, small_file
 
-LIMITS = IntakeLimits(max_rejected_share=0.05, memory_limit="300MB")
+LIMITS = IntakeLimits(max_rejected_share=0.05, spread=Here(2, "300MB"))
 
 
 class Faulty(ThreadingHTTPServer):

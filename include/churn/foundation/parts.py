@@ -127,12 +127,14 @@ def read_manifest(storage: Storage, folder: str) -> Manifest | None:
     try:
         content = json.loads(text)
         if content["format"] != _FORMAT:
-            raise ValueError(content["format"])
+            raise _damaged(name, f"format {content['format']}")
         return Manifest(tuple(StoredPart(**part) for part in content["parts"]))
     except (ValueError, TypeError, KeyError) as error:
-        raise PartFault(
-            f"{name} is damaged or was written by a later version ({type(error).__name__}). {RESTORE}"
-        ) from error
+        raise _damaged(name, type(error).__name__) from error
+
+
+def _damaged(name: str, what: str) -> PartFault:
+    return PartFault(f"{name} is damaged or was written by a later version ({what}). {RESTORE}")
 
 
 def part_names(storage: Storage, folder: str) -> list[str]:
@@ -149,7 +151,9 @@ def remove_table(storage: Storage, folder: str) -> None:
     storage.remove(single_file(folder))
 
 
-def find_part_faults(storage: Storage, folder: str, there: Iterable[str], hashes: bool, digest: str | None) -> list[str]:
+def find_part_faults(
+    storage: Storage, folder: str, there: Iterable[str], hashes: bool, digest: str | None
+) -> list[str]:
     """Describe what is wrong with the parts of a folder, in a sentence each.
 
     Args:

@@ -159,10 +159,13 @@ def _releases_lock(work: Any) -> bool:
     return getattr(work, "releases_lock", False)
 
 
-def _send(make: Callable[[Any], Iterator[pa.RecordBatch]], schema: pa.Schema, folder: Path, numbered: tuple[int, Any]) -> tuple[Path, dict[int, list[int]]]:
+def _send(
+    make: Callable[[Any], Iterator[pa.RecordBatch]], schema: pa.Schema, folder: Path, numbered: tuple[int, Any]
+) -> tuple[Path, dict[int, list[int]]]:
     """Write the rows of a part to a file, in slices of one receiver each; returns the slices of each receiver."""
     number, part = numbered
-    file, slices, written = folder / f"{number}.arrow", {}, 0
+    file, written = folder / f"{number}.arrow", 0
+    slices: dict[int, list[int]] = {}
     with pa.ipc.new_file(file, schema) as writer:
         for batch in make(part):
             receivers = batch[INTO].to_numpy()
@@ -176,7 +179,9 @@ def _send(make: Callable[[Any], Iterator[pa.RecordBatch]], schema: pa.Schema, fo
     return file, slices
 
 
-def _receive(keep: Callable[[int, Iterator[pa.RecordBatch]], R], numbered: tuple[int, list[tuple[Path, list[int]]]]) -> R:
+def _receive(
+    keep: Callable[[int, Iterator[pa.RecordBatch]], R], numbered: tuple[int, list[tuple[Path, list[int]]]]
+) -> R:
     receiver, files = numbered
 
     def batches() -> Iterator[pa.RecordBatch]:

@@ -22,6 +22,7 @@ from churn.decision.policy_file import Policy, PolicyInvalid
 from churn.errors import ChurnError
 from churn.foundation.ledger import Ledger, open_ledger
 from churn.foundation.sampling import Sampling
+from churn.foundation.spread import Here
 from churn.foundation.storage import Storage
 from churn.intake.acceptance import accept_batch
 from churn.intake.arrival import collect_arrivals
@@ -96,7 +97,7 @@ def test_the_proposal_is_a_policy_with_reasons() -> None:
         write_policy(SHIPPED, [Proposal("floor", "roc_auc", 7.0, "because")], BANK)
 
 
-SAMPLING = Sampling(b"a salt of sixteen bytes or more", "500MB")
+SAMPLING = Sampling(b"a salt of sixteen bytes or more", Here(2, "500MB"))
 
 
 @pytest.fixture
@@ -116,7 +117,7 @@ def test_what_a_model_reaches_is_measured_on_training_customers(storage: Storage
     with storage.writing("landing/bank.csv") as stream:
         stream.write(small_file(2000).encode())
     for batch in collect_arrivals(storage, ledger).batches:
-        accept_batch(batch.batch, "night", storage, ledger, BANK_CHURN, IntakeLimits(0.05, "500MB"))
+        accept_batch(batch.batch, "night", storage, ledger, BANK_CHURN, IntakeLimits(0.05, Here(2, "500MB")))
     taken = take_snapshot(storage, ledger, BANK_CHURN, SAMPLING)
     assert find_snapshot(ledger, storage, BANK_CHURN).snapshot == taken.snapshot
     facts = measure_facts(taken, storage, BANK_CHURN, SAMPLING, seed=1)

@@ -16,6 +16,7 @@ from churn.foundation.columnar import row_rules
 from churn.foundation.ledger import Ledger
 from churn.foundation.paths import accepted, docs_index, original, quarantined
 from churn.foundation.records import Batch
+from churn.foundation.spread import Here
 from churn.foundation.storage import Storage, StorageError
 from churn.intake import judging, validation
 from churn.intake.acceptance import BatchRejected, accept_batch
@@ -24,7 +25,7 @@ from churn.intake.csv_reading import CsvBatch, split_lines
 from churn.intake.table_rules import IntakeLimits
 from support.basics import small_file
 
-LIMITS = IntakeLimits(max_rejected_share=0.05, memory_limit="500MB")
+LIMITS = IntakeLimits(max_rejected_share=0.05, spread=Here(2, "500MB"))
 
 
 def land(storage: Storage, text: str | bytes, name: str = "batch.csv") -> None:

@@ -14,6 +14,7 @@ from churn.errors import ChurnError
 from churn.foundation.ledger import Ledger
 from churn.foundation.paths import accepted, original, quarantined
 from churn.foundation.records import Batch
+from churn.foundation.spread import Here
 from churn.foundation.storage import Storage
 from churn.intake.acceptance import BatchRejected, accept_batch
 from churn.intake.arrival import collect_arrivals
@@ -28,7 +29,7 @@ PLANTED = ["Age: 'n/a'", "Geography: 'Atlantis'", "too few cells"]
 
 
 def judge_all(storage: Storage, ledger: Ledger) -> list[Batch]:
-    limits = IntakeLimits(0.05, "500MB")
+    limits = IntakeLimits(0.05, Here(2, "500MB"))
     waiting = collect_arrivals(storage, ledger).batches
     return [accept_batch(batch.batch, "night", storage, ledger, BANK_CHURN, limits) for batch in waiting]
 

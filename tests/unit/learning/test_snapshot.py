@@ -21,6 +21,7 @@ from churn.foundation.columnar.draws import draw_parameters, draw_sql
 from churn.foundation.ledger import Ledger
 from churn.foundation.paths import snapshot_rows
 from churn.foundation.sampling import Sampling
+from churn.foundation.spread import Here
 from churn.foundation.storage import Storage
 from churn.intake.acceptance import accept_batch
 from churn.intake.arrival import collect_arrivals
@@ -30,14 +31,14 @@ from churn.learning.fitting import read_rows
 from churn.learning.snapshot import TRAINING, Snapshot, drawn_training_rows, holdout_pieces, take_snapshot
 from support.basics import small_file
 
-SAMPLING = Sampling(b"a salt of sixteen bytes or more", "500MB")
+SAMPLING = Sampling(b"a salt of sixteen bytes or more", Here(2, "500MB"))
 
 
 def take_in(storage: Storage, ledger: Ledger, text: str, contract: Contract = BANK_CHURN) -> None:
     with storage.writing("landing/batch.csv") as stream:
         stream.write(text.encode())
     for batch in collect_arrivals(storage, ledger).batches:
-        accept_batch(batch.batch, "night", storage, ledger, contract, IntakeLimits(0.05, "500MB"))
+        accept_batch(batch.batch, "night", storage, ledger, contract, IntakeLimits(0.05, Here(2, "500MB")))
 
 
 def with_credit_score(text: str, score: int) -> str:
@@ -164,7 +165,7 @@ def test_a_late_file_does_not_overwrite_newer_rows(storage: Storage, ledger: Led
         with storage.writing("landing/batch.csv") as stream:
             stream.write(dated(small_file(), day, score).encode())
         for batch in collect_arrivals(storage, ledger).batches:
-            accept_batch(batch.batch, "night", storage, ledger, contract, IntakeLimits(0.05, "500MB"))
+            accept_batch(batch.batch, "night", storage, ledger, contract, IntakeLimits(0.05, Here(2, "500MB")))
     snapshot = take_snapshot(storage, ledger, contract, SAMPLING)
     assert snapshot.rows == 400
     assert set(training_rows(storage, snapshot)["CreditScore"]) == {700}
@@ -178,7 +179,7 @@ def test_the_order_is_that_of_arrival_not_of_claiming(storage: Storage, ledger: 
         file.write_text(with_credit_score(small_file(), score))
         os.utime(file, (at, at))
         for batch in collect_arrivals(storage, ledger).batches:
-            accept_batch(batch.batch, "night", storage, ledger, BANK_CHURN, IntakeLimits(0.05, "500MB"))
+            accept_batch(batch.batch, "night", storage, ledger, BANK_CHURN, IntakeLimits(0.05, Here(2, "500MB")))
     assert set(training_rows(storage, snap(storage, ledger))["CreditScore"]) == {700}
 
 
