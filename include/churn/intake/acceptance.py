@@ -6,7 +6,6 @@ repeated with the same result.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from churn.contract import CONFLICT, Contract
 from churn.errors import ChurnError
 from churn.foundation import columnar
 from churn.foundation.ledger import Ledger
+from churn.foundation.parts import WrittenPart, remove_table, store_parts
 from churn.foundation.paths import DOCS, accepted, docs_index, original, quarantined
 from churn.foundation.records import Batch, BatchVerdict, Drift
 from churn.foundation.storage import Storage
@@ -175,13 +175,11 @@ def _publish(
 def _accept(job: _BatchJob, judged: Judged, warnings: list[str], drift: list[Drift]) -> None:
     batch = job.batch.batch
     rules = _rules(job, judged)
-    with judged.good.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    job.storage.move_in(judged.good, accepted(batch))
+    manifest = store_parts(job.storage, accepted(batch), [WrittenPart.of(judged.good)])
     if judged.set_aside:
-        job.storage.move_in(judged.aside, quarantined(batch))
+        store_parts(job.storage, quarantined(batch), [WrittenPart.of(judged.aside)])
     else:
-        job.storage.remove(quarantined(batch))  # left by an earlier verdict
+        remove_table(job.storage, quarantined(batch))  # left by an earlier verdict
     job.ledger.judge_batch(
         batch,
         job.night,
@@ -194,7 +192,7 @@ def _accept(job: _BatchJob, judged: Judged, warnings: list[str], drift: list[Dri
             events=judged.events,
             rules=rules,
             warnings=warnings,
-            accepted_sha256=digest,
+            accepted_sha256=manifest.digest,
         ),
         drift,
     )
@@ -209,7 +207,7 @@ def _reject(job: _BatchJob, file: BatchFile, judged: Judged | None, rule: str, s
         _publish(job, None, [sentence])
     rows, quarantined_rows = reject_rows(job.connection, file, batch, job.scratch, judged, rule)
     if quarantined_rows:
-        job.storage.move_in(rows, quarantined(batch))
+        store_parts(job.storage, quarantined(batch), [WrittenPart.of(rows)])
     kept = (
         f"Its {quarantined_rows:,} rows are in {quarantined(batch)}."
         if quarantined_rows

@@ -14,6 +14,7 @@ import pyarrow as pa
 from churn.contract import Contract
 from churn.foundation import columnar
 from churn.foundation.ledger import Ledger
+from churn.foundation.parts import has_table, part_names
 from churn.foundation.paths import accepted, snapshot_rows
 from churn.foundation.storage import Storage
 from churn.intake.judging import batch_number
@@ -57,17 +58,19 @@ def open_history(
     if not batches:
         return None
     held: set[str] = set()
-    base = None
+    base: list[str] = []
     for snapshot in ledger.snapshots(limit=RECENT):
         usable = set(snapshot.batches) <= set(batches) and snapshot.contract_fingerprint == contract.fingerprint
-        if usable and storage.exists(snapshot_rows(snapshot.snapshot)):
-            held, base = set(snapshot.batches), snapshot_rows(snapshot.snapshot)
+        if usable and has_table(storage, snapshot_rows(snapshot.snapshot)):
+            held, base = set(snapshot.batches), part_names(storage, snapshot_rows(snapshot.snapshot))
             break
     if base:
-        columnar.scan(connection, "latest", storage, [base])
+        columnar.scan(connection, "latest", storage, base)
     arrivals = {batch.batch: batch.arrived_at for batch in ledger.batches(state="accepted") if batch.batch not in held}
     if arrivals:
-        columnar.scan(connection, "more", storage, [accepted(batch) for batch in arrivals])
+        columnar.scan(
+            connection, "more", storage, [name for batch in arrivals for name in part_names(storage, accepted(batch))]
+        )
     table = pa.table(
         {
             "_batch": pa.array([batch_number(batch) for batch in arrivals], pa.int64()),

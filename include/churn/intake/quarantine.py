@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from churn.contract import Contract
 from churn.errors import ChurnError
 from churn.foundation.ledger import Ledger
+from churn.foundation.parts import part_names
 from churn.foundation.paths import LANDING, original, quarantined
 from churn.foundation.records import Batch
 from churn.foundation.storage import Storage
@@ -59,9 +60,10 @@ def quarantined_rows(storage: Storage, batch: Batch) -> Iterator[dict[str, Any]]
     """
     if not batch.quarantined_rows:
         raise ChurnError(f"Batch {batch.batch[:12]} ({batch.name}) has no rows in quarantine.")
-    with storage.reading(quarantined(batch.batch)) as stream:
-        for part in pq.ParquetFile(stream).iter_batches():
-            yield from part.to_pylist()
+    for name in part_names(storage, quarantined(batch.batch)):
+        with storage.reading(name) as stream:
+            for rows in pq.ParquetFile(stream).iter_batches():
+                yield from rows.to_pylist()
 
 
 def release_rows(storage: Storage, ledger: Ledger, batch: Batch, contract: Contract, file: Path) -> Batch:
