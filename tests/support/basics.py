@@ -5,8 +5,6 @@ The environment of the person who runs the tests is removed: none of their setti
 
 from __future__ import annotations
 
-import atexit
-import io
 import json
 import os
 import secrets
@@ -18,13 +16,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import httpx
 import jinja2
 import pyarrow as pa
@@ -49,8 +45,10 @@ sys.path[:0] = [str(ROOT / "dags")]
 from churn.contract import Contract  # noqa: E402 -- after the environment is set
 from churn.contracts.bank import BANK_CHURN  # noqa: E402
 from churn.decision.replay import replay  # noqa: E402
-from churn.foundation import columnar  # noqa: E402
 from churn.foundation.schema import metadata  # noqa: E402
+from churn.foundation.spread import Here  # noqa: E402
+from churn.intake.divided_file import divide_copy  # noqa: E402
+from churn.intake.division import PART_SIZE  # noqa: E402
 from churn.intake.judging import Judged, judge_rows  # noqa: E402
 from churn.intake.reading import open_file  # noqa: E402
 from churn.release.mirror import mirror  # noqa: E402
@@ -370,22 +368,18 @@ class JudgedRows:
     counts: Judged
 
 
-@cache
-def _engine() -> duckdb.DuckDBPyConnection:
-    """One engine for all files of this process: to start one takes longer than to judge a small file."""
-    opened = ExitStack()
-    opened.callback(_engine.cache_clear)
-    atexit.register(opened.close)
-    return opened.enter_context(columnar.engine("500MB"))
-
-
 def judge(data: str | bytes, contract: Contract = BANK_CHURN) -> JudgedRows:
     """Read and judge the bytes of a file, without workspace or ledger."""
-    file = open_file(io.BytesIO(data if isinstance(data, bytes) else data.encode()))
-    file.check(contract)
     with tempfile.TemporaryDirectory() as scratch:
-        counts = judge_rows(_engine(), file, "ab" * 32, contract.of_file(file.header), Path(scratch))
-        return JudgedRows(pq.read_table(counts.good), pq.read_table(counts.aside).to_pylist(), counts)
+        copy = Path(scratch) / "copy"
+        copy.write_bytes(data if isinstance(data, bytes) else data.encode())
+        with copy.open("rb") as stream:
+            file = open_file(stream)
+            file.check(contract)
+            divided = divide_copy(copy, file, Path(scratch), PART_SIZE)
+        counts = judge_rows(Here(1, "500MB"), divided, "ab" * 32, contract.of_file(file.header), Path(scratch))
+        good, aside = (pa.concat_tables(pq.read_table(file) for file in files) for files in (counts.good, counts.aside))
+        return JudgedRows(good, aside.to_pylist(), counts)
 
 
 def small_file(rows: int = 400, **changes: object) -> str:
