@@ -45,8 +45,10 @@ sys.path[:0] = [str(ROOT / "dags")]
 from churn.contract import Contract  # noqa: E402 -- after the environment is set
 from churn.contracts.bank import BANK_CHURN  # noqa: E402
 from churn.decision.replay import replay  # noqa: E402
+from churn.foundation.parts import part_names  # noqa: E402
 from churn.foundation.schema import metadata  # noqa: E402
 from churn.foundation.spread import Here  # noqa: E402
+from churn.foundation.storage import Storage  # noqa: E402
 from churn.intake.divided_file import divide_copy  # noqa: E402
 from churn.intake.division import PART_SIZE  # noqa: E402
 from churn.intake.judging import Judged, judge_rows  # noqa: E402
@@ -54,6 +56,7 @@ from churn.intake.reading import open_file  # noqa: E402
 from churn.release.mirror import mirror  # noqa: E402
 from churn.sample.generator import Night, make_night  # noqa: E402
 from churn.settings import Settings  # noqa: E402
+from support.divisions import TINY_PART  # noqa: E402
 
 Settings.model_config["env_file"] = None
 from churn.errors import NothingToDo  # noqa: E402
@@ -368,16 +371,37 @@ class JudgedRows:
     counts: Judged
 
 
+def table_rows(storage: Storage, folder: str) -> pa.Table:
+    """Read the rows of a table that is kept in parts."""
+    return pa.concat_tables(storage.read_table(name) for name in part_names(storage, folder))
+
+
 def judge(data: str | bytes, contract: Contract = BANK_CHURN) -> JudgedRows:
-    """Read and judge the bytes of a file, without workspace or ledger."""
+    """Read and judge the bytes of a file, without workspace or ledger: as a whole, and in parts, which must give the same."""
+    content = data if isinstance(data, bytes) else data.encode()
+    whole = _judge(content, contract, PART_SIZE, cores=1)
+    size = TINY_PART if whole.counts.arrived <= MOST_TINY else len(content) // 20
+    divided = _judge(content, contract, size, cores=2)
+    assert divided.good.equals(whole.good)
+    assert divided.quarantined == whole.quarantined
+    for count in ("arrived", "accepted", "set_aside", "unlabelled", "events"):
+        assert getattr(divided.counts, count) == getattr(whole.counts, count)
+    return whole
+
+
+MOST_TINY = 100
+"""The most records of a file that is divided into parts of three records; a longer one has twenty parts."""
+
+
+def _judge(content: bytes, contract: Contract, part_size: int, cores: int) -> JudgedRows:
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(scratch) / "copy"
-        copy.write_bytes(data if isinstance(data, bytes) else data.encode())
+        copy.write_bytes(content)
         with copy.open("rb") as stream:
             file = open_file(stream)
             file.check(contract)
-            divided = divide_copy(copy, file, Path(scratch), PART_SIZE)
-        counts = judge_rows(Here(1, "500MB"), divided, "ab" * 32, contract.of_file(file.header), Path(scratch))
+            divided = divide_copy(copy, file, Path(scratch), part_size)
+        counts = judge_rows(Here(cores, "500MB"), divided, "ab" * 32, contract.of_file(file.header), Path(scratch))
         good, aside = (pa.concat_tables(pq.read_table(file) for file in files) for files in (counts.good, counts.aside))
         return JudgedRows(good, aside.to_pylist(), counts)
 

@@ -175,6 +175,8 @@ def _publish(
 
 def _accept(job: _BatchJob, judged: Judged, warnings: list[str], drift: list[Drift]) -> None:
     batch = job.batch.batch
+    if _overtaken(job):
+        return
     rules = _rules(job, judged)
     manifest = store_parts(job.storage, accepted(batch), [part.good for part in judged.parts])
     _quarantine(job, [part.aside for part in judged.parts])
@@ -199,6 +201,14 @@ def _accept(job: _BatchJob, judged: Judged, warnings: list[str], drift: list[Dri
         log.warning("Batch %s: %s", batch[:12], warning)
 
 
+def _overtaken(job: _BatchJob) -> bool:
+    """Whether another run has judged the batch meanwhile. Its rows and its verdict are left alone."""
+    if _find_batch(job.ledger, job.batch.batch).state == "arrived":
+        return False
+    log.info("Batch %s was judged by another run meanwhile, so this run changes nothing.", job.batch.batch[:12])
+    return True
+
+
 def _quarantine(job: _BatchJob, parts: Sequence[WrittenPart]) -> int:
     """Keep the quarantined rows, if there are any; returns their number."""
     folder, rows = quarantined(job.batch.batch), sum(part.rows for part in parts)
@@ -211,6 +221,8 @@ def _quarantine(job: _BatchJob, parts: Sequence[WrittenPart]) -> int:
 
 def _reject(job: _BatchJob, file: DividedFile, judged: Judged | None, rule: str, sentence: str) -> None:
     batch = job.batch.batch
+    if _overtaken(job):
+        return
     if judged is None:
         _publish(job, None, [sentence])
     quarantined_rows = _quarantine(job, reject_rows(job.spread, file, batch, job.scratch, judged, rule))

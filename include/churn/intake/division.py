@@ -220,4 +220,4 @@ def find_note_fault(storage: Storage, batch: str) -> str | None:
 
 def _read_note(storage: Storage, batch: str) -> Division:
     with storage.reading(division_note(batch)) as stream:
-        return Division.of_json(json.loads(stream.read()), batch)
+        return Division.of_json(dict(json.loads(stream.read())), batch)

@@ -341,7 +341,7 @@ def _write_repeats(job: _Job, number: int, batches: Iterator[pa.RecordBatch]) ->
     with columnar.engine(job.memory, threads=1) as connection:
         repeats = columnar.resolve_repeats(connection, rows, job.contract)
     pq.write_table(repeats, job.scratch / f"moved-{number}.parquet")
-    return repeats.num_rows
+    return int(repeats.num_rows)
 
 
 def _with_next(parts: Sequence[JudgedPart]) -> list[tuple[JudgedPart, int | None]]:
