@@ -37,7 +37,9 @@ def test_killed_after_any_write_the_next_run_comes_to_the_same(tmp_path: Path) -
     outcome = run_script("crash_intake.py", tmp_path)
     rows = outcome["calm"]["rows"]
     assert (len(rows["batches"]), len(rows["sightings"])) == (2, 3)
-    assert len(outcome["calm"]["files"]) == 5  # two originals, one of accepted rows, two of quarantined ones
+    zones = Counter(Path(name).parts[1] for name in outcome["calm"]["files"])
+    # Two originals and the note of parts; three parts and their manifest, accepted and quarantined; a rejected file of one part.
+    assert zones == {"originals": 3, "accepted": 4, "quarantine": 6}
     assert len(outcome["killed"]) >= 2
     for run in outcome["killed"]:
         assert (run["killed"], run["again"]) == (-9, 0)

@@ -20,12 +20,12 @@ def test_results_are_in_the_order_of_the_parts(cores: int) -> None:
 
 
 def test_marked_work_stays_in_this_process_and_other_work_leaves_it() -> None:
-    """Work that releases Python's lock runs in threads; one part, or one core, needs neither."""
+    """Work that releases Python's lock runs in threads; few parts, or one core, need no processes either."""
     two = Here(2, "500MB")
     assert set(two.each(spread_work.process_of, range(6))) == {os.getpid()}
-    assert os.getpid() not in set(two.each(spread_work.process_id, range(6)))
-    assert list(two.each(spread_work.process_id, [1])) == [os.getpid()]
-    assert set(Here(1, "500MB").each(spread_work.process_id, range(6))) == {os.getpid()}
+    assert os.getpid() not in set(two.each(spread_work.process_id, range(12)))
+    assert set(two.each(spread_work.process_id, range(6))) == {os.getpid()}
+    assert set(Here(1, "500MB").each(spread_work.process_id, range(12))) == {os.getpid()}
 
 
 @pytest.mark.parametrize("cores", CORES)
@@ -47,7 +47,7 @@ def test_a_killed_worker_is_a_clear_error_with_the_settings() -> None:
 @pytest.mark.parametrize("make", [spread_work.numbers, spread_work.numbers_by_threads])
 @pytest.mark.parametrize("cores", CORES)
 def test_exchanged_rows_meet_at_their_receiver_in_the_order_of_the_parts(cores: int, make) -> None:  # type: ignore[no-untyped-def]
-    received = list(Here(cores, "500MB").exchange(make, range(4), spread_work.NUMBERS, 4, spread_work.summed))
+    received = list(Here(cores, "500MB", few=2).exchange(make, range(4), spread_work.NUMBERS, 4, spread_work.summed))
     assert received == [
         (0, 134, [0, 3, 6, 9, 12]),
         (1, 133, [1, 4, 7, 10, 13]),
