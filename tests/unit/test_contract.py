@@ -7,7 +7,7 @@ import pytest
 from churn.contract import Column, Contract, Kind, Role, SliceBy
 from churn.contracts.bank import BANK_CHURN
 from churn.foundation.examples import example_rows, model_input
-from churn.intake.validation import row_expectations
+from churn.intake.expectations import row_expectations
 from churn.learning.registered_model import inputs_of_contract
 from churn.sample.generator import Night, make_night
 from support.basics import judge, small_file

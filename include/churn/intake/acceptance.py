@@ -26,6 +26,7 @@ from churn.foundation.svg import standalone
 from churn.foundation.wording import rejection
 from churn.intake import validation
 from churn.intake.batch_file import FileFault
+from churn.intake.batch_page import PICTURE, write_index
 from churn.intake.divided_file import DividedFile, divide_batch
 from churn.intake.drift import draw_drift, measure_drift
 from churn.intake.header import extra_columns
@@ -147,16 +148,9 @@ def _validate(
     drift = measure_drift(connection, judged.good, history, contract, limits.drift_limit) if history else []
     rules = table_rules(connection, judged, history, drift, contract, limits, job.batch.batch[:12])
     named = {rule.name: rule for rule in rules}
-    suites, required = (
-        {validation.FACTS: (validation.facts_frame(rules), validation.batch_expectations(rules))},
-        [*named],
-    )
-    if judged.accepted:  # of no row at all, every expectation would hold
-        rows = (validation.accepted_frame(judged.good[0], contract), validation.row_expectations(contract))
-        suites, required = {validation.ROWS: rows, **suites}, [*contract.rules, *named]
-    verdict = validation.judge(job.batch.batch, suites, required, job.docs)
+    verdict = validation.judge_batch(job.batch.batch, judged.good, rules, contract, job.docs, limits.spread)
     if drift:
-        (job.docs / validation.PICTURE).write_text(standalone(draw_drift(drift)), encoding="utf-8")
+        (job.docs / PICTURE).write_text(standalone(draw_drift(drift)), encoding="utf-8")
     sentences = [describe_counts(judged), *describe_outcomes([*verdict.failures, *verdict.warnings], named), *notes]
     _publish(job, verdict, sentences, _rules(job, judged))
     return verdict, named, drift
@@ -169,7 +163,7 @@ def _publish(
     broken: Sequence[BrokenRule] = (),
 ) -> None:
     """Upload the pages of the batch to where its task links."""
-    validation.write_index(job.batch.batch, verdict, sentences, job.docs, job.contract, broken, job.link)
+    write_index(job.batch.batch, verdict, sentences, job.docs, job.contract, broken, job.link)
     job.storage.upload(job.docs, f"{DOCS}/{job.batch.batch}", DOCS_SUFFIXES)
 
 

@@ -89,19 +89,9 @@ def try_file(stream: IO[bytes], contract: Contract, limits: IntakeLimits) -> Tri
         except FileFault as fault:
             return _unreadable(contract, fault, limits)
         rules = {rule.name: rule for rule in table_rules(connection, judged, None, [], judged_by, limits, None)}
-        suites: validation.Suites = {
-            validation.FACTS: (
-                validation.facts_frame([*rules.values()]),
-                validation.batch_expectations([*rules.values()]),
-            )
-        }
-        required = [*rules]
-        if judged.accepted:
-            rows = (validation.accepted_frame(judged.good[0], judged_by), validation.row_expectations(judged_by))
-            suites, required = {validation.ROWS: rows, **suites}, [*judged_by.rules, *rules]
         docs = scratch / "docs"
         docs.mkdir()
-        verdict = validation.judge(_NAME, suites, required, docs)
+        verdict = validation.judge_batch(_NAME, judged.good, [*rules.values()], judged_by, docs, limits.spread)
         broken = columnar.count_rules(connection, judged.aside, EXAMPLE_LINES)
         return Trial(
             contract=contract.name,

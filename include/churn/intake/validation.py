@@ -8,42 +8,30 @@ error: a missing verdict is never a good one.
 from __future__ import annotations
 
 import json
-import logging
-import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from html import escape
-from math import isfinite
+from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import pandas as pd
-import pyarrow.parquet as pq
+import pyarrow as pa
 
-from churn.contract import CONFLICT, DUPLICATE, UNLABELLED, Column, Contract, Kind
+from churn.contract import Column, Contract
 from churn.errors import ChurnError
-from churn.intake.rule_words import BrokenRule, example_lines, in_words
+from churn.foundation.spread import Spread, by_threads
+from churn.intake.expectations import RULES, UNIQUE, batch_expectations, find_indivisible, row_expectations
+from churn.intake.frames import Frame, as_pandas, column_schema, cut_frames, read_frame, spread_by_value
+from churn.intake.suites import DataDocs, Suite, has_raised, merge_results, run_suite
 from churn.intake.table_rules import TableRule
 
 ROWS = "rows"
 FACTS = "batch"
-_PAGES = {
-    ROWS: "Great Expectations: the accepted rows, checked again",
-    FACTS: "Great Expectations: the batch as a whole",
-}
-INDEX, RESULT, PICTURE = "index.html", "validation.json", "drift.svg"
-_RULES = "rules"  # key in the notes of an expectation for the rules that it covers
-
-Suites = dict[str, tuple[pd.DataFrame, list[Any]]]
+RESULT = "validation.json"
 
 
 class ValidationCrashed(ChurnError):  # noqa: N818 -- it says what happened
     """The suite could not reach a verdict. The batch waits, and nothing of it is accepted."""
-
-
-OF_ARRIVED_ROWS = frozenset({"batch.rejected_share", "batch.accepted_rows", "batch.size"})
-"""The rules for a batch that need no accepted row."""
 
 
 @dataclass(frozen=True)
@@ -78,281 +66,143 @@ class Judgement:
         return not self.failures
 
 
-def row_expectations(contract: Contract) -> list[Any]:
-    """The expectations for accepted rows and their table, derived from the contract."""
-    import great_expectations.expectations as gxe
+@dataclass(frozen=True)
+class _Checked:
+    """The result of a suite for some rows, and how many they were."""
 
-    expectations: list[Any] = [
-        gxe.ExpectTableColumnsToMatchSet(column_set=list(contract.names), exact_match=True),
-        gxe.ExpectColumnValuesToBeUnique(column=contract.key.name, meta={_RULES: [DUPLICATE, CONFLICT]}),
-    ]
-    for column in contract.columns:
-        expectations += _column_expectations(column)
-    for relation in contract.relations:
-        expectations.append(
-            gxe.ExpectColumnPairValuesAToBeGreaterThanB(
-                column_A=relation.greater, column_B=relation.lesser, or_equal=True, meta={_RULES: [relation.rule]}
-            )
-        )
-    return expectations
+    rows: int
+    result: Any
 
 
-def batch_expectations(rules: Sequence[TableRule]) -> list[Any]:
-    """The expectations for the numbers of a batch."""
-    import great_expectations.expectations as gxe
-    from great_expectations.expectations.metadata_types import FailureSeverity
-
-    return [
-        gxe.ExpectColumnValuesToBeBetween(
-            column=rule.name,
-            min_value=rule.minimum if isfinite(rule.minimum) else None,
-            max_value=rule.maximum if isfinite(rule.maximum) else None,
-            severity=FailureSeverity.CRITICAL if rule.critical else FailureSeverity.WARNING,
-            meta={_RULES: [rule.name]},
-        )
-        for rule in rules
-    ]
-
-
-def accepted_frame(file: Path, contract: Contract) -> pd.DataFrame:
-    """Read accepted rows in the form that Great Expectations processes fastest: numpy numbers, texts as categories.
-
-    They are read column by column, so that nothing is in memory twice.
-    """
-    texts = [column.name for column in contract.columns if column.kind is Kind.TEXT]
-    rows = pq.ParquetFile(file, read_dictionary=texts)
-    columns = {}
-    for column in contract.columns:
-        values = rows.read(columns=[column.name]).column(0).to_pandas(date_as_object=False)
-        # An integer column with missing values would become a float column in pandas.
-        columns[column.name] = values.astype("Int64") if column.nullable and column.kind is Kind.INTEGER else values
-    return pd.DataFrame(columns, copy=False)
-
-
-def facts_frame(rules: Sequence[TableRule]) -> pd.DataFrame:
-    """The numbers of a batch as a table with one row."""
-    return pd.DataFrame({rule.name: [float(rule.value)] for rule in rules})
-
-
-def judge(batch: str, suites: Suites, required: Sequence[str], docs: Path) -> Judgement:
-    """Run the suites through checkpoints and build the Data Docs of the batch.
+def judge_batch(
+    batch: str, files: Sequence[Path], rules: Sequence[TableRule], contract: Contract, docs: Path, spread: Spread
+) -> Judgement:
+    """Let Great Expectations judge accepted rows, frame by frame, and the numbers of their batch; build the Data Docs.
 
     Args:
         batch: hash of the batch, which names the run.
-        suites: for each asset (`ROWS`, `FACTS`) its frame and its expectations.
-        required: the rules that the result must cover.
-        docs: the folder to write the Data Docs to.
+        files: Parquet files of its accepted rows, in order. If they have no row, only the rules for the batch are judged: of no
+            row at all, every expectation would hold.
+        rules: the rules for the batch as a whole.
+        contract: the data contract, whose rules the result must cover if there are rows.
+        docs: the folder to write the Data Docs and the results as JSON to.
+        spread: where the work on frames runs.
 
     Returns:
         The verdict. Neither it nor the Data Docs contain a value of a row (BOOLEAN_ONLY).
 
     Raises:
-        ValidationCrashed: GX raised, a suite is empty, or the result does not cover every rule and expectation.
+        ValidationCrashed: GX raised, a suite is empty or cannot be judged by frames, or the result does not cover every rule and
+            expectation.
     """
-    expected = sum(len(expectations) for _, expectations in suites.values())
-    if not all(expectations for _, expectations in suites.values()):
-        raise ValidationCrashed(
-            f"Batch {batch[:12]}: a suite has no expectations. The contract must define at least one."
-        )
+    expectations = {FACTS: batch_expectations(rules)}
+    required = {rule.name for rule in rules}
     try:
-        results = _run_checkpoints(_context(docs), batch, suites)
-    except OSError:  # a fault of the disk, not of the suite
+        frames = cut_frames(files)
+        if frames:
+            expectations = {ROWS: row_expectations(contract), **expectations}
+            required |= set(contract.rules)
+        _require_expectations(batch, expectations)
+        pages = DataDocs(docs)
+        suites = {name: pages.add_suite(name, some) for name, some in expectations.items()}
+        merged = [_judge_rows(suites[ROWS], frames, contract, spread)] if frames else []
+        merged.append(run_suite(suites[FACTS], _facts(rules)))
+        pages.publish(merged, batch)
+    except (OSError, ChurnError):  # a fault of the disk, or one that has been explained
         raise
     except Exception as error:
         raise ValidationCrashed(
             f"Batch {batch[:12]}: the validation suite crashed ({type(error).__name__}). "
             "Nothing of the batch is accepted. See the task's log for the cause, fix it, and clear the task."
         ) from error
+    results = [result for of_suite in merged for result in of_suite.results]
     verdict = Judgement(tuple(_outcome(result) for result in results))
-    uncovered = set(required) - {rule for outcome in verdict.outcomes for rule in outcome.rules}
-    if len(results) != expected or uncovered:
-        uncovered_rules = f" No expectation covers {', '.join(sorted(uncovered))}." if uncovered else ""
-        raise ValidationCrashed(
-            f"Batch {batch[:12]}: the validation covers {len(results)} of {expected} expectations.{uncovered_rules} "
-            "Nothing of the batch is accepted. Check the suite, and clear the task."
-        )
+    _require_all(batch, verdict, sum(map(len, expectations.values())), required)
     (docs / RESULT).write_text(json.dumps([result.to_json_dict() for result in results], indent=1))
     return verdict
 
 
-def write_index(
-    batch: str,
-    verdict: Judgement | None,
-    sentences: Sequence[str],
-    docs: Path,
-    contract: Contract,
-    broken: Sequence[BrokenRule],
-    run_page: str | None = None,
-) -> None:
-    """Write the first page of a batch, which needs no script. The one of Great Expectations loads scripts from a content network.
+def _require_expectations(batch: str, expectations: dict[str, list[Any]]) -> None:
+    if not all(expectations.values()):
+        raise ValidationCrashed(
+            f"Batch {batch[:12]}: a suite has no expectations. The contract must define at least one."
+        )
+    indivisible = find_indivisible(expectations.get(ROWS, []))
+    if indivisible:
+        raise ValidationCrashed(
+            f"Batch {batch[:12]}: {', '.join(indivisible)} cannot be judged frame by frame. "
+            "Nothing of the batch is accepted. Make it a rule for the batch as a whole, and clear the task."
+        )
 
-    Args:
-        batch: hash of the batch.
-        verdict: the verdict; None if the file could not be read and there was nothing to judge.
-        sentences: what to say about the batch.
-        docs: the folder of the Data Docs.
-        contract: the data contract.
-        broken: the rules that rows of the batch broke.
-        run_page: the page of the run that judged it.
+
+def _require_all(batch: str, verdict: Judgement, expected: int, required: set[str]) -> None:
+    uncovered = required - {rule for outcome in verdict.outcomes for rule in outcome.rules}
+    if len(verdict.outcomes) != expected or uncovered:
+        uncovered_rules = f" No expectation covers {', '.join(sorted(uncovered))}." if uncovered else ""
+        raise ValidationCrashed(
+            f"Batch {batch[:12]}: the validation covers {len(verdict.outcomes)} of {expected} expectations.{uncovered_rules} "
+            "Nothing of the batch is accepted. Check the suite, and clear the task."
+        )
+
+
+def _facts(rules: Sequence[TableRule]) -> pd.DataFrame:
+    """The numbers of a batch as a table with one row."""
+    return pd.DataFrame({rule.name: [float(rule.value)] for rule in rules})
+
+
+def _judge_rows(suite: Suite, frames: Sequence[Frame], contract: Contract, spread: Spread) -> Any:
+    """The result of the suite for all rows. With several frames, uniqueness is judged again with equal values in one frame.
+
+    Raises:
+        ValidationCrashed: not every row has been checked.
     """
-    back = f'<p><a href="{escape(run_page)}" target="_top">The run that judged it</a></p>' if run_page else ""
-    head, results = _results(verdict, docs, contract, broken) if verdict else ("the file cannot be read", "")
-    (docs / INDEX).write_text(
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Batch {batch[:12]}</title>'
-        "<style>body{font:15px sans-serif;margin:2em;max-width:70em}td,th{padding:.1em 1em .1em 0;text-align:left}</style>"
-        f"<h1>Batch {batch[:12]}: {head}</h1><ul>{''.join(f'<li>{escape(sentence)}</li>' for sentence in sentences)}</ul>"
-        f"{_broken_rules(broken, contract)}{back}{results}</html>"
-    )
+    total = sum(frame.rows for frame in frames)
+    checked = _require_rows(total, spread.each(partial(_check_frame, suite, contract), frames))
+    regrouped: dict[str, list[Any]] = {}
+    for unique in suite.of_type(UNIQUE) if len(frames) > 1 else []:
+        column = contract[unique.configurations[0].kwargs["column"]]
+        make = by_threads(partial(spread_by_value, column, len(frames)))
+        keep = by_threads(partial(_check_regrouped, unique, column))
+        values = spread.exchange(make, frames, column_schema(frames, column), len(frames), keep)
+        regrouped[unique.configurations[0].id] = _require_rows(total, values)
+    return merge_results(suite, checked, regrouped)
 
 
-def _broken_rules(broken: Sequence[BrokenRule], contract: Contract) -> str:
-    """The rules that rows broke, with their number and the first lines."""
-    if not broken:
-        return ""
-    rows = "".join(
-        f"<tr><td>{escape(rule)}</td><td>{escape(in_words(rule, contract))}</td><td>{count:,}</td>"
-        f"<td>{escape(example_lines(count, lines))}</td></tr>"
-        for rule, count, lines in broken
-    )
-    head = "<tr><th>Rule</th><th>Meaning</th><th>Rows</th><th>Examples</th></tr>"
-    return f"<h2>Rules that rows broke</h2><table>{head}{rows}</table>"
-
-
-def _results(verdict: Judgement, docs: Path, contract: Contract, broken: Sequence[BrokenRule]) -> tuple[str, str]:
-    """The verdict in a few words, and the links, the picture and the table of rules."""
-    pages = sorted(page.relative_to(docs).as_posix() for page in docs.glob("validations/**/*.html"))
-    links = "".join(f'<li><a href="{quote(page)}">{_PAGES[page.split("/")[1]]}</a></li>' for page in pages)
-    links += f'<li><a href="{RESULT}">Results as JSON</a></li>'
-    failed = len(verdict.failures)
-    head = (
-        f"rejected, {failed} of {len(verdict.outcomes)} expectations failed"
-        if failed
-        else "all critical expectations are met"
-    )
-    quarantined = {rule: count for rule, count, _ in broken}
-    judged = bool({rule for outcome in verdict.outcomes for rule in outcome.rules} & set(contract.rules))
-    ranked = sorted(
-        verdict.outcomes,
-        key=lambda outcome: (outcome.holds, not outcome.critical, not quarantined.keys() & set(outcome.rules)),
-    )
-    rows = "".join(
-        f"<tr><td>{_state(outcome, quarantined, judged)}</td>"
-        f"<td>{escape(', '.join(outcome.rules) or 'the table')}</td><td>{escape(outcome.description)}</td></tr>"
-        for outcome in ranked
-    )
-    covered = {rule for outcome in verdict.outcomes for rule in outcome.rules}
-    rows += "".join(
-        f"<tr><td>{'broken' if rule in quarantined else 'not judged'}</td><td>{escape(rule)}</td><td>no row was accepted</td></tr>"
-        for rule in contract.rules
-        if rule not in covered
-    )
-    picture = f'<h2>Drift</h2><img src="{PICTURE}" alt="Drift of each column, compared with the accepted history">'
-    return head, (
-        f"<h2>Validation results</h2><ul>{links}</ul>{picture if (docs / PICTURE).exists() else ''}"
-        f"<h2>Rules</h2><table>{rows}</table>"
-    )
-
-
-def _state(outcome: Outcome, quarantined: dict[str, int], judged: bool) -> str:
-    """The state of an expectation; of one about accepted rows, if none was judged, that it was not judged either."""
-    if not outcome.holds:
-        return "FAILED" if outcome.critical else "warning"
-    if not judged and not set(outcome.rules) <= OF_ARRIVED_ROWS:
-        return "not judged"
-    rows = sum(quarantined.get(rule, 0) for rule in outcome.rules)
-    return f"{rows:,} row{'' if rows == 1 else 's'} quarantined" if rows else "holds"
-
-
-def _column_expectations(column: Column) -> list[Any]:
-    import great_expectations.expectations as gxe
-
-    makers: dict[str, Any] = {
-        UNLABELLED: gxe.ExpectColumnValuesToNotBeNull,
-        f"{column.name}.missing": gxe.ExpectColumnValuesToNotBeNull,
-        f"{column.name}.type": lambda **options: gxe.ExpectColumnValuesToBeInTypeList(
-            type_list=_TYPES[column.kind], **options
-        ),
-        f"{column.name}.range": lambda **options: gxe.ExpectColumnValuesToBeBetween(
-            min_value=column.minimum, max_value=column.maximum, **options
-        ),
-        f"{column.name}.category": lambda **options: gxe.ExpectColumnValuesToBeInSet(
-            value_set=list(column.categories or column.texts), **options
-        ),
-    }
-    return [makers[rule](column=column.name, meta={_RULES: [rule]}) for rule in column.rules]
-
-
-_TYPES = {
-    Kind.INTEGER: ["int64", "Int64Dtype"],
-    Kind.NUMBER: ["float64"],
-    Kind.DATE: ["datetime64[ms]", "datetime64[s]", "datetime64[ns]"],
-}
-
-
-def _context(docs: Path) -> Any:
-    os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read when GX is imported, so that nothing is reported
-    import great_expectations as gx
-    from great_expectations.data_context.types.base import ProgressBarsConfig
-
-    for noisy in ("great_expectations", "great_expectations.data_context.types.base"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = ProgressBarsConfig(globally=False)
-    context.add_data_docs_site(
-        site_name="batch",
-        site_config={
-            "class_name": "SiteBuilder",
-            "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(docs)},
-            "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
-        },
-    )
-    return context
-
-
-def _run_checkpoints(context: Any, batch: str, suites: Suites) -> list[Any]:
-    import great_expectations as gx
-    from great_expectations.checkpoint import UpdateDataDocsAction
-
-    source = context.data_sources.add_pandas("intake")
-    results = []
-    for asset, (frame, expectations) in suites.items():
-        definition = source.add_dataframe_asset(asset).add_batch_definition_whole_dataframe("whole")
-        suite = context.suites.add(gx.ExpectationSuite(name=asset, expectations=expectations))
-        validation = context.validation_definitions.add(
-            gx.ValidationDefinition(name=asset, data=definition, suite=suite)
+def _require_rows(total: int, checked: Iterator[_Checked]) -> list[Any]:
+    """The results for some rows each, if they are for all rows."""
+    every = list(checked)
+    rows = sum(some.rows for some in every)
+    if rows != total:
+        raise ValidationCrashed(
+            f"The validation covers {rows:,} of {total:,} accepted rows. Nothing of the batch is accepted. "
+            "This is a defect of the pipeline and not of the file. Please report it."
         )
-        checkpoint = context.checkpoints.add(
-            gx.Checkpoint(
-                name=asset,
-                validation_definitions=[validation],
-                actions=[UpdateDataDocsAction(name="data docs", site_names=["batch"])],
-                result_format="BOOLEAN_ONLY",
-            )
-        )
-        outcome = checkpoint.run(
-            batch_parameters={"dataframe": frame}, run_id=gx.RunIdentifier(run_name=f"{asset} {batch[:12]}")
-        )
-        for run in outcome.run_results.values():
-            results.extend(run.results)
-    return results
+    return [some.result for some in every if some.rows]
+
+
+@by_threads
+def _check_frame(suite: Suite, contract: Contract, frame: Frame) -> _Checked:
+    rows = read_frame(frame, contract.columns)
+    return _Checked(len(rows), run_suite(suite, rows))
+
+
+def _check_regrouped(suite: Suite, column: Column, _: int, batches: Iterator[pa.RecordBatch]) -> _Checked:
+    """Check the values of a column that one receiver got; it may have got none."""
+    chunks = [batch.column(0) for batch in batches]
+    if not chunks:
+        return _Checked(0, None)
+    values = as_pandas(pa.chunked_array(chunks), column)
+    return _Checked(len(values), run_suite(suite, pd.DataFrame({column.name: values}, copy=False)))
 
 
 def _outcome(result: Any) -> Outcome:
     """The outcome of a result. An expectation that raised does not hold, and rejects the batch whatever its severity."""
-    raised, config = _raised(result), result.expectation_config
+    raised, config = has_raised(result), result.expectation_config
     return Outcome(
-        rules=tuple((config.meta or {}).get(_RULES, ())),
+        rules=tuple((config.meta or {}).get(RULES, ())),
         description=_described(result),
         holds=bool(result.success) and not raised,
         critical=raised or config.severity != "warning",
-    )
-
-
-def _raised(result: Any) -> bool:
-    """Whether an expectation raised. Great Expectations keeps an exception either flat or per metric."""
-    info = result.exception_info or {}
-    return bool(info.get("raised_exception")) or any(
-        isinstance(part, dict) and part.get("raised_exception") for part in info.values()
     )
 
 
