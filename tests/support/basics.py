@@ -51,7 +51,8 @@ from churn.foundation.spread import Here  # noqa: E402
 from churn.foundation.storage import Storage  # noqa: E402
 from churn.intake.divided_file import divide_copy  # noqa: E402
 from churn.intake.division import PART_SIZE  # noqa: E402
-from churn.intake.judging import Judged, judge_rows  # noqa: E402
+from churn.intake.judged_rows import Judged  # noqa: E402
+from churn.intake.judging import judge_rows  # noqa: E402
 from churn.intake.reading import open_file  # noqa: E402
 from churn.release.mirror import mirror  # noqa: E402
 from churn.sample.generator import Night, make_night  # noqa: E402

@@ -31,7 +31,8 @@ from churn.intake.divided_file import DividedFile, divide_batch
 from churn.intake.drift import draw_drift, measure_drift
 from churn.intake.header import extra_columns
 from churn.intake.history import open_history
-from churn.intake.judging import REJECTED, Judged, judge_rows, reject_rows
+from churn.intake.judged_rows import Judged
+from churn.intake.judging import REJECTED, judge_rows, reject_rows
 from churn.intake.reading import open_file
 from churn.intake.rule_words import EXAMPLE_LINES, BrokenRule, most_frequent
 from churn.intake.table_rules import IntakeLimits, TableRule, table_rules

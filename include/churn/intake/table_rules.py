@@ -19,7 +19,7 @@ from churn.foundation.records import Drift
 from churn.foundation.spread import Here, Spread
 from churn.intake.division import PART_SIZE
 from churn.intake.history import History
-from churn.intake.judging import Judged
+from churn.intake.judged_rows import Judged
 from churn.settings import Settings
 
 ONE_CLASS_ROWS = 50
