@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -217,15 +218,12 @@ def _restore(batch: str) -> str:
 
 
 def _keep(job: _Job, number: int, batches: Iterator[pa.RecordBatch]) -> ComputedPart:
-    with columnar.engine(job.memory_limit, threads=1) as connection:
-        fresh = _Fresh(_described(_latest(_sorted(job, connection, batches), job.contract), job), job.contract)
-        rows = _merged(_base_rows(job, number), fresh, job) if job.base else fresh.rest()
-        return _write(rows, job, job.scratch / part_name(number))
+    fresh = _Fresh(_described(_latest(_sorted(job, batches), job.contract), job), job.contract)
+    rows = _merged(_base_rows(job, number), fresh, job) if job.base else fresh.rest()
+    return _write(rows, job, job.scratch / part_name(number))
 
 
-def _sorted(
-    job: _Job, connection: duckdb.DuckDBPyConnection, batches: Iterator[pa.RecordBatch]
-) -> Iterator[pa.RecordBatch | pa.Table]:
+def _sorted(job: _Job, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch | pa.Table]:
     """Rows by key, and those of a customer from the oldest to the latest."""
     held: list[pa.RecordBatch] = []
     rows = 0
@@ -233,18 +231,19 @@ def _sorted(
         held.append(batch)
         rows += batch.num_rows
         if rows > job.sorted_in_memory:
-
-            def everything() -> Iterator[pa.RecordBatch]:
-                while held:
-                    yield held.pop(0)
-                yield from batches
-
-            yield from columnar.sort_bucketed_rows(connection, everything(), job.contract, _READ_ROWS)
+            everything = chain(_emptied(held), batches)
+            with columnar.engine(job.memory_limit, threads=1) as connection:
+                yield from columnar.sort_bucketed_rows(connection, everything, job.contract, _READ_ROWS)
             return
     table = pa.Table.from_batches(held, columnar.bucketed_schema(job.contract)).combine_chunks()
     order = pc.sort_indices(table, [(name, "ascending") for name in columnar.sort_columns(job.contract)])
     for start in range(0, table.num_rows, _READ_ROWS):
         yield table.take(order.slice(start, _READ_ROWS))
+
+
+def _emptied(held: list[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    while held:
+        yield held.pop(0)
 
 
 def _latest(rows: Iterator[pa.RecordBatch | pa.Table], contract: Contract) -> Iterator[pa.Table]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -16,6 +17,7 @@ from churn.foundation.columnar.names import column_name, column_names, quoted
 
 BUCKETS = 100
 _BLOCK = 64  # block size of SHA-256 in bytes (RFC 2104)
+_HASH = np.dtype([("bucket", ">u4"), ("customer", ">u8"), ("rest", "V20")])
 _LINE_BITS = 40
 _LINES = 1 << _LINE_BITS  # more lines than any file has
 _TYPES = {Kind.INTEGER: pa.int64(), Kind.NUMBER: pa.float64(), Kind.TEXT: pa.string(), Kind.DATE: pa.date32()}
@@ -143,22 +145,29 @@ def read_bucketed_rows(
     )
     reader = connection.sql(
         f"""
-        WITH hashed AS (
-          SELECT {selected}, _line, sha256($outer || unhex(sha256($inner || encode(CAST({column_name(contract.key)} AS VARCHAR))))) AS _hash
-          FROM read_parquet($file)
-        )
-        SELECT {column_names(contract)}, CAST(CAST('0x' || substr(_hash, 1, 8) AS UBIGINT) % {BUCKETS} AS INTEGER) AS _bucket,
-          CAST('0x' || substr(_hash, 9, 16) AS UBIGINT) AS _customer, $rank * {_LINES} + _line AS _order
-        FROM hashed
+        SELECT {selected}, $rank * {_LINES} + _line AS _order,
+          unhex(sha256($outer || unhex(sha256($inner || encode(CAST({column_name(contract.key)} AS VARCHAR)))))) AS _hash
+        FROM read_parquet($file)
         """,  # noqa: S608 -- names come from the contract, quoted; values are parameters
         params={"inner": inner, "outer": outer, "file": str(file), "rank": rank},
     ).to_arrow_reader(rows)
     schema = bucketed_schema(contract)
     for batch in reader:
+        buckets, customers = _hash_numbers(batch["_hash"])
+        columns = {"_bucket": buckets, "_customer": customers}
+        arrays = [columns[name] if name in columns else batch[name] for name in schema.names]
         try:
-            yield batch.cast(schema)
+            yield pa.record_batch(arrays, schema.names).cast(schema)
         except pa.ArrowInvalid as error:
             raise OtherKind(str(schema)) from error
+
+
+def _hash_numbers(hashes: pa.BinaryArray) -> tuple[pa.Array, pa.Array]:
+    """The bucket and the 64 bits of `_customer` from keyed hashes of 32 bytes, none of which is missing."""
+    _, offsets, data = hashes.buffers()
+    first = int(np.frombuffer(offsets, np.int32, 1, 4 * hashes.offset)[0]) if len(hashes) else 0
+    parts = np.frombuffer(data if data is not None else b"", _HASH, len(hashes), first)
+    return pa.array((parts["bucket"] % BUCKETS).astype(np.int32)), pa.array(parts["customer"].astype(np.uint64))
 
 
 def rank_of(order: pa.ChunkedArray) -> pa.ChunkedArray:
