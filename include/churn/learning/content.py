@@ -61,18 +61,19 @@ def content_hash(file: Path, columns: Sequence[str]) -> str:
 
 def _contents(values: pa.Array) -> Iterator[memoryview | bytes]:
     """The bytes of the values with missing ones as zero or empty, the lengths of texts, and which are missing."""
-    present = pc.is_valid(values)
+    present, some_missing = pc.is_valid(values), values.null_count > 0
     if pa.types.is_string(values.type):
-        texts = pc.fill_null(values, "")
+        texts = pc.fill_null(values, "") if values.null_count else values
         lengths = pc.binary_length(texts.cast(pa.binary())).to_numpy(zero_copy_only=False).astype("<i4")
         yield _text_bytes(texts, int(lengths.sum(dtype=np.int64)))
         yield lengths.tobytes()
     else:
-        zero = pa.scalar(0, pa.int32()).cast(values.type)
-        numbers = np.ascontiguousarray(pc.fill_null(values, zero).to_numpy(zero_copy_only=False))
+        if values.null_count:
+            values = pc.fill_null(values, pa.scalar(0, pa.int32()).cast(values.type))
+        numbers = np.ascontiguousarray(values.to_numpy(zero_copy_only=False))
         yield numbers.view(np.uint8).data
         yield b""
-    yield present.to_numpy(zero_copy_only=False).tobytes() if values.null_count else bytes([1]) * len(values)
+    yield present.to_numpy(zero_copy_only=False).tobytes() if some_missing else bytes([1]) * len(values)
 
 
 def _text_bytes(texts: pa.Array, length: int) -> memoryview | bytes:

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from churn.contract import Contract
+from churn.contract import Column, Contract, Kind
 from churn.errors import ChurnError
 from churn.foundation import columnar
 from churn.foundation.digests import json_digest
@@ -49,6 +49,7 @@ BUCKET = "_bucket"
 _READ_ROWS = 65_536
 _GROUP_ROWS = 131_072
 """Rows of a row group. All groups but the last have exactly this number, so that the same rows are always the same bytes."""
+_FEW_VALUES = 65_536
 _SORTED_IN_MEMORY = 1_000_000
 """A part with more new rows than this is sorted by DuckDB, on disk if need be."""
 
@@ -371,15 +372,7 @@ def _write(tables: Iterator[pa.Table], job: _Job, file: Path) -> ComputedPart:
     contract, digest = job.contract, ContentHash([*job.contract.names, BUCKET])
     sizes = np.zeros(columnar.BUCKETS, np.int64)
     missing = dict.fromkeys(contract.names, 0)
-    few = [column.name for column in contract.columns if column.categories or column.values] + [
-        BUCKET,
-        "_batch",
-        "_arrived_at",
-    ]
-    texts = [name for name, kind in zip(job.schema.names, job.schema.types, strict=True) if pa.types.is_string(kind)]
-    with pq.ParquetWriter(
-        file, job.schema, compression="zstd", compression_level=1, use_dictionary=[*few, *texts]
-    ) as writer:
+    with pq.ParquetWriter(file, job.schema, **_encoding(contract)) as writer:
         for table in _groups(tables):
             rows = table.combine_chunks()  # pages would otherwise depend on how the rows came
             digest.update(rows)
@@ -388,6 +381,27 @@ def _write(tables: Iterator[pa.Table], job: _Job, file: Path) -> ComputedPart:
                 missing[name] += rows[name].null_count
             writer.write_table(rows, _GROUP_ROWS)
     return ComputedPart(WrittenPart.of(file, digest.hexdigest()), sizes.tolist(), missing)
+
+
+def _encoding(contract: Contract) -> dict[str, Any]:
+    """How a part is written: what is fastest to write and read, and about as small as with a compression.
+
+    Numbers of few values become a dictionary of small codes, other integers differences; only texts are compressed.
+    """
+    whole = [column for column in contract.columns if column.kind is Kind.INTEGER]
+    few = [column.name for column in whole if _has_few_values(column)]
+    texts = [column.name for column in contract.columns if column.kind is Kind.TEXT]
+    return {
+        "use_dictionary": [*few, *texts, BUCKET, "_arrived_at", "_batch"],
+        "column_encoding": {column.name: "DELTA_BINARY_PACKED" for column in whole if column.name not in few},
+        "compression": dict.fromkeys(contract.names, "none") | dict.fromkeys(texts, "zstd"),
+        "compression_level": dict.fromkeys(texts, 1),
+        "write_statistics": False,
+    }
+
+
+def _has_few_values(column: Column) -> bool:
+    return column.minimum is not None and column.maximum is not None and column.maximum - column.minimum < _FEW_VALUES
 
 
 def _groups(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
