@@ -3,7 +3,7 @@
 # The environment is .venv, created from the locks with uv: the one on the PATH, or one installed into .uv.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-crashes test-stack status maintain stop clean lint format lock docs docs-reference bench up down stack logs user land serve upkeep backup restore bench-intake bench-decision bench-image bench-stack bench-review statistics screenshots sample
+.PHONY: help run test test-crashes test-divisions test-stack status maintain stop clean lint format lock docs docs-reference bench up down stack logs user land serve upkeep backup restore bench-intake bench-decision bench-image bench-stack bench-review statistics screenshots sample
 SHELL := /bin/bash
 
 # The first that works and has a version that the locks support. A name on the PATH may be a shim that does not work.
@@ -39,6 +39,10 @@ test-stack: .venv/dev ## Attack the stack: faults, scale, browser. Half an hour,
 
 test-crashes: .venv/dev ## Kill the pipeline after each write; `make test` does so after a fixed sample of the writes.
 	@TEST_CRASHES=all .venv/bin/python -m pytest -k killed_after tests/integration $(ARGS)
+
+test-divisions: .venv/dev ## Run the tests of intake, snapshots and decisions on one core and on two, with whole files and with tiny parts.
+	@for division in whole-1 whole-2 tiny-1 tiny-2; do echo "$$division"; TEST_DIVISION=$$division .venv/bin/python -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder \
+		tests/unit/intake tests/unit/learning/test_snapshot.py tests/unit/learning/test_snapshot_parts.py tests/unit/decision tests/integration/test_night.py tests/integration/test_evidence.py tests/integration/test_replay.py $(ARGS) || exit 1; done
 
 status: .venv/run ## Show what is in production, and what is running (VERBOSE=1).
 	@$(CHURN) status $(if $(VERBOSE),--verbose)

@@ -57,7 +57,7 @@ from churn.intake.reading import open_file  # noqa: E402
 from churn.release.mirror import mirror  # noqa: E402
 from churn.sample.generator import Night, make_night  # noqa: E402
 from churn.settings import Settings  # noqa: E402
-from support.divisions import TINY_PART  # noqa: E402
+from support.divisions import CHOSEN, TINY_PART  # noqa: E402
 
 Settings.model_config["env_file"] = None
 from churn.errors import NothingToDo  # noqa: E402
@@ -239,7 +239,8 @@ def make_workspace(folder: Path, mlflow_url: str, **changes: object) -> Workspac
         candidates=QUICK_CANDIDATES,
         settle_seconds=0,
     )
-    return Workspace.open(settings.model_copy(update=changes))
+    division = {"cores": CHOSEN.cores, "part_size": CHOSEN.part_size}  # smaller than a setting may be
+    return Workspace.open(settings.model_copy(update=division | changes))
 
 
 def export(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from churn.foundation.spread import INTO, by_threads
+from churn.intake.file_part import FilePart
 
 NUMBERS = pa.schema([("number", pa.int64())])
 
@@ -38,6 +39,11 @@ def die_at_three(part: int) -> int:
     if part == 3:
         os.kill(os.getpid(), signal.SIGKILL)
     return part
+
+
+def die_at_three_parts(job: object, part: FilePart) -> int:
+    """The same for a part of a file."""
+    return die_at_three(part.number)
 
 
 def numbers(part: int) -> Iterator[pa.RecordBatch]:

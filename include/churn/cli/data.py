@@ -238,15 +238,15 @@ def rebuild(snapshot: Annotated[str, typer.Argument(help="The hash of the snapsh
 @explained
 def audit(
     hashes: Annotated[
-        bool, typer.Option(help="Also read every original and accepted file, and check it against its hash.")
+        bool, typer.Option(help="Also read every original and every part, and check it against its hash.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check that arrived = accepted + quarantined for every batch, and that every file is where the ledger says."""
-    from churn.intake.audit import find_losses
+    """Check that arrived = accepted + quarantined for every batch, and that every file and every part of a table is there."""
+    from churn.pipeline.audit import audit_data
 
     workspace = Workspace.open()
-    losses = find_losses(workspace.storage, workspace.ledger, hashes)
+    losses = audit_data(workspace, hashes)
     judged = workspace.ledger.batches()
     if as_json:
         print_json({"batches": len(judged), "losses": losses})

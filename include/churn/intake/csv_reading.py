@@ -19,6 +19,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from churn.contract import Contract
+from churn.errors import ChurnError
 from churn.intake.batch_file import FileFault, Piece
 from churn.intake.file_part import FilePart
 from churn.intake.header import explain_first_lines, explain_header, in_contract_spelling, require_columns
@@ -169,6 +170,11 @@ def _read(stream: IO[bytes], part: FilePart | None) -> Iterator[bytes]:
     while data := stream.read(PIECE if left is None else min(PIECE, left)):
         left = None if left is None else left - len(data)
         yield data
+    if left:
+        raise ChurnError(
+            "The file is shorter than when it was divided into parts, so it has been changed since it arrived. Nothing of it is accepted. "
+            "`churn audit --hashes` names it. Restore the original from a backup, or send the file again."
+        )
 
 
 def _whole_lines(stream: IO[bytes], zipped: bool, part: FilePart | None = None) -> Iterator[bytearray]:
