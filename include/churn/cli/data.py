@@ -198,7 +198,8 @@ def release(
 
     workspace = Workspace.open()
     record = workspace.ledger.find_batch(batch)
-    new = release_rows(workspace.storage, workspace.ledger, record, workspace.contract, file)
+    part_size = workspace.settings.part_size
+    new = release_rows(workspace.storage, workspace.ledger, record, workspace.contract, file, part_size)
     console.print(f"Batch {new.batch[:12]} repairs rows of {record.batch[:12]}. The next run judges it.", markup=False)
 
 

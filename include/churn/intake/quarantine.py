@@ -20,6 +20,7 @@ from churn.foundation.records import Batch
 from churn.foundation.storage import Storage
 from churn.intake.arrival import keep_original
 from churn.intake.batch_file import FileFault
+from churn.intake.division import PART_SIZE
 from churn.intake.reading import open_file
 
 LINE, RULES, RAW = "_line", "_failed", "_raw"
@@ -66,8 +67,12 @@ def quarantined_rows(storage: Storage, batch: Batch) -> Iterator[dict[str, Any]]
                 yield from rows.to_pylist()
 
 
-def release_rows(storage: Storage, ledger: Ledger, batch: Batch, contract: Contract, file: Path) -> Batch:
+def release_rows(
+    storage: Storage, ledger: Ledger, batch: Batch, contract: Contract, file: Path, part_size: int = PART_SIZE
+) -> Batch:
     """Land repaired rows as a new batch that remembers its origin. The next run judges it.
+
+    `part_size` is that of the parts into which the file is divided, in bytes.
 
     Raises:
         ChurnError: the file cannot be read, has more rows than were quarantined, or was accepted before.
@@ -84,7 +89,7 @@ def release_rows(storage: Storage, ledger: Ledger, batch: Batch, contract: Contr
                 f"{file} has {rows} rows, but only {batch.quarantined_rows} rows of batch {batch.batch[:12]} were quarantined. "
                 "Release only repaired rows of that batch. Use `churn land` for others."
             )
-        repaired, size = keep_original(storage, name)
+        repaired, size = keep_original(storage, name, part_size)
     finally:
         storage.remove(name)
     if not ledger.add_batch(repaired, file.name, size, datetime.now(UTC), origin=batch.batch):

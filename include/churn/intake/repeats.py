@@ -27,8 +27,8 @@ from churn.intake.judged_rows import JudgedPart, JudgingJob, good_writer, quaran
 
 _KEYS_AT_ONCE = 4_000_000
 """Keys that are searched for repeats in one go: 32 MB."""
-
-
+_ROWS_AT_ONCE = 1_000_000
+"""Rows that are compared in one go at most."""
 _ROWS = 262_144
 
 
@@ -85,28 +85,27 @@ def _repeated_keys(files: Sequence[Path], scratch: Path, bounds: tuple[int, int]
 
 def _resolve_repeats(spread: Spread, job: JudgingJob, parts: Sequence[JudgedPart]) -> None:
     """Write the lines to quarantine: the rows that may repeat a customer are regrouped by customer, so that all of one meet."""
-    ranges = _ranges(sum(part.good.rows for part in parts))
-    schema = pa.schema([("_key", pa.uint64()), ("_line", pa.int64()), *typed_columns(job.contract)])
-    candidates = partial(_repeat_candidates, job, len(ranges))
-    list(
-        spread.exchange(
-            candidates, [part.good.file for part in parts], schema, len(ranges), partial(_write_repeats, job)
-        )
-    )
+    receivers = max(1, -(-sum(part.good.rows for part in parts) // _ROWS_AT_ONCE))
+    candidates = partial(_repeat_candidates, job, receivers)
+    files, resolve = [part.good.file for part in parts], partial(_write_repeats, job)
+    list(spread.exchange(candidates, files, _candidate_schema(job), receivers, resolve))
 
 
-def _repeat_candidates(job: JudgingJob, ranges: int, good: Path) -> Iterator[pa.RecordBatch]:
+def _candidate_schema(job: JudgingJob) -> pa.Schema:
+    return pa.schema([("_key", pa.uint64()), ("_line", pa.int64()), *typed_columns(job.contract)])
+
+
+def _repeat_candidates(job: JudgingJob, receivers: int, good: Path) -> Iterator[pa.RecordBatch]:
     with columnar.engine(job.memory, threads=1) as connection:
         rows = columnar.rows_of_keys(connection, good, sorted(job.scratch.glob("repeated-*.parquet")), job.contract)
         for batch in rows:
-            place = pa.array([key * ranges >> 64 for key in batch["_key"].to_pylist()], pa.int32())
-            yield batch.append_column(INTO, place)
+            upper = batch["_key"].to_numpy() >> np.uint64(32)
+            yield batch.append_column(INTO, pa.array((upper * np.uint64(receivers) >> np.uint64(32)).astype(np.int32)))
 
 
 def _write_repeats(job: JudgingJob, number: int, batches: Iterator[pa.RecordBatch]) -> int:
     """Write the lines to quarantine among the rows of some customers, and why."""
-    schema = pa.schema([("_key", pa.uint64()), ("_line", pa.int64()), *typed_columns(job.contract)])
-    rows = pa.Table.from_batches(batches, schema)
+    rows = pa.Table.from_batches(batches, _candidate_schema(job))
     with columnar.engine(job.memory, threads=1) as connection:
         repeats = columnar.resolve_repeats(connection, rows, job.contract)
     pq.write_table(repeats, job.scratch / f"moved-{number}.parquet")

@@ -67,7 +67,8 @@ def test_repeats_are_found_in_whatever_parts_they_are(
     at_once: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A customer in the first and the last part: an equal row is a duplicate, a different one conflicts; keys in one range or in many."""
-    monkeypatch.setattr(repeats, "_KEYS_AT_ONCE", at_once)
+    for limit in ("_KEYS_AT_ONCE", "_ROWS_AT_ONCE"):
+        monkeypatch.setattr(repeats, limit, at_once)
     header, *lines = small_file(200).splitlines()
     changed = lines[1].split(",")
     changed[BANK_CHURN.names.index("Age")] = "44" if changed[BANK_CHURN.names.index("Age")] != "44" else "45"
