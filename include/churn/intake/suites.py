@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from churn.foundation.digests import json_digest
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _SITE = "batch"
-_FORMAT = "BOOLEAN_ONLY"
+_FORMAT: Literal["BOOLEAN_ONLY", "BASIC"] = "BOOLEAN_ONLY"
 """Results have no value of a row."""
 
 
