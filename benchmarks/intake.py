@@ -41,7 +41,8 @@ from churn.foundation.storage import Storage
 from churn.intake import validation
 from churn.intake.acceptance import accept_batch
 from churn.intake.arrival import collect_arrivals, keep_original
-from churn.intake.judging import batch_number, judge_rows
+from churn.intake.judged_rows import batch_number
+from churn.intake.judging import judge_rows
 from churn.intake.reading import open_file
 from churn.intake.table_rules import IntakeLimits
 from churn.learning.snapshot import take_snapshot

@@ -13,6 +13,7 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +25,17 @@ from churn.contracts.bank import BANK_CHURN
 from churn.errors import ChurnError
 from churn.foundation.ledger import Ledger, open_ledger
 from churn.foundation.schema import metadata
-from churn.foundation.spread import Here
 from churn.foundation.storage import Storage
 from churn.intake.acceptance import accept_batch
 from churn.intake.arrival import collect_arrivals
-from churn.intake.table_rules import IntakeLimits
 from churn.sample.fault_injection import cell_faults, plant_faults, record_faults
 from support.basics import crash_points, small_file, start_fork, wait_for_exit
+from support.divisions import limits
 
 KILLED_AFTER = ("mv", "add_batch", "judge_batch")
-LIMITS = IntakeLimits(max_rejected_share=0.05, spread=Here(2, "300MB"))
+PART_SIZE = 3000
+"""Bytes of a part: the good file has three."""
+LIMITS = replace(limits(), part_size=PART_SIZE)
 TIMES = ("arrived_at", "seen_at", "judged_at", "at")
 
 
@@ -70,7 +72,7 @@ def take_in(root: Path, kill_after: int | None = None) -> list[str]:
         (Ledger, "judge_batch"),
     ):
         setattr(owner, name, counted(name, getattr(owner, name)))
-    for batch in collect_arrivals(storage, ledger).batches:
+    for batch in collect_arrivals(storage, ledger, part_size=PART_SIZE).batches:
         with suppress(ChurnError):
             accept_batch(batch.batch, "night", storage, ledger, BANK_CHURN, LIMITS)
     return done

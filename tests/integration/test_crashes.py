@@ -18,19 +18,18 @@ from churn.contract import Contract
 from churn.contracts.bank import BANK_CHURN
 from churn.errors import ChurnError
 from churn.foundation.ledger import open_ledger
-from churn.foundation.spread import Here
 from churn.foundation.storage import Storage
 from churn.intake.acceptance import accept_batch
 from churn.intake.arrival import collect_arrivals
 from churn.intake.audit import find_losses
-from churn.intake.table_rules import IntakeLimits
 from support.basics import ROOT, compile_templates_once, run_script, small_file
+from support.divisions import BYTES, limits
 
 NARROW = Contract(
     "narrow", tuple(column for column in BANK_CHURN.columns if column.name in ("CustomerId", "Age", "Exited"))
 )
 """Three columns: most of the time is spent by Great Expectations for each of them, and this is about who takes a batch."""
-LIMITS = IntakeLimits(max_rejected_share=0.05, spread=Here(2, "300MB"))
+LIMITS = limits()
 
 
 def test_killed_after_any_write_the_next_run_comes_to_the_same(tmp_path: Path) -> None:
@@ -38,7 +37,9 @@ def test_killed_after_any_write_the_next_run_comes_to_the_same(tmp_path: Path) -
     outcome = run_script("crash_intake.py", tmp_path)
     rows = outcome["calm"]["rows"]
     assert (len(rows["batches"]), len(rows["sightings"])) == (2, 3)
-    assert len(outcome["calm"]["files"]) == 5  # two originals, one of accepted rows, two of quarantined ones
+    zones = Counter(Path(name).parts[1] for name in outcome["calm"]["files"])
+    # Two originals and the note of parts; three parts and their manifest, accepted and quarantined; a rejected file of one part.
+    assert zones == {"originals": 3, "accepted": 4, "quarantine": 6}
     assert len(outcome["killed"]) >= 2
     for run in outcome["killed"]:
         assert (run["killed"], run["again"]) == (-9, 0)
@@ -49,7 +50,7 @@ def take_in(root: str, url: str, seed: int) -> None:
     """One of many nights on the same landing, in a process of its own; each judges in another order."""
     compile_templates_once(pytest.MonkeyPatch())
     storage, ledger = Storage.open(root), open_ledger(url)
-    waiting = collect_arrivals(storage, ledger).batches
+    waiting = collect_arrivals(storage, ledger, part_size=BYTES).batches
     random.Random(seed).shuffle(waiting)  # noqa: S311 -- an order, not a secret
     for batch in waiting:
         with suppress(ChurnError):

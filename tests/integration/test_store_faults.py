@@ -14,15 +14,14 @@ import pytest
 
 from churn.contracts.bank import BANK_CHURN
 from churn.foundation.ledger import Ledger
-from churn.foundation.spread import Here
 from churn.foundation.storage import Storage, StorageError
 from churn.intake.acceptance import accept_batch
 from churn.intake.arrival import collect_arrivals
 from churn.intake.audit import find_losses
-from churn.intake.table_rules import IntakeLimits
 from support.basics import S3, small_file
+from support.divisions import BYTES, limits
 
-LIMITS = IntakeLimits(max_rejected_share=0.05, spread=Here(2, "300MB"))
+LIMITS = limits()
 
 
 class Faulty(ThreadingHTTPServer):
@@ -98,7 +97,7 @@ def through(store: Faulty, s3: S3, monkeypatch: pytest.MonkeyPatch, root: str) -
 
 
 def accept_all(storage: Storage, ledger: Ledger) -> None:
-    for batch in collect_arrivals(storage, ledger).batches:
+    for batch in collect_arrivals(storage, ledger, part_size=BYTES).batches:
         accept_batch(batch.batch, "night", storage, ledger, BANK_CHURN, LIMITS)
 
 

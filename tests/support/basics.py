@@ -5,8 +5,6 @@ The environment of the person who runs the tests is removed: none of their setti
 
 from __future__ import annotations
 
-import atexit
-import io
 import json
 import os
 import secrets
@@ -18,13 +16,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import httpx
 import jinja2
 import pyarrow as pa
@@ -49,13 +45,19 @@ sys.path[:0] = [str(ROOT / "dags")]
 from churn.contract import Contract  # noqa: E402 -- after the environment is set
 from churn.contracts.bank import BANK_CHURN  # noqa: E402
 from churn.decision.replay import replay  # noqa: E402
-from churn.foundation import columnar  # noqa: E402
+from churn.foundation.parts import part_names  # noqa: E402
 from churn.foundation.schema import metadata  # noqa: E402
-from churn.intake.judging import Judged, judge_rows  # noqa: E402
+from churn.foundation.spread import Here  # noqa: E402
+from churn.foundation.storage import Storage  # noqa: E402
+from churn.intake.divided_file import divide_copy  # noqa: E402
+from churn.intake.division import PART_SIZE  # noqa: E402
+from churn.intake.judged_rows import Judged  # noqa: E402
+from churn.intake.judging import judge_rows  # noqa: E402
 from churn.intake.reading import open_file  # noqa: E402
 from churn.release.mirror import mirror  # noqa: E402
 from churn.sample.generator import Night, make_night  # noqa: E402
 from churn.settings import Settings  # noqa: E402
+from support.divisions import TINY_PART  # noqa: E402
 
 Settings.model_config["env_file"] = None
 from churn.errors import NothingToDo  # noqa: E402
@@ -370,22 +372,39 @@ class JudgedRows:
     counts: Judged
 
 
-@cache
-def _engine() -> duckdb.DuckDBPyConnection:
-    """One engine for all files of this process: to start one takes longer than to judge a small file."""
-    opened = ExitStack()
-    opened.callback(_engine.cache_clear)
-    atexit.register(opened.close)
-    return opened.enter_context(columnar.engine("500MB"))
+def table_rows(storage: Storage, folder: str) -> pa.Table:
+    """Read the rows of a table that is kept in parts."""
+    return pa.concat_tables(storage.read_table(name) for name in part_names(storage, folder))
 
 
 def judge(data: str | bytes, contract: Contract = BANK_CHURN) -> JudgedRows:
-    """Read and judge the bytes of a file, without workspace or ledger."""
-    file = open_file(io.BytesIO(data if isinstance(data, bytes) else data.encode()))
-    file.check(contract)
+    """Read and judge the bytes of a file, without workspace or ledger: as a whole, and in parts, which must give the same."""
+    content = data if isinstance(data, bytes) else data.encode()
+    whole = _judge(content, contract, PART_SIZE, cores=1)
+    size = TINY_PART if whole.counts.arrived <= MOST_TINY else len(content) // 20
+    divided = _judge(content, contract, size, cores=2)
+    assert divided.good.equals(whole.good)
+    assert divided.quarantined == whole.quarantined
+    for count in ("arrived", "accepted", "set_aside", "unlabelled", "events"):
+        assert getattr(divided.counts, count) == getattr(whole.counts, count)
+    return whole
+
+
+MOST_TINY = 100
+"""The most records of a file that is divided into parts of three records; a longer one has twenty parts."""
+
+
+def _judge(content: bytes, contract: Contract, part_size: int, cores: int) -> JudgedRows:
     with tempfile.TemporaryDirectory() as scratch:
-        counts = judge_rows(_engine(), file, "ab" * 32, contract.of_file(file.header), Path(scratch))
-        return JudgedRows(pq.read_table(counts.good), pq.read_table(counts.aside).to_pylist(), counts)
+        copy = Path(scratch) / "copy"
+        copy.write_bytes(content)
+        with copy.open("rb") as stream:
+            file = open_file(stream)
+            file.check(contract)
+            divided = divide_copy(copy, file, Path(scratch), part_size)
+        counts = judge_rows(Here(cores, "500MB"), divided, "ab" * 32, contract.of_file(file.header), Path(scratch))
+        good, aside = (pa.concat_tables(pq.read_table(file) for file in files) for files in (counts.good, counts.aside))
+        return JudgedRows(good, aside.to_pylist(), counts)
 
 
 def small_file(rows: int = 400, **changes: object) -> str:

@@ -26,7 +26,7 @@ from churn.decision.slices import Codes, slice_codes
 from churn.errors import ChurnError
 from churn.foundation.clients import Clients
 from churn.foundation.records import Snapshot
-from churn.intake.judging import batch_number
+from churn.intake.judged_rows import batch_number
 from churn.learning.snapshot import holdout_pieces, take_snapshot
 
 log = logging.getLogger(__name__)

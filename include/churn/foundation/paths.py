@@ -17,6 +17,11 @@ def original(batch: str) -> str:
     return f"{ORIGINALS}/{batch}"
 
 
+def division_note(batch: str) -> str:
+    """Path of the note of the parts of a batch, if its file has more than one."""
+    return f"{ORIGINALS}/{batch}.parts.json"
+
+
 def accepted(batch: str) -> str:
     """Folder of the accepted rows of a batch."""
     return f"{ACCEPTED}/{batch}"

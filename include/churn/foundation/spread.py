@@ -82,15 +82,19 @@ def by_threads(work: W) -> W:
 
 @dataclass(frozen=True)
 class Here:
-    """The cores of this machine: threads for work marked with `by_threads`, processes for other work.
+    """The cores of this machine: threads for work marked with `by_threads` and for few parts, processes for other work.
+
+    Starting processes takes about a second, which few parts do not win back.
 
     Args:
         cores: the number of parts in work at once.
         memory_limit: of the columnar engine, such as `1GB`; it is divided among the workers.
+        few: with fewer parts than this, no processes are started.
     """
 
     cores: int
     memory_limit: str
+    few: int = 8
 
     @classmethod
     def of(cls, cores: int | None, memory_limit: str) -> Here:
@@ -116,7 +120,7 @@ class Here:
         done = 0
         calls = joblib.Parallel(
             n_jobs=workers,
-            backend="threading" if _releases_lock(work) else "loky",
+            backend="threading" if _releases_lock(work) or len(parts) < self.few else "loky",
             return_as="generator",
             batch_size=1,
             pre_dispatch=2 * workers,

@@ -20,16 +20,19 @@ from churn.foundation.ledger import Ledger
 from churn.foundation.parts import WrittenPart, remove_table, store_parts
 from churn.foundation.paths import DOCS, accepted, docs_index, original, quarantined
 from churn.foundation.records import Batch, BatchVerdict, Drift
+from churn.foundation.spread import Spread
 from churn.foundation.storage import Storage
 from churn.foundation.svg import standalone
 from churn.foundation.wording import rejection
 from churn.intake import validation
-from churn.intake.batch_file import BatchFile, FileFault
+from churn.intake.batch_file import FileFault
 from churn.intake.batch_page import PICTURE, write_index
+from churn.intake.divided_file import DividedFile, divide_batch
 from churn.intake.drift import draw_drift, measure_drift
 from churn.intake.header import extra_columns
 from churn.intake.history import open_history
-from churn.intake.judging import REJECTED, Judged, judge_rows, reject_rows
+from churn.intake.judged_rows import Judged
+from churn.intake.judging import REJECTED, judge_rows, reject_rows
 from churn.intake.reading import open_file
 from churn.intake.rule_words import EXAMPLE_LINES, BrokenRule, most_frequent
 from churn.intake.table_rules import IntakeLimits, TableRule, table_rules
@@ -61,6 +64,7 @@ class _BatchJob:
     ledger: Ledger
     contract: Contract
     connection: duckdb.DuckDBPyConnection
+    spread: Spread
     scratch: Path
     link: str | None
 
@@ -103,7 +107,7 @@ def accept_batch(
             columnar.engine(limits.spread.memory_limit) as connection,
             storage.scratch() as scratch,
         ):
-            job = _BatchJob(record, night, storage, ledger, contract, connection, scratch, link)
+            job = _BatchJob(record, night, storage, ledger, contract, connection, limits.spread, scratch, link)
             job.docs.mkdir()
             _judge(job, limits)
         record = _find_batch(ledger, batch)
@@ -113,29 +117,27 @@ def accept_batch(
 
 
 def _judge(job: _BatchJob, limits: IntakeLimits) -> None:
-    with job.storage.reading(original(job.batch.batch)) as stream:
+    batch, name = job.batch.batch, original(job.batch.batch)
+    with job.storage.reading(name) as stream:
         file = open_file(stream)
         try:
             file.check(job.contract)
             notes = notes_on_columns(file.header, job.contract)
             job = replace(job, contract=job.contract.of_file(file.header))
-            judged = judge_rows(job.connection, file, job.batch.batch, job.contract, job.scratch)
+            divided = divide_batch(job.storage, name, batch, file, job.scratch, limits.part_size)
+            judged = judge_rows(job.spread, divided, batch, job.contract, job.scratch)
         except FileFault as fault:
-            _reject(job, file, None, f"file.{fault.code}", fault.sentence)
+            whole = DividedFile(job.storage, name, tuple(file.header))
+            _reject(job, whole, None, f"file.{fault.code}", fault.sentence)
             return
-        for note in notes:
-            log.info("Batch %s: %s", job.batch.batch[:12], note)
-        verdict, rules, drift = _validate(job, judged, limits, notes)
-        if not verdict.passed:
-            _reject(
-                job,
-                file,
-                judged,
-                REJECTED,
-                explain_rejection(job.contract, judged, verdict, rules, _rules(job, judged)),
-            )
-            return
-    _accept(job, judged, describe_outcomes(verdict.warnings, rules), drift)
+    for note in notes:
+        log.info("Batch %s: %s", batch[:12], note)
+    verdict, rules, drift = _validate(job, judged, limits, notes)
+    if verdict.passed:
+        _accept(job, judged, describe_outcomes(verdict.warnings, rules), drift)
+        return
+    sentence = explain_rejection(job.contract, judged, verdict, rules, _rules(job, judged))
+    _reject(job, divided, judged, REJECTED, sentence)
 
 
 def _validate(
@@ -147,7 +149,7 @@ def _validate(
     drift = measure_drift(connection, judged.good, history, contract, limits.drift_limit) if history else []
     rules = table_rules(connection, judged, history, drift, contract, limits, job.batch.batch[:12])
     named = {rule.name: rule for rule in rules}
-    verdict = validation.judge_batch(job.batch.batch, [judged.good], rules, contract, job.docs, limits.spread)
+    verdict = validation.judge_batch(job.batch.batch, judged.good, rules, contract, job.docs, limits.spread)
     if drift:
         (job.docs / PICTURE).write_text(standalone(draw_drift(drift)), encoding="utf-8")
     sentences = [describe_counts(judged), *describe_outcomes([*verdict.failures, *verdict.warnings], named), *notes]
@@ -168,12 +170,11 @@ def _publish(
 
 def _accept(job: _BatchJob, judged: Judged, warnings: list[str], drift: list[Drift]) -> None:
     batch = job.batch.batch
+    if _overtaken(job):
+        return
     rules = _rules(job, judged)
-    manifest = store_parts(job.storage, accepted(batch), [WrittenPart.of(judged.good)])
-    if judged.set_aside:
-        store_parts(job.storage, quarantined(batch), [WrittenPart.of(judged.aside)])
-    else:
-        remove_table(job.storage, quarantined(batch))  # left by an earlier verdict
+    manifest = store_parts(job.storage, accepted(batch), [part.good for part in judged.parts])
+    _quarantine(job, [part.aside for part in judged.parts])
     job.ledger.judge_batch(
         batch,
         job.night,
@@ -195,13 +196,31 @@ def _accept(job: _BatchJob, judged: Judged, warnings: list[str], drift: list[Dri
         log.warning("Batch %s: %s", batch[:12], warning)
 
 
-def _reject(job: _BatchJob, file: BatchFile, judged: Judged | None, rule: str, sentence: str) -> None:
+def _overtaken(job: _BatchJob) -> bool:
+    """Whether another run has judged the batch meanwhile. Its rows and its verdict are left alone."""
+    if _find_batch(job.ledger, job.batch.batch).state == "arrived":
+        return False
+    log.info("Batch %s was judged by another run meanwhile, so this run changes nothing.", job.batch.batch[:12])
+    return True
+
+
+def _quarantine(job: _BatchJob, parts: Sequence[WrittenPart]) -> int:
+    """Keep the quarantined rows, if there are any; returns their number."""
+    folder, rows = quarantined(job.batch.batch), sum(part.rows for part in parts)
+    if rows:
+        store_parts(job.storage, folder, parts)
+    else:
+        remove_table(job.storage, folder)  # left by an earlier verdict
+    return rows
+
+
+def _reject(job: _BatchJob, file: DividedFile, judged: Judged | None, rule: str, sentence: str) -> None:
     batch = job.batch.batch
+    if _overtaken(job):
+        return
     if judged is None:
         _publish(job, None, [sentence])
-    rows, quarantined_rows = reject_rows(job.connection, file, batch, job.scratch, judged, rule)
-    if quarantined_rows:
-        store_parts(job.storage, quarantined(batch), [WrittenPart.of(rows)])
+    quarantined_rows = _quarantine(job, reject_rows(job.spread, file, batch, job.scratch, judged, rule))
     kept = (
         f"Its {quarantined_rows:,} rows are in {quarantined(batch)}."
         if quarantined_rows

@@ -17,9 +17,10 @@ from pathlib import Path
 
 from churn.errors import ChurnError
 from churn.foundation.ledger import Ledger
-from churn.foundation.paths import LANDING, original
+from churn.foundation.paths import LANDING, division_note, original
 from churn.foundation.records import Batch
 from churn.foundation.storage import TEMPORARY, Landed, Storage, StorageError, is_temporary
+from churn.intake.division import PART_SIZE, Divider, note_division
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,9 @@ class Arrivals:
     unfinished: list[str]
 
 
-def collect_arrivals(storage: Storage, ledger: Ledger, settle_seconds: float = 0) -> Arrivals:
+def collect_arrivals(
+    storage: Storage, ledger: Ledger, settle_seconds: float = 0, part_size: int = PART_SIZE
+) -> Arrivals:
     """Move every finished file out of the landing zone, and list the batches that wait for a verdict.
 
     That includes batches of an earlier run that crashed before its verdict.
@@ -46,12 +49,13 @@ def collect_arrivals(storage: Storage, ledger: Ledger, settle_seconds: float = 0
         ledger: records every file that was seen.
         settle_seconds: a file on a local disk that changed within this many seconds is checked twice, and left for the next run
             if it has changed again. Objects on S3 appear complete.
+        part_size: bytes of the parts into which a file is divided.
     """
     storage.sweep()
     finished, unfinished = _settled(storage, settle_seconds)
     seen_before = []
     for file in finished:
-        claimed = _claim(file, storage, ledger)
+        claimed = _claim(file, storage, ledger, part_size)
         if claimed is None:
             unfinished.append(file.name)
         elif not claimed:
@@ -66,22 +70,24 @@ def printable(name: str) -> str:
     return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
-def keep_original(storage: Storage, name: str) -> tuple[str, int]:
-    """Copy a file to the path of its hash, in one pass.
+def keep_original(storage: Storage, name: str, part_size: int = PART_SIZE) -> tuple[str, int]:
+    """Copy a file to the path of its hash, and note its parts, in one pass.
 
     Returns:
         The sha256 of its bytes, and their number.
     """
-    digest, size = hashlib.sha256(), 0
-    with storage.staging() as staged, ThreadPoolExecutor(1) as beside:
+    digest, divider, size = hashlib.sha256(), Divider(part_size), 0
+    with storage.staging() as staged, ThreadPoolExecutor(2) as beside:
         for chunk in storage.chunks(name):
-            hashed = beside.submit(digest.update, chunk)
+            passed = [beside.submit(digest.update, chunk), beside.submit(divider.feed, chunk)]
             staged.stream.write(chunk)
-            hashed.result()
+            for done in passed:
+                done.result()
             size += len(chunk)
         batch = digest.hexdigest()
         if not storage.exists(original(batch)):
             staged.keep_as(original(batch))
+    note_division(storage, batch, divider.finish())
     return batch, size
 
 
@@ -125,11 +131,11 @@ def _settled(storage: Storage, seconds: float) -> tuple[list[Landed], list[str]]
     return [file for file in files if file.name not in growing], growing
 
 
-def _claim(file: Landed, storage: Storage, ledger: Ledger) -> bool | None:
+def _claim(file: Landed, storage: Storage, ledger: Ledger, part_size: int) -> bool | None:
     """Whether the file was new; None if it changed while it was read."""
     landed = f"{LANDING}/{file.name}"
     try:
-        batch, size = keep_original(storage, landed)
+        batch, size = keep_original(storage, landed, part_size)
     except StorageError:
         if storage.look(landed) is None:
             log.info("%s was collected by another run.", printable(file.name))
@@ -138,6 +144,7 @@ def _claim(file: Landed, storage: Storage, ledger: Ledger) -> bool | None:
     now = storage.look(landed)
     if now is not None and (size, now.arrived) != (file.size, file.arrived):
         if ledger.batch(batch) is None:
+            storage.remove(division_note(batch))
             storage.remove(original(batch))
         return None
     new = ledger.add_batch(batch, printable(file.name), size, datetime.fromtimestamp(file.arrived, UTC))

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 
 import pyarrow as pa
 
 from churn.foundation.ledger import Ledger
-from churn.foundation.paths import ACCEPTED, ORIGINALS, QUARANTINE, accepted, original, quarantined
+from churn.foundation.parts import MANIFEST, file_digest, find_part_faults, read_manifest, single_file
+from churn.foundation.paths import ACCEPTED, ORIGINALS, QUARANTINE, accepted, division_note, original, quarantined
 from churn.foundation.records import Batch
 from churn.foundation.storage import Storage, StorageError
+from churn.intake.division import find_note_fault
 
 
 def find_losses(storage: Storage, ledger: Ledger, hashes: bool = False) -> list[str]:
@@ -19,13 +20,16 @@ def find_losses(storage: Storage, ledger: Ledger, hashes: bool = False) -> list[
     Args:
         storage: the data root.
         ledger: says what the data root should contain.
-        hashes: also read every original and accepted file, and check it against its hash.
+        hashes: also read every original and every part, and check it against its hash.
     """
     batches = ledger.batches()
     files = {zone: set(storage.names(zone)) for zone in (ORIGINALS, ACCEPTED, QUARANTINE)}
     losses = [loss for batch in batches for loss in _losses(batch, files, storage, hashes)]
-    expected = {name(batch.batch) for batch in batches for name in (original, accepted, quarantined)}
-    unknown = sorted(set().union(*files.values()) - expected)
+    expected = {name(batch.batch) for batch in batches for name in (original, division_note)}
+    folders = {name(batch.batch) for batch in batches for name in (accepted, quarantined)}
+    expected |= {single_file(folder) for folder in folders}
+    present = set().union(*files.values())
+    unknown = sorted(name for name in present - expected if name.rpartition("/")[0] not in folders)
     return losses + [f"{name}: the ledger has no such batch." for name in unknown]
 
 
@@ -33,31 +37,45 @@ def _losses(batch: Batch, files: dict[str, set[str]], storage: Storage, hashes: 
     who = f"Batch {batch.batch[:12]} ({batch.name})"
     if original(batch.batch) not in files[ORIGINALS]:
         yield f"{who}: its original is missing."
-    elif hashes and _digest(storage, original(batch.batch)) != batch.batch:
+    elif hashes and file_digest(storage, original(batch.batch)) != batch.batch:
         yield f"{who}: its original has been changed since it arrived."
+    if division_note(batch.batch) in files[ORIGINALS] and (fault := find_note_fault(storage, batch.batch)):
+        yield f"{who}: {fault}"
     if batch.state == "arrived":
         return
     counts = (batch.arrived_rows or 0, batch.accepted_rows or 0, batch.quarantined_rows or 0)
     if counts[0] != counts[1] + counts[2]:
         yield f"{who}: {counts[0]} rows arrived, but {counts[1]} were accepted and {counts[2]} quarantined."
-    for zone, name, expected in (
-        (ACCEPTED, accepted(batch.batch), counts[1]),
-        (QUARANTINE, quarantined(batch.batch), counts[2]),
-    ):
+    tables = (
+        (files[ACCEPTED], accepted(batch.batch), counts[1], batch.accepted_sha256),
+        (files[QUARANTINE], quarantined(batch.batch), counts[2], None),
+    )
+    for there, folder, expected, digest in tables:
+        for fault in _table_faults(storage, there, folder, expected, digest, hashes):
+            yield f"{who}: {fault}"
+
+
+def _table_faults(
+    storage: Storage, there: set[str], folder: str, expected: int, digest: str | None, hashes: bool
+) -> Iterator[str]:
+    """What is wrong with the accepted or the quarantined rows of a batch, as a folder of parts or as one file."""
+    name, rows = single_file(folder), 0
+    if f"{folder}/{MANIFEST}" in there:
+        faults = find_part_faults(storage, folder, there, hashes, digest)
+        yield from faults
+        if faults:
+            return
+        manifest = read_manifest(storage, folder)
+        name, rows = folder, manifest.rows if manifest else 0
+    elif name in there:
         try:
-            actual = storage.count_rows(name) if name in files[zone] else 0
+            rows = storage.count_rows(name)
         except (StorageError, pa.ArrowException):
-            yield f"{who}: {name} cannot be read."
-            continue
-        digest = batch.accepted_sha256 if zone == ACCEPTED and hashes and actual else None
-        if digest and _digest(storage, name) != digest:
-            yield f"{who}: {name} has been changed since it was accepted."
-        if actual != expected:
-            yield f"{who}: {name} has {actual} rows, but {expected} are recorded."
-
-
-def _digest(storage: Storage, name: str) -> str:
-    digest = hashlib.sha256()
-    for chunk in storage.chunks(name):
-        digest.update(chunk)
-    return digest.hexdigest()
+            yield f"{name} cannot be read."
+            return
+        if hashes and digest and rows and file_digest(storage, name) != digest:
+            yield f"{name} has been changed since it was accepted."
+    elif any(file.startswith(f"{folder}/") for file in there):
+        yield f"{folder}/{MANIFEST} is missing, so its parts are not read."
+    if rows != expected:
+        yield f"{name} has {rows} rows, but {expected} are recorded."

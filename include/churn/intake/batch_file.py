@@ -22,6 +22,10 @@ class FileFault(Exception):  # noqa: N818 -- it is turned into the rejection of 
         self.code = code
         self.sentence = sentence
 
+    def __reduce__(self) -> tuple[type[FileFault], tuple[str, str]]:
+        """Both arguments survive the way from one process to another."""
+        return type(self), (self.code, self.sentence)
+
 
 @dataclass(frozen=True)
 class Piece:

@@ -11,7 +11,7 @@ import csv
 import gzip
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import IO
 
 import numpy as np
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from churn.contract import Contract
 from churn.intake.batch_file import FileFault, Piece
+from churn.intake.file_part import FilePart
 from churn.intake.header import explain_first_lines, explain_header, in_contract_spelling, require_columns
 from churn.intake.lines import Line, Lines
 
@@ -51,11 +52,20 @@ def split_lines(lines: Iterable[Line], header: Sequence[str], contract: Contract
 
 
 class CsvBatch:
-    """A CSV file in UTF-8, with or without a byte order mark; line ends are LF, CRLF or CR."""
+    """A CSV file in UTF-8, with or without a byte order mark; line ends are LF, CRLF or CR.
 
-    def __init__(self, stream: IO[bytes], zipped: bool) -> None:
-        self._stream, self._zipped = stream, zipped
-        self.header: list[str] = []
+    Args:
+        stream: the file, seekable.
+        zipped: whether it is compressed with gzip.
+        part: read only the records of this part of a file that is not compressed.
+        header: its header in the spelling of the contract, if only a part is read.
+    """
+
+    def __init__(
+        self, stream: IO[bytes], zipped: bool, part: FilePart | None = None, header: Sequence[str] = ()
+    ) -> None:
+        self._stream, self.zipped, self._range = stream, zipped, part
+        self.header = list(header)
 
     def names(self) -> list[str]:
         """The names in the header, if the first line looks like one."""
@@ -111,7 +121,7 @@ class CsvBatch:
 
     def _behind_header(self) -> Iterator[Lines]:
         """Everything after the header, which is the first line that is not blank."""
-        begun = False
+        begun = self._range is not None
         for lines in self._blocks():
             if begun:
                 yield lines
@@ -123,8 +133,8 @@ class CsvBatch:
                     yield lines.behind(header + 1)
 
     def _blocks(self) -> Iterator[Lines]:
-        number = 1
-        for block in _whole_lines(self._stream, self._zipped):
+        number = self._range.first if self._range else 1
+        for block in _whole_lines(self._stream, self.zipped, self._range):
             lines = Lines(number, block)
             number += len(lines)
             yield lines
@@ -135,20 +145,39 @@ def _raw_columns(lines: Sequence[Line]) -> list[pa.Array]:
     return [numbers, pa.array([line.decode(errors="backslashreplace") for _, line in lines], pa.string())]
 
 
-def _whole_lines(stream: IO[bytes], zipped: bool) -> Iterator[bytearray]:
-    """A file in blocks of complete lines, with line feeds as line ends and without a byte order mark."""
+def unpack(stream: IO[bytes]) -> Iterator[bytes]:
+    """The bytes in a file that is compressed with gzip, some megabytes at a time.
+
+    Raises:
+        FileFault: it is damaged.
+    """
     stream.seek(0)
-    source = gzip.GzipFile(fileobj=stream) if zipped else stream
-    rest, old_mac, begun = bytearray(), False, False
-    while True:
-        try:
-            data = source.read(PIECE)
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise FileFault(
-                "broken_gzip", "The compressed file is damaged or incomplete. Ask the sender for a complete file."
-            ) from error
+    source = gzip.GzipFile(fileobj=stream)
+    try:
+        while data := source.read(PIECE):
+            yield data
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise FileFault(
+            "broken_gzip", "The compressed file is damaged or incomplete. Ask the sender for a complete file."
+        ) from error
+
+
+def _read(stream: IO[bytes], part: FilePart | None) -> Iterator[bytes]:
+    """The bytes of a file or of a part of it, some megabytes at a time."""
+    left = part.end - part.begin if part else None
+    stream.seek(part.begin if part else 0)
+    while data := stream.read(PIECE if left is None else min(PIECE, left)):
+        left = None if left is None else left - len(data)
+        yield data
+
+
+def _whole_lines(stream: IO[bytes], zipped: bool, part: FilePart | None = None) -> Iterator[bytearray]:
+    """A file or a part of it in blocks of complete lines, with line feeds as line ends and without a byte order mark."""
+    rest, old_mac, begun = bytearray(), bool(part and part.old_mac), part is not None
+    for piece in chain(unpack(stream) if zipped else _read(stream, part), [b""]):
+        data = piece
         if not begun:
-            data, begun = data.removeprefix(codecs.BOM_UTF8), True
+            begun, data = True, data.removeprefix(codecs.BOM_UTF8)
             old_mac = b"\r" in data and b"\n" not in data
         if old_mac:
             data = data.replace(b"\r", b"\n")
@@ -169,6 +198,12 @@ def _whole_lines(stream: IO[bytes], zipped: bool) -> Iterator[bytearray]:
                 "not_csv",
                 f"A line is longer than {LONGEST_LINE >> 20} MB, so this is not a CSV file. Export it as CSV and send it again.",
             )
+
+
+def header_width(line: bytes) -> int | None:
+    """The number of cells of a first line; None if it is not a line of CSV in UTF-8."""
+    header = _header(line)
+    return len(header) if header else None
 
 
 def _header(line: bytes) -> list[str] | None:

@@ -28,7 +28,7 @@ Counts = NDArray[np.int64]
 
 
 def measure_drift(
-    connection: duckdb.DuckDBPyConnection, rows: Path, history: History, contract: Contract, limit: float
+    connection: duckdb.DuckDBPyConnection, rows: Sequence[Path], history: History, contract: Contract, limit: float
 ) -> list[Drift]:
     """Compare the features and the target of a batch with the accepted history.
 
@@ -36,7 +36,7 @@ def measure_drift(
 
     Args:
         connection: the engine, with the history opened.
-        rows: Parquet file of accepted rows.
+        rows: Parquet files of accepted rows.
         history: the accepted history.
         contract: the data contract.
         limit: the population stability index above which a column has drifted. In small batches, the value that chance alone

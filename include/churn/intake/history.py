@@ -17,7 +17,7 @@ from churn.foundation.ledger import Ledger
 from churn.foundation.parts import has_table, part_names
 from churn.foundation.paths import accepted, snapshot_rows
 from churn.foundation.storage import Storage
-from churn.intake.judging import batch_number
+from churn.intake.judged_rows import batch_number
 
 RECENT = 5
 """Number of snapshots to try, the latest first. A withdrawn batch makes those that contain it unusable."""

@@ -1,4 +1,4 @@
-"""Judges the rows of a file, piece by piece: good rows go to one Parquet file, the others to another.
+"""Judges the rows of a file, part by part: the good rows of a part go to one Parquet file, the others to another.
 
 Both files are written to a scratch folder. The memory needed depends neither on the size of the file nor on the number of
 earlier batches.
@@ -6,12 +6,10 @@ earlier batches.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import duckdb
 import numpy as np
@@ -20,21 +18,29 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from churn.contract import UNLABELLED, Contract, Kind
+from churn.contract import UNLABELLED, Contract
 from churn.errors import ChurnError
 from churn.foundation import columnar
 from churn.foundation.columnar import PlainLines
-from churn.intake.batch_file import BatchFile, FileFault, Piece
+from churn.foundation.parts import WrittenPart
+from churn.foundation.progress import report_progress
+from churn.foundation.spread import Spread
+from churn.intake.batch_file import FileFault, Piece
 from churn.intake.csv_reading import split_lines
-
-T = TypeVar("T")
-R = TypeVar("R")
-
-ASIDE = pa.schema(
-    [("_line", pa.int64()), ("_raw", pa.string()), ("_failed", pa.list_(pa.string())), ("_batch", pa.string())]
+from churn.intake.divided_file import DividedFile
+from churn.intake.file_part import FilePart
+from churn.intake.judged_rows import (
+    ASIDE,
+    EMPTY,
+    Judged,
+    JudgedPart,
+    JudgingJob,
+    batch_number,
+    good_writer,
+    quarantine_columns,
 )
-EMPTY = ASIDE.empty_table()
-WORKERS = 2
+from churn.intake.repeats import keep_keys, set_repeats_aside
+
 REJECTED = "batch.rejected"
 
 
@@ -42,81 +48,48 @@ class RowsLost(ChurnError):  # noqa: N818 -- it says what happened
     """Rows that arrived are neither accepted nor quarantined. This is a defect, and nothing of the batch is accepted."""
 
 
-@dataclass(frozen=True)
-class Judged:
-    """A batch whose rows have been judged: two Parquet files and the counts.
-
-    `unlabelled` of the quarantined rows wait for a label and break no other rule.
-    """
-
-    good: Path
-    aside: Path
-    arrived: int
-    accepted: int
-    unlabelled: int
-    events: int
-
-    @property
-    def set_aside(self) -> int:
-        """Number of rows that are not accepted."""
-        return self.arrived - self.accepted
-
-    @property
-    def rejected_share(self) -> float:
-        """Share of faulty rows among those that have a label."""
-        labelled = self.arrived - self.unlabelled
-        return (self.set_aside - self.unlabelled) / labelled if labelled else 0.0
-
-
-def judge_rows(
-    connection: duckdb.DuckDBPyConnection, file: BatchFile, batch: str, contract: Contract, scratch: Path
-) -> Judged:
+def judge_rows(spread: Spread, file: DividedFile, batch: str, contract: Contract, scratch: Path) -> Judged:
     """Judge every row of a file whose columns have been checked.
+
+    Args:
+        spread: where the work on parts runs.
+        file: the file with its parts.
+        batch: its hash.
+        contract: the data contract, with the columns of this file.
+        scratch: folder for the judged rows.
 
     Raises:
         FileFault: it has no rows, or is damaged.
         RowsLost: the counts do not add up.
     """
-    lines = columnar.plain_lines(contract, file.header)
-
-    def judge(piece: Piece) -> _JudgedPiece:
-        return _judge_piece(connection.cursor(), piece, lines, file, contract)
-
-    with _Output(scratch, batch, contract) as output:
-        for piece in _in_order(judge, file.pieces(contract)):
-            output.write(piece)
-    if not output.arrived:
+    job = JudgingJob(file, batch, contract, scratch, spread.engine_memory)
+    judging = spread.each(partial(_judge_part, job), file.parts)
+    parts = list(report_progress(judging, "Judging rows", len(file.parts), rows=lambda part: part.arrived))
+    if not sum(part.arrived for part in parts):
         raise FileFault("no_rows", "The file has a header but no rows. Ask the sender for a complete file.")
-    repeated = output.repeated_keys()
-    if len(repeated):
-        _set_repeats_aside(connection, file, output, pa.table({"_key": repeated}), contract)
-    good, aside = (pq.read_metadata(path).num_rows for path in (output.good, output.aside))
-    _require_all(batch, output.arrived, good, aside)
-    events = pc.sum(pq.read_table(output.good, columns=[contract.target.name])[contract.target.name]).as_py() or 0
-    return Judged(output.good, output.aside, output.arrived, good, output.unlabelled, events)
+    judged = Judged(tuple(set_repeats_aside(spread, job, parts)))
+    _require_all(batch, judged.arrived, judged.accepted, sum(part.aside.rows for part in judged.parts))
+    return judged
 
 
 def reject_rows(
-    connection: duckdb.DuckDBPyConnection, file: BatchFile, batch: str, scratch: Path, judged: Judged | None, rule: str
-) -> tuple[Path, int]:
+    spread: Spread, file: DividedFile, batch: str, scratch: Path, judged: Judged | None, rule: str
+) -> list[WrittenPart]:
     """Quarantine every row of a rejected batch, with the rule of the batch after its own.
 
     Returns:
-        The Parquet file of quarantined rows, and their number.
+        The files of quarantined rows, a part each.
 
     Raises:
         RowsLost: not all judged rows are among them.
     """
-    path, rows = scratch / "rejected.parquet", 0
-    with pq.ParquetWriter(path, ASIDE, compression="zstd") as writer:
-        for raw in file.raw():
-            rows += raw.num_rows
-            writer.write_table(
-                _aside(columnar.append_rule(connection, raw, judged.aside if judged else None, rule), batch)
-            )
+    own = judged.aside if judged else [None] * len(file.parts)
+    work = partial(_reject_part, file, batch, scratch, rule, spread.engine_memory)
+    rejecting = spread.each(work, list(zip(file.parts, own, strict=True)))
+    parts = list(report_progress(rejecting, "Quarantining rows", len(file.parts), rows=lambda part: part.rows))
     if judged:
-        _require_all(batch, judged.arrived, 0, rows)
-    return path, rows
+        _require_all(batch, judged.arrived, 0, sum(part.rows for part in parts))
+    return parts
 
 
 def _require_all(batch: str, arrived: int, good: int, aside: int) -> None:
@@ -127,96 +100,67 @@ def _require_all(batch: str, arrived: int, good: int, aside: int) -> None:
         )
 
 
+def _judge_part(job: JudgingJob, part: FilePart) -> JudgedPart:
+    """Write the good rows, the quarantined rows and the sorted keys of a part; repeated customers are still among the good ones."""
+    good, aside = job.path("good", part), job.path("aside", part)
+    contract, arrived, unlabelled, events = job.contract, 0, 0, 0
+    keys: list[NDArray[np.uint64]] = []
+    with (
+        job.file.opened(part) as file,
+        columnar.engine(job.memory, threads=1) as connection,
+        good_writer(good, contract) as good_rows,
+        pq.ParquetWriter(aside, ASIDE, compression="zstd") as aside_rows,
+    ):
+        lines = columnar.plain_lines(contract, file.header)
+        for piece in file.pieces(contract):
+            judged = _judge_piece(connection, piece, lines, file.header, contract)
+            arrived += piece.arrived
+            keys.append(judged.keys)
+            if judged.good.num_rows:
+                rows = _numbered(judged.good, job.batch, good_rows.schema)
+                events += pc.sum(rows[contract.target.name]).as_py() or 0
+                good_rows.write_table(rows)
+            if judged.aside.num_rows:
+                unlabelled += _count_unlabelled(judged.aside)
+                aside_rows.write_table(quarantine_columns(judged.aside, job.batch))
+    keep_keys(job, part, keys)
+    return JudgedPart(part, WrittenPart.of(good), WrittenPart.of(aside), arrived, unlabelled, events)
+
+
+def _numbered(rows: pa.Table, batch: str, schema: pa.Schema) -> pa.Table:
+    return rows.append_column("_batch", pa.array(np.full(rows.num_rows, batch_number(batch)))).cast(schema)
+
+
+def _count_unlabelled(aside: pa.Table) -> int:
+    failed = aside["_failed"]
+    waiting = pc.and_(pc.equal(pc.list_value_length(failed), 1), pc.equal(pc.list_element(failed, 0), UNLABELLED))
+    return int(pc.sum(waiting).as_py() or 0)
+
+
 @dataclass(frozen=True)
 class _JudgedPiece:
     good: pa.Table
     keys: NDArray[np.uint64]
     aside: pa.Table
-    arrived: int
-
-
-@dataclass
-class _Output:
-    """The two files while they are written."""
-
-    scratch: Path
-    batch: str
-    contract: Contract
-    arrived: int = 0
-    unlabelled: int = 0
-    _keys: list[NDArray[np.uint64]] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.good, self.aside = self.scratch / "good.parquet", self.scratch / "aside.parquet"
-        self.schema = accepted_schema(self.contract)
-        texts = [column.name for column in self.contract.columns if column.kind is Kind.TEXT]
-        self._good = pq.ParquetWriter(
-            self.good,
-            self.schema,
-            compression="snappy",
-            use_dictionary=[*texts, "_batch"],
-            write_statistics=["_line"],  # no other column is searched by range
-        )
-        self._aside = pq.ParquetWriter(self.aside, ASIDE, compression="zstd")
-
-    def __enter__(self) -> _Output:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._good.close()
-        self._aside.close()
-
-    def write(self, piece: _JudgedPiece) -> None:
-        self.arrived += piece.arrived
-        self._keys.append(piece.keys)
-        if piece.good.num_rows:
-            name = pa.array(np.full(piece.good.num_rows, batch_number(self.batch)))
-            self._good.write_table(piece.good.append_column("_batch", name).cast(self.schema))
-        if piece.aside.num_rows:
-            failed = piece.aside["_failed"]
-            waiting = pc.and_(
-                pc.equal(pc.list_value_length(failed), 1), pc.equal(pc.list_element(failed, 0), UNLABELLED)
-            )
-            self.unlabelled += pc.sum(waiting).as_py()
-            self._aside.write_table(_aside(piece.aside, self.batch))
-
-    def repeated_keys(self) -> NDArray[np.uint64]:
-        """The hashes of keys that appear in more than one row."""
-        keys = np.concatenate(self._keys)
-        self._keys.clear()
-        keys.sort(kind="stable")  # merges runs that are already sorted
-        return np.unique(keys[1:][keys[1:] == keys[:-1]])
-
-
-def accepted_schema(contract: Contract) -> pa.Schema:
-    """The columns of a file of accepted rows: those of the contract, the line, and the number of the batch."""
-    types = {Kind.INTEGER: pa.int64(), Kind.NUMBER: pa.float64(), Kind.TEXT: pa.string(), Kind.DATE: pa.date32()}
-    columns = [(column.name, types[column.kind]) for column in contract.columns]
-    return pa.schema([*columns, ("_line", pa.int64()), ("_batch", pa.int64())])
-
-
-def batch_number(batch: str) -> int:
-    """The hash of a batch as a number that fits into an integer column."""
-    return int(batch[:15], 16)
 
 
 def _judge_piece(
-    cursor: duckdb.DuckDBPyConnection, piece: Piece, lines: PlainLines, file: BatchFile, contract: Contract
+    connection: duckdb.DuckDBPyConnection, piece: Piece, lines: PlainLines, header: Sequence[str], contract: Contract
 ) -> _JudgedPiece:
     columns = [*contract.names, "_line", "_key"]
     good, records = [], piece.records
     if piece.plain is not None and piece.lines is not None:
-        typed = lines.type(cursor, piece.plain)
+        typed = lines.type(connection, piece.plain)
         odd = typed["_odd"]
         if pc.any(odd).as_py():
             numbers = typed["_line"].filter(odd).to_numpy()
-            looked_at = split_lines(piece.lines.at(piece.lines.positions(numbers)), file.header, contract)
+            looked_at = split_lines(piece.lines.at(piece.lines.positions(numbers)), header, contract)
             records = pa.concat_tables([records, looked_at])
             typed = typed.filter(pc.invert(odd))
         good.append(typed.select(columns))
     aside = EMPTY
     if records.num_rows:
-        aside = columnar.apply_row_rules(cursor, records, contract)
+        aside = columnar.apply_row_rules(connection, records, contract)
         broken = pc.greater(pc.list_value_length(aside["_failed"]), 0)
         good.append(aside.filter(pc.invert(broken)).select(columns))
         aside = aside.filter(broken)
@@ -224,40 +168,19 @@ def _judge_piece(
     if len(good) > 1 and good[-1].num_rows:
         rows = rows.sort_by("_line")
     keys = np.sort(rows["_key"].to_numpy())  # a copy: a view would keep the whole result in memory
-    return _JudgedPiece(rows.drop_columns(["_key"]), keys, aside, piece.arrived)
+    return _JudgedPiece(rows.drop_columns(["_key"]), keys, aside)
 
 
-def _set_repeats_aside(
-    connection: duckdb.DuckDBPyConnection, file: BatchFile, output: _Output, keys: pa.Table, contract: Contract
-) -> None:
-    """Move the rows of customers who appear more than once from one file to the other."""
-    repeats = columnar.resolve_repeats(connection, output.good, keys, contract)
-    if not repeats.num_rows:
-        return
-    lines = repeats["_line"].to_numpy()
-    raw = pa.concat_tables(file.raw(only=lines)).sort_by("_line")
-    rules = pa.array([[rule] for rule in repeats["_rule"].to_pylist()], pa.list_(pa.string()))
-    moved = _aside(raw.append_column("_failed", rules), output.batch)
-    more, both, kept = (output.scratch / name for name in ("more.parquet", "both.parquet", "kept.parquet"))
-    pq.write_table(moved, more)
-    columnar.merge_by_line(connection, [output.aside, more], both)
-    columnar.leave_out(connection, output.good, repeats, kept)
-    both.replace(output.aside)
-    kept.replace(output.good)
-
-
-def _aside(rows: pa.Table, batch: str) -> pa.Table:
-    name = pa.array([batch] * rows.num_rows, pa.string())
-    return rows.select(["_line", "_raw", "_failed"]).append_column("_batch", name).cast(ASIDE)
-
-
-def _in_order(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """Map work over items, with a few items in progress at a time; results are in the order of the items."""
-    waiting: deque[Future[R]] = deque()
-    with ThreadPoolExecutor(WORKERS) as pool:
-        for item in items:
-            waiting.append(pool.submit(work, item))
-            if len(waiting) > WORKERS:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+def _reject_part(
+    file: DividedFile, batch: str, scratch: Path, rule: str, memory: str, judged: tuple[FilePart, Path | None]
+) -> WrittenPart:
+    part, own = judged
+    path = scratch / f"rejected-{part.number:04d}.parquet"
+    with (
+        file.opened(part) as reader,
+        columnar.engine(memory, threads=1) as connection,
+        pq.ParquetWriter(path, ASIDE, compression="zstd") as writer,
+    ):
+        for raw in reader.raw():
+            writer.write_table(quarantine_columns(columnar.append_rule(connection, raw, own, rule), batch))
+    return WrittenPart.of(path)

@@ -110,17 +110,23 @@ class Lines:
     def _record_length(self, at: int, width: int) -> int | None:
         """Number of lines of the record that begins here; 0 if it is none, None if it goes on behind the block."""
         whole: list[bool] = []  # of each line: whether it has the cells of a row by itself
+        swallows = False
 
         def texts() -> Iterator[str]:
+            nonlocal swallows
             for _, line in islice(self.at(range(at, len(self))), MOST_JOINED):
+                if len(whole) > 1 and whole[-1]:  # the record would contain a row between its first and last line
+                    swallows = True
+                    return
                 whole.append(line.count(b",") == width - 1)
                 yield line.decode(errors="replace") + "\n"
 
         try:
             cells = next(csv.reader(texts(), strict=True))
         except csv.Error:
-            return None if at + len(whole) == len(self) and len(whole) < MOST_JOINED else 0
-        rows_swallowed = any(whole[1:-1]) or (whole[0] and whole[-1] and len(whole) > 1)
+            goes_on = at + len(whole) == len(self) and len(whole) < MOST_JOINED
+            return None if goes_on and not swallows else 0
+        rows_swallowed = swallows or (whole[0] and whole[-1] and len(whole) > 1)
         return len(whole) if len(cells) == width and not rows_swallowed else 0
 
     def at(self, positions: Iterable[int] | NDArray[np.int64]) -> Iterator[Line]:

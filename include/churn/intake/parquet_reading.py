@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO, Any
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from churn.contract import Contract
 from churn.intake.batch_file import FileFault, Piece
+from churn.intake.file_part import FilePart
 from churn.intake.header import in_contract_spelling, require_columns
 
 _ROWS = 65_536
@@ -21,11 +22,17 @@ _WHOLE = 2.0**53  # beyond this, floats cannot represent every integer
 
 
 class ParquetBatch:
-    """A Parquet file. The number of a row serves as its line."""
+    """A Parquet file, or a part of it. The number of a row serves as its line.
 
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._stream = stream
-        self.header: list[str] = []
+    Args:
+        stream: the file, seekable.
+        part: read only the row groups of this part.
+        header: its columns in the spelling of the contract, if only a part is read.
+    """
+
+    def __init__(self, stream: IO[bytes], part: FilePart | None = None, header: Sequence[str] = ()) -> None:
+        self._stream, self._range = stream, part
+        self.header = list(header)
 
     def names(self) -> list[str]:
         """The names of its columns."""
@@ -71,9 +78,9 @@ class ParquetBatch:
 
     def _rows(self) -> Iterator[tuple[pa.Table, list[_Texts]]]:
         """Numbers and texts of rows, and their cells as text, column by column."""
-        first = 1
+        first, groups = (self._range.first, [*range(self._range.begin, self._range.end)]) if self._range else (1, None)
         with _broken_parquet():
-            for batch in pq.ParquetFile(self._stream).iter_batches(_ROWS):
+            for batch in pq.ParquetFile(self._stream).iter_batches(_ROWS, row_groups=groups):
                 texts = [_Texts(column) for column in batch.columns]
                 numbers = pa.array(np.arange(first, first + batch.num_rows))
                 raw = pc.binary_join_element_wise(*[_as_csv(cell.texts) for cell in texts], ",")

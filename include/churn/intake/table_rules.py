@@ -5,6 +5,7 @@ A rule is a number with its bounds, which Great Expectations compares. This modu
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf, sqrt
 from pathlib import Path
@@ -16,8 +17,9 @@ from churn.contract import Contract
 from churn.foundation import columnar
 from churn.foundation.records import Drift
 from churn.foundation.spread import Here, Spread
+from churn.intake.division import PART_SIZE
 from churn.intake.history import History
-from churn.intake.judging import Judged
+from churn.intake.judged_rows import Judged
 from churn.settings import Settings
 
 ONE_CLASS_ROWS = 50
@@ -30,13 +32,14 @@ MEASURES = {"kolmogorov_smirnov": "Kolmogorov-Smirnov distance", "cramers_v": "C
 
 @dataclass(frozen=True)
 class IntakeLimits:
-    """The limits for a batch, and where the work on its parts runs."""
+    """The limits for a batch, where the work on its parts runs, and their size in bytes."""
 
     max_rejected_share: float
     spread: Spread
     max_disputed_share: float = 0.02
     max_size_ratio: float = 3.0
     drift_limit: float = 0.2
+    part_size: int = PART_SIZE
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -47,6 +50,7 @@ class IntakeLimits:
             max_disputed_share=settings.max_disputed_share,
             max_size_ratio=settings.max_size_ratio,
             drift_limit=settings.drift_limit,
+            part_size=settings.part_size,
         )
 
 
@@ -126,7 +130,7 @@ def _classes(judged: Judged, contract: Contract) -> TableRule:
 
 def _disputes(
     connection: duckdb.DuckDBPyConnection,
-    good: Path,
+    good: Sequence[Path],
     history: History,
     contract: Contract,
     limits: IntakeLimits,

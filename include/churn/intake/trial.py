@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from churn.foundation import columnar
 from churn.intake import validation
 from churn.intake.acceptance import describe_outcomes, explain_rejection, notes_on_columns
 from churn.intake.batch_file import FileFault
+from churn.intake.divided_file import divide_copy
 from churn.intake.judging import judge_rows
 from churn.intake.reading import open_file
 from churn.intake.rule_words import EXAMPLE_LINES, BrokenRule, in_words
@@ -82,13 +84,14 @@ def try_file(stream: IO[bytes], contract: Contract, limits: IntakeLimits) -> Tri
             file.check(contract)
             notes = notes_on_columns(file.header, contract)
             judged_by = contract.of_file(file.header)
-            judged = judge_rows(connection, file, _NAME, judged_by, scratch)
+            divided = divide_copy(_copied(stream, scratch), file, scratch, limits.part_size)
+            judged = judge_rows(limits.spread, divided, _NAME, judged_by, scratch)
         except FileFault as fault:
             return _unreadable(contract, fault, limits)
         rules = {rule.name: rule for rule in table_rules(connection, judged, None, [], judged_by, limits, None)}
         docs = scratch / "docs"
         docs.mkdir()
-        verdict = validation.judge_batch(_NAME, [judged.good], [*rules.values()], judged_by, docs, limits.spread)
+        verdict = validation.judge_batch(_NAME, judged.good, [*rules.values()], judged_by, docs, limits.spread)
         broken = columnar.count_rules(connection, judged.aside, EXAMPLE_LINES)
         return Trial(
             contract=contract.name,
@@ -106,6 +109,15 @@ def try_file(stream: IO[bytes], contract: Contract, limits: IntakeLimits) -> Tri
             warnings=describe_outcomes(verdict.warnings, rules),
             notes=notes,
         )
+
+
+def _copied(stream: IO[bytes], scratch: Path) -> Path:
+    """A copy of the file that several processes can read."""
+    copy = scratch / "tried"
+    stream.seek(0)
+    with copy.open("wb") as target:
+        shutil.copyfileobj(stream, target)
+    return copy
 
 
 def _tried(broken: list[BrokenRule], contract: Contract) -> list[TriedRule]:

@@ -20,7 +20,7 @@ from churn.foundation.paths import accepted, snapshot_rows
 from churn.foundation.records import Batch, Snapshot
 from churn.foundation.sampling import Sampling
 from churn.foundation.storage import Storage
-from churn.intake.judging import batch_number
+from churn.intake.judged_rows import batch_number
 from churn.learning.content import content_hash
 
 HOLDOUT = range(20)

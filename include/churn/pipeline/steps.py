@@ -38,7 +38,9 @@ def arrive(workspace: Workspace, request: Request) -> Arrivals:
     """
     from churn.intake.arrival import collect_arrivals
 
-    arrivals = collect_arrivals(workspace.storage, workspace.ledger, workspace.settings.settle_seconds)
+    arrivals = collect_arrivals(
+        workspace.storage, workspace.ledger, workspace.settings.settle_seconds, workspace.settings.part_size
+    )
     judged = workspace.ledger.batches(night=request.night)
     if not judged and not request.retrain and not has_work(workspace):
         seen = (

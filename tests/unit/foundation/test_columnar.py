@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from churn.contract import CONFLICT, DUPLICATE, Column, Contract, Kind, Role
-from churn.foundation.columnar import count_rules, count_shared_customers, leave_out, merge_by_line, resolve_repeats
+from churn.foundation.columnar import count_rules, count_shared_customers, resolve_repeats, rows_of_keys
 from churn.foundation.columnar.names import literal, quoted
 
 CONTRACT = Contract(
@@ -39,8 +39,10 @@ def test_of_repeated_customers_the_first_equal_row_is_kept(tmp_path: Path) -> No
     }
     rows = write(tmp_path, "rows.parquet", **columns, **{'the "key"': [7, 7, 8, 8, 9]})
     hashes = connection.execute("SELECT hash(k) FROM (VALUES (7::BIGINT), (8::BIGINT)) AS repeated(k)").fetchall()
-    keys = pa.table({"_key": pa.array([key for (key,) in hashes], pa.uint64())})
-    lines = resolve_repeats(connection, rows, keys, CONTRACT)
+    keys = write(tmp_path, "keys.parquet", _key=pa.array([key for (key,) in hashes], pa.uint64()))
+    candidates = pa.Table.from_batches(rows_of_keys(connection, rows, [keys], CONTRACT))
+    assert sorted(candidates["_line"].to_pylist()) == [1, 2, 3, 4]
+    lines = resolve_repeats(connection, candidates, CONTRACT)
     assert [tuple(row.values()) for row in lines.to_pylist()] == [
         (2, DUPLICATE),
         (3, CONFLICT),
@@ -48,17 +50,12 @@ def test_of_repeated_customers_the_first_equal_row_is_kept(tmp_path: Path) -> No
     ]
 
 
-def test_rows_are_left_out_merged_and_counted(tmp_path: Path) -> None:
-    """In the order of their lines; rules by frequency, then by name, with the first lines."""
+def test_broken_rules_are_counted_over_all_parts(tmp_path: Path) -> None:
+    """By frequency, then by name, with the first lines."""
     connection = duckdb.connect()
     late = write(tmp_path, "late.parquet", _line=[3, 4], _failed=[["b"], ["b", "a"]])
     early = write(tmp_path, "early.parquet", _line=[1, 2], _failed=[["a"], ["b"]])
-    merged, fewer = tmp_path / "merged.parquet", tmp_path / "fewer.parquet"
-    merge_by_line(connection, [late, early], merged)
-    assert pq.read_table(merged)["_line"].to_pylist() == [1, 2, 3, 4]
-    assert count_rules(connection, merged, 2) == [("b", 3, [2, 3]), ("a", 2, [1, 4])]
-    leave_out(connection, merged, pa.table({"_line": [2, 3]}), fewer)
-    assert pq.read_table(fewer)["_line"].to_pylist() == [1, 4]
+    assert count_rules(connection, [late, early], 2) == [("b", 3, [2, 3]), ("a", 2, [1, 4])]
 
 
 def test_shared_customers_are_counted_within_their_buckets() -> None:

@@ -100,7 +100,7 @@ def test_samples_are_always_the_same_rows(tmp_path: Path) -> None:
     pq.write_table(rows, tmp_path / "rows.parquet")
     with columnar.engine("200MB") as connection:
         first, second = (
-            columnar.sample_rows(connection, tmp_path / "rows.parquet", ["Age"], BANK_CHURN, 500) for _ in range(2)
+            columnar.sample_rows(connection, [tmp_path / "rows.parquet"], ["Age"], BANK_CHURN, 500) for _ in range(2)
         )
     assert first.equals(second)
     assert 350 < first.num_rows < 650

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,26 +14,25 @@ import pytest
 from churn.contracts.bank import BANK_CHURN
 from churn.errors import ChurnError
 from churn.foundation.ledger import Ledger
+from churn.foundation.parts import remove_table, single_file
 from churn.foundation.paths import accepted, original, quarantined
 from churn.foundation.records import Batch
-from churn.foundation.spread import Here
 from churn.foundation.storage import Storage
 from churn.intake.acceptance import BatchRejected, accept_batch
 from churn.intake.arrival import collect_arrivals
 from churn.intake.audit import find_losses
-from churn.intake.quarantine import export_rows, release_rows
-from churn.intake.table_rules import IntakeLimits
+from churn.intake.quarantine import export_rows, quarantined_rows, release_rows
 from churn.sample.fault_injection import cell_faults, plant_faults, record_faults
-from support.basics import small_file
+from support.basics import small_file, table_rows
+from support.divisions import BYTES, limits
 
 FAULTS = {fault.name: fault for fault in [*cell_faults(BANK_CHURN), *record_faults(BANK_CHURN)]}
 PLANTED = ["Age: 'n/a'", "Geography: 'Atlantis'", "too few cells"]
 
 
 def judge_all(storage: Storage, ledger: Ledger) -> list[Batch]:
-    limits = IntakeLimits(0.05, Here(2, "500MB"))
-    waiting = collect_arrivals(storage, ledger).batches
-    return [accept_batch(batch.batch, "night", storage, ledger, BANK_CHURN, limits) for batch in waiting]
+    waiting = collect_arrivals(storage, ledger, part_size=BYTES).batches
+    return [accept_batch(batch.batch, "night", storage, ledger, BANK_CHURN, limits()) for batch in waiting]
 
 
 @pytest.fixture
@@ -103,13 +104,15 @@ def test_the_audit_finds_every_loss(storage: Storage, ledger: Ledger, batch: Bat
     assert find_losses(storage, ledger, hashes=True) == []
     with storage.writing("accepted/stranger.parquet") as stream:
         stream.write(b"x")
-    storage.put(Path(storage.path(quarantined(batch.batch))), accepted(batch.batch))
-    storage.remove(quarantined(batch.batch))
+    remove_table(storage, accepted(batch.batch))
+    for name in storage.names(quarantined(batch.batch)):
+        storage.put(Path(storage.path(name)), name.replace("quarantine", "accepted"))
+    remove_table(storage, quarantined(batch.batch))
     with storage.writing(original(batch.batch)) as stream:
         stream.write(b"other bytes")
     losses = " ".join(find_losses(storage, ledger, hashes=True))
     for phrase in (
-        "3 rows, but 397 are recorded",
+        "manifest.json has been changed since it was written",
         "0 rows, but 3 are recorded",
         "changed since it arrived",
         "stranger",
@@ -119,25 +122,94 @@ def test_the_audit_finds_every_loss(storage: Storage, ledger: Ledger, batch: Bat
     assert "its original is missing" in " ".join(find_losses(storage, ledger))
 
 
-def test_the_audit_reads_on_where_a_file_is_damaged_or_changed(
+@dataclass(frozen=True)
+class Damage:
+    """A way to damage the files of a batch, and what the audit says of it."""
+
+    harm: Callable[[Storage, Batch, Path], None]
+    phrase: str
+    hashes: bool = False
+
+
+def lose_part(storage: Storage, batch: Batch, _: Path) -> None:
+    storage.remove(f"{accepted(batch.batch)}/part-0000.parquet")
+
+
+def truncate_part(storage: Storage, batch: Batch, _: Path) -> None:
+    with storage.writing(f"{quarantined(batch.batch)}/part-0000.parquet") as stream:
+        stream.write(b"nothing")
+
+
+def alter_part(storage: Storage, batch: Batch, scratch: Path) -> None:
+    """Change values without changing the number of rows."""
+    name = f"{accepted(batch.batch)}/part-0000.parquet"
+    rows = storage.read_table(name)
+    balance = rows.column_names.index("Balance")
+    pq.write_table(rows.set_column(balance, "Balance", pa.array([1.0] * rows.num_rows)), scratch / "changed.parquet")
+    storage.put(scratch / "changed.parquet", name)
+
+
+def add_part(storage: Storage, batch: Batch, _: Path) -> None:
+    storage.put(
+        Path(storage.path(f"{accepted(batch.batch)}/part-0000.parquet")), f"{accepted(batch.batch)}/part-0999.parquet"
+    )
+
+
+def drop_row(storage: Storage, batch: Batch, scratch: Path) -> None:
+    name = f"{accepted(batch.batch)}/part-0000.parquet"
+    pq.write_table(storage.read_table(name).slice(1), scratch / "shorter.parquet")
+    storage.put(scratch / "shorter.parquet", name)
+
+
+def lose_manifest(storage: Storage, batch: Batch, _: Path) -> None:
+    storage.remove(f"{accepted(batch.batch)}/manifest.json")
+
+
+def break_manifest(storage: Storage, batch: Batch, _: Path) -> None:
+    with storage.writing(f"{accepted(batch.batch)}/manifest.json") as stream:
+        stream.write(b"{")
+
+
+DAMAGES = {
+    "a lost part": Damage(lose_part, "part-0000.parquet is missing"),
+    "a truncated part": Damage(truncate_part, "part-0000.parquet cannot be read"),
+    "an altered part": Damage(alter_part, "part-0000.parquet has been changed", hashes=True),
+    "a part of another run": Damage(add_part, "part-0999.parquet is not in the manifest"),
+    "a shorter part": Damage(drop_row, "rows, but its manifest lists"),
+    "a lost manifest": Damage(lose_manifest, "manifest.json is missing"),
+    "a broken manifest": Damage(break_manifest, "manifest.json is damaged"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_the_audit_names_the_damaged_part(
+    storage: Storage, ledger: Ledger, batch: Batch, tmp_path: Path, damage: Damage
+) -> None:
+    """Whatever happened to a part, the audit names it; one that keeps its rows and size is found by its hash."""
+    damage.harm(storage, batch, tmp_path)
+    assert (find_losses(storage, ledger) == []) is damage.hashes
+    assert damage.phrase in " ".join(find_losses(storage, ledger, hashes=damage.hashes))
+    assert find_losses(storage, ledger, hashes=True) != []
+
+
+def test_the_audit_reads_what_an_earlier_version_kept_in_one_file(
     storage: Storage, ledger: Ledger, batch: Batch, tmp_path: Path
 ) -> None:
-    """A file that cannot be read is a finding; so is one whose rows were changed without changing their number."""
-    rows = pq.read_table(storage.path(accepted(batch.batch)))
-    balance = rows.column_names.index("Balance")
-    changed = rows.set_column(balance, "Balance", pa.array([1.0] * rows.num_rows))
-    pq.write_table(changed, tmp_path / "changed.parquet")
-    storage.put(tmp_path / "changed.parquet", accepted(batch.batch))
+    """Single files are counted as before."""
+    for folder in (accepted(batch.batch), quarantined(batch.batch)):
+        pq.write_table(table_rows(storage, folder), tmp_path / "rows.parquet")
+        remove_table(storage, folder)
+        storage.put(tmp_path / "rows.parquet", single_file(folder))
     assert find_losses(storage, ledger) == []
     assert "changed since it was accepted" in " ".join(find_losses(storage, ledger, hashes=True))
-    with storage.writing(quarantined(batch.batch)) as stream:
-        stream.write(b"nothing")
-    assert "cannot be read" in " ".join(find_losses(storage, ledger))
+    assert [row["_line"] for row in quarantined_rows(storage, batch)] == [5, 32, 302]
+    storage.remove(single_file(quarantined(batch.batch)))
+    assert "0 rows, but 3 are recorded" in " ".join(find_losses(storage, ledger))
 
 
 def test_a_damaged_history_is_one_clear_error(storage: Storage, ledger: Ledger, batch: Batch) -> None:
-    """A batch cannot be held against a history that cannot be read; the error says how to find out which."""
-    with storage.writing(accepted(batch.batch)) as stream:
+    """A batch cannot be compared with a history that cannot be read; the error says how to find out which part it is."""
+    with storage.writing(f"{accepted(batch.batch)}/part-0000.parquet") as stream:
         stream.write(b"nothing")
     with storage.writing("landing/next.csv") as stream:
         stream.write(small_file(60, first_customer=5000).encode())

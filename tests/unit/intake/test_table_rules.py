@@ -8,7 +8,6 @@ from churn.contracts.bank import BANK_CHURN
 from churn.foundation.ledger import Ledger
 from churn.foundation.records import Batch
 from churn.foundation.sampling import Sampling
-from churn.foundation.spread import Here
 from churn.foundation.storage import Storage
 from churn.intake.acceptance import BatchRejected, accept_batch
 from churn.intake.arrival import collect_arrivals
@@ -16,14 +15,15 @@ from churn.intake.table_rules import IntakeLimits
 from churn.learning.snapshot import take_snapshot
 from churn.sample.generator import Night, make_night
 from support.basics import small_file
+from support.divisions import BYTES, HERE, limits
 
-LIMITS = IntakeLimits(max_rejected_share=0.05, spread=Here(2, "500MB"))
+LIMITS = limits()
 
 
 def take_in(storage: Storage, ledger: Ledger, text: str, limits: IntakeLimits = LIMITS) -> Batch:
     with storage.writing("landing/batch.csv") as stream:
         stream.write(text.encode())
-    (batch,) = collect_arrivals(storage, ledger).batches
+    (batch,) = collect_arrivals(storage, ledger, part_size=BYTES).batches
     return accept_batch(batch.batch, "night", storage, ledger, BANK_CHURN, limits)
 
 
@@ -50,7 +50,7 @@ def test_known_customers_with_flipped_labels_are_stopped(
     known = make_night(BANK_CHURN, Night(rows=3000, first_customer=1, seed=3))
     take_in(storage, ledger, known)
     if after_a_snapshot:
-        take_snapshot(storage, ledger, BANK_CHURN, Sampling(b"a salt of sixteen bytes or more", Here(2, "500MB")))
+        take_snapshot(storage, ledger, BANK_CHURN, Sampling(b"a salt of sixteen bytes or more", HERE))
     header, *lines = changed(known, "Exited", flipped, range(1000)).splitlines()
     with pytest.raises(
         BatchRejected,
@@ -100,7 +100,7 @@ def test_a_raised_limit_lets_a_rejected_batch_in(storage: Storage, ledger: Ledge
         take_in(storage, ledger, text)
     (rejected,) = ledger.batches()
     assert ledger.reopen_batch(rejected.batch)
-    batch = accept_batch(rejected.batch, "later", storage, ledger, BANK_CHURN, IntakeLimits(0.3, Here(2, "500MB")))
+    batch = accept_batch(rejected.batch, "later", storage, ledger, BANK_CHURN, limits(0.3))
     assert (batch.state, batch.arrived_rows, batch.accepted_rows, batch.reason) == ("accepted", 400, 300, None)
     assert not ledger.reopen_batch(batch.batch)
 

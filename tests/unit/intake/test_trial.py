@@ -8,15 +8,14 @@ import pytest
 
 from churn.contracts.bank import BANK_CHURN
 from churn.contracts.loading import load_contract
-from churn.foundation.spread import Here
-from churn.intake.table_rules import IntakeLimits
 from churn.intake.trial import Trial, try_file
 from churn.sample.fault_injection import cell_faults, plant_faults
 from churn.sample.generator import Night, make_night
 from support.basics import ROOT, judge, small_file
 from support.coded_contract import CODED
+from support.divisions import limits
 
-LIMITS = IntakeLimits(max_rejected_share=0.05, spread=Here(2, "500MB"))
+LIMITS = limits()
 FAULTS = cell_faults(BANK_CHURN)
 
 

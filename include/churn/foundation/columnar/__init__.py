@@ -4,7 +4,7 @@ Values are passed as parameters, and column names are quoted. Where two forms ar
 Spark also understands is used.
 """
 
-from churn.foundation.columnar.batch_rows import append_rule, count_rules, leave_out, merge_by_line, resolve_repeats
+from churn.foundation.columnar.batch_rows import append_rule, count_rules, resolve_repeats, rows_of_keys
 from churn.foundation.columnar.draws import write_drawn_rows
 from churn.foundation.columnar.engine import engine, scan
 from churn.foundation.columnar.history import count_disputes, sample_rows, unite_history
@@ -21,10 +21,9 @@ __all__ = [
     "count_shared_customers",
     "engine",
     "hmac_pads",
-    "leave_out",
-    "merge_by_line",
     "plain_lines",
     "resolve_repeats",
+    "rows_of_keys",
     "sample_rows",
     "scan",
     "unite_history",

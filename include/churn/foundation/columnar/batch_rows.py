@@ -2,23 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 
 from churn.contract import CONFLICT, DUPLICATE, Contract, Role
-from churn.foundation.columnar.names import column_name, literal
+from churn.foundation.columnar.names import column_name, column_names, literal
 
 
-def resolve_repeats(connection: duckdb.DuckDBPyConnection, rows: Path, keys: pa.Table, contract: Contract) -> pa.Table:
-    """Find repeated customers in one file: of identical rows the first is kept, of conflicting rows none.
+def rows_of_keys(
+    connection: duckdb.DuckDBPyConnection, rows: Path, keys: Sequence[Path], contract: Contract
+) -> Iterator[pa.RecordBatch]:
+    """The rows of some keys in a Parquet file of good rows.
 
     Args:
         connection: the engine.
-        rows: Parquet file of good rows.
-        keys: column `_key`, the hashes that more than one row has.
+        rows: the file.
+        keys: Parquet files with the column `_key`, the hashes of the keys.
+        contract: the data contract.
+
+    Returns:
+        `_key`, `_line` and the columns of the contract.
+    """
+    key = f"hash({column_name(contract.key)})"
+    found = connection.sql(
+        f"""
+        SELECT {key} AS _key, _line, {column_names(contract)} FROM read_parquet($file)
+        WHERE {key} IN (SELECT _key FROM read_parquet($keys))
+        """,  # noqa: S608 -- names come from the contract, quoted; values are parameters
+        params={"file": str(rows), "keys": [str(file) for file in keys]},
+    )
+    yield from found.to_arrow_reader()
+
+
+def resolve_repeats(connection: duckdb.DuckDBPyConnection, rows: pa.Table, contract: Contract) -> pa.Table:
+    """Find repeated customers: of identical rows the first is kept, of conflicting rows none.
+
+    Args:
+        connection: the engine.
+        rows: all rows of some customers, with `_line`.
         contract: the data contract; the position of a row in the file is ignored.
 
     Returns:
@@ -26,37 +50,17 @@ def resolve_repeats(connection: duckdb.DuckDBPyConnection, rows: Path, keys: pa.
     """
     key = column_name(contract.key)
     compared = ", ".join(column_name(column) for column in contract.columns if column.role is not Role.POSITION)
-    connection.register("repeated", keys)
+    connection.register("candidates", rows)
     return connection.sql(
         f"""
-        WITH rows AS (
-          SELECT _line, {key} AS _customer, ({compared}) AS _compared FROM read_parquet($file)
-          WHERE hash({key}) IN (SELECT _key FROM repeated)
-        ), versions AS (
+        WITH rows AS (SELECT _line, {key} AS _customer, ({compared}) AS _compared FROM candidates),
+        versions AS (
           SELECT _customer, count(DISTINCT _compared) AS _versions, min(_line) AS _first FROM rows GROUP BY _customer HAVING count(*) > 1
         )
         SELECT _line, CASE WHEN _versions > 1 THEN {literal(CONFLICT)} ELSE {literal(DUPLICATE)} END AS _rule
         FROM rows JOIN versions USING (_customer) WHERE _versions > 1 OR _line > _first ORDER BY _line
-        """,  # noqa: S608 -- names come from the contract, quoted; values are parameters
-        params={"file": str(rows)},
+        """  # noqa: S608 -- names come from the contract, quoted
     ).to_arrow_table()
-
-
-def leave_out(connection: duckdb.DuckDBPyConnection, rows: Path, lines: pa.Table, target: Path) -> None:
-    """Copy a Parquet file without the rows of these lines, keeping the order."""
-    connection.register("left_out", lines)
-    connection.execute(
-        "COPY (SELECT * FROM read_parquet($file) WHERE _line NOT IN (SELECT _line FROM left_out)) TO $target (COMPRESSION snappy)",
-        {"file": str(rows), "target": str(target)},
-    )
-
-
-def merge_by_line(connection: duckdb.DuckDBPyConnection, files: Sequence[Path], target: Path) -> None:
-    """Merge Parquet files into one, in the order of their lines."""
-    connection.execute(
-        "COPY (SELECT * FROM read_parquet($files) ORDER BY _line) TO $target (COMPRESSION zstd)",
-        {"files": [str(file) for file in files], "target": str(target)},
-    )
 
 
 def append_rule(connection: duckdb.DuckDBPyConnection, raw: pa.Table, own: Path | None, rule: str) -> pa.Table:
@@ -84,12 +88,14 @@ def append_rule(connection: duckdb.DuckDBPyConnection, raw: pa.Table, own: Path 
     ).to_arrow_table()
 
 
-def count_rules(connection: duckdb.DuckDBPyConnection, rows: Path, examples: int) -> list[tuple[str, int, list[int]]]:
+def count_rules(
+    connection: duckdb.DuckDBPyConnection, rows: Sequence[Path], examples: int
+) -> list[tuple[str, int, list[int]]]:
     """Return the rules that quarantined rows broke: name, number of rows, first lines; most frequent first."""
     return connection.execute(
         """
         SELECT rule, count(*), list_slice(list(_line ORDER BY _line), 1, $examples)
-        FROM (SELECT _line, unnest(_failed) AS rule FROM read_parquet($file)) GROUP BY rule ORDER BY count(*) DESC, rule
+        FROM (SELECT _line, unnest(_failed) AS rule FROM read_parquet($files)) GROUP BY rule ORDER BY count(*) DESC, rule
         """,
-        {"file": str(rows), "examples": examples},
+        {"files": [str(file) for file in rows], "examples": examples},
     ).fetchall()

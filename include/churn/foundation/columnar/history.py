@@ -49,13 +49,13 @@ def unite_history(
 
 
 def count_disputes(
-    connection: duckdb.DuckDBPyConnection, rows: Path, columns: Sequence[str], contract: Contract
+    connection: duckdb.DuckDBPyConnection, rows: Sequence[Path], columns: Sequence[str], contract: Contract
 ) -> tuple[int, int, int]:
     """Compare a batch with the latest rows of the same customers in `before`.
 
     Args:
         connection: the engine, with the view `before`.
-        rows: Parquet file of good rows.
+        rows: Parquet files of good rows.
         columns: the columns of `before`.
         contract: the data contract.
 
@@ -69,7 +69,7 @@ def count_disputes(
     changed = " OR ".join(f"here.{column_name(column)} <> known.{column_name(column)}" for column in permanent)
     counts = connection.execute(
         f"""
-        WITH here AS (SELECT {names} FROM read_parquet($file)),
+        WITH here AS (SELECT {names} FROM read_parquet($files)),
         known AS (
           SELECT {names} FROM before WHERE {key} IN (SELECT {key} FROM here)
           QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY {_latest_first(contract)}) = 1
@@ -77,17 +77,23 @@ def count_disputes(
         SELECT count(*), count(*) FILTER (known.{target} = 1 AND here.{target} = 0), count(*) FILTER ({changed or "FALSE"})
         FROM here JOIN known USING ({key})
         """,  # noqa: S608 -- names come from the contract, quoted; values are parameters
-        {"file": str(rows)},
+        {"files": [str(file) for file in rows]},
     ).fetchall()
     ((with_history, reversed_labels, changed_customers),) = counts
     return with_history, reversed_labels, changed_customers
 
 
 def sample_rows(
-    connection: duckdb.DuckDBPyConnection, source: Path | str, columns: Sequence[str], contract: Contract, rows: int
+    connection: duckdb.DuckDBPyConnection,
+    source: Sequence[Path] | str,
+    columns: Sequence[str],
+    contract: Contract,
+    rows: int,
 ) -> pa.Table:
-    """Return about this number of rows of a file or view; a hash of the customer selects them, always the same ones."""
-    relation = f"read_parquet({literal(str(source))})" if isinstance(source, Path) else source
+    """Return about this number of rows of some files or of a view; a hash of the customer selects them, always the same ones."""
+    relation = (
+        source if isinstance(source, str) else f"read_parquet([{', '.join(literal(str(file)) for file in source)}])"
+    )
     ((total,),) = connection.execute(f"SELECT count(*) FROM {relation}").fetchall()  # noqa: S608 -- a quoted path or our view
     every = max(1, total // rows)
     listed = ", ".join(quoted(column) for column in columns)

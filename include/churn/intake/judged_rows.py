@@ -1,0 +1,131 @@
+"""The judged rows of a batch: the files of each part, their columns, and the counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from churn.contract import Contract, Kind
+from churn.foundation.parts import WrittenPart
+from churn.intake.divided_file import DividedFile
+from churn.intake.file_part import FilePart
+
+ASIDE = pa.schema(
+    [("_line", pa.int64()), ("_raw", pa.string()), ("_failed", pa.list_(pa.string())), ("_batch", pa.string())]
+)
+EMPTY = ASIDE.empty_table()
+
+
+@dataclass(frozen=True)
+class JudgedPart:
+    """The judged rows of one part: the files of good and quarantined rows, and the counts."""
+
+    part: FilePart
+    good: WrittenPart
+    aside: WrittenPart
+    arrived: int
+    unlabelled: int
+    events: int
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A batch whose rows have been judged: Parquet files for each part, and the counts.
+
+    `unlabelled` of the quarantined rows wait for a label and break no other rule.
+    """
+
+    parts: tuple[JudgedPart, ...]
+
+    @property
+    def good(self) -> list[Path]:
+        """The files of good rows, in the order of the parts."""
+        return [part.good.file for part in self.parts]
+
+    @property
+    def aside(self) -> list[Path]:
+        """The files of quarantined rows, in the order of the parts."""
+        return [part.aside.file for part in self.parts]
+
+    @property
+    def arrived(self) -> int:
+        """Number of rows in the file."""
+        return sum(part.arrived for part in self.parts)
+
+    @property
+    def accepted(self) -> int:
+        """Number of good rows."""
+        return sum(part.good.rows for part in self.parts)
+
+    @property
+    def unlabelled(self) -> int:
+        """Number of rows that wait for a label."""
+        return sum(part.unlabelled for part in self.parts)
+
+    @property
+    def events(self) -> int:
+        """Number of good rows with the event."""
+        return sum(part.events for part in self.parts)
+
+    @property
+    def set_aside(self) -> int:
+        """Number of rows that are not accepted."""
+        return self.arrived - self.accepted
+
+    @property
+    def rejected_share(self) -> float:
+        """Share of faulty rows among those that have a label."""
+        labelled = self.arrived - self.unlabelled
+        return (self.set_aside - self.unlabelled) / labelled if labelled else 0.0
+
+
+@dataclass(frozen=True)
+class JudgingJob:
+    """What judging a part of a batch needs; it can be sent to another process."""
+
+    file: DividedFile
+    batch: str
+    contract: Contract
+    scratch: Path
+    memory: str
+
+    def path(self, kind: str, part: FilePart) -> Path:
+        """The scratch file of a part."""
+        return self.scratch / f"{kind}-{part.number:04d}.parquet"
+
+
+def accepted_schema(contract: Contract) -> pa.Schema:
+    """The columns of a file of accepted rows: those of the contract, the line, and the number of the batch."""
+    return pa.schema([*typed_columns(contract), ("_line", pa.int64()), ("_batch", pa.int64())])
+
+
+def typed_columns(contract: Contract) -> list[tuple[str, pa.DataType]]:
+    """The columns of a contract with their types."""
+    types = {Kind.INTEGER: pa.int64(), Kind.NUMBER: pa.float64(), Kind.TEXT: pa.string(), Kind.DATE: pa.date32()}
+    return [(column.name, types[column.kind]) for column in contract.columns]
+
+
+def batch_number(batch: str) -> int:
+    """The hash of a batch as a number that fits into an integer column."""
+    return int(batch[:15], 16)
+
+
+def good_writer(file: Path, contract: Contract) -> pq.ParquetWriter:
+    """Open a file of accepted rows for writing."""
+    texts = [column.name for column in contract.columns if column.kind is Kind.TEXT]
+    return pq.ParquetWriter(
+        file,
+        accepted_schema(contract),
+        compression="snappy",
+        use_dictionary=[*texts, "_batch"],
+        write_statistics=["_line"],  # no other column is searched by range
+    )
+
+
+def quarantine_columns(rows: pa.Table, batch: str) -> pa.Table:
+    """The columns of a file of quarantined rows, from `_line`, `_raw` and `_failed`."""
+    name = pa.array([batch] * rows.num_rows, pa.string())
+    return rows.select(["_line", "_raw", "_failed"]).append_column("_batch", name).cast(ASIDE)

@@ -1,0 +1,52 @@
+"""How the tests divide the files that arrive, and on how many cores they work: `TEST_DIVISION`, by default two cores and whole files.
+
+`make test-divisions` runs the corpus with each of them. Tiny parts hold at most three records, which `assert_tiny` checks.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from itertools import pairwise
+
+from churn.foundation.spread import Here
+from churn.intake.division import PART_SIZE, Division
+from churn.intake.table_rules import IntakeLimits
+
+TINY_PART = 150
+"""Bytes of a part of two records of the bank contract; one more fits if they are short."""
+MOST_RECORDS = 3
+
+
+@dataclass(frozen=True)
+class TestDivision:
+    """Cores, and bytes of a part."""
+
+    __test__ = False
+
+    cores: int
+    part_size: int
+
+
+DIVISIONS = {
+    "whole-1": TestDivision(1, PART_SIZE),
+    "whole-2": TestDivision(2, PART_SIZE),
+    "tiny-1": TestDivision(1, TINY_PART),
+    "tiny-2": TestDivision(2, TINY_PART),
+}
+CHOSEN = DIVISIONS[os.environ.get("TEST_DIVISION", "whole-2")]
+HERE = Here(CHOSEN.cores, "500MB")
+BYTES = CHOSEN.part_size
+
+
+def limits(max_rejected_share: float = 0.05) -> IntakeLimits:
+    """The limits of intake, with the chosen division."""
+    return IntakeLimits(max_rejected_share=max_rejected_share, spread=HERE, part_size=BYTES)
+
+
+def assert_tiny(division: Division | None) -> None:
+    """A file of many records has at least twenty parts of at most three records each."""
+    assert division is not None
+    assert len(division.parts) >= 20
+    firsts = [part.first for part in division.parts]
+    assert max(after - before for before, after in pairwise(firsts)) <= MOST_RECORDS
