@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from churn.contract import Column, Contract
 from churn.errors import ChurnError
+from churn.foundation.progress import report_progress
 from churn.foundation.spread import Spread, by_threads
 from churn.intake.expectations import RULES, UNIQUE, batch_expectations, find_indivisible, row_expectations
 from churn.intake.frames import Frame, as_pandas, column_schema, cut_frames, read_frame, spread_by_value
@@ -163,7 +164,11 @@ def _judge_rows(suite: Suite, frames: Sequence[Frame], contract: Contract, sprea
         return merge_results(suite, _require_rows(total, map(check, frames)), {})
     regrouped: dict[str, list[Any]] = {}
     with _quick_collection():
-        checked = _require_rows(total, spread.each(by_threads(partial(_free_after, check)), frames))
+        checking = spread.each(by_threads(partial(_free_after, check)), frames)
+        checked = _require_rows(
+            total,
+            report_progress(checking, "Checking accepted rows again", len(frames), "frames", lambda some: some.rows),
+        )
         for unique in suite.of_type(UNIQUE):
             column = contract[unique.configurations[0].kwargs["column"]]
             make = by_threads(partial(spread_by_value, column, len(frames)))
