@@ -1,4 +1,4 @@
-"""### Delete what is no longer needed.
+"""### Delete what is no longer needed, and check the newest snapshot.
 
 Runs weekly, or manually. With *Dry run*, it only lists what it would delete. It never deletes what is in production, the
 versions that a rollback needs, the baseline version, decisions that wait for approval, the newest versions and decisions
@@ -7,6 +7,7 @@ versions that a rollback needs, the baseline version, decisions that wait for ap
 | task | does | fails (red) when | is skipped (pink) when |
 |---|---|---|---|
 | clean | deletes versions, MLflow runs, rows of snapshots, scored rows of decisions, and unfinished files | the MLflow registry, the ledger or the data root is unavailable; then it deletes nothing | |
+| check_snapshot | computes the newest snapshot again from all accepted rows, and compares | it differs, which is also an alert; accepted rows are missing or damaged | there is no snapshot yet |
 | clean_images | deletes serving images on the machine that builds them | the container engine is unavailable | there is no container engine |
 | clean_logs | deletes task logs older than `CHURN_KEEP_DAYS`, on this worker and in the remote folder of Airflow's configuration | the store of the logs is unavailable | |
 
@@ -58,6 +59,13 @@ def churn_maintenance() -> None:
             deleted = plan if request.dry_run else maintenance.clean(plan, workspace)
             return maintenance.log_counts(deleted, request.dry_run)
 
+    @task(execution_timeout=timedelta(hours=2))
+    def check_snapshot() -> str:
+        from churn.pipeline import maintenance
+
+        with core_step() as (workspace, _):
+            return maintenance.check_snapshot(workspace)
+
     @task(execution_timeout=timedelta(minutes=30), queue=IMAGE_QUEUE)
     def clean_images() -> int:
         from churn.pipeline import maintenance
@@ -76,6 +84,7 @@ def churn_maintenance() -> None:
             }
 
     clean()
+    check_snapshot()
     clean_images()
     clean_logs()
 

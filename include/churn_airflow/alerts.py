@@ -115,13 +115,14 @@ def _open_channels(workspace: Workspace, context: Mapping[str, Any]) -> list[Cha
 
 
 def _has_other_alert(workspace: Workspace, ti: Any, error: object) -> bool:
-    """Whether another alert explains this failure: of a rejected batch, or of a task that failed before."""
+    """Whether another alert explains this failure: of a rejected batch, a snapshot that differs, or a task that failed before."""
     from churn.alerts.events import TASK
     from churn.errors import ChurnError
     from churn.intake.acceptance import BatchRejected
+    from churn.pipeline.maintenance import SnapshotDiffers
 
     cause = getattr(error, "__cause__", None)
     if ti.task_id == CLOSING and isinstance(cause, ChurnError):
         rejected = workspace.ledger.batches(state="rejected", night=ti.run_id)
         return bool(rejected) or workspace.ledger.has_alert(f"{TASK}:{ti.dag_id}:{ti.run_id}:")
-    return isinstance(cause, BatchRejected)
+    return isinstance(cause, BatchRejected | SnapshotDiffers)

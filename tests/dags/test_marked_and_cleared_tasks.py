@@ -30,7 +30,7 @@ TASKS = {
     IMAGE: ("build", "verify", "publish"),
     ROLLBACK: ("roll_back", "lost_image", "build_image"),
     "churn_landing": ("rest", "landed", "night"),
-    "churn_maintenance": ("clean", "clean_images", "clean_logs"),
+    "churn_maintenance": ("clean", "check_snapshot", "clean_images", "clean_logs"),
     "churn_watch": ("watch",),
 }
 CONF: dict[str, dict[str, Any]] = {

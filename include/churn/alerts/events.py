@@ -5,6 +5,7 @@ No alert contains customer data. The ledger's sentences are free of it, and of a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from churn.decision.policy import UNMET
@@ -12,19 +13,21 @@ from churn.decision.reasons import Reason
 from churn.errors import ChurnError
 from churn.foundation.ledger import Ledger
 from churn.foundation.links import comparison_page, docs_page, run_page, version_page
-from churn.foundation.records import Alert, Batch, DecisionRecord, ImageRecord, Promotion
+from churn.foundation.records import Alert, Batch, DecisionRecord, ImageRecord, Promotion, Snapshot
 from churn.foundation.schedule import NEWS
 from churn.foundation.wording import KIND_WORDS, cause_of_rejection
 from churn.settings import Settings
 
 PROMOTION, HOLD, BATCH, IMAGE = "promotion", "hold", "batch_rejected", "image_failed"
 TASK, CHAMPION, SILENCE, TEST = "task_failed", "champion_below_floor", "silence", "test"
-KINDS = (PROMOTION, HOLD, BATCH, IMAGE, TASK, CHAMPION, SILENCE)
+SNAPSHOT = "snapshot_differs"
+KINDS = (PROMOTION, HOLD, BATCH, IMAGE, TASK, CHAMPION, SILENCE, SNAPSHOT)
 
 SILENT_CHANGES = frozenset({"take_back"})
 """Changes of production without an alert of their own: an automatic rollback is reported by the image that caused it."""
 FAILED_IMAGES = frozenset({"mismatch", "faulty", "failed"})
 
+_SHOWN = 5
 _SUBJECT, _TEXT = 100, 6000  # Amazon SNS accepts subjects of up to 100 ASCII characters
 
 
@@ -129,6 +132,27 @@ def image_failed(image: ImageRecord, settings: Settings, now: datetime) -> Alert
         image.detail,
         _AFTER_IMAGE[image.state].format(version=image.version),
         version_page(settings.mlflow_ui, image.model, image.version),
+        now,
+    )
+
+
+def snapshot_differs(snapshot: Snapshot, differences: Sequence[str], settings: Settings, now: datetime) -> Alert:
+    """Alert about a snapshot that is not what a full computation gives.
+
+    Args:
+        snapshot: the snapshot.
+        differences: a sentence for each part that differs.
+        settings: where Airflow is.
+        now: the time of the alert.
+    """
+    short_hash = snapshot.snapshot[:12]
+    return make_alert(
+        f"{SNAPSHOT}:{snapshot.snapshot}",
+        f"Snapshot {short_hash} differs from a full computation",
+        f"The newest snapshot is checked once a week. {len(differences)} of its parts differ: {' '.join(differences[:_SHOWN])}",
+        f"Run `churn audit --hashes` to see whether an accepted file has been changed, then `churn snapshot rebuild {short_hash}`. If it "
+        "cannot be rebuilt, the versions trained on it cannot be reproduced: delete its folder, and run the retraining again.",
+        run_page(settings, "churn_maintenance"),
         now,
     )
 

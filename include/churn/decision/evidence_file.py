@@ -1,12 +1,12 @@
-"""The file of scored rows behind a decision: keyed hash, label, scores and slice codes of each customer.
+"""The scored rows behind a decision: keyed hash, label, scores and slice codes of each customer, in parts of a fixed number of rows.
 
-Everything that a replay reads has its own hash in the ledger, so that it is known which part of a file was changed.
+Everything that a replay reads has its own hash in the ledger, so that it is known what was changed.
 """
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
+import logging
 from typing import Any
 
 import numpy as np
@@ -15,14 +15,29 @@ import pyarrow.parquet as pq
 
 from churn.decision.comparison import Evidence
 from churn.decision.slices import Slicing
+from churn.errors import Outage
 from churn.foundation.digests import array_digest, json_digest
-from churn.foundation.paths import decision_rows
+from churn.foundation.ledger import Ledger
+from churn.foundation.parts import (
+    RESTORE,
+    WrittenPart,
+    find_part_faults,
+    has_table,
+    part_name,
+    part_names,
+    store_parts,
+)
+from churn.foundation.paths import DECISIONS, decision_rows
 from churn.foundation.storage import Storage
 
 SCORES = ("challenger", "champion", "anchor")
 FLAGS = ("used", "current", "undisputed")
+PART_ROWS = 1_000_000
 _SLICE = "slice:"
 _SLICINGS = b"churn.slicings"
+_RESTORE = "Restore it from a backup of the data root; until then its decision cannot be replayed."
+
+log = logging.getLogger(__name__)
 
 
 def digests_of(evidence: Evidence, sliced: tuple[Slicing, ...]) -> dict[str, str]:
@@ -43,10 +58,14 @@ def digests_of(evidence: Evidence, sliced: tuple[Slicing, ...]) -> dict[str, str
     return {**parts, "evidence": json_digest(parts)}
 
 
+def has_evidence(digest: str, storage: Storage) -> bool:
+    """Whether the scored rows of a hash are kept, in parts or in the single file of an earlier version."""
+    return has_table(storage, decision_rows(digest))
+
+
 def write_evidence(evidence: Evidence, sliced: tuple[Slicing, ...], digest: str, storage: Storage) -> None:
-    """Write the scored rows under the hash of their content. An existing file is kept."""
-    name = decision_rows(digest)
-    if storage.exists(name):
+    """Write the scored rows under the hash of their content. Existing ones are kept."""
+    if has_evidence(digest, storage):
         return
     columns: dict[str, pa.Array] = {
         "customer": pa.array(evidence.customers),
@@ -57,16 +76,19 @@ def write_evidence(evidence: Evidence, sliced: tuple[Slicing, ...], digest: str,
         **{role: pa.array(scores) for role in SCORES if (scores := getattr(evidence, role)) is not None},
     }
     description = json.dumps(_described(sliced)).encode()
+    table = pa.table(columns).replace_schema_metadata({_SLICINGS: description})
     with storage.scratch() as folder:
-        file = Path(folder) / "evidence.parquet"
-        pq.write_table(pa.table(columns).replace_schema_metadata({_SLICINGS: description}), file, compression="zstd")
-        storage.move_in(file, name)
+        parts = []
+        for number, start in enumerate(range(0, max(table.num_rows, 1), PART_ROWS)):
+            file = folder / part_name(number)
+            pq.write_table(table.slice(start, PART_ROWS), file, compression="zstd")
+            parts.append(WrittenPart.of(file))
+        store_parts(storage, decision_rows(digest), parts)
 
 
 def read_evidence(digest: str, storage: Storage) -> tuple[Evidence, tuple[Slicing, ...]]:
     """Read the scored rows of a hash. Whether they have been changed is not checked here."""
-    with storage.reading(decision_rows(digest)) as stream:
-        table = pq.read_table(stream)
+    table = pa.concat_tables([storage.read_table(name) for name in part_names(storage, decision_rows(digest))])
     columns = {name: table[name].to_numpy() for name in table.column_names}
     sliced = [
         Slicing(column, tuple(names), parity) for column, names, parity in json.loads(table.schema.metadata[_SLICINGS])
@@ -84,6 +106,39 @@ def read_evidence(digest: str, storage: Storage) -> tuple[Evidence, tuple[Slicin
         anchor=columns.get("anchor"),
     )
     return evidence, tuple(sliced)
+
+
+def find_evidence_faults(storage: Storage, ledger: Ledger, hashes: bool = False) -> list[str]:
+    """Describe what is wrong with the stored evidence of every decision, in a sentence each; empty if all is well.
+
+    Evidence that maintenance has deleted is no fault.
+
+    Args:
+        storage: the data root.
+        ledger: knows the decisions.
+        hashes: also read all evidence, and check it against its hash in the ledger.
+    """
+    there = storage.names(DECISIONS)
+    decisions = ledger.decisions(limit=None)
+    digests = {decision.digests["evidence"]: decision.night for decision in decisions if "evidence" in decision.digests}
+    faults = []
+    for digest, night in digests.items():
+        folder = decision_rows(digest)
+        found = find_part_faults(storage, folder, there, hashes, digest=None)
+        if hashes and not found and has_evidence(digest, storage) and not _is_content(digest, storage):
+            found = [f"{folder} has been changed since it was written."]
+        faults += [f"Run {night}: {fault.removesuffix(RESTORE).strip()} {_RESTORE}" for fault in found]
+    return faults
+
+
+def _is_content(digest: str, storage: Storage) -> bool:
+    try:
+        return digests_of(*read_evidence(digest, storage))["evidence"] == digest
+    except Outage:
+        raise
+    except Exception:  # a damaged file fails in any of many ways
+        log.exception("The evidence %s cannot be read", digest[:12])
+        return False
 
 
 def _described(sliced: tuple[Slicing, ...]) -> list[list[Any]]:

@@ -25,6 +25,7 @@ from churn.decision.policy_file import Policy
 from churn.errors import ChurnError
 from churn.foundation.examples import model_input
 from churn.foundation.ledger import Ledger
+from churn.foundation.parts import has_table
 from churn.foundation.paths import snapshot_rows
 from churn.foundation.records import Snapshot
 from churn.foundation.sampling import Sampling
@@ -86,7 +87,9 @@ def find_snapshot(ledger: Ledger, storage: Storage, contract: Contract) -> Snaps
         ChurnError: there is none.
     """
     for snapshot in reversed(ledger.snapshots()):
-        if snapshot.contract_fingerprint == contract.fingerprint and storage.exists(snapshot_rows(snapshot.snapshot)):
+        if snapshot.contract_fingerprint == contract.fingerprint and has_table(
+            storage, snapshot_rows(snapshot.snapshot)
+        ):
             return snapshot
     raise ChurnError(
         f"There is no snapshot of accepted rows under the contract {contract.name} yet, so no thresholds can be proposed. "

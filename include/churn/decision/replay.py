@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from churn.decision.comparison import Comparison, Evidence, compare
-from churn.decision.evidence_file import SCORES, digests_of, read_evidence
+from churn.decision.evidence_file import SCORES, digests_of, has_evidence, read_evidence
 from churn.decision.policy import Decision, decide, hold_invalid_policy
 from churn.decision.policy_file import Policy, PolicyInvalid
 from churn.decision.rule_forms import FIRST_VERSION, RULES_VERSION
@@ -134,7 +134,7 @@ def _compare(
 
 def _read_rows(record: DecisionRecord, storage: Storage) -> tuple[Evidence, tuple[Slicing, ...]]:
     digest = record.digests["evidence"]
-    if not _HASH.fullmatch(digest) or not storage.exists(decision_rows(digest)):
+    if not _HASH.fullmatch(digest) or not has_evidence(digest, storage):
         raise ChurnError(
             f"The scored rows of run {record.night} are missing, so its decision cannot be replayed. Restore "
             f"{decision_rows(digest) if _HASH.fullmatch(digest) else 'them'} from a backup of the data root."

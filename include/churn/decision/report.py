@@ -24,6 +24,7 @@ from churn.decision.figures import PastRun, draw_figures
 from churn.decision.formatting import describe_compared
 from churn.decision.inference import Estimate
 from churn.decision.slices import Slicing
+from churn.foundation.paths import decision_rows
 from churn.foundation.records import DecisionRecord, Drift, Snapshot
 from churn.foundation.svg import standalone
 from churn.foundation.tracking import Tracking
@@ -216,7 +217,7 @@ def _dataset(record: DecisionRecord, comparison: Comparison) -> DatasetInput:
         name=f"unseen customers of {record.snapshot[:12]}",
         digest=digest,
         source_type="local",
-        source=json.dumps({"uri": f"decisions/{record.digests['evidence']}.parquet"}),
+        source=json.dumps({"uri": decision_rows(record.digests["evidence"])}),
         profile=json.dumps({"num_rows": comparison.evidence.rows, "events": comparison.evidence.events}),
     )
     return DatasetInput(dataset, [InputTag("mlflow.data.context", "holdout")])

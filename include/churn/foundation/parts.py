@@ -42,9 +42,13 @@ class StoredPart:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The parts of a table, in order."""
+    """The parts of a table, in order.
+
+    `made_from` identifies what the rows were computed from, where the table needs it: rows may be the same and have another origin.
+    """
 
     parts: tuple[StoredPart, ...]
+    made_from: str | None = None
 
     @property
     def rows(self) -> int:
@@ -58,7 +62,8 @@ class Manifest:
 
     def to_json(self) -> dict[str, Any]:
         """The manifest as plain JSON."""
-        return {"format": _FORMAT, "parts": [asdict(part) for part in self.parts]}
+        origin = {"made_from": self.made_from} if self.made_from else {}
+        return {"format": _FORMAT, **origin, "parts": [asdict(part) for part in self.parts]}
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,7 @@ def part_name(number: int) -> str:
     return f"part-{number:04d}.parquet"
 
 
-def store_parts(storage: Storage, folder: str, parts: Sequence[WrittenPart]) -> Manifest:
+def store_parts(storage: Storage, folder: str, parts: Sequence[WrittenPart], made_from: str | None = None) -> Manifest:
     """Move parts from a scratch folder to a folder of the data root, and write its manifest after them.
 
     The same parts may be stored again, by this run or another one. Parts of an earlier, larger division are deleted, and so is
@@ -93,7 +98,7 @@ def store_parts(storage: Storage, folder: str, parts: Sequence[WrittenPart]) -> 
     for number, part in enumerate(parts):
         storage.move_in(part.file, f"{folder}/{part_name(number)}")
         stored.append(StoredPart(part_name(number), part.rows, part.sha256, part.content))
-    manifest = Manifest(tuple(stored))
+    manifest = Manifest(tuple(stored), made_from)
     with storage.writing(f"{folder}/{MANIFEST}") as stream:
         stream.write(json.dumps(manifest.to_json(), indent=1).encode())
     kept = {f"{folder}/{part.name}" for part in stored} | {f"{folder}/{MANIFEST}"}
@@ -128,7 +133,7 @@ def read_manifest(storage: Storage, folder: str) -> Manifest | None:
         content = json.loads(text)
         if content["format"] != _FORMAT:
             raise _damaged(name, f"format {content['format']}")
-        return Manifest(tuple(StoredPart(**part) for part in content["parts"]))
+        return Manifest(tuple(StoredPart(**part) for part in content["parts"]), content.get("made_from"))
     except (ValueError, TypeError, KeyError) as error:
         raise _damaged(name, type(error).__name__) from error
 
@@ -141,6 +146,37 @@ def part_names(storage: Storage, folder: str) -> list[str]:
     """The names of the Parquet files of a table, in order."""
     manifest = read_manifest(storage, folder)
     return [f"{folder}/{part.name}" for part in manifest.parts] if manifest else [single_file(folder)]
+
+
+def check_part(storage: Storage, name: str, sha256: str | None, folder: Path, next_step: str) -> Path:
+    """Check the bytes of a part, and return a local file with them: the part itself, or a copy if the data root is elsewhere.
+
+    Args:
+        storage: the data root.
+        name: the file of the part.
+        sha256: of its bytes; None if it was written before hashes were kept, so that nothing is checked.
+        folder: a scratch folder for the copy.
+        next_step: ends the error, and says how the part can be restored.
+
+    Raises:
+        PartFault: it is missing, or has been changed since it was written.
+    """
+    if not storage.exists(name):
+        raise PartFault(f"{storage.url(name)} is missing. {next_step}")
+    digest = hashlib.sha256()
+    if storage.local:
+        file = Path(storage.path(name))
+        for chunk in storage.chunks(name) if sha256 else ():
+            digest.update(chunk)
+    else:
+        file = folder / name.replace("/", "-")
+        with file.open("wb") as stream:
+            for chunk in storage.chunks(name):
+                digest.update(chunk)
+                stream.write(chunk)
+    if sha256 and digest.hexdigest() != sha256:
+        raise PartFault(f"{storage.url(name)} has been changed since it was written. {next_step}")
+    return file
 
 
 def remove_table(storage: Storage, folder: str) -> None:

@@ -106,7 +106,10 @@ class VersionFlag:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The exact set of accepted rows that a training used; `snapshot` is the hash of its rows."""
+    """The exact set of accepted rows that a training used; `snapshot` is the hash of its rows.
+
+    `format` says how the rows are kept and how the name is made: None or 1 is one file, 2 is a folder of parts.
+    """
 
     snapshot: str
     rows: int
@@ -116,6 +119,7 @@ class Snapshot:
     salt_fingerprint: str
     contract_fingerprint: str
     made_at: datetime
+    format: int | None = None
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-HEAD = "0009"
+HEAD = "0010"
 """The migration that creates these tables."""
 
 
@@ -134,6 +134,7 @@ snapshots = Table(
     Column("salt_fingerprint", Text, nullable=False, doc="hash of the salt that assigns customers to the holdout"),
     Column("contract_fingerprint", Text, nullable=False, doc="hash of the data contract"),
     Column("made_at", Moment, nullable=False, index=True, doc="when it was taken"),
+    Column("format", Integer, doc="how its rows are kept and its name is made; null: 1"),
 )
 
 decisions = Table(

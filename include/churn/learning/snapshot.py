@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,19 +17,46 @@ import pyarrow.parquet as pq
 from churn.contract import Contract, Role
 from churn.errors import ChurnError, NothingToDo
 from churn.foundation import columnar
+from churn.foundation.digests import json_digest
 from churn.foundation.ledger import Ledger
-from churn.foundation.paths import accepted, snapshot_rows
+from churn.foundation.parts import (
+    MANIFEST,
+    RESTORE,
+    PartFault,
+    check_part,
+    find_part_faults,
+    has_table,
+    part_name,
+    read_manifest,
+    single_file,
+    store_parts,
+)
+from churn.foundation.paths import SNAPSHOTS, snapshot_rows
 from churn.foundation.records import Batch, Snapshot
 from churn.foundation.sampling import Sampling
 from churn.foundation.storage import Storage
-from churn.intake.judged_rows import batch_number
 from churn.learning.content import content_hash
+from churn.learning.single_snapshot import write_single_file
+from churn.learning.snapshot_parts import (
+    BUCKET,
+    BUCKETS_OF_PART,
+    FORMAT,
+    Base,
+    BaseFault,
+    ComputedPart,
+    check_base_part,
+    compute_parts,
+    snapshot_name,
+)
+
+log = logging.getLogger(__name__)
 
 HOLDOUT = range(20)
 RESERVE = range(20, 25)
 """Never trained on and never compared on: the only customers that no decision has looked at, kept to confirm promotions."""
 TRAINING = range(25, 100)
-BUCKET = "_bucket"
+_RECENT = 10
+"""Number of snapshots to try as a base. A withdrawn batch makes those that contain it unusable."""
 _TRAINING_DRAW = "training"
 """Label of the draw that orders customers for training. It has nothing to do with their buckets."""
 
@@ -36,6 +65,8 @@ def take_snapshot(
     storage: Storage, ledger: Ledger, contract: Contract, sampling: Sampling, without: Collection[str] = ()
 ) -> Snapshot:
     """Take a snapshot of everything accepted so far. The same rows give the same snapshot.
+
+    It starts from an earlier snapshot and reads only the batches that this one lacks. Without a usable one, all batches are read.
 
     Args:
         storage: the data root.
@@ -46,25 +77,33 @@ def take_snapshot(
 
     Raises:
         NothingToDo: no batch has been accepted yet.
+        PartFault: accepted rows are missing or have been changed.
         ChurnError: batches of an earlier contract lack a column that today's contract needs, all of them or some.
     """
     batches = [batch for batch in ledger.batches(state="accepted") if batch.batch not in without]
     if not batches:
         raise NothingToDo("No batch has been accepted yet, so there is nothing to train on. Next: `churn land FILE`.")
-    with _latest_rows(storage, batches, contract, sampling) as rows:
-        _require_values(rows, contract)
-        snapshot = _describe(rows, batches, contract, sampling)
-        _keep(storage, rows, snapshot.snapshot)
-    ledger.add_snapshot(snapshot)
-    return snapshot
+    for known in _possible_bases(ledger, contract, sampling, batches):
+        base = _open_base(storage, known)
+        if base is None:
+            continue
+        try:
+            if set(known.batches) == {batch.batch for batch in batches}:
+                _check_base(storage, base, sampling)
+                return known
+            return _take(storage, ledger, contract, sampling, batches, known, base)
+        except BaseFault as fault:
+            log.warning("Snapshot %s is not used as a base: %s", known.snapshot[:12], fault)
+    return _take(storage, ledger, contract, sampling, batches)
 
 
 def rebuild_snapshot(
     storage: Storage, ledger: Ledger, contract: Contract, sampling: Sampling, snapshot: Snapshot
 ) -> None:
-    """Rebuild a snapshot from the ledger, and write its file if it is missing.
+    """Rebuild a snapshot from all of its batches, by the rule of its own format, and replace its files.
 
     Raises:
+        PartFault: accepted rows are missing or have been changed.
         ChurnError: contract or salt are not those of the snapshot, or the rows differ.
     """
     for what, then, now in (
@@ -76,16 +115,75 @@ def rebuild_snapshot(
                 f"Snapshot {snapshot.snapshot[:12]} was taken with the {what} {then}, but now it is {now}. "
                 f"Restore that {what} to rebuild it."
             )
-    held = set(snapshot.batches)
-    batches = [batch for batch in ledger.batches() if batch.batch in held]
-    with _latest_rows(storage, batches, contract, sampling) as rows:
-        rebuilt = _describe(rows, batches, contract, sampling).snapshot
-        if rebuilt != snapshot.snapshot:
-            raise ChurnError(
-                f"Snapshot {snapshot.snapshot[:12]} now has other rows ({rebuilt[:12]}), so an accepted file has been changed. "
-                "`churn audit --hashes` shows which."
-            )
-        _keep(storage, rows, rebuilt)
+    batches = _batches_of(ledger, snapshot)
+    with storage.scratch() as scratch:
+        if snapshot.format == FORMAT:
+            parts = compute_parts(storage, batches, contract, sampling, scratch)
+            _require_same(snapshot, snapshot_name([part.written.content for part in parts]))
+            _store(storage, snapshot, parts)
+        else:
+            rows = write_single_file(storage, batches, contract, sampling, scratch)
+            _require_same(snapshot, content_hash(rows, [*contract.names, BUCKET]))
+            storage.move_in(rows, single_file(snapshot_rows(snapshot.snapshot)))
+
+
+def find_snapshot_differences(
+    storage: Storage, ledger: Ledger, contract: Contract, sampling: Sampling
+) -> tuple[Snapshot, list[str]] | None:
+    """Compare the newest snapshot of today's contract and salt with a full computation of its rows.
+
+    Returns:
+        The snapshot, and a sentence for each part that differs; None if there is no such snapshot with its rows.
+
+    Raises:
+        PartFault: accepted rows are missing or have been changed.
+    """
+    for snapshot in ledger.snapshots():
+        folder = snapshot_rows(snapshot.snapshot)
+        if _is_comparable(snapshot, contract, sampling) and has_table(storage, folder):
+            break
+    else:
+        return None
+    faults = find_part_faults(storage, folder, storage.names(folder), hashes=True, digest=None)
+    with storage.scratch() as scratch:
+        parts = compute_parts(storage, _batches_of(ledger, snapshot), contract, sampling, scratch)
+        contents = [part.written.content for part in parts]
+    try:
+        manifest = read_manifest(storage, folder)
+    except PartFault:  # it is among the faults already
+        return snapshot, faults
+    stored = [part.content for part in manifest.parts] if manifest else []
+    faults += [
+        f"{folder}/{part_name(number)} has other rows than the accepted files."
+        for number, (now, then) in enumerate(zip(contents, stored, strict=False))
+        if now != then
+    ]
+    if snapshot_name(contents) != snapshot.snapshot and not faults:
+        faults.append(f"{folder} has other rows than the accepted files.")
+    return snapshot, faults
+
+
+def find_snapshot_faults(storage: Storage, ledger: Ledger, hashes: bool = False) -> list[str]:
+    """Describe what is wrong with the stored parts of every snapshot, in a sentence each; empty if all is well.
+
+    Snapshots that maintenance has deleted are no fault, and the single files of earlier versions are only looked up.
+
+    Args:
+        storage: the data root.
+        ledger: knows the snapshots.
+        hashes: also read every part, and check its hash.
+    """
+    there = storage.names(SNAPSHOTS)
+    faults = []
+    for snapshot in ledger.snapshots():
+        folder = snapshot_rows(snapshot.snapshot)
+        found = find_part_faults(storage, folder, there, hashes, digest=None)
+        manifest = None if found else read_manifest(storage, folder)
+        if manifest and snapshot_name([part.content for part in manifest.parts]) != snapshot.snapshot:
+            found = [f"{folder}/{MANIFEST} has been changed since it was written."]
+        next_step = f"Next: `churn snapshot rebuild {snapshot.snapshot[:12]}`."
+        faults += [f"{fault.removesuffix(RESTORE).strip()} {next_step}" for fault in found]
+    return faults
 
 
 @contextmanager
@@ -95,34 +193,45 @@ def drawn_training_rows(
     """A scratch file with customers that a challenger may be trained on (buckets 25-99), in the order of a draw.
 
     Features are doubles and texts, and the target is an integer. The first rows are a sample of any size.
+
+    Raises:
+        PartFault: a part of the snapshot is missing or has been changed.
     """
     with storage.scratch() as folder, columnar.engine(sampling.spread.memory_limit) as connection:
-        columnar.scan(connection, "snapshot", storage, [snapshot_rows(snapshot.snapshot)])
+        columnar.scan_files(connection, "snapshot", _checked(storage, snapshot, TRAINING, folder))
         file = folder / "training.parquet"
         columnar.write_drawn_rows(connection, "snapshot", contract, TRAINING, sampling.salt, _TRAINING_DRAW, most, file)
         yield file
 
 
 def holdout_pieces(storage: Storage, snapshot: Snapshot, rows: int) -> Iterator[pd.DataFrame]:
-    """The customers that no version is ever trained on, ordered by key, in frames of a limited number of rows.
+    """The customers that no version is ever trained on, ordered by part and key, in frames of a limited number of rows.
 
     Besides the columns of the contract, each has `_customer` (64 bits of the keyed hash), `_arrived_at` and `_batch`.
+
+    Raises:
+        PartFault: a part of the snapshot is missing or has been changed.
     """
-    with storage.reading(snapshot_rows(snapshot.snapshot)) as stream:
-        for batch in pq.ParquetFile(stream).iter_batches(rows):
-            buckets = batch[BUCKET].to_numpy()
-            piece = batch.filter(pa.array((buckets >= HOLDOUT.start) & (buckets < HOLDOUT.stop)))
-            if piece.num_rows:
-                yield piece.to_pandas(date_as_object=False)
+    with storage.scratch() as folder:
+        for file in _checked(storage, snapshot, HOLDOUT, folder):
+            for batch in pq.ParquetFile(file).iter_batches(rows):
+                buckets = batch[BUCKET].to_numpy()
+                piece = batch.filter(pa.array((buckets >= HOLDOUT.start) & (buckets < HOLDOUT.stop)))
+                if piece.num_rows:
+                    yield piece.to_pandas(date_as_object=False)
 
 
 def count_contaminated(
     storage: Storage, trained: Snapshot, holdout: Snapshot, contract: Contract, memory_limit: str
 ) -> int:
-    """Count the holdout customers of one snapshot that a training on the other has seen, by reading both files."""
-    with columnar.engine(memory_limit) as connection:
-        columnar.scan(connection, "trained", storage, [snapshot_rows(trained.snapshot)])
-        columnar.scan(connection, "holdout", storage, [snapshot_rows(holdout.snapshot)])
+    """Count the holdout customers of one snapshot that a training on the other has seen, by reading both.
+
+    Raises:
+        PartFault: a part of either snapshot is missing or has been changed.
+    """
+    with storage.scratch() as folder, columnar.engine(memory_limit) as connection:
+        columnar.scan_files(connection, "trained", _checked(storage, trained, TRAINING, folder))
+        columnar.scan_files(connection, "holdout", _checked(storage, holdout, HOLDOUT, folder))
         return columnar.count_shared_customers(connection, "trained", "holdout", contract.key, TRAINING, HOLDOUT)
 
 
@@ -131,73 +240,129 @@ def snapshot_url(storage: Storage, snapshot: Snapshot) -> str:
     return storage.url(snapshot_rows(snapshot.snapshot))
 
 
-@contextmanager
-def _latest_rows(storage: Storage, batches: Sequence[Batch], contract: Contract, sampling: Sampling) -> Iterator[Path]:
-    """A scratch file with the latest row of every customer in these batches, which are in the order of arrival."""
-    arrivals = pa.table(
-        {
-            "_batch": pa.array([batch_number(batch.batch) for batch in batches], pa.int64()),
-            "_arrived_at": pa.array([batch.arrived_at for batch in batches], pa.timestamp("us", "UTC")),
-            "_rank": pa.array(np.arange(len(batches))),
-        }
-    )
-    with storage.scratch() as folder, columnar.engine(sampling.spread.memory_limit) as connection:
-        columnar.scan(connection, "accepted", storage, [accepted(batch.batch) for batch in batches])
-        _require_columns(connection.view("accepted").columns, contract)
-        rows = folder / "rows.parquet"
-        columnar.write_latest_rows(connection, arrivals, contract, sampling.salt, rows)
-        yield rows
+def _take(
+    storage: Storage,
+    ledger: Ledger,
+    contract: Contract,
+    sampling: Sampling,
+    batches: Sequence[Batch],
+    known: Snapshot | None = None,
+    base: Base | None = None,
+) -> Snapshot:
+    with storage.scratch() as scratch:
+        held = (base, frozenset(known.batches)) if known and base else None
+        parts = compute_parts(storage, batches, contract, sampling, scratch, held)
+        _require_values(parts, contract)
+        sizes = np.sum([part.sizes for part in parts], axis=0)
+        snapshot = Snapshot(
+            snapshot=snapshot_name([part.written.content for part in parts]),
+            rows=int(sizes.sum()),
+            training_rows=int(sizes[TRAINING.start : TRAINING.stop].sum()),
+            holdout_rows=int(sizes[HOLDOUT.start : HOLDOUT.stop].sum()),
+            batches=[batch.batch for batch in batches],
+            salt_fingerprint=sampling.fingerprint,
+            contract_fingerprint=contract.fingerprint,
+            made_at=datetime.now(UTC),
+            format=FORMAT,
+        )
+        _store(storage, snapshot, parts)
+    ledger.add_snapshot(snapshot)
+    return snapshot
 
 
-def _describe(rows: Path, batches: Sequence[Batch], contract: Contract, sampling: Sampling) -> Snapshot:
-    buckets = pq.read_table(rows, columns=[BUCKET])[BUCKET].to_numpy()
-    sizes = np.bincount(buckets, minlength=columnar.BUCKETS)
-    return Snapshot(
-        snapshot=content_hash(rows, [*contract.names, BUCKET]),
-        rows=len(buckets),
-        training_rows=int(sizes[TRAINING.start : TRAINING.stop].sum()),
-        holdout_rows=int(sizes[HOLDOUT.start : HOLDOUT.stop].sum()),
-        batches=[batch.batch for batch in batches],
-        salt_fingerprint=sampling.fingerprint,
-        contract_fingerprint=contract.fingerprint,
-        made_at=datetime.now(UTC),
-    )
+def _store(storage: Storage, snapshot: Snapshot, parts: Sequence[ComputedPart]) -> None:
+    folder = snapshot_rows(snapshot.snapshot)
+    store_parts(storage, folder, [part.written for part in parts], _origin(snapshot))
 
 
-def _keep(storage: Storage, rows: Path, snapshot: str) -> None:
-    name = snapshot_rows(snapshot)
-    if storage.exists(name):
-        with storage.reading(name) as stream:
-            if pq.read_schema(stream).names == pq.read_schema(rows).names:
-                return
-    storage.move_in(rows, name)  # also replaces a file of an earlier version, which has fewer columns
+def _origin(snapshot: Snapshot) -> str:
+    """Identifies the batches of a snapshot. The same rows can come from other batches, and then they are no base for these."""
+    return json_digest(sorted(snapshot.batches))
 
 
-def _require_columns(columns: Sequence[str], contract: Contract) -> None:
-    """Check that the columns that batches of an earlier contract lack may be missing today."""
-    missing = [name for name in (*_required(contract), "_line", "_batch") if name not in columns]
-    if missing:
+def _batches_of(ledger: Ledger, snapshot: Snapshot) -> list[Batch]:
+    held = set(snapshot.batches)
+    return [batch for batch in ledger.batches() if batch.batch in held]
+
+
+def _is_comparable(snapshot: Snapshot, contract: Contract, sampling: Sampling) -> bool:
+    fingerprints = (snapshot.contract_fingerprint, snapshot.salt_fingerprint)
+    return snapshot.format == FORMAT and fingerprints == (contract.fingerprint, sampling.fingerprint)
+
+
+def _possible_bases(ledger: Ledger, contract: Contract, sampling: Sampling, batches: Sequence[Batch]) -> list[Snapshot]:
+    """The recent snapshots that have none but these batches, those that lack the fewest rows first."""
+    rows = {batch.batch: batch.accepted_rows or 0 for batch in batches}
+    usable = [
+        snapshot
+        for snapshot in ledger.snapshots(limit=_RECENT)
+        if _is_comparable(snapshot, contract, sampling) and rows.keys() >= set(snapshot.batches)
+    ]
+    return sorted(usable, key=lambda snapshot: -sum(rows[batch] for batch in snapshot.batches))
+
+
+def _open_base(storage: Storage, snapshot: Snapshot) -> Base | None:
+    """The folder of a snapshot, unless it has been deleted or is not the one of the ledger."""
+    folder = snapshot_rows(snapshot.snapshot)
+    try:
+        manifest = read_manifest(storage, folder)
+    except PartFault as fault:
+        log.warning("Snapshot %s is not used as a base: %s", snapshot.snapshot[:12], fault)
+        return None
+    if manifest is None:
+        return None
+    name = snapshot_name([part.content for part in manifest.parts])
+    if name != snapshot.snapshot or manifest.made_from != _origin(snapshot):
+        log.warning(
+            "Snapshot %s is not used as a base: it is stored with other batches or rows.", snapshot.snapshot[:12]
+        )
+        return None
+    return Base(folder, manifest)
+
+
+def _check_base(storage: Storage, base: Base, sampling: Sampling) -> None:
+    with storage.scratch() as scratch:
+        check = partial(check_base_part, storage, base, scratch)
+        for _ in sampling.spread.each(check, range(len(base.manifest.parts))):
+            pass
+
+
+def _checked(storage: Storage, snapshot: Snapshot, buckets: range, folder: Path) -> list[Path]:
+    """Local files with the customers of some buckets, after a check of their bytes; a single file has other customers too."""
+    table = snapshot_rows(snapshot.snapshot)
+    manifest = read_manifest(storage, table)
+    next_step = f"Next: `churn snapshot rebuild {snapshot.snapshot[:12]}`, then run the step again."
+    if manifest is None:
+        return [check_part(storage, single_file(table), None, folder, next_step)]
+    parts = manifest.parts[buckets.start // BUCKETS_OF_PART : buckets.stop // BUCKETS_OF_PART]
+    return [check_part(storage, f"{table}/{part.name}", part.sha256, folder, next_step) for part in parts]
+
+
+def _require_same(snapshot: Snapshot, rebuilt: str) -> None:
+    if rebuilt != snapshot.snapshot:
         raise ChurnError(
-            f"No accepted batch has the column {', '.join(missing)}, because all were accepted under another contract. Declare a new feature "
-            "`nullable`, so that earlier rows can be used without it, or restore the earlier contract."
+            f"Snapshot {snapshot.snapshot[:12]} now has other rows ({rebuilt[:12]}), so an accepted file has been changed. "
+            "`churn audit --hashes` shows which."
         )
 
 
-def _require_values(rows: Path, contract: Contract) -> None:
+def _require_values(parts: Sequence[ComputedPart], contract: Contract) -> None:
     """Check that every customer has a value in every required column: some batches may be older than the column.
 
-    Intake checks each batch against the contract of its time. The counts come from the statistics in the file, so nothing is read.
+    Intake checks each batch against the contract of its time.
     """
-    file = pq.read_metadata(rows)
-    groups = [file.row_group(group) for group in range(file.num_row_groups)]
-    places = {file.schema.column(place).name: place for place in range(file.num_columns)}
-    counts = {
-        name: sum(group.column(places[name]).statistics.null_count for group in groups) for name in _required(contract)
-    }
+    rows = sum(part.written.rows for part in parts)
+    counts = {name: sum(part.missing[name] for part in parts) for name in _required(contract)}
+    absent = [name for name, count in counts.items() if count == rows]
+    if absent:
+        raise ChurnError(
+            f"No customer has a value in {', '.join(absent)}, because all rows were accepted under another contract. Declare a new feature "
+            "`nullable`, so that earlier rows can be used without it, or restore the earlier contract."
+        )
     lacking = [f"{count:,} have no {name}" for name, count in counts.items() if count]
     if lacking:
         raise ChurnError(
-            f"Of {file.num_rows:,} customers, {' and '.join(lacking)}, which the contract requires: the newest row of each comes from a batch that "
+            f"Of {rows:,} customers, {' and '.join(lacking)}, which the contract requires: the newest row of each comes from a batch that "
             "was accepted under an earlier contract. Nothing was trained. Choose one: declare the column `nullable` in the contract, and "
             "the model learns from the customers that have it; or land a file with the column for these customers; or run "
             "`churn batches withdraw HASH --reason ...` for the batches without it."

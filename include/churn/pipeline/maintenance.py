@@ -11,10 +11,13 @@ import posixpath
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from churn.errors import NothingToDo
+from churn.alerts.events import snapshot_differs
+from churn.errors import ChurnError, NothingToDo
 from churn.foundation.ledger import Ledger
+from churn.foundation.parts import remove_table
 from churn.foundation.paths import DECISIONS, SNAPSHOTS, decision_rows, snapshot_rows
 from churn.foundation.records import DecisionRecord, VersionRecord
 from churn.foundation.tracking import NIGHT
@@ -33,7 +36,10 @@ _Row = DecisionRecord | VersionRecord
 
 @dataclass(frozen=True)
 class MaintenancePlan:
-    """What would be deleted: versions, MLflow runs by id, and files of the data root. `versions` also says which versions are kept, and why."""
+    """What would be deleted: versions, MLflow runs by id, and snapshots and evidence by their place in the data root.
+
+    `versions` also says which versions are kept, and why. A place is a folder of parts, or was one file in earlier versions.
+    """
 
     versions: Retention
     runs: list[str]
@@ -80,7 +86,7 @@ def clean(plan: MaintenancePlan, workspace: Workspace) -> MaintenancePlan:
         with workspace.tracking.explained(f"delete run {run}"):
             workspace.tracking.client.delete_run(run)
     for name in plan.files:
-        workspace.storage.remove(name)
+        remove_table(workspace.storage, name)
     return MaintenancePlan(Retention(deleted, plan.versions.recent, plan.versions.protected), plan.runs, plan.files)
 
 
@@ -89,6 +95,35 @@ def log_counts(plan: MaintenancePlan, dry_run: bool) -> dict[str, int]:
     for kind, names in (("versions", plan.versions.expendable), ("runs", plan.runs), ("files", plan.files)):
         log.info("%s %d %s: %s", "Would delete" if dry_run else "Deleted", len(names), kind, names or "none")
     return {"versions": len(plan.versions.expendable), "runs": len(plan.runs), "files": len(plan.files)}
+
+
+class SnapshotDiffers(ChurnError):  # noqa: N818 -- it says what is wrong
+    """The newest snapshot is not what a full computation gives. An alert has been recorded."""
+
+
+def check_snapshot(workspace: Workspace) -> str:
+    """Compare the newest snapshot, which was computed from an earlier one, with a full computation.
+
+    Returns:
+        The hash of the snapshot.
+
+    Raises:
+        NothingToDo: there is no snapshot in parts of today's contract and salt.
+        SnapshotDiffers: it differs, or its parts are missing or have been changed.
+        PartFault: accepted rows are missing or have been changed.
+    """
+    from churn.learning.snapshot import find_snapshot_differences
+
+    found = find_snapshot_differences(workspace.storage, workspace.ledger, workspace.contract, workspace.sampling)
+    if found is None:
+        raise NothingToDo("There is no snapshot of today's contract and salt with its rows, so there is none to check.")
+    snapshot, differences = found
+    if not differences:
+        log.info("Snapshot %s equals a full computation: %d rows", snapshot.snapshot[:12], snapshot.rows)
+        return snapshot.snapshot
+    alert = snapshot_differs(snapshot, differences, workspace.settings, datetime.now(UTC))
+    workspace.ledger.add_alert(alert)
+    raise SnapshotDiffers(alert.text)
 
 
 def clean_images(workspace: Workspace, dry_run: bool = False) -> list[StoredImage]:
@@ -193,9 +228,12 @@ def _evidence(decisions: list[DecisionRecord]) -> set[str]:
     return {decision.digests["evidence"] for decision in decisions if "evidence" in decision.digests}
 
 
-def _there(zone: str, names: set[str], workspace: Workspace) -> list[str]:
-    """Those of the files that exist. A file that no decision or version names may belong to a run in progress, and is not among them."""
-    return [name for name in workspace.storage.names(zone) if name in names] if names else []
+def _there(zone: str, tables: set[str], workspace: Workspace) -> list[str]:
+    """Those of the tables that exist. One that no decision or version names may belong to a run in progress, and is not among them."""
+    if not tables:
+        return []
+    places = {"/".join(name.split("/")[:2]).removesuffix(".parquet") for name in workspace.storage.names(zone)}
+    return sorted(places & tables)
 
 
 def _written_at(entry: dict[str, Any]) -> float:

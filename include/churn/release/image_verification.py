@@ -13,6 +13,7 @@ from churn.decision.scoring import Scorer, open_scorer
 from churn.foundation.clients import Clients
 from churn.foundation.digests import folder_digest
 from churn.foundation.local_server import ModelMismatch, ServiceEnded, wait_until_ready
+from churn.foundation.parts import has_table
 from churn.foundation.paths import snapshot_rows
 from churn.foundation.tracking import Tracking
 from churn.learning.snapshot import holdout_pieces
@@ -88,7 +89,7 @@ def find_extremes(version: int, scorer: Scorer, clients: Clients) -> pd.DataFram
     snapshot = clients.ledger.snapshot(record.snapshot) if record else None
     if snapshot is None or snapshot.contract_fingerprint != clients.contract.fingerprint:
         return None
-    if not clients.storage.exists(snapshot_rows(snapshot.snapshot)):
+    if not has_table(clients.storage, snapshot_rows(snapshot.snapshot)):
         return None
     pieces = holdout_pieces(clients.storage, snapshot, _PIECE)
     return holdout_extremes(pieces, scorer, clients.contract)

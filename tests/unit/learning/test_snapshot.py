@@ -19,6 +19,7 @@ from churn.errors import ChurnError, NothingToDo
 from churn.foundation import columnar
 from churn.foundation.columnar.draws import draw_parameters, draw_sql
 from churn.foundation.ledger import Ledger
+from churn.foundation.parts import part_names
 from churn.foundation.paths import snapshot_rows
 from churn.foundation.sampling import Sampling
 from churn.foundation.spread import Here
@@ -57,7 +58,8 @@ def holdout_rows(storage: Storage, snapshot: Snapshot) -> pd.DataFrame:
 
 
 def training_rows(storage: Storage, snapshot: Snapshot) -> pd.DataFrame:
-    rows = pd.read_parquet(storage.path(snapshot_rows(snapshot.snapshot)))
+    names = part_names(storage, snapshot_rows(snapshot.snapshot))
+    rows = pd.concat([pd.read_parquet(storage.path(name)) for name in names])
     return rows[rows["_bucket"].isin(TRAINING)]
 
 
@@ -146,7 +148,7 @@ def test_other_rows_or_another_salt_are_another_snapshot(storage: Storage, ledge
     """One changed cell or another salt changes the name."""
     take_in(storage, ledger, small_file())
     first = snap(storage, ledger)
-    other = snap(storage, ledger, Sampling(b"another salt, also long enough", "500MB"))
+    other = snap(storage, ledger, Sampling(b"another salt, also long enough", Here(2, "500MB")))
     take_in(storage, ledger, with_credit_score(small_file(), 700))
     assert len({first.snapshot, other.snapshot, snap(storage, ledger).snapshot}) == 3
     assert first.salt_fingerprint != other.salt_fingerprint

@@ -6,26 +6,46 @@ Spark also understands is used.
 
 from churn.foundation.columnar.batch_rows import append_rule, count_rules, resolve_repeats, rows_of_keys
 from churn.foundation.columnar.draws import write_drawn_rows
-from churn.foundation.columnar.engine import engine, scan
+from churn.foundation.columnar.engine import engine, scan, scan_files
 from churn.foundation.columnar.history import count_disputes, sample_rows, unite_history
-from churn.foundation.columnar.latest_rows import BUCKETS, count_shared_customers, hmac_pads, write_latest_rows
+from churn.foundation.columnar.latest_rows import (
+    BUCKETS,
+    OtherKind,
+    bucketed_schema,
+    count_shared_customers,
+    hmac_pads,
+    rank_of,
+    read_bucketed_rows,
+    row_schema,
+    sort_bucketed_rows,
+    sort_columns,
+    write_latest_rows,
+)
 from churn.foundation.columnar.row_rules import PlainLines, apply_row_rules, plain_lines
 
 __all__ = [
     "BUCKETS",
+    "OtherKind",
     "PlainLines",
     "append_rule",
     "apply_row_rules",
+    "bucketed_schema",
     "count_disputes",
     "count_rules",
     "count_shared_customers",
     "engine",
     "hmac_pads",
     "plain_lines",
+    "rank_of",
+    "read_bucketed_rows",
     "resolve_repeats",
+    "row_schema",
     "rows_of_keys",
     "sample_rows",
     "scan",
+    "scan_files",
+    "sort_bucketed_rows",
+    "sort_columns",
     "unite_history",
     "write_drawn_rows",
     "write_latest_rows",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -58,13 +59,31 @@ def scan(connection: duckdb.DuckDBPyConnection, view: str, storage: Storage, nam
         ) from error
 
 
+def scan_files(connection: duckdb.DuckDBPyConnection, view: str, files: Sequence[Path]) -> None:
+    """Create a view of local Parquet files.
+
+    Raises:
+        ChurnError: a file is damaged.
+    """
+    try:
+        _scan_local(connection, view, [str(file) for file in files])
+    except duckdb.Error as error:
+        raise ChurnError(
+            f"One of {len(files)} files in {files[0].parent} is damaged ({type(error).__name__}). `churn audit --hashes` names it."
+        ) from error
+
+
+def _scan_local(connection: duckdb.DuckDBPyConnection, view: str, paths: Sequence[str]) -> None:
+    listed = ", ".join(literal(path) for path in paths)
+    connection.execute(
+        f"CREATE OR REPLACE VIEW {view} AS SELECT * FROM read_parquet([{listed}], union_by_name = true)"  # noqa: S608 -- quoted paths
+    )
+
+
 def _scan(connection: duckdb.DuckDBPyConnection, view: str, storage: Storage, names: Sequence[str]) -> None:
     paths = [storage.path(name) for name in names]
     if storage.local:
-        listed = ", ".join(literal(path) for path in paths)
-        connection.execute(
-            f"CREATE OR REPLACE VIEW {view} AS SELECT * FROM read_parquet([{listed}], union_by_name = true)"  # noqa: S608 -- quoted paths
-        )
+        _scan_local(connection, view, paths)
     else:
         filesystem = pa.fs.PyFileSystem(pa.fs.FSSpecHandler(storage.fs))
         files = ds.FileSystemDatasetFactory(filesystem, paths, ds.ParquetFileFormat())
