@@ -8,6 +8,7 @@ import os
 import pwd
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import Annotated, Any, ParamSpec
 
@@ -15,6 +16,7 @@ import typer
 from rich.console import Console
 
 from churn.errors import ChurnError, NothingToDo
+from churn.foundation.progress import bars_on
 
 P = ParamSpec("P")
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
@@ -25,13 +27,14 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a ta
 def explained(command: Callable[P, None]) -> Callable[P, None]:
     """Print a `ChurnError` as one message on standard error and exit with 1; exit with 0 if there is nothing to do.
 
-    The same holds for a file that a person named and that cannot be read or written.
+    The same holds for a file that a person named and that cannot be read or written. On a terminal, long steps are bars.
     """
 
     @functools.wraps(command)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
-            command(*args, **kwargs)
+            with bars_on() if sys.stderr.isatty() else nullcontext():
+                command(*args, **kwargs)
         except NothingToDo as nothing:
             console.print(str(nothing), markup=False)
         except (ChurnError, OSError) as error:

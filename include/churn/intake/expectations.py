@@ -32,9 +32,16 @@ def row_expectations(contract: Contract) -> list[Any]:
     for column in contract.columns:
         expectations += _column_expectations(column)
     for relation in contract.relations:
+        # A missing value breaks no relation. Without this option, it would, if only one of the two is missing.
+        nullable = contract[relation.greater].nullable or contract[relation.lesser].nullable
+        options: dict[str, Any] = {"ignore_row_if": "either_value_is_missing"} if nullable else {}
         expectations.append(
             gxe.ExpectColumnPairValuesAToBeGreaterThanB(
-                column_A=relation.greater, column_B=relation.lesser, or_equal=True, meta={RULES: [relation.rule]}
+                column_A=relation.greater,
+                column_B=relation.lesser,
+                or_equal=True,
+                meta={RULES: [relation.rule]},
+                **options,
             )
         )
     return expectations

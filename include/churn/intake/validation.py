@@ -7,8 +7,10 @@ error: a missing verdict is never a good one.
 
 from __future__ import annotations
 
+import gc
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,6 +21,7 @@ import pyarrow as pa
 
 from churn.contract import Column, Contract
 from churn.errors import ChurnError
+from churn.foundation.progress import report_progress
 from churn.foundation.spread import Spread, by_threads
 from churn.intake.expectations import RULES, UNIQUE, batch_expectations, find_indivisible, row_expectations
 from churn.intake.frames import Frame, as_pandas, column_schema, cut_frames, read_frame, spread_by_value
@@ -156,16 +159,41 @@ def _judge_rows(suite: Suite, frames: Sequence[Frame], contract: Contract, sprea
     Raises:
         ValidationCrashed: not every row has been checked.
     """
-    total = sum(frame.rows for frame in frames)
-    checked = _require_rows(total, spread.each(partial(_check_frame, suite, contract), frames))
+    total, check = sum(frame.rows for frame in frames), by_threads(partial(_check_frame, suite, contract))
+    if len(frames) == 1:
+        return merge_results(suite, _require_rows(total, map(check, frames)), {})
     regrouped: dict[str, list[Any]] = {}
-    for unique in suite.of_type(UNIQUE) if len(frames) > 1 else []:
-        column = contract[unique.configurations[0].kwargs["column"]]
-        make = by_threads(partial(spread_by_value, column, len(frames)))
-        keep = by_threads(partial(_check_regrouped, unique, column))
-        values = spread.exchange(make, frames, column_schema(frames, column), len(frames), keep)
-        regrouped[unique.configurations[0].id] = _require_rows(total, values)
+    with _quick_collection():
+        checking = spread.each(by_threads(partial(_free_after, check)), frames)
+        checked = _require_rows(
+            total,
+            report_progress(checking, "Checking accepted rows again", len(frames), "frames", lambda some: some.rows),
+        )
+        for unique in suite.of_type(UNIQUE):
+            column = contract[unique.configurations[0].kwargs["column"]]
+            make = by_threads(partial(spread_by_value, column, len(frames)))
+            keep = by_threads(partial(_free_after, partial(_check_regrouped, unique, column)))
+            values = spread.exchange(make, frames, column_schema(frames, column), len(frames), keep)
+            regrouped[unique.configurations[0].id] = _require_rows(total, values)
     return merge_results(suite, checked, regrouped)
+
+
+@contextmanager
+def _quick_collection() -> Iterator[None]:
+    """Let a garbage collection look only at what has been made since, which takes milliseconds."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+def _free_after(work: Callable[..., _Checked], *arguments: Any) -> _Checked:
+    """Free a frame once it has been checked. Great Expectations keeps it in cycles of references, hundreds of megabytes each."""
+    checked = work(*arguments)
+    gc.collect()
+    return checked
 
 
 def _require_rows(total: int, checked: Iterator[_Checked]) -> list[Any]:
@@ -180,7 +208,6 @@ def _require_rows(total: int, checked: Iterator[_Checked]) -> list[Any]:
     return [some.result for some in every if some.rows]
 
 
-@by_threads
 def _check_frame(suite: Suite, contract: Contract, frame: Frame) -> _Checked:
     rows = read_frame(frame, contract.columns)
     return _Checked(len(rows), run_suite(suite, rows))

@@ -10,6 +10,7 @@ import typer
 
 from churn.cli.terminal import explained, named_now
 from churn.errors import ChurnError, NothingToDo
+from churn.foundation import progress
 
 
 def raising(error: Exception) -> Callable[[], None]:
@@ -57,3 +58,18 @@ def test_names_do_not_repeat() -> None:
     """Two calls at once have two names."""
     assert named_now("manual") != named_now("manual")
     assert named_now("manual").startswith("manual__")
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_bars_are_for_terminals(monkeypatch: pytest.MonkeyPatch, terminal: bool) -> None:
+    """A command shows bars only where standard error is a terminal; elsewhere long steps are in the log."""
+    shown = []
+
+    @explained
+    def command() -> None:
+        shown.append(progress._bars.get() is not None)
+
+    monkeypatch.setattr("sys.stderr.isatty", lambda: terminal)
+    command()
+    assert shown == [terminal]
+    assert progress._bars.get() is None
