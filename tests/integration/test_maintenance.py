@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from churn.cli import main
 from churn.decision.replay import replay
 from churn.errors import ChurnError
+from churn.foundation.parts import has_table
 from churn.foundation.paths import decision_rows, snapshot_rows
 from churn.foundation.tracking import TrackingUnreachable
 from churn.learning.snapshot import rebuild_snapshot
@@ -62,9 +63,9 @@ def test_what_somebody_needs_stays_and_the_rest_goes_once(long_lived: Workspace)
     }  # the first two ran in the benches that were cloned
     for name, there in {"night 1": True, "night 2": True, "night 3": False, "night 4": False, "night 5": True}.items():
         decision = decisions[name]
-        assert workspace.storage.exists(snapshot_rows(decision.snapshot)) is there
+        assert has_table(workspace.storage, snapshot_rows(decision.snapshot)) is there
         if "evidence" in decision.digests:
-            assert workspace.storage.exists(decision_rows(decision.digests["evidence"])) is there
+            assert has_table(workspace.storage, decision_rows(decision.digests["evidence"])) is there
         if there:
             assert replay(decision, workspace.storage).same
         else:
@@ -85,9 +86,9 @@ def test_a_snapshot_that_went_can_be_made_again(long_lived: Workspace) -> None:
     clean(plan_maintenance(workspace), workspace)
     gone = workspace.ledger.snapshot(workspace.ledger.decision("night 3").snapshot)  # type: ignore[union-attr]
     assert gone is not None
-    assert not workspace.storage.exists(snapshot_rows(gone.snapshot))
+    assert not has_table(workspace.storage, snapshot_rows(gone.snapshot))
     rebuild_snapshot(workspace.storage, workspace.ledger, workspace.contract, workspace.sampling, gone)
-    assert workspace.storage.exists(snapshot_rows(gone.snapshot))
+    assert has_table(workspace.storage, snapshot_rows(gone.snapshot))
 
 
 def test_an_open_question_and_a_night_that_runs_lose_nothing(two_champions: Workspace) -> None:
@@ -99,11 +100,12 @@ def test_an_open_question_and_a_night_that_runs_lose_nothing(two_champions: Work
     for batch in batches:
         steps.validate(workspace, night_request, batch.batch)
     challenger = steps.train(workspace, night_request)
-    with workspace.storage.writing(decision_rows("ab" * 32)) as stream:
+    undecided = f"{decision_rows('ab' * 32)}/part-0000.parquet"
+    with workspace.storage.writing(undecided) as stream:
         stream.write(b"of a night that has not decided yet")
     clean(plan_maintenance(workspace), workspace)
     assert set(stages(workspace)) == {1, 2, 3, 4}
-    assert workspace.storage.exists(decision_rows("ab" * 32))
+    assert workspace.storage.exists(undecided)
     assert steps.compare(workspace, night_request, challenger).challenger == 4
     assert replay(workspace.ledger.decision("night 3"), workspace.storage).same  # type: ignore[arg-type]
 
