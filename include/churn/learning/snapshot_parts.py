@@ -60,10 +60,11 @@ class BaseFault(PartFault):
 
 @dataclass(frozen=True)
 class AcceptedPart:
-    """A file of accepted rows: its name, its sha256 (None if it is from before hashes were kept), its batch, and the batch's rank."""
+    """A file of accepted rows: its name, its sha256 (None if it is from before hashes were kept), its rows, its batch, and the batch's rank."""
 
     name: str
     sha256: str | None
+    rows: int
     batch: str
     rank: int
 
@@ -155,7 +156,7 @@ def compute_parts(
     return list(
         sampling.spread.exchange(
             partial(_make, job, sampling.salt),
-            lacking,
+            _grouped(lacking),
             columnar.bucketed_schema(contract),
             PARTS,
             partial(_keep, job),
@@ -181,16 +182,37 @@ def _accepted_parts(storage: Storage, batch: Batch, rank: int) -> list[AcceptedP
     folder = accepted(batch.batch)
     manifest = read_manifest(storage, folder)
     if manifest is None:
-        return [AcceptedPart(single_file(folder), batch.accepted_sha256, batch.batch, rank)]
+        return [AcceptedPart(single_file(folder), batch.accepted_sha256, batch.accepted_rows or 0, batch.batch, rank)]
     if batch.accepted_sha256 and manifest.digest != batch.accepted_sha256:
         raise PartFault(
             f"The manifest of {storage.url(folder)} has been changed since the batch was accepted. {_restore(batch.batch)}"
         )
-    return [AcceptedPart(f"{folder}/{part.name}", part.sha256, batch.batch, rank) for part in manifest.parts]
+    return [AcceptedPart(f"{folder}/{part.name}", part.sha256, part.rows, batch.batch, rank) for part in manifest.parts]
+
+
+def _grouped(parts: Sequence[AcceptedPart]) -> list[list[AcceptedPart]]:
+    """Small files together, so that many of them do not cost an engine each."""
+    groups: list[list[AcceptedPart]] = []
+    rows = _GROUP_ROWS
+    for part in parts:
+        if rows >= _GROUP_ROWS:
+            groups.append([])
+            rows = 0
+        groups[-1].append(part)
+        rows += part.rows
+    return groups
 
 
 @by_threads
-def _make(job: _Job, salt: bytes, part: AcceptedPart) -> Iterator[pa.RecordBatch]:
+def _make(job: _Job, salt: bytes, parts: Sequence[AcceptedPart]) -> Iterator[pa.RecordBatch]:
+    with columnar.engine(job.memory_limit, threads=1) as connection:
+        for part in parts:
+            yield from _bucketed(connection, job, salt, part)
+
+
+def _bucketed(
+    connection: duckdb.DuckDBPyConnection, job: _Job, salt: bytes, part: AcceptedPart
+) -> Iterator[pa.RecordBatch]:
     file = check_part(job.storage, part.name, part.sha256, job.scratch, _restore(part.batch))
     short = part.batch[:12]
     try:
@@ -199,15 +221,14 @@ def _make(job: _Job, salt: bytes, part: AcceptedPart) -> Iterator[pa.RecordBatch
                 f"The accepted rows of batch {short} have no column {job.contract.key.name}, because they were accepted under another contract. "
                 f"Restore that contract, or run `churn batches withdraw {short} --reason ...`."
             )
-        with columnar.engine(job.memory_limit, threads=1) as connection:
-            for batch in columnar.read_bucketed_rows(connection, file, part.rank, job.contract, salt, _GROUP_ROWS):
-                yield batch.append_column(INTO, pc.divide(batch[BUCKET], BUCKETS_OF_PART))
+        for batch in columnar.read_bucketed_rows(connection, file, part.rank, job.contract, salt, _GROUP_ROWS):
+            yield batch.append_column(INTO, pc.divide(batch[BUCKET], BUCKETS_OF_PART))
     except columnar.OtherKind as error:
         raise ChurnError(
             f"The accepted rows of batch {short} have values of another kind than the contract {job.contract.name} asks for, because they were "
             f"accepted under another one. Restore that contract, or run `churn batches withdraw {short} --reason ...`."
         ) from error
-    except (duckdb.Error, pa.ArrowException) as error:
+    except (duckdb.InvalidInputException, duckdb.SerializationException, pa.ArrowException) as error:
         raise PartFault(f"{job.storage.url(part.name)} cannot be read. {_restore(part.batch)}") from error
     finally:
         if not job.storage.local:
