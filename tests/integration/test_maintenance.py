@@ -17,15 +17,18 @@ from typer.testing import CliRunner
 
 from churn.cli import main
 from churn.decision.replay import replay
-from churn.errors import ChurnError
-from churn.foundation.parts import has_table
+from churn.errors import ChurnError, NothingToDo
+from churn.foundation.parts import has_table, remove_table
 from churn.foundation.paths import decision_rows, snapshot_rows
 from churn.foundation.tracking import TrackingUnreachable
+from churn.learning import snapshot
 from churn.learning.snapshot import rebuild_snapshot
+from churn.learning.snapshot_parts import compute_parts
 from churn.pipeline import disagreements, steps
-from churn.pipeline.maintenance import clean, clean_task_logs, plan_maintenance
+from churn.pipeline.maintenance import SnapshotDiffers, check_snapshot, clean, clean_task_logs, plan_maintenance
 from churn.pipeline.workspace import Request, Workspace
 from support.basics import S3, free_port, land_night, make_workspace, run_night, stages
+from support.stored_parts import change_part
 
 
 def keeping(workspace: Workspace, versions: int = 1, decisions: int = 1) -> Workspace:
@@ -89,6 +92,42 @@ def test_a_snapshot_that_went_can_be_made_again(long_lived: Workspace) -> None:
     assert not has_table(workspace.storage, snapshot_rows(gone.snapshot))
     rebuild_snapshot(workspace.storage, workspace.ledger, workspace.contract, workspace.sampling, gone)
     assert has_table(workspace.storage, snapshot_rows(gone.snapshot))
+
+
+def test_the_weekly_check_is_an_alert_if_the_newest_snapshot_differs(two_champions: Workspace) -> None:
+    """A sound snapshot is confirmed. One changed part is one alert, however often it is found, and names the part."""
+    workspace = two_champions
+    newest = workspace.ledger.snapshots()[0]
+    assert check_snapshot(workspace) == newest.snapshot
+    assert [alert for alert in workspace.ledger.alerts() if alert.kind == "snapshot_differs"] == []
+    change_part(workspace.storage, snapshot_rows(newest.snapshot), lambda rows: rows.slice(1), 7)
+    for _ in range(2):
+        with pytest.raises(SnapshotDiffers, match=rf"part-0007.*churn snapshot rebuild {newest.snapshot[:12]}"):
+            check_snapshot(workspace)
+    (alert,) = [alert for alert in workspace.ledger.alerts() if alert.kind == "snapshot_differs"]
+    assert f"{snapshot_rows(newest.snapshot)}/part-0007.parquet" in alert.text
+    rebuild_snapshot(workspace.storage, workspace.ledger, workspace.contract, workspace.sampling, newest)
+    assert check_snapshot(workspace) == newest.snapshot
+    for known in workspace.ledger.snapshots():
+        remove_table(workspace.storage, snapshot_rows(known.snapshot))
+    with pytest.raises(NothingToDo):
+        check_snapshot(workspace)
+
+
+def test_the_last_snapshot_is_kept_for_the_next_night(long_lived: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After maintenance, the next night still starts from an earlier snapshot."""
+    workspace = long_lived
+    clean(plan_maintenance(workspace), workspace)
+    land_night(workspace, 3, "night-6.csv", first_customer=6_000_000, seed=6, rows=1500)
+    bases: list[Any] = []
+
+    def recorded(*arguments: Any) -> Any:
+        bases.append(arguments[5])
+        return compute_parts(*arguments)
+
+    monkeypatch.setattr(snapshot, "compute_parts", recorded)
+    assert run_night(workspace, "night 6").startswith("hold")
+    assert [base is not None for base in bases] == [True]
 
 
 def test_an_open_question_and_a_night_that_runs_lose_nothing(two_champions: Workspace) -> None:

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from pydantic import ByteSize, TypeAdapter
 
 from churn.contract import Column, Contract, Kind
 from churn.errors import ChurnError
@@ -50,8 +51,8 @@ _READ_ROWS = 65_536
 _GROUP_ROWS = 131_072
 """Rows of a row group. All groups but the last have exactly this number, so that the same rows are always the same bytes."""
 _FEW_VALUES = 65_536
-_SORTED_IN_MEMORY = 1_000_000
-"""A part with more new rows than this is sorted by DuckDB, on disk if need be."""
+_BYTES_OF_ROW = 1000
+"""Of the memory of a worker, this is reserved for each row that is sorted in memory; more rows are sorted by DuckDB, on disk if need be."""
 
 
 class BaseFault(PartFault):
@@ -118,7 +119,7 @@ def compute_parts(
     sampling: Sampling,
     scratch: Path,
     base: tuple[Base, frozenset[str]] | None = None,
-    sorted_in_memory: int = _SORTED_IN_MEMORY,
+    sorted_in_memory: int | None = None,
 ) -> list[ComputedPart]:
     """Compute the parts of a snapshot, spread over cores.
 
@@ -129,7 +130,7 @@ def compute_parts(
         sampling: assigns customers to buckets, and says where the work runs.
         scratch: the folder for the parts.
         base: an earlier snapshot of the same contract and salt, and the hashes of its batches. Only the others are read.
-        sorted_in_memory: a part with more new rows than this is sorted by DuckDB.
+        sorted_in_memory: a part with more new rows than this is sorted by DuckDB; by default, as many as fit into the memory of a worker.
 
     Raises:
         BaseFault: the earlier snapshot is not the one that was written.
@@ -137,6 +138,7 @@ def compute_parts(
         ChurnError: rows of an earlier contract do not fit today's.
     """
     known = base[1] if base else frozenset()
+    memory = sampling.spread.engine_memory
     job = _Job(
         storage,
         contract,
@@ -144,8 +146,8 @@ def compute_parts(
         np.array([np.datetime64(batch.arrived_at.replace(tzinfo=None), "us") for batch in batches]).astype(np.int64),
         base[0] if base else None,
         scratch,
-        sampling.spread.engine_memory,
-        sorted_in_memory,
+        memory,
+        sorted_in_memory or TypeAdapter(ByteSize).validate_python(memory) // _BYTES_OF_ROW,
     )
     lacking = [
         part
@@ -258,6 +260,7 @@ def _sorted(job: _Job, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordB
                 yield from columnar.sort_bucketed_rows(connection, everything, job.contract, _READ_ROWS)
             return
     table = pa.Table.from_batches(held, columnar.bucketed_schema(job.contract)).combine_chunks()
+    held.clear()
     order = pc.sort_indices(table, [(name, "ascending") for name in columnar.sort_columns(job.contract)])
     for start in range(0, table.num_rows, _READ_ROWS):
         yield table.take(order.slice(start, _READ_ROWS))
