@@ -120,7 +120,7 @@ def read_evidence(digest: str, storage: Storage) -> tuple[Evidence, tuple[Slicin
 def find_evidence_faults(storage: Storage, ledger: Ledger, hashes: bool = False) -> list[str]:
     """Describe what is wrong with the stored evidence of every decision, in a sentence each; empty if all is well.
 
-    Evidence that maintenance has deleted is no fault.
+    Evidence that maintenance has deleted is not reported.
 
     Args:
         storage: the data root.
