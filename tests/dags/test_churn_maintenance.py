@@ -38,6 +38,8 @@ def test_a_dry_run_lists_and_a_run_deletes(
         assert tasks["clean"].xcom_pull(task_ids="clean")["versions"] == 1
         assert tasks["clean_logs"].xcom_pull(task_ids="clean_logs") == {str(tmp_path / "logs"): 1}
         assert tasks["clean_images"].state == "skipped"
+        newest = workspace.ledger.snapshots()[0].snapshot
+        assert tasks["check_snapshot"].xcom_pull(task_ids="check_snapshot") == newest
         assert set(stages(workspace)) == versions
         assert [file.exists() for file in old_files] == [exist, exist]
 

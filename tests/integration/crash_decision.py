@@ -88,7 +88,7 @@ def state(workspace: Workspace) -> dict[str, Any]:
         "stage": list(registry.in_stage),
         "roles": sorted(run.data.tags["churn.role"] for run in runs),
         "finished": sorted(run.info.status for run in runs),
-        "evidence": len(workspace.storage.names("decisions")),
+        "evidence": len({name.split("/")[1] for name in workspace.storage.names("decisions")}),
     }
 
 

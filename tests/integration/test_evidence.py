@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -22,6 +21,7 @@ from churn.decision.scoring import Unscorable, open_scorer
 from churn.errors import ChurnError
 from churn.foundation.artifacts import downloaded
 from churn.foundation.examples import example_rows, model_input
+from churn.foundation.parts import remove_table
 from churn.foundation.paths import snapshot_rows
 from churn.foundation.records import DecisionRecord
 from churn.learning.registered_model import inputs_of
@@ -32,6 +32,7 @@ from churn.pipeline.workspace import Request, Workspace
 from churn.sample.generator import Night, make_night
 from churn.settings import VAR
 from support.basics import land_night, land_text, run_night
+from support.stored_parts import change_part, change_part_and_manifest, part_file
 
 
 def decision_of(workspace: Workspace, name: str) -> DecisionRecord:
@@ -59,11 +60,10 @@ def test_a_customer_that_a_training_saw_is_found_in_the_recorded_snapshot(two_ni
     workspace = two_nights
     known = workspace.ledger.version(workspace.settings.model_name, 1)
     assert known is not None
-    file = Path(workspace.storage.path(snapshot_rows(known.snapshot)))
-    rows = pq.read_table(file)
-    unseen = rows.filter(pa.array(rows[BUCKET].to_numpy() < 20)).slice(0, 1)
+    folder = snapshot_rows(known.snapshot)
+    unseen = pq.read_table(part_file(workspace.storage, folder, 0)).slice(0, 1)
     moved = unseen.set_column(unseen.column_names.index(BUCKET), BUCKET, pa.array([50], pa.int32()))
-    pq.write_table(pa.concat_tables([rows, moved]), file)
+    change_part_and_manifest(workspace.storage, folder, lambda rows: pa.concat_tables([rows, moved]), 10)
     assert run_night(workspace, "night 2") == "hold HOLDOUT_CONTAMINATED"
     assert "version 1 was trained on 1 of the customers" in decision_of(workspace, "night 2").sentence.lower()
 
@@ -73,7 +73,17 @@ def test_what_a_version_was_trained_on_must_be_there(two_nights: Workspace) -> N
     workspace = two_nights
     known = workspace.ledger.version(workspace.settings.model_name, 1)
     assert known is not None
-    workspace.storage.remove(snapshot_rows(known.snapshot))
+    remove_table(workspace.storage, snapshot_rows(known.snapshot))
+    assert run_night(workspace, "night 2") == "hold HOLDOUT_CONTAMINATED"
+    assert f"churn snapshot rebuild {known.snapshot[:12]}" in decision_of(workspace, "night 2").sentence
+
+
+def test_what_a_version_was_trained_on_must_not_be_damaged(two_nights: Workspace) -> None:
+    """One changed part of the recorded rows: refused, because nobody can say what was seen."""
+    workspace = two_nights
+    known = workspace.ledger.version(workspace.settings.model_name, 1)
+    assert known is not None
+    change_part(workspace.storage, snapshot_rows(known.snapshot), lambda rows: rows.slice(1), 12)
     assert run_night(workspace, "night 2") == "hold HOLDOUT_CONTAMINATED"
     assert f"churn snapshot rebuild {known.snapshot[:12]}" in decision_of(workspace, "night 2").sentence
 

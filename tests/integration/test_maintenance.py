@@ -17,14 +17,18 @@ from typer.testing import CliRunner
 
 from churn.cli import main
 from churn.decision.replay import replay
-from churn.errors import ChurnError
+from churn.errors import ChurnError, NothingToDo
+from churn.foundation.parts import has_table, remove_table
 from churn.foundation.paths import decision_rows, snapshot_rows
 from churn.foundation.tracking import TrackingUnreachable
+from churn.learning import snapshot
 from churn.learning.snapshot import rebuild_snapshot
+from churn.learning.snapshot_parts import compute_parts
 from churn.pipeline import disagreements, steps
-from churn.pipeline.maintenance import clean, clean_task_logs, plan_maintenance
+from churn.pipeline.maintenance import SnapshotDiffers, check_snapshot, clean, clean_task_logs, plan_maintenance
 from churn.pipeline.workspace import Request, Workspace
 from support.basics import S3, free_port, land_night, make_workspace, run_night, stages
+from support.stored_parts import change_part
 
 
 def keeping(workspace: Workspace, versions: int = 1, decisions: int = 1) -> Workspace:
@@ -62,9 +66,9 @@ def test_what_somebody_needs_stays_and_the_rest_goes_once(long_lived: Workspace)
     }  # the first two ran in the benches that were cloned
     for name, there in {"night 1": True, "night 2": True, "night 3": False, "night 4": False, "night 5": True}.items():
         decision = decisions[name]
-        assert workspace.storage.exists(snapshot_rows(decision.snapshot)) is there
+        assert has_table(workspace.storage, snapshot_rows(decision.snapshot)) is there
         if "evidence" in decision.digests:
-            assert workspace.storage.exists(decision_rows(decision.digests["evidence"])) is there
+            assert has_table(workspace.storage, decision_rows(decision.digests["evidence"])) is there
         if there:
             assert replay(decision, workspace.storage).same
         else:
@@ -85,9 +89,45 @@ def test_a_snapshot_that_went_can_be_made_again(long_lived: Workspace) -> None:
     clean(plan_maintenance(workspace), workspace)
     gone = workspace.ledger.snapshot(workspace.ledger.decision("night 3").snapshot)  # type: ignore[union-attr]
     assert gone is not None
-    assert not workspace.storage.exists(snapshot_rows(gone.snapshot))
+    assert not has_table(workspace.storage, snapshot_rows(gone.snapshot))
     rebuild_snapshot(workspace.storage, workspace.ledger, workspace.contract, workspace.sampling, gone)
-    assert workspace.storage.exists(snapshot_rows(gone.snapshot))
+    assert has_table(workspace.storage, snapshot_rows(gone.snapshot))
+
+
+def test_the_weekly_check_is_an_alert_if_the_newest_snapshot_differs(two_champions: Workspace) -> None:
+    """A sound snapshot is confirmed. One changed part is one alert, however often it is found, and names the part."""
+    workspace = two_champions
+    newest = workspace.ledger.snapshots()[0]
+    assert check_snapshot(workspace) == newest.snapshot
+    assert [alert for alert in workspace.ledger.alerts() if alert.kind == "snapshot_differs"] == []
+    change_part(workspace.storage, snapshot_rows(newest.snapshot), lambda rows: rows.slice(1), 7)
+    for _ in range(2):
+        with pytest.raises(SnapshotDiffers, match=rf"part-0007.*churn snapshot rebuild {newest.snapshot[:12]}"):
+            check_snapshot(workspace)
+    (alert,) = [alert for alert in workspace.ledger.alerts() if alert.kind == "snapshot_differs"]
+    assert f"{snapshot_rows(newest.snapshot)}/part-0007.parquet" in alert.text
+    rebuild_snapshot(workspace.storage, workspace.ledger, workspace.contract, workspace.sampling, newest)
+    assert check_snapshot(workspace) == newest.snapshot
+    for known in workspace.ledger.snapshots():
+        remove_table(workspace.storage, snapshot_rows(known.snapshot))
+    with pytest.raises(NothingToDo):
+        check_snapshot(workspace)
+
+
+def test_the_last_snapshot_is_kept_for_the_next_night(long_lived: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After maintenance, the next night still starts from an earlier snapshot."""
+    workspace = long_lived
+    clean(plan_maintenance(workspace), workspace)
+    land_night(workspace, 3, "night-6.csv", first_customer=6_000_000, seed=6, rows=1500)
+    bases: list[Any] = []
+
+    def recorded(*arguments: Any) -> Any:
+        bases.append(arguments[5])
+        return compute_parts(*arguments)
+
+    monkeypatch.setattr(snapshot, "compute_parts", recorded)
+    assert run_night(workspace, "night 6").startswith("hold")
+    assert [base is not None for base in bases] == [True]
 
 
 def test_an_open_question_and_a_night_that_runs_lose_nothing(two_champions: Workspace) -> None:
@@ -99,11 +139,12 @@ def test_an_open_question_and_a_night_that_runs_lose_nothing(two_champions: Work
     for batch in batches:
         steps.validate(workspace, night_request, batch.batch)
     challenger = steps.train(workspace, night_request)
-    with workspace.storage.writing(decision_rows("ab" * 32)) as stream:
+    undecided = f"{decision_rows('ab' * 32)}/part-0000.parquet"
+    with workspace.storage.writing(undecided) as stream:
         stream.write(b"of a night that has not decided yet")
     clean(plan_maintenance(workspace), workspace)
     assert set(stages(workspace)) == {1, 2, 3, 4}
-    assert workspace.storage.exists(decision_rows("ab" * 32))
+    assert workspace.storage.exists(undecided)
     assert steps.compare(workspace, night_request, challenger).challenger == 4
     assert replay(workspace.ledger.decision("night 3"), workspace.storage).same  # type: ignore[arg-type]
 

@@ -12,8 +12,10 @@ from churn.decision.replay import replay
 from churn.errors import ChurnError, NothingToDo
 from churn.foundation.examples import example_rows, model_input
 from churn.foundation.ledger import Ledger
+from churn.foundation.parts import has_table, remove_table
 from churn.foundation.paths import accepted, snapshot_rows
 from churn.foundation.sampling import Sampling
+from churn.foundation.spread import Here
 from churn.foundation.tracking import TrackingUnreachable
 from churn.intake.acceptance import BatchRejected
 from churn.learning import training
@@ -25,6 +27,7 @@ from churn.pipeline.workspace import Request, Workspace
 from churn.release import promotion
 from churn.release.withdrawal import restore_batch, withdraw_batch
 from support.basics import land_night, land_text, make_workspace, mlflow_server, run_night, small_file, stages
+from support.stored_parts import part_file
 
 
 def test_two_nights_promote_twice_and_more_of_the_same_is_held(two_nights: Workspace) -> None:
@@ -348,20 +351,21 @@ def test_a_snapshot_is_rebuilt_from_the_ledger(two_nights: Workspace) -> None:
     workspace = two_nights
     run_night(workspace, "night 2")
     snapshot = workspace.ledger.snapshots()[0]
-    workspace.storage.remove(snapshot_rows(snapshot.snapshot))
+    remove_table(workspace.storage, snapshot_rows(snapshot.snapshot))
     rebuild_snapshot(workspace.storage, workspace.ledger, workspace.contract, workspace.sampling, snapshot)
-    assert workspace.storage.exists(snapshot_rows(snapshot.snapshot))
+    assert has_table(workspace.storage, snapshot_rows(snapshot.snapshot))
     with pytest.raises(ChurnError, match="with the salt"):
         rebuild_snapshot(
             workspace.storage,
             workspace.ledger,
             workspace.contract,
-            Sampling(b"another salt, also long enough", "1GB"),
+            Sampling(b"another salt, also long enough", Here(2, "1GB")),
             snapshot,
         )
     first, second = workspace.ledger.batches()
-    workspace.storage.put(Path(workspace.storage.path(accepted(first.batch))), accepted(second.batch))
-    with pytest.raises(ChurnError, match="now has other rows"):
+    source = part_file(workspace.storage, accepted(first.batch))
+    workspace.storage.put(source, f"{accepted(second.batch)}/{source.name}")
+    with pytest.raises(ChurnError, match=f"accepted/{second.batch}/part-0000.parquet has been changed.*audit --hashes"):
         rebuild_snapshot(workspace.storage, workspace.ledger, workspace.contract, workspace.sampling, snapshot)
 
 

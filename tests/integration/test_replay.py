@@ -8,16 +8,17 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import pytest
 
 from churn.decision.replay import replay
 from churn.errors import ChurnError
+from churn.foundation.parts import remove_table
 from churn.foundation.paths import decision_rows
 from churn.foundation.records import DecisionRecord
 from churn.pipeline.workspace import Workspace
 from support.basics import run_night
 from support.evidence_cases import TEXT
+from support.stored_parts import change_part, part_file
 
 Change = Callable[[pa.Table], pa.Table]
 
@@ -80,9 +81,7 @@ def test_changed_rows_are_named(two_champions: Workspace, change: Change, said: 
     """Two models swapped, a row missing in one, one score nudged, one label turned: each with its own words."""
     workspace = two_champions
     record = last(workspace)
-    path = workspace.storage.path(decision_rows(record.digests["evidence"]))
-    table = pq.read_table(path)
-    pq.write_table(change(table).replace_schema_metadata(table.schema.metadata), path)
+    change_part(workspace.storage, decision_rows(record.digests["evidence"]), change)
     assert any(fault.startswith(said) for fault in replay(record, workspace.storage).faults)
 
 
@@ -90,9 +89,11 @@ def test_a_row_less_is_named(two_champions: Workspace) -> None:
     """All columns one customer shorter: the customers are not those that decided."""
     workspace = two_champions
     record = last(workspace)
-    path = workspace.storage.path(decision_rows(record.digests["evidence"]))
-    table = pq.read_table(path)
-    pq.write_table(table.filter(pc.not_equal(table["customer"], table["customer"][5])), path)
+    change_part(
+        workspace.storage,
+        decision_rows(record.digests["evidence"]),
+        lambda table: table.filter(pc.not_equal(table["customer"], table["customer"][5])),
+    )
     assert any(fault.startswith("CUSTOMERS") for fault in replay(record, workspace.storage).faults)
 
 
@@ -130,6 +131,10 @@ def test_missing_rows_are_one_clear_error(two_champions: Workspace) -> None:
     """Without its rows a decision cannot be replayed."""
     workspace = two_champions
     record = last(workspace)
-    workspace.storage.remove(decision_rows(record.digests["evidence"]))
+    folder = decision_rows(record.digests["evidence"])
+    part_file(workspace.storage, folder).unlink()
+    with pytest.raises(ChurnError, match=f"are damaged: {folder}/part-0000.parquet is missing"):
+        replay(record, workspace.storage)
+    remove_table(workspace.storage, folder)
     with pytest.raises(ChurnError, match="are missing"):
         replay(record, workspace.storage)

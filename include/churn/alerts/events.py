@@ -149,7 +149,8 @@ def snapshot_differs(snapshot: Snapshot, differences: Sequence[str], settings: S
     return make_alert(
         f"{SNAPSHOT}:{snapshot.snapshot}",
         f"Snapshot {short_hash} differs from a full computation",
-        f"The newest snapshot is checked once a week. {len(differences)} of its parts differ: {' '.join(differences[:_SHOWN])}",
+        f"The weekly check of the newest snapshot found {'a difference' if len(differences) == 1 else f'{len(differences)} differences'}: "
+        f"{' '.join(differences[:_SHOWN])}",
         f"Run `churn audit --hashes` to see whether an accepted file has been changed, then `churn snapshot rebuild {short_hash}`. If it "
         "cannot be rebuilt, the versions trained on it cannot be reproduced: delete its folder, and run the retraining again.",
         run_page(settings, "churn_maintenance"),

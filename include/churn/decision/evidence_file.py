@@ -20,6 +20,7 @@ from churn.foundation.digests import array_digest, json_digest
 from churn.foundation.ledger import Ledger
 from churn.foundation.parts import (
     RESTORE,
+    PartFault,
     WrittenPart,
     find_part_faults,
     has_table,
@@ -87,8 +88,16 @@ def write_evidence(evidence: Evidence, sliced: tuple[Slicing, ...], digest: str,
 
 
 def read_evidence(digest: str, storage: Storage) -> tuple[Evidence, tuple[Slicing, ...]]:
-    """Read the scored rows of a hash. Whether they have been changed is not checked here."""
-    table = pa.concat_tables([storage.read_table(name) for name in part_names(storage, decision_rows(digest))])
+    """Read the scored rows of a hash. Whether they have been changed is not checked here.
+
+    Raises:
+        PartFault: a part is missing, or the list of the parts is damaged.
+    """
+    names = part_names(storage, decision_rows(digest))
+    for name in names:
+        if not storage.exists(name):
+            raise PartFault(f"{name} is missing.")
+    table = pa.concat_tables([storage.read_table(name) for name in names])
     columns = {name: table[name].to_numpy() for name in table.column_names}
     sliced = [
         Slicing(column, tuple(names), parity) for column, names, parity in json.loads(table.schema.metadata[_SLICINGS])
@@ -111,7 +120,7 @@ def read_evidence(digest: str, storage: Storage) -> tuple[Evidence, tuple[Slicin
 def find_evidence_faults(storage: Storage, ledger: Ledger, hashes: bool = False) -> list[str]:
     """Describe what is wrong with the stored evidence of every decision, in a sentence each; empty if all is well.
 
-    Evidence that maintenance has deleted is no fault.
+    Evidence that maintenance has deleted is not reported.
 
     Args:
         storage: the data root.

@@ -22,6 +22,7 @@ from churn.decision.rules import Rule
 from churn.decision.slices import Slicing
 from churn.errors import ChurnError, Outage
 from churn.foundation.digests import json_digest, text_digest
+from churn.foundation.parts import RESTORE, PartFault
 from churn.foundation.paths import decision_rows
 from churn.foundation.records import DecisionRecord
 from churn.foundation.storage import Storage
@@ -143,6 +144,11 @@ def _read_rows(record: DecisionRecord, storage: Storage) -> tuple[Evidence, tupl
         return read_evidence(digest, storage)
     except Outage:
         raise
+    except PartFault as fault:
+        raise ChurnError(
+            f"The scored rows of run {record.night} are damaged: {str(fault).removesuffix(RESTORE).strip()} Its decision cannot be replayed. "
+            f"Restore {decision_rows(digest)} from a backup of the data root."
+        ) from fault
     except Exception as error:  # a damaged file fails in any of many ways
         raise ChurnError(
             f"The scored rows of run {record.night} are damaged ({type(error).__name__}), so its decision cannot be replayed. Restore "

@@ -6,7 +6,9 @@ A part is a unit of rows: a range of a file that begins and ends between records
 from __future__ import annotations
 
 import tempfile
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
@@ -110,6 +112,9 @@ class Here:
     def each(self, work: Callable[[P], R], parts: Sequence[P]) -> Iterator[R]:
         """Call `work` with each part. The results are in the order of the parts.
 
+        If `work` raises, threads finish the parts that they have begun before the error is raised here, so that they use none
+        of the caller's files after that.
+
         Raises:
             WorkerKilled: a worker process was ended from outside.
         """
@@ -117,10 +122,13 @@ class Here:
         if workers <= 1:
             yield from map(work, parts)
             return
+        if _releases_lock(work) or len(parts) < self.few:
+            yield from _in_threads(work, parts, workers)
+            return
         done = 0
         calls = joblib.Parallel(
             n_jobs=workers,
-            backend="threading" if _releases_lock(work) or len(parts) < self.few else "loky",
+            backend="loky",
             return_as="generator",
             batch_size=1,
             pre_dispatch=2 * workers,
@@ -155,6 +163,20 @@ class Here:
             sent = list(self.each(send, list(enumerate(parts))))
             slices = [[(file, receivers.get(receiver, [])) for file, receivers in sent] for receiver in range(into)]
             yield from self.each(receive, list(enumerate(slices)))
+
+
+def _in_threads(work: Callable[[P], R], parts: Sequence[P], workers: int) -> Iterator[R]:
+    waiting: deque[Future[R]] = deque()
+    pool = ThreadPoolExecutor(workers)
+    try:
+        for part in parts:
+            waiting.append(pool.submit(work, part))
+            if len(waiting) > 2 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _releases_lock(work: Any) -> bool:

@@ -166,7 +166,7 @@ def find_snapshot_differences(
 def find_snapshot_faults(storage: Storage, ledger: Ledger, hashes: bool = False) -> list[str]:
     """Describe what is wrong with the stored parts of every snapshot, in a sentence each; empty if all is well.
 
-    Snapshots that maintenance has deleted are no fault, and the single files of earlier versions are only looked up.
+    Snapshots that maintenance has deleted are not reported, and the single files of earlier versions are only looked up.
 
     Args:
         storage: the data root.
@@ -276,7 +276,7 @@ def _store(storage: Storage, snapshot: Snapshot, parts: Sequence[ComputedPart]) 
 
 
 def _origin(snapshot: Snapshot) -> str:
-    """Identifies the batches of a snapshot. The same rows can come from other batches, and then they are no base for these."""
+    """Identifies the batches of a snapshot. The same rows can come from other batches, and then the snapshot cannot be a base for these."""
     return json_digest(sorted(snapshot.batches))
 
 

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from pydantic import ByteSize, TypeAdapter
 
 from churn.contract import Column, Contract, Kind
 from churn.errors import ChurnError
@@ -50,8 +51,8 @@ _READ_ROWS = 65_536
 _GROUP_ROWS = 131_072
 """Rows of a row group. All groups but the last have exactly this number, so that the same rows are always the same bytes."""
 _FEW_VALUES = 65_536
-_SORTED_IN_MEMORY = 1_000_000
-"""A part with more new rows than this is sorted by DuckDB, on disk if need be."""
+_BYTES_OF_ROW = 1000
+"""Of the memory of a worker, this is reserved for each row that is sorted in memory; more rows are sorted by DuckDB, on disk if need be."""
 
 
 class BaseFault(PartFault):
@@ -60,10 +61,11 @@ class BaseFault(PartFault):
 
 @dataclass(frozen=True)
 class AcceptedPart:
-    """A file of accepted rows: its name, its sha256 (None if it is from before hashes were kept), its batch, and the batch's rank."""
+    """A file of accepted rows: its name, its sha256 (None if it is from before hashes were kept), its rows, its batch, and the batch's rank."""
 
     name: str
     sha256: str | None
+    rows: int
     batch: str
     rank: int
 
@@ -117,7 +119,7 @@ def compute_parts(
     sampling: Sampling,
     scratch: Path,
     base: tuple[Base, frozenset[str]] | None = None,
-    sorted_in_memory: int = _SORTED_IN_MEMORY,
+    sorted_in_memory: int | None = None,
 ) -> list[ComputedPart]:
     """Compute the parts of a snapshot, spread over cores.
 
@@ -128,7 +130,7 @@ def compute_parts(
         sampling: assigns customers to buckets, and says where the work runs.
         scratch: the folder for the parts.
         base: an earlier snapshot of the same contract and salt, and the hashes of its batches. Only the others are read.
-        sorted_in_memory: a part with more new rows than this is sorted by DuckDB.
+        sorted_in_memory: a part with more new rows than this is sorted by DuckDB; by default, as many as fit into the memory of a worker.
 
     Raises:
         BaseFault: the earlier snapshot is not the one that was written.
@@ -136,6 +138,7 @@ def compute_parts(
         ChurnError: rows of an earlier contract do not fit today's.
     """
     known = base[1] if base else frozenset()
+    memory = sampling.spread.engine_memory
     job = _Job(
         storage,
         contract,
@@ -143,8 +146,8 @@ def compute_parts(
         np.array([np.datetime64(batch.arrived_at.replace(tzinfo=None), "us") for batch in batches]).astype(np.int64),
         base[0] if base else None,
         scratch,
-        sampling.spread.engine_memory,
-        sorted_in_memory,
+        memory,
+        sorted_in_memory or TypeAdapter(ByteSize).validate_python(memory) // _BYTES_OF_ROW,
     )
     lacking = [
         part
@@ -155,7 +158,7 @@ def compute_parts(
     return list(
         sampling.spread.exchange(
             partial(_make, job, sampling.salt),
-            lacking,
+            _grouped(lacking),
             columnar.bucketed_schema(contract),
             PARTS,
             partial(_keep, job),
@@ -181,16 +184,37 @@ def _accepted_parts(storage: Storage, batch: Batch, rank: int) -> list[AcceptedP
     folder = accepted(batch.batch)
     manifest = read_manifest(storage, folder)
     if manifest is None:
-        return [AcceptedPart(single_file(folder), batch.accepted_sha256, batch.batch, rank)]
+        return [AcceptedPart(single_file(folder), batch.accepted_sha256, batch.accepted_rows or 0, batch.batch, rank)]
     if batch.accepted_sha256 and manifest.digest != batch.accepted_sha256:
         raise PartFault(
             f"The manifest of {storage.url(folder)} has been changed since the batch was accepted. {_restore(batch.batch)}"
         )
-    return [AcceptedPart(f"{folder}/{part.name}", part.sha256, batch.batch, rank) for part in manifest.parts]
+    return [AcceptedPart(f"{folder}/{part.name}", part.sha256, part.rows, batch.batch, rank) for part in manifest.parts]
+
+
+def _grouped(parts: Sequence[AcceptedPart]) -> list[list[AcceptedPart]]:
+    """Small files together, so that many of them do not cost an engine each."""
+    groups: list[list[AcceptedPart]] = []
+    rows = _GROUP_ROWS
+    for part in parts:
+        if rows >= _GROUP_ROWS:
+            groups.append([])
+            rows = 0
+        groups[-1].append(part)
+        rows += part.rows
+    return groups
 
 
 @by_threads
-def _make(job: _Job, salt: bytes, part: AcceptedPart) -> Iterator[pa.RecordBatch]:
+def _make(job: _Job, salt: bytes, parts: Sequence[AcceptedPart]) -> Iterator[pa.RecordBatch]:
+    with columnar.engine(job.memory_limit, threads=1) as connection:
+        for part in parts:
+            yield from _bucketed(connection, job, salt, part)
+
+
+def _bucketed(
+    connection: duckdb.DuckDBPyConnection, job: _Job, salt: bytes, part: AcceptedPart
+) -> Iterator[pa.RecordBatch]:
     file = check_part(job.storage, part.name, part.sha256, job.scratch, _restore(part.batch))
     short = part.batch[:12]
     try:
@@ -199,15 +223,14 @@ def _make(job: _Job, salt: bytes, part: AcceptedPart) -> Iterator[pa.RecordBatch
                 f"The accepted rows of batch {short} have no column {job.contract.key.name}, because they were accepted under another contract. "
                 f"Restore that contract, or run `churn batches withdraw {short} --reason ...`."
             )
-        with columnar.engine(job.memory_limit, threads=1) as connection:
-            for batch in columnar.read_bucketed_rows(connection, file, part.rank, job.contract, salt, _GROUP_ROWS):
-                yield batch.append_column(INTO, pc.divide(batch[BUCKET], BUCKETS_OF_PART))
+        for batch in columnar.read_bucketed_rows(connection, file, part.rank, job.contract, salt, _GROUP_ROWS):
+            yield batch.append_column(INTO, pc.divide(batch[BUCKET], BUCKETS_OF_PART))
     except columnar.OtherKind as error:
         raise ChurnError(
             f"The accepted rows of batch {short} have values of another kind than the contract {job.contract.name} asks for, because they were "
             f"accepted under another one. Restore that contract, or run `churn batches withdraw {short} --reason ...`."
         ) from error
-    except (duckdb.Error, pa.ArrowException) as error:
+    except (duckdb.InvalidInputException, duckdb.SerializationException, pa.ArrowException) as error:
         raise PartFault(f"{job.storage.url(part.name)} cannot be read. {_restore(part.batch)}") from error
     finally:
         if not job.storage.local:
@@ -237,6 +260,7 @@ def _sorted(job: _Job, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordB
                 yield from columnar.sort_bucketed_rows(connection, everything, job.contract, _READ_ROWS)
             return
     table = pa.Table.from_batches(held, columnar.bucketed_schema(job.contract)).combine_chunks()
+    held.clear()
     order = pc.sort_indices(table, [(name, "ascending") for name in columnar.sort_columns(job.contract)])
     for start in range(0, table.num_rows, _READ_ROWS):
         yield table.take(order.slice(start, _READ_ROWS))
