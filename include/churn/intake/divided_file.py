@@ -72,7 +72,7 @@ def divide_batch(storage: Storage, name: str, batch: str, file: BatchFile, scrat
 
 
 def divide_copy(copy: Path, file: BatchFile, scratch: Path, size: int) -> DividedFile:
-    """Divide a local file that is no batch, such as one that is only tried.
+    """Divide a local file that is not a batch, such as one that is only tried.
 
     Raises:
         FileFault: the compressed file is damaged.
