@@ -102,7 +102,7 @@ def test_the_weekly_check_is_an_alert_if_the_newest_snapshot_differs(two_champio
     assert [alert for alert in workspace.ledger.alerts() if alert.kind == "snapshot_differs"] == []
     change_part(workspace.storage, snapshot_rows(newest.snapshot), lambda rows: rows.slice(1), 7)
     for _ in range(2):
-        with pytest.raises(SnapshotDiffers, match=rf"part-0007.*churn snapshot rebuild {newest.snapshot[:12]}"):
+        with pytest.raises(SnapshotDiffers, match=rf"(?s)part-0007.*churn snapshot rebuild {newest.snapshot[:12]}"):
             check_snapshot(workspace)
     (alert,) = [alert for alert in workspace.ledger.alerts() if alert.kind == "snapshot_differs"]
     assert f"{snapshot_rows(newest.snapshot)}/part-0007.parquet" in alert.text

@@ -84,12 +84,12 @@ def take_snapshot(
     if not batches:
         raise NothingToDo("No batch has been accepted yet, so there is nothing to train on. Next: `churn land FILE`.")
     for known in _possible_bases(ledger, contract, sampling, batches):
-        base = _open_base(storage, known)
+        base = _open_base(storage, known, batches)
         if base is None:
             continue
         try:
             if set(known.batches) == {batch.batch for batch in batches}:
-                _check_base(storage, base, sampling)
+                _check_base(storage, base, contract, sampling)
                 return known
             return _take(storage, ledger, contract, sampling, batches, known, base)
         except BaseFault as fault:
@@ -120,7 +120,7 @@ def rebuild_snapshot(
         if snapshot.format == FORMAT:
             parts = compute_parts(storage, batches, contract, sampling, scratch)
             _require_same(snapshot, snapshot_name([part.written.content for part in parts]))
-            _store(storage, snapshot, parts)
+            _store(storage, snapshot.snapshot, batches, parts)
         else:
             rows = write_single_file(storage, batches, contract, sampling, scratch)
             _require_same(snapshot, content_hash(rows, [*contract.names, BUCKET]))
@@ -265,19 +265,18 @@ def _take(
             made_at=datetime.now(UTC),
             format=FORMAT,
         )
-        _store(storage, snapshot, parts)
+        _store(storage, snapshot.snapshot, batches, parts)
     ledger.add_snapshot(snapshot)
     return snapshot
 
 
-def _store(storage: Storage, snapshot: Snapshot, parts: Sequence[ComputedPart]) -> None:
-    folder = snapshot_rows(snapshot.snapshot)
-    store_parts(storage, folder, [part.written for part in parts], _origin(snapshot))
+def _store(storage: Storage, name: str, batches: Sequence[Batch], parts: Sequence[ComputedPart]) -> None:
+    store_parts(storage, snapshot_rows(name), [part.written for part in parts], _origin(batches))
 
 
-def _origin(snapshot: Snapshot) -> str:
-    """Identifies the batches of a snapshot. The same rows can come from other batches, and then the snapshot cannot be a base for these."""
-    return json_digest(sorted(snapshot.batches))
+def _origin(batches: Sequence[Batch]) -> str:
+    """Identifies batches and their arrival. The same rows can come from other batches, and then the snapshot cannot be a base for these."""
+    return json_digest([[batch.batch, batch.arrived_at.isoformat()] for batch in batches])
 
 
 def _batches_of(ledger: Ledger, snapshot: Snapshot) -> list[Batch]:
@@ -301,7 +300,7 @@ def _possible_bases(ledger: Ledger, contract: Contract, sampling: Sampling, batc
     return sorted(usable, key=lambda snapshot: -sum(rows[batch] for batch in snapshot.batches))
 
 
-def _open_base(storage: Storage, snapshot: Snapshot) -> Base | None:
+def _open_base(storage: Storage, snapshot: Snapshot, batches: Sequence[Batch]) -> Base | None:
     """The folder of a snapshot, unless it has been deleted or is not the one of the ledger."""
     folder = snapshot_rows(snapshot.snapshot)
     try:
@@ -312,7 +311,8 @@ def _open_base(storage: Storage, snapshot: Snapshot) -> Base | None:
     if manifest is None:
         return None
     name = snapshot_name([part.content for part in manifest.parts])
-    if name != snapshot.snapshot or manifest.made_from != _origin(snapshot):
+    held = set(snapshot.batches)
+    if name != snapshot.snapshot or manifest.made_from != _origin([batch for batch in batches if batch.batch in held]):
         log.warning(
             "Snapshot %s is not used as a base: it is stored with other batches or rows.", snapshot.snapshot[:12]
         )
@@ -320,9 +320,9 @@ def _open_base(storage: Storage, snapshot: Snapshot) -> Base | None:
     return Base(folder, manifest)
 
 
-def _check_base(storage: Storage, base: Base, sampling: Sampling) -> None:
+def _check_base(storage: Storage, base: Base, contract: Contract, sampling: Sampling) -> None:
     with storage.scratch() as scratch:
-        check = partial(check_base_part, storage, base, scratch)
+        check = partial(check_base_part, storage, base, contract, scratch)
         for _ in sampling.spread.each(check, range(len(base.manifest.parts))):
             pass
 

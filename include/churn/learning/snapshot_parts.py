@@ -100,11 +100,15 @@ class _Job:
     memory_limit: str
     sorted_in_memory: int
 
-    @property
-    def schema(self) -> pa.Schema:
-        added = [(BUCKET, pa.int32()), ("_customer", pa.uint64())]
-        added += [("_arrived_at", pa.timestamp("us", "UTC")), ("_batch", pa.int64())]
-        return pa.schema([*columnar.row_schema(self.contract), *(pa.field(name, kind) for name, kind in added)])
+
+def _schema(contract: Contract) -> pa.Schema:
+    added = [(BUCKET, pa.int32()), ("_customer", pa.uint64())]
+    added += [("_arrived_at", pa.timestamp("us", "UTC")), ("_batch", pa.int64())]
+    return pa.schema([*columnar.row_schema(contract), *(pa.field(name, kind) for name, kind in added)])
+
+
+def _content_of(contract: Contract) -> ContentHash:
+    return ContentHash([*contract.names, BUCKET])
 
 
 def snapshot_name(contents: Sequence[str | None]) -> str:
@@ -167,17 +171,14 @@ def compute_parts(
 
 
 @by_threads
-def check_base_part(storage: Storage, base: Base, scratch: Path, number: int) -> Path:
-    """Check a part of an earlier snapshot; returns a local file, which is a copy in the scratch folder if the data root is elsewhere.
+def check_base_part(storage: Storage, base: Base, contract: Contract, scratch: Path, number: int) -> None:
+    """Check the bytes and the rows of a part of an earlier snapshot.
 
     Raises:
         BaseFault: it is missing, or has been changed since it was written.
     """
-    part = base.manifest.parts[number]
-    try:
-        return check_part(storage, f"{base.folder}/{part.name}", part.sha256, scratch, RESTORE)
-    except PartFault as fault:
-        raise BaseFault(str(fault)) from fault
+    for _ in _base_rows(storage, base, contract, scratch, number):
+        pass
 
 
 def _accepted_parts(storage: Storage, batch: Batch, rank: int) -> list[AcceptedPart]:
@@ -243,7 +244,9 @@ def _restore(batch: str) -> str:
 
 def _keep(job: _Job, number: int, batches: Iterator[pa.RecordBatch]) -> ComputedPart:
     fresh = _Fresh(_described(_latest(_sorted(job, batches), job.contract), job), job.contract)
-    rows = _merged(_base_rows(job, number), fresh, job) if job.base else fresh.rest()
+    rows = fresh.rest()
+    if job.base:
+        rows = _merged(_base_rows(job.storage, job.base, job.contract, job.scratch, number), fresh, job)
     return _write(rows, job, job.scratch / part_name(number))
 
 
@@ -296,7 +299,7 @@ def _described(rows: Iterator[pa.Table], job: _Job) -> Iterator[pa.Table]:
         whole = table.drop_columns(["_order"]).append_column("_arrived_at", arrived)
         yield (
             whole.append_column("_batch", pa.array(job.batches[ranks]))
-            .cast(job.schema)
+            .cast(_schema(job.contract))
             .append_column("_rank", pa.array(ranks))
         )
 
@@ -328,17 +331,28 @@ class _Fresh:
             self._waiting = next(self._rows, None)
 
 
-def _base_rows(job: _Job, number: int) -> Iterator[pa.Table]:
-    """The rows of a part of the earlier snapshot, whose bytes are checked first."""
-    if job.base is None:
-        return
-    file = check_base_part(job.storage, job.base, job.scratch, number)
+def _base_rows(storage: Storage, base: Base, contract: Contract, scratch: Path, number: int) -> Iterator[pa.Table]:
+    """The rows of a part of an earlier snapshot. Its bytes are checked first, and at the end its rows against the snapshot's name.
+
+    So a snapshot that has been changed together with its manifest is not used either.
+    """
+    part = base.manifest.parts[number]
+    name, schema, digest = f"{base.folder}/{part.name}", _schema(contract), _content_of(contract)
+    try:
+        file = check_part(storage, name, part.sha256, scratch, RESTORE)
+    except PartFault as fault:
+        raise BaseFault(str(fault)) from fault
     try:
         for batch in pq.ParquetFile(file).iter_batches(_READ_ROWS):
-            yield pa.Table.from_batches([batch]).cast(job.schema)
+            digest.update(batch)
+            yield pa.Table.from_batches([batch]).cast(schema)
+    except (pa.ArrowException, KeyError) as error:
+        raise BaseFault(f"{name} cannot be read. {RESTORE}") from error
     finally:
-        if not job.storage.local:
+        if not storage.local:
             file.unlink()
+    if digest.hexdigest() != part.content:
+        raise BaseFault(f"{name} has other rows than when it was written. {RESTORE}")
 
 
 def _merged(base: Iterator[pa.Table], fresh: _Fresh, job: _Job) -> Iterator[pa.Table]:
@@ -393,10 +407,10 @@ def _comparable(keys: pa.ChunkedArray) -> NDArray[Any]:
 
 def _write(tables: Iterator[pa.Table], job: _Job, file: Path) -> ComputedPart:
     """Write rows in groups of a fixed size, and hash their content on the way."""
-    contract, digest = job.contract, ContentHash([*job.contract.names, BUCKET])
+    contract, digest = job.contract, _content_of(job.contract)
     sizes = np.zeros(columnar.BUCKETS, np.int64)
     missing = dict.fromkeys(contract.names, 0)
-    with pq.ParquetWriter(file, job.schema, **_encoding(contract)) as writer:
+    with pq.ParquetWriter(file, _schema(job.contract), **_encoding(contract)) as writer:
         for table in _groups(tables):
             rows = table.combine_chunks()  # pages would otherwise depend on how the rows came
             digest.update(rows)

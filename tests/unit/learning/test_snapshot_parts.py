@@ -253,12 +253,24 @@ def without_manifest(storage: Storage, folder: str) -> None:
     storage.remove(f"{folder}/{MANIFEST}")
 
 
+def changed_with_its_manifest(storage: Storage, folder: str) -> None:
+    change_part_and_manifest(storage, folder, lambda rows: rows.slice(1), 11)
+
+
 def with_a_broken_manifest(storage: Storage, folder: str) -> None:
     with storage.writing(f"{folder}/{MANIFEST}") as stream:
         stream.write(b'{"format": 1}')
 
 
-DAMAGE = [changed, truncated, missing, of_another_run, without_manifest, with_a_broken_manifest]
+DAMAGE = [
+    changed,
+    truncated,
+    missing,
+    of_another_run,
+    without_manifest,
+    with_a_broken_manifest,
+    changed_with_its_manifest,
+]
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
@@ -405,6 +417,21 @@ def test_the_same_rows_from_other_batches_are_no_base_for_the_first_ones(
     arrived.accept(late, DAY_ONE + timedelta(1), BY_NUMBER)
     after = take_snapshot(arrived.storage, arrived.ledger, BY_NUMBER, SAMPLING)
     assert bases[-1] is None
+    assert stored_rows(arrived.storage, after, BY_NUMBER) == arrived.latest(BY_NUMBER)
+
+
+def test_another_order_of_arrival_is_computed_in_full(arrived: Arrived, bases: list[Base | None]) -> None:
+    """If the ledger's time of an arrival is corrected, an earlier snapshot has the wrong winners."""
+    two_nights(arrived)
+    take_snapshot(arrived.storage, arrived.ledger, BY_NUMBER, SAMPLING)
+    first, second = arrived.ledger.batches()
+    moved = DAY_ONE + timedelta(5)
+    with arrived.ledger._transaction() as connection:
+        connection.exec_driver_sql("UPDATE batches SET arrived_at = ? WHERE batch = ?", (str(moved), first.batch))
+    arrived.times[first.batch] = moved
+    after = take_snapshot(arrived.storage, arrived.ledger, BY_NUMBER, SAMPLING)
+    assert bases[-1] is None
+    assert [batch.batch for batch in arrived.ledger.batches()] == [second.batch, first.batch]
     assert stored_rows(arrived.storage, after, BY_NUMBER) == arrived.latest(BY_NUMBER)
 
 
