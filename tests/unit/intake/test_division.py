@@ -95,7 +95,9 @@ def test_the_division_does_not_depend_on_how_the_bytes_arrive() -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"\n\n", b"a,b,c\n", b"a,b,c\n1,2,3", b"PAR1" + b"x" * 99, gzip.compress(b"a,b\n1,2\n" * 9)]
+    "content",
+    [b"", b"\n\n", b"a,b,c\n", b"a,b,c\n1,2,3", b"PAR1" + b"x" * 99, gzip.compress(b"a,b\n1,2\n" * 9)],
+    ids=["empty", "blank", "header", "one record", "parquet", "gzip"],
 )
 def test_a_file_of_one_part_or_another_kind_is_not_divided(content: bytes) -> None:
     assert divided(content, 20, 8) is None
