@@ -13,12 +13,13 @@ from __future__ import annotations
 import multiprocessing
 import os
 import shutil
+import sqlite3
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -233,6 +234,7 @@ def main() -> None:
     failed: list[str] = []
     with tempfile.TemporaryDirectory(prefix="churn-bench-") as folder:
         home = Path(folder)
+        os.environ["TMPDIR"] = folder  # what a measurement leaves behind is deleted with the folder
         steps: list[tuple[str, Callable[[], None]]] = []
         for rows in sizes:
             steps += [(f"files of {rows:,} rows", partial(_bench_files, table, home, rows, cores))]
@@ -311,16 +313,19 @@ def _bench_snapshot(table: Table, home: Path, rows: int) -> None:
         for hashed, named, goal in ((True, "latest row + keyed hash", "<= 1.2"), (False, "latest row alone", "")):
             floor = partial(_bare, root, hashed)
             add(table, f"{what}, in full, to the bare query ({named})", rows, goal, *paired(3, home, full, floor))
-        with s3_server(home) as s3:
+        with tempfile.TemporaryDirectory(dir=home) as store, s3_server(Path(store)) as s3:
             os.environ |= s3.environment
             storage = Storage.open(f"s3://{s3.bucket}/snapshot")
             for file in (root / "accepted").rglob("*.*"):
                 storage.put(file, str(file.relative_to(root)))
-            runs = [run(snapshot, f"s3://{s3.bucket}/snapshot", _copied(database, str(home)))]
+            with tempfile.TemporaryDirectory(dir=home) as at:
+                runs = [run(snapshot, f"s3://{s3.bucket}/snapshot", _copied(database, at))]
             add(table, f"{what}, in full, on S3", rows, "finishes", runs, None)
         base = home / "base.db"
-        run(*full(str(home)))
-        shutil.move(home / "ledger.db", base)
+        with tempfile.TemporaryDirectory(dir=home) as at:
+            run(*full(at))
+            _copied(Path(at, "ledger.db"), at=str(home))
+        (home / "ledger.db").rename(base)
         _accept_more(root, f"sqlite:///{database}", FILES, NIGHTLY, rows)
         _accept_more(root, f"sqlite:///{base}", FILES, NIGHTLY, rows)
         kept = home / "kept"
@@ -337,7 +342,7 @@ def _bench_snapshot(table: Table, home: Path, rows: int) -> None:
     finally:
         for left in (root, home / "kept"):
             shutil.rmtree(left, ignore_errors=True)
-        for file in home.glob("*.db"):
+        for file in home.glob("*.db*"):
             file.unlink()
 
 
@@ -346,7 +351,9 @@ def _bare(root: Path, hashed: bool, at: str) -> tuple[Any, ...]:
 
 
 def _copied(database: Path, at: str) -> str:
-    shutil.copy(database, f"{at}/ledger.db")
+    """Copy a ledger."""
+    with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(f"{at}/ledger.db")) as target:
+        source.backup(target)  # with what is still in its log
     return f"sqlite:///{at}/ledger.db"
 
 
