@@ -208,7 +208,7 @@ def test_a_run_with_the_credentials_of_an_airflow_connection(
     assert run_dag(dag_bag, "churn_retraining").state == "success"
     (batch,) = dag_workspace.ledger.batches()
     assert batch.state == "accepted"
-    assert on_s3.storage.exists(f"accepted/{batch.batch}.parquet")
+    assert on_s3.storage.exists(f"accepted/{batch.batch}/manifest.json")
     assert dag_workspace.ledger.in_production(settings.model_name).version == 1
 
 
