@@ -256,7 +256,7 @@ def test_a_lost_artifact_promotes_nothing(tmp_path: Path) -> None:
 def test_a_version_of_another_salt_is_no_evidence(two_nights: Workspace) -> None:
     """Under another salt the champion may have seen the holdout: held, with the reason."""
     moved = replace(two_nights)
-    object.__setattr__(moved, "sampling", Sampling(b"another salt, also long enough", "500MB"))
+    object.__setattr__(moved, "sampling", Sampling(b"another salt, also long enough", Here(2, "500MB")))
     assert run_night(moved, "night 2") == "hold INPUT_MISMATCH"
     assert "salt_fingerprint" in two_nights.ledger.decision("night 2").sentence  # type: ignore[union-attr]
 
