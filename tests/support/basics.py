@@ -5,6 +5,7 @@ The environment of the person who runs the tests is removed: none of their setti
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import secrets
@@ -16,11 +17,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import httpx
 import jinja2
 import pyarrow as pa
@@ -45,6 +48,7 @@ sys.path[:0] = [str(ROOT / "dags")]
 from churn.contract import Contract  # noqa: E402 -- after the environment is set
 from churn.contracts.bank import BANK_CHURN  # noqa: E402
 from churn.decision.replay import replay  # noqa: E402
+from churn.foundation import columnar  # noqa: E402
 from churn.foundation.parts import part_names  # noqa: E402
 from churn.foundation.schema import metadata  # noqa: E402
 from churn.foundation.spread import Here  # noqa: E402
@@ -382,8 +386,7 @@ def judge(data: str | bytes, contract: Contract = BANK_CHURN) -> JudgedRows:
     """Read and judge the bytes of a file, without workspace or ledger: as a whole, and in parts, which must give the same."""
     content = data if isinstance(data, bytes) else data.encode()
     whole = _judge(content, contract, PART_SIZE, cores=1)
-    size = TINY_PART if whole.counts.arrived <= MOST_TINY else len(content) // 20
-    divided = _judge(content, contract, size, cores=2)
+    divided = _judge(content, contract, max(TINY_PART, len(content) // FEW_PARTS), cores=2)
     assert divided.good.equals(whole.good)
     assert divided.quarantined == whole.quarantined
     for count in ("arrived", "accepted", "set_aside", "unlabelled", "events"):
@@ -391,8 +394,22 @@ def judge(data: str | bytes, contract: Contract = BANK_CHURN) -> JudgedRows:
     return whole
 
 
-MOST_TINY = 100
-"""The most records of a file that is divided into parts of three records; a longer one has twenty parts."""
+def judge_whole(data: str | bytes, contract: Contract = BANK_CHURN) -> JudgedRows:
+    """Read and judge the bytes of a file as a whole, for tests of what is in the file and not of how it is read."""
+    return _judge(data if isinstance(data, bytes) else data.encode(), contract, PART_SIZE, cores=1)
+
+
+FEW_PARTS = 20
+"""A longer file is judged in this number of parts, a shorter one in parts of two or three records."""
+
+
+@cache
+def _engine() -> duckdb.DuckDBPyConnection:
+    """One engine for all files of this process: to start one takes longer than to judge a small part."""
+    opened = ExitStack()
+    opened.callback(_engine.cache_clear)
+    atexit.register(opened.close)
+    return opened.enter_context(columnar.engine("500MB"))
 
 
 def _judge(content: bytes, contract: Contract, part_size: int, cores: int) -> JudgedRows:
@@ -403,7 +420,11 @@ def _judge(content: bytes, contract: Contract, part_size: int, cores: int) -> Ju
             file = open_file(stream)
             file.check(contract)
             divided = divide_copy(copy, file, Path(scratch), part_size)
-        counts = judge_rows(Here(cores, "500MB"), divided, "ab" * 32, contract.of_file(file.header), Path(scratch))
+        opened = _engine()
+        with pytest.MonkeyPatch.context() as shared:
+            shared.setattr(columnar, "engine", lambda *_, **__: nullcontext(opened.cursor()))
+            spread = Here(cores, "500MB", few=10_000)  # threads, which share the engine
+            counts = judge_rows(spread, divided, "ab" * 32, contract.of_file(file.header), Path(scratch))
         good, aside = (pa.concat_tables(pq.read_table(file) for file in files) for files in (counts.good, counts.aside))
         return JudgedRows(good, aside.to_pylist(), counts)
 

@@ -136,11 +136,11 @@ def test_a_disk_that_is_full_at_a_part_loses_nothing(
 
 def test_a_killed_worker_loses_nothing(storage: Storage, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel ends a worker process: the error names the settings, the batch waits, and the retry accepts it."""
-    from support.spread_work import die_at_three_parts
+    from support.spread_work import die_while_judging
 
     land(storage, small_file(400, faults=7))
     with monkeypatch.context() as killed, pytest.raises(WorkerKilled, match="CHURN_CORES"):
-        killed.setattr(judging, "_judge_part", die_at_three_parts)
+        killed.setattr(judging, "_judge_part", die_while_judging)
         take(storage, ledger, few=2)
     assert ledger.hashes("arrived") != []
     batch = take(storage, ledger, few=2)

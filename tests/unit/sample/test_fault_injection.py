@@ -7,7 +7,7 @@ import pytest
 from churn.contracts.bank import BANK_CHURN
 from churn.sample.fault_injection import Fault, cell_faults, plant_faults, record_faults
 from churn.sample.generator import Night, make_night
-from support.basics import judge, small_file
+from support.basics import judge_whole, small_file
 from support.coded_contract import CODED
 
 FAULTS = [*cell_faults(BANK_CHURN), *record_faults(BANK_CHURN)]
@@ -25,11 +25,11 @@ def test_a_fault_alone_is_found(fault: Fault) -> None:
     """Exactly the planted lines are set aside, each for its reason; every other row is untouched."""
     clean = small_file(30)
     data, expected = plant_faults(clean, BANK_CHURN, [fault], [11])
-    judged = judge(data)
+    judged = judge_whole(data)
     assert {row["_line"]: row["_failed"] for row in judged.quarantined} == {
         line: [rule] for line, rule in expected.items()
     }
-    untouched = judge(clean).good.drop_columns(["_line"]).to_pylist()
+    untouched = judge_whole(clean).good.drop_columns(["_line"]).to_pylist()
     first = [untouched[11]] if fault.rules[0] is None else []
     assert judged.good.drop_columns(["_line"]).to_pylist() == untouched[:11] + first + untouched[12:]
 
@@ -38,7 +38,7 @@ def test_all_faults_together_are_found() -> None:
     """As many as were planted, each for its reason, and the counts add up."""
     clean = small_file(len(FAULTS) * 3)
     data, expected = plant_faults(clean, BANK_CHURN, FAULTS, range(1, len(FAULTS) * 3, 3))
-    judged = judge(data)
+    judged = judge_whole(data)
     assert {row["_line"]: row["_failed"] for row in judged.quarantined} == {
         line: [rule] for line, rule in expected.items()
     }
@@ -54,7 +54,7 @@ def test_faults_follow_texts_that_stand_for_numbers() -> None:
     clean = make_night(CODED, Night(rows=len(faults) * 2, first_customer=1, seed=4))
     assert {line.split(",")[CODED.names.index("Churn")] for line in clean.splitlines()[1:]} == {"No", "Yes"}
     data, expected = plant_faults(clean, CODED, faults, range(0, len(faults) * 2, 2))
-    judged = judge(data, CODED)
+    judged = judge_whole(data, CODED)
     assert {row["_line"]: row["_failed"] for row in judged.quarantined} == {
         line: [rule] for line, rule in expected.items()
     }
