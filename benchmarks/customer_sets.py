@@ -16,7 +16,7 @@ from churn.contract import Column, Contract, Kind, Role
 from churn.contracts.bank import BANK_CHURN
 from churn.foundation.examples import model_input
 from churn.sample.generator import Night, churn_probability, draw_rows
-from support.basics import judge
+from support.judged_files import judge_whole
 
 Labels = NDArray[np.int64]
 Customers = tuple[Contract, pd.DataFrame, Labels]
@@ -26,7 +26,7 @@ _EVENT = "event"
 
 def read_customers(file: Path, contract: Contract) -> Customers:
     """The accepted rows of a file."""
-    rows = judge(file.read_bytes(), contract).good.to_pandas()
+    rows = judge_whole(file.read_bytes(), contract).good.to_pandas()
     return contract, model_input(contract, rows), rows[contract.target.name].to_numpy(dtype="int64")
 
 

@@ -5,7 +5,6 @@ The environment of the person who runs the tests is removed: none of their setti
 
 from __future__ import annotations
 
-import atexit
 import json
 import os
 import secrets
@@ -14,20 +13,15 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import httpx
 import jinja2
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from sqlalchemy.engine import make_url
 
@@ -45,23 +39,13 @@ os.environ["OMP_NUM_THREADS"] = (
 )
 sys.path[:0] = [str(ROOT / "dags")]
 
-from churn.contract import Contract  # noqa: E402 -- after the environment is set
 from churn.contracts.bank import BANK_CHURN  # noqa: E402
 from churn.decision.replay import replay  # noqa: E402
-from churn.foundation import columnar  # noqa: E402
-from churn.foundation.parts import part_names  # noqa: E402
 from churn.foundation.schema import metadata  # noqa: E402
-from churn.foundation.spread import Here  # noqa: E402
-from churn.foundation.storage import Storage  # noqa: E402
-from churn.intake.divided_file import divide_copy  # noqa: E402
-from churn.intake.division import PART_SIZE  # noqa: E402
-from churn.intake.judged_rows import Judged  # noqa: E402
-from churn.intake.judging import judge_rows  # noqa: E402
-from churn.intake.reading import open_file  # noqa: E402
 from churn.release.mirror import mirror  # noqa: E402
 from churn.sample.generator import Night, make_night  # noqa: E402
 from churn.settings import Settings  # noqa: E402
-from support.divisions import CHOSEN, TINY_PART  # noqa: E402
+from support.divisions import CHOSEN  # noqa: E402
 
 Settings.model_config["env_file"] = None
 from churn.errors import NothingToDo  # noqa: E402
@@ -366,67 +350,6 @@ def stages(workspace: Workspace) -> dict[int, str]:
     """Return the stage of every version."""
     versions = workspace.tracking.client.search_model_versions(f"name = '{workspace.settings.model_name}'")
     return {int(version.version): version.current_stage for version in versions}
-
-
-@dataclass(frozen=True)
-class JudgedRows:
-    """The judged rows of a file: the good rows typed, the quarantined rows with their line, text and rules."""
-
-    good: pa.Table
-    quarantined: list[dict[str, Any]]
-    counts: Judged
-
-
-def table_rows(storage: Storage, folder: str) -> pa.Table:
-    """Read the rows of a table that is kept in parts."""
-    return pa.concat_tables(storage.read_table(name) for name in part_names(storage, folder))
-
-
-def judge(data: str | bytes, contract: Contract = BANK_CHURN) -> JudgedRows:
-    """Read and judge the bytes of a file, without workspace or ledger: as a whole, and in parts, which must give the same."""
-    content = data if isinstance(data, bytes) else data.encode()
-    whole = _judge(content, contract, PART_SIZE, cores=1)
-    divided = _judge(content, contract, max(TINY_PART, len(content) // FEW_PARTS), cores=2)
-    assert divided.good.equals(whole.good)
-    assert divided.quarantined == whole.quarantined
-    for count in ("arrived", "accepted", "set_aside", "unlabelled", "events"):
-        assert getattr(divided.counts, count) == getattr(whole.counts, count)
-    return whole
-
-
-def judge_whole(data: str | bytes, contract: Contract = BANK_CHURN) -> JudgedRows:
-    """Read and judge the bytes of a file as a whole, for tests of what is in the file and not of how it is read."""
-    return _judge(data if isinstance(data, bytes) else data.encode(), contract, PART_SIZE, cores=1)
-
-
-FEW_PARTS = 20
-"""A longer file is judged in this number of parts, a shorter one in parts of two or three records."""
-
-
-@cache
-def _engine() -> duckdb.DuckDBPyConnection:
-    """One engine for all files of this process: to start one takes longer than to judge a small part."""
-    opened = ExitStack()
-    opened.callback(_engine.cache_clear)
-    atexit.register(opened.close)
-    return opened.enter_context(columnar.engine("500MB"))
-
-
-def _judge(content: bytes, contract: Contract, part_size: int, cores: int) -> JudgedRows:
-    with tempfile.TemporaryDirectory() as scratch:
-        copy = Path(scratch) / "copy"
-        copy.write_bytes(content)
-        with copy.open("rb") as stream:
-            file = open_file(stream)
-            file.check(contract)
-            divided = divide_copy(copy, file, Path(scratch), part_size)
-        opened = _engine()
-        with pytest.MonkeyPatch.context() as shared:
-            shared.setattr(columnar, "engine", lambda *_, **__: nullcontext(opened.cursor()))
-            spread = Here(cores, "500MB", few=10_000)  # threads, which share the engine
-            counts = judge_rows(spread, divided, "ab" * 32, contract.of_file(file.header), Path(scratch))
-        good, aside = (pa.concat_tables(pq.read_table(file) for file in files) for files in (counts.good, counts.aside))
-        return JudgedRows(good, aside.to_pylist(), counts)
 
 
 def small_file(rows: int = 400, **changes: object) -> str:

@@ -10,8 +10,9 @@ from churn.foundation.examples import example_rows, model_input
 from churn.intake.expectations import row_expectations
 from churn.learning.registered_model import inputs_of_contract
 from churn.sample.generator import Night, make_night
-from support.basics import judge, small_file
+from support.basics import small_file
 from support.coded_contract import CODED
+from support.judged_files import judge
 
 NIGHT = Night(rows=50, first_customer=1, seed=3)
 

@@ -37,17 +37,16 @@ from churn.foundation.sampling import Sampling
 from churn.foundation.storage import Storage
 from churn.learning.content import content_hash
 from churn.learning.single_snapshot import write_single_file
+from churn.learning.snapshot_merging import BaseFault
 from churn.learning.snapshot_parts import (
-    BUCKET,
     BUCKETS_OF_PART,
     FORMAT,
     Base,
-    BaseFault,
-    ComputedPart,
     check_base_part,
     compute_parts,
     snapshot_name,
 )
+from churn.learning.snapshot_writing import BUCKET, ComputedPart
 
 log = logging.getLogger(__name__)
 

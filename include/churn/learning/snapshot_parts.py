@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import numpy as np
@@ -21,7 +20,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import ByteSize, TypeAdapter
 
-from churn.contract import Column, Contract, Kind
+from churn.contract import Contract
 from churn.errors import ChurnError
 from churn.foundation import columnar
 from churn.foundation.digests import json_digest
@@ -29,7 +28,6 @@ from churn.foundation.parts import (
     RESTORE,
     Manifest,
     PartFault,
-    WrittenPart,
     check_part,
     part_name,
     read_manifest,
@@ -41,22 +39,22 @@ from churn.foundation.sampling import Sampling
 from churn.foundation.spread import INTO, by_threads
 from churn.foundation.storage import Storage
 from churn.intake.judged_rows import batch_number
-from churn.learning.content import ContentHash
+from churn.learning.snapshot_merging import BaseFault, FreshRows, merge_rows
+from churn.learning.snapshot_writing import (
+    BUCKET,
+    GROUP_ROWS,
+    ComputedPart,
+    open_content_hash,
+    snapshot_schema,
+    write_rows,
+)
 
 FORMAT = 2
 PARTS = 20
 BUCKETS_OF_PART = columnar.BUCKETS // PARTS
-BUCKET = "_bucket"
 _READ_ROWS = 65_536
-_GROUP_ROWS = 131_072
-"""Rows of a row group. All groups but the last have exactly this number, so that the same rows are always the same bytes."""
-_FEW_VALUES = 65_536
 _BYTES_OF_ROW = 1000
 """Of the memory of a worker, this is reserved for each row that is sorted in memory; more rows are sorted by DuckDB, on disk if need be."""
-
-
-class BaseFault(PartFault):
-    """A part of an earlier snapshot is missing or has been changed, so nothing can be computed from it."""
 
 
 @dataclass(frozen=True)
@@ -79,15 +77,6 @@ class Base:
 
 
 @dataclass(frozen=True)
-class ComputedPart:
-    """A part of a snapshot in a scratch folder; the rows of each of its buckets, and of each column the rows without a value."""
-
-    written: WrittenPart
-    sizes: list[int]
-    missing: dict[str, int]
-
-
-@dataclass(frozen=True)
 class _Job:
     """What all parts of one computation share. `batches` and `arrived_at` (microseconds since 1970) are in the order of arrival."""
 
@@ -99,16 +88,6 @@ class _Job:
     scratch: Path
     memory_limit: str
     sorted_in_memory: int
-
-
-def _schema(contract: Contract) -> pa.Schema:
-    added = [(BUCKET, pa.int32()), ("_customer", pa.uint64())]
-    added += [("_arrived_at", pa.timestamp("us", "UTC")), ("_batch", pa.int64())]
-    return pa.schema([*columnar.row_schema(contract), *(pa.field(name, kind) for name, kind in added)])
-
-
-def _content_of(contract: Contract) -> ContentHash:
-    return ContentHash([*contract.names, BUCKET])
 
 
 def snapshot_name(contents: Sequence[str | None]) -> str:
@@ -196,9 +175,9 @@ def _accepted_parts(storage: Storage, batch: Batch, rank: int) -> list[AcceptedP
 def _grouped(parts: Sequence[AcceptedPart]) -> list[list[AcceptedPart]]:
     """Small files together, so that many of them do not cost an engine each."""
     groups: list[list[AcceptedPart]] = []
-    rows = _GROUP_ROWS
+    rows = GROUP_ROWS
     for part in parts:
-        if rows >= _GROUP_ROWS:
+        if rows >= GROUP_ROWS:
             groups.append([])
             rows = 0
         groups[-1].append(part)
@@ -224,7 +203,7 @@ def _bucketed(
                 f"The accepted rows of batch {short} have no column {job.contract.key.name}, because they were accepted under another contract. "
                 f"Restore that contract, or run `churn batches withdraw {short} --reason ...`."
             )
-        for batch in columnar.read_bucketed_rows(connection, file, part.rank, job.contract, salt, _GROUP_ROWS):
+        for batch in columnar.read_bucketed_rows(connection, file, part.rank, job.contract, salt, GROUP_ROWS):
             yield batch.append_column(INTO, pc.divide(batch[BUCKET], BUCKETS_OF_PART))
     except columnar.OtherKind as error:
         raise ChurnError(
@@ -243,11 +222,12 @@ def _restore(batch: str) -> str:
 
 
 def _keep(job: _Job, number: int, batches: Iterator[pa.RecordBatch]) -> ComputedPart:
-    fresh = _Fresh(_described(_latest(_sorted(job, batches), job.contract), job), job.contract)
+    fresh = FreshRows(_described(_latest(_sorted(job, batches), job.contract), job), job.contract)
     rows = fresh.rest()
     if job.base:
-        rows = _merged(_base_rows(job.storage, job.base, job.contract, job.scratch, number), fresh, job)
-    return _write(rows, job, job.scratch / part_name(number))
+        base = _base_rows(job.storage, job.base, job.contract, job.scratch, number)
+        rows = merge_rows(base, fresh, job.contract, job.batches)
+    return write_rows(rows, job.contract, job.scratch / part_name(number))
 
 
 def _sorted(job: _Job, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch | pa.Table]:
@@ -299,36 +279,9 @@ def _described(rows: Iterator[pa.Table], job: _Job) -> Iterator[pa.Table]:
         whole = table.drop_columns(["_order"]).append_column("_arrived_at", arrived)
         yield (
             whole.append_column("_batch", pa.array(job.batches[ranks]))
-            .cast(_schema(job.contract))
+            .cast(snapshot_schema(job.contract))
             .append_column("_rank", pa.array(ranks))
         )
-
-
-class _Fresh:
-    """The new rows, by key, read as far as they are needed."""
-
-    def __init__(self, rows: Iterator[pa.Table], contract: Contract) -> None:
-        self._rows, self._key = rows, contract.key.name
-        self._waiting: pa.Table | None = next(rows, None)
-
-    def up_to(self, key: pa.Scalar[Any]) -> pa.Table | None:
-        """The next rows whose key is at most this one; None if there are none."""
-        taken = []
-        while self._waiting is not None:
-            count = pc.sum(pc.less_equal(self._waiting[self._key], key)).as_py() or 0
-            taken.append(self._waiting.slice(0, count))
-            if count < self._waiting.num_rows:
-                self._waiting = self._waiting.slice(count)
-                break
-            self._waiting = next(self._rows, None)
-        table = pa.concat_tables(taken) if taken else None
-        return table if table is not None and table.num_rows else None
-
-    def rest(self) -> Iterator[pa.Table]:
-        """All rows that have not been read."""
-        while self._waiting is not None:
-            yield self._waiting.drop_columns(["_rank"])
-            self._waiting = next(self._rows, None)
 
 
 def _base_rows(storage: Storage, base: Base, contract: Contract, scratch: Path, number: int) -> Iterator[pa.Table]:
@@ -337,7 +290,7 @@ def _base_rows(storage: Storage, base: Base, contract: Contract, scratch: Path, 
     So a snapshot that has been changed together with its manifest is not used either.
     """
     part = base.manifest.parts[number]
-    name, schema, digest = f"{base.folder}/{part.name}", _schema(contract), _content_of(contract)
+    name, schema, digest = f"{base.folder}/{part.name}", snapshot_schema(contract), open_content_hash(contract)
     try:
         file = check_part(storage, name, part.sha256, scratch, RESTORE)
     except PartFault as fault:
@@ -353,105 +306,3 @@ def _base_rows(storage: Storage, base: Base, contract: Contract, scratch: Path, 
             file.unlink()
     if digest.hexdigest() != part.content:
         raise BaseFault(f"{name} has other rows than when it was written. {RESTORE}")
-
-
-def _merged(base: Iterator[pa.Table], fresh: _Fresh, job: _Job) -> Iterator[pa.Table]:
-    """The rows of the earlier snapshot with the new ones, by key; of two rows of a customer, the later one."""
-    key = job.contract.key.name
-    for piece in base:
-        chosen = fresh.up_to(piece[key][-1])
-        yield piece if chosen is None else _with_fresh(piece, chosen, job)
-    yield from fresh.rest()
-
-
-def _with_fresh(piece: pa.Table, chosen: pa.Table, job: _Job) -> pa.Table:
-    key, rows = job.contract.key.name, piece.num_rows
-    old, new = _comparable(piece[key]), _comparable(chosen[key])
-    places = np.searchsorted(old, new)  # at most the last one, because the piece ends with a key that is as large
-    known = old[places] == new
-    wins = ~known
-    wins[known] = _is_later(chosen.filter(pa.array(known)), piece.take(pa.array(places[known])), job)
-    order = np.arange(rows)
-    replaced = known & wins
-    numbers = rows + np.arange(chosen.num_rows)
-    order[places[replaced]] = numbers[replaced]
-    order = np.insert(order, places[~known], numbers[~known])
-    return pa.concat_tables([piece, chosen.drop_columns(["_rank"])]).combine_chunks().take(pa.array(order))
-
-
-def _is_later(new: pa.Table, old: pa.Table, job: _Job) -> NDArray[np.bool_]:
-    """Whether the new row of a customer counts: by the as-of column if there is one, then by the arrival of the batch."""
-    sorter = np.argsort(job.batches)
-    numbers = old["_batch"].to_numpy()
-    found = sorter[np.minimum(np.searchsorted(job.batches, numbers, sorter=sorter), len(sorter) - 1)]
-    if not np.array_equal(job.batches[found], numbers):
-        raise BaseFault(
-            f"The earlier snapshot {job.base.folder if job.base else ''} has rows of batches that it should not contain."
-        )
-    later: NDArray[np.bool_] = new["_rank"].to_numpy() > found
-    if job.contract.as_of is None:
-        return later
-    ours, theirs = (table[job.contract.as_of.name] for table in (new, old))
-    absent, missing = pc.is_null(ours).to_numpy(), pc.is_null(theirs).to_numpy()  # a missing value is the latest
-    newer = pc.fill_null(pc.greater(ours, theirs), False).to_numpy() | (absent & ~missing)
-    same = pc.fill_null(pc.equal(ours, theirs), False).to_numpy() | (absent & missing)
-    return np.asarray(newer | (same & later), np.bool_)
-
-
-def _comparable(keys: pa.ChunkedArray) -> NDArray[Any]:
-    """Keys as an array that numpy orders like DuckDB: texts by their UTF-8 bytes."""
-    if pa.types.is_string(keys.type):
-        keys = keys.cast(pa.binary())
-    return np.asarray(keys.combine_chunks().to_numpy(zero_copy_only=False))
-
-
-def _write(tables: Iterator[pa.Table], job: _Job, file: Path) -> ComputedPart:
-    """Write rows in groups of a fixed size, and hash their content on the way."""
-    contract, digest = job.contract, _content_of(job.contract)
-    sizes = np.zeros(columnar.BUCKETS, np.int64)
-    missing = dict.fromkeys(contract.names, 0)
-    with pq.ParquetWriter(file, _schema(job.contract), **_encoding(contract)) as writer:
-        for table in _groups(tables):
-            rows = table.combine_chunks()  # pages would otherwise depend on how the rows came
-            digest.update(rows)
-            sizes += np.bincount(rows[BUCKET].to_numpy(), minlength=columnar.BUCKETS)
-            for name in missing:
-                missing[name] += rows[name].null_count
-            writer.write_table(rows, _GROUP_ROWS)
-    return ComputedPart(WrittenPart.of(file, digest.hexdigest()), sizes.tolist(), missing)
-
-
-def _encoding(contract: Contract) -> dict[str, Any]:
-    """How a part is written: what is fastest to write and read, and about as small as with a compression.
-
-    Numbers of few values become a dictionary of small codes, other integers differences; only texts are compressed.
-    """
-    whole = [column for column in contract.columns if column.kind is Kind.INTEGER]
-    few = [column.name for column in whole if _has_few_values(column)]
-    texts = [column.name for column in contract.columns if column.kind is Kind.TEXT]
-    return {
-        "use_dictionary": [*few, *texts, BUCKET, "_arrived_at", "_batch"],
-        "column_encoding": {column.name: "DELTA_BINARY_PACKED" for column in whole if column.name not in few},
-        "compression": dict.fromkeys(contract.names, "none") | dict.fromkeys(texts, "zstd"),
-        "compression_level": dict.fromkeys(texts, 1),
-        "write_statistics": False,
-    }
-
-
-def _has_few_values(column: Column) -> bool:
-    return column.minimum is not None and column.maximum is not None and column.maximum - column.minimum < _FEW_VALUES
-
-
-def _groups(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
-    held: list[pa.Table] = []
-    rows = 0
-    for table in tables:
-        held.append(table)
-        rows += table.num_rows
-        while rows >= _GROUP_ROWS:
-            together = pa.concat_tables(held)
-            yield together.slice(0, _GROUP_ROWS)
-            held = [together.slice(_GROUP_ROWS)]
-            rows -= _GROUP_ROWS
-    if rows:
-        yield pa.concat_tables(held)

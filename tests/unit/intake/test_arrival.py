@@ -24,8 +24,9 @@ from churn.intake.acceptance import BatchRejected, accept_batch
 from churn.intake.arrival import collect_arrivals, land_file
 from churn.intake.audit import find_losses
 from churn.intake.csv_reading import CsvBatch, split_lines
-from support.basics import small_file, table_rows
+from support.basics import small_file
 from support.divisions import BYTES, limits
+from support.judged_files import table_rows
 
 LIMITS = limits()
 

@@ -31,8 +31,9 @@ from churn.intake.division import (
 )
 from churn.intake.file_part import FilePart
 from churn.intake.reading import open_file
-from support.basics import judge, small_file
+from support.basics import small_file
 from support.divisions import TINY_PART, assert_tiny
+from support.judged_files import judge
 
 HEADER = ["a", "b", "c"]
 CELLS = st.sampled_from(["1", "", "é€", '"x,y"', '"q""z"', '"two\nlines"', '"', '"open', "z\rz", '"a\r\nb"', "\x00"])

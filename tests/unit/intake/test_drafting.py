@@ -14,8 +14,8 @@ from churn.intake.draft_text import as_python, as_yaml
 from churn.intake.drafting import Draft, draft_contract, slug
 from churn.intake.file_columns import read_columns
 from churn.sample.generator import NIGHTS, make_night
-from support.basics import judge
 from support.coded_contract import CODED
+from support.judged_files import judge
 
 ROWS = 400
 

@@ -18,7 +18,8 @@ from churn.contracts.bank import BANK_CHURN
 from churn.intake.batch_file import FileFault
 from churn.intake.file_kind import recognise
 from churn.intake.reading import open_file
-from support.basics import judge, small_file
+from support.basics import small_file
+from support.judged_files import judge
 
 TEXT = small_file(30)
 

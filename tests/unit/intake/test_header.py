@@ -10,7 +10,8 @@ from churn.contract import Contract, Role
 from churn.contracts.bank import BANK_CHURN
 from churn.intake.batch_file import FileFault
 from churn.intake.header import extra_columns, require_columns
-from support.basics import judge, small_file
+from support.basics import small_file
+from support.judged_files import judge
 
 TEXT = small_file(30)
 HEADER, *ROWS = TEXT.splitlines()

@@ -27,8 +27,9 @@ from churn.intake.audit import find_losses
 from churn.intake.divided_file import divide_copy
 from churn.intake.judged_rows import Judged
 from churn.intake.reading import open_file
-from support.basics import judge, small_file, table_rows
+from support.basics import small_file
 from support.divisions import limits
+from support.judged_files import judge, table_rows
 
 TWELFTH = 2300
 """Bytes of a twelfth of a file of 400 rows."""

@@ -23,8 +23,9 @@ from churn.intake.arrival import collect_arrivals
 from churn.intake.audit import find_losses
 from churn.intake.quarantine import export_rows, quarantined_rows, release_rows
 from churn.sample.fault_injection import cell_faults, plant_faults, record_faults
-from support.basics import small_file, table_rows
+from support.basics import small_file
 from support.divisions import BYTES, limits
+from support.judged_files import table_rows
 
 FAULTS = {fault.name: fault for fault in [*cell_faults(BANK_CHURN), *record_faults(BANK_CHURN)]}
 PLANTED = ["Age: 'n/a'", "Geography: 'Atlantis'", "too few cells"]

@@ -23,8 +23,9 @@ from churn.intake import csv_reading
 from churn.intake.batch_file import FileFault
 from churn.intake.csv_reading import split_lines
 from churn.intake.reading import open_file
-from support.basics import judge, small_file
+from support.basics import small_file
 from support.coded_contract import CODED
+from support.judged_files import judge
 
 HEADER = ",".join(BANK_CHURN.names)
 GOOD = "1,15634602,Hargrave,619,France,Female,42,2,0,1,1,1,101348.88,1"

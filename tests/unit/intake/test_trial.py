@@ -11,9 +11,10 @@ from churn.contracts.loading import load_contract
 from churn.intake.trial import Trial, try_file
 from churn.sample.fault_injection import cell_faults, plant_faults
 from churn.sample.generator import Night, make_night
-from support.basics import ROOT, judge, small_file
+from support.basics import ROOT, small_file
 from support.coded_contract import CODED
 from support.divisions import limits
+from support.judged_files import judge
 
 LIMITS = limits()
 FAULTS = cell_faults(BANK_CHURN)

@@ -9,8 +9,9 @@ from rich.console import Console
 
 from churn.contracts.bank import BANK_CHURN
 from churn.local import main_job
-from support.basics import ROOT, judge
+from support.basics import ROOT
 from support.coded_contract import CODED
+from support.judged_files import judge_whole
 
 
 def test_a_failure_is_printed_once() -> None:
@@ -33,4 +34,4 @@ def test_the_sample_follows_the_contract(tmp_path: Path) -> None:
     texts = [file.read_bytes() for file in drawn]
     assert main_job.sample_files(CODED, tmp_path) == drawn
     assert [file.read_bytes() for file in drawn] == texts
-    assert judge(texts[2], CODED).counts.accepted > 1400
+    assert judge_whole(texts[2], CODED).counts.accepted > 1400

@@ -7,8 +7,9 @@ import pytest
 from churn.contracts.bank import BANK_CHURN
 from churn.sample.fault_injection import Fault, cell_faults, plant_faults, record_faults
 from churn.sample.generator import Night, make_night
-from support.basics import judge_whole, small_file
+from support.basics import small_file
 from support.coded_contract import CODED
+from support.judged_files import judge_whole
 
 FAULTS = [*cell_faults(BANK_CHURN), *record_faults(BANK_CHURN)]
 

@@ -9,7 +9,8 @@ import pytest
 
 from churn.errors import ChurnError
 from churn.sample.generator import cut_into_nights
-from support.basics import judge, small_file
+from support.basics import small_file
+from support.judged_files import judge_whole
 from support.sampled_runs import decide_nights
 
 
@@ -29,10 +30,10 @@ def test_a_file_of_each_format_is_cut_into_nights(tmp_path: Path) -> None:
     plain.write_text(text)
     zipped.write_bytes(gzip.compress(text.encode(), mtime=0))
     pd.read_csv(plain).to_parquet(parquet)
-    whole = judge(text).good.drop_columns(["_line"])
+    whole = judge_whole(text).good.drop_columns(["_line"])
     for file in (plain, zipped, parquet):
         parts = cut_into_nights(file, 3, tmp_path / "nights")
-        rows = [judge(part.read_bytes()).good for part in parts]
+        rows = [judge_whole(part.read_bytes()).good for part in parts]
         assert [part.num_rows for part in rows] == [33, 33, 34]
         assert pa.concat_tables(rows).drop_columns(["_line"]) == whole
     assert cut_into_nights(zipped, 3, tmp_path / "nights")[0].name == "b-night-1.csv"

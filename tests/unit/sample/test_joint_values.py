@@ -16,8 +16,9 @@ from churn.decision.inference import rank, roc_auc
 from churn.intake.drift import index_by_chance, stability_index
 from churn.sample.generator import Night, make_night, resembles_bank
 from churn.sample.joint_values import draw_joint_values
-from support.basics import ROOT, judge
+from support.basics import ROOT
 from support.coded_contract import CODED
+from support.judged_files import judge_whole
 
 TELCO = load_contract("telco.yaml", ROOT)
 EXTREME = Contract(
@@ -38,7 +39,7 @@ EXTREME = Contract(
 @pytest.mark.parametrize("contract", [TELCO, CODED, EXTREME], ids=lambda contract: contract.name)
 def test_every_row_is_accepted(contract: Contract) -> None:
     """Ranges, categories, texts for numbers, and rules between columns hold."""
-    judged = judge(make_night(contract, Night(rows=800, first_customer=1, seed=3)), contract)
+    judged = judge_whole(make_night(contract, Night(rows=800, first_customer=1, seed=3)), contract)
     assert (judged.counts.accepted, judged.quarantined) == (800, [])
 
 

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from churn.contract import Column, Contract, Kind, Role
 from churn.contracts.bank import BANK_CHURN
 from churn.serving.rows import BadRows, Values, check_rows, read_cells
-from support.basics import judge
 from support.coded_contract import CODED
+from support.judged_files import judge_whole
 
 GOOD = {
     "CreditScore": 619,
@@ -73,7 +73,7 @@ def intake_outcomes(contract: Contract, rows: list[dict[str, str]]) -> list[Outc
     writer = csv.writer(text)
     writer.writerow(contract.names)
     writer.writerows([[cells[name] for name in contract.names] for cells in rows])
-    judged = judge(text.getvalue(), contract)
+    judged = judge_whole(text.getvalue(), contract)
     outcomes: dict[int, Outcome] = {row["_line"]: (row["_failed"], {}) for row in judged.quarantined}
     for row in judged.good.to_pylist():
         outcomes[row["_line"]] = ([], {name: row[name] for name in contract.feature_names})
