@@ -18,15 +18,13 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
 import pandas as pd
 import psutil
@@ -37,9 +35,8 @@ from churn.contract import Kind
 from churn.contracts.bank import BANK_CHURN as CONTRACT
 from churn.foundation import columnar
 from churn.foundation.ledger import Ledger, open_ledger
-from churn.foundation.parts import WrittenPart, store_parts
+from churn.foundation.parts import store_parts
 from churn.foundation.paths import accepted, original, quarantined
-from churn.foundation.records import Batch, BatchVerdict
 from churn.foundation.sampling import Sampling
 from churn.foundation.spread import Here, by_threads
 from churn.foundation.storage import Storage
@@ -49,22 +46,19 @@ from churn.intake.arrival import collect_arrivals
 from churn.intake.divided_file import divide_batch
 from churn.intake.division import PART_SIZE
 from churn.intake.frames import Frame, Slice, read_frame
-from churn.intake.judged_rows import batch_number
 from churn.intake.judging import judge_rows
 from churn.intake.reading import open_file
 from churn.intake.table_rules import IntakeLimits, TableRule
 from churn.learning.snapshot import take_snapshot
-from churn.sample.fault_injection import cell_faults, plant_faults, record_faults
 from churn.sample.generator import Night, make_night
+from intake_data import BATCHES, FILES, accept_more, write_accepted_files, write_file, write_known_batches
 from reporting import console, say
 from support.basics import s3_server
 
-CHUNK = 200_000
 FEWEST = 1_000_000
 """Rows from which there are goals for ratios."""
-FILES, CUSTOMERS, NIGHTLY = 30, 0.7, 10_000
+NIGHTLY = 10_000
 SALT = b"a salt for the bench only"
-BATCHES = 10_000
 MEMORY = "1GB"
 GX_FIXED = 0.6
 """Seconds that a run of Great Expectations may take whatever the rows: its suites and its pages."""
@@ -265,8 +259,8 @@ def _bench_files(table: Table, home: Path, rows: int, cores: int) -> None:
     rounds = 5 if rows <= FEWEST else 3
     clean, faulty = home / f"clean-{rows}.csv", home / f"faulty-{rows}.csv"
     say(f"{rows:,} rows: making the files")
-    _write(clean, rows, 0.0)
-    _write(faulty, rows, 0.01)
+    write_file(clean, rows, 0.0)
+    write_file(faulty, rows, 0.01)
     large = rows >= FEWEST
     try:
         say(f"{rows:,} rows: clean, against DuckDB's plain copy")
@@ -309,7 +303,7 @@ def _bench_snapshot(table: Table, home: Path, rows: int) -> None:
     say(f"snapshot over {FILES} files, {rows:,} rows")
     root, database = home / "snapshot", home / "snapshot.db"
     try:
-        _accepted_files(root, f"sqlite:///{database}", rows)
+        write_accepted_files(root, f"sqlite:///{database}", rows)
         what = f"snapshot, {FILES} files"
 
         def full(at: str) -> tuple[Any, ...]:
@@ -332,7 +326,7 @@ def _bench_snapshot(table: Table, home: Path, rows: int) -> None:
             run(*full(at))
             _copied(Path(at, "ledger.db"), at=str(home))
         (home / "ledger.db").rename(base)
-        _accept_more(root, [f"sqlite:///{database}", f"sqlite:///{base}"], FILES, NIGHTLY, rows)
+        accept_more(root, [f"sqlite:///{database}", f"sqlite:///{base}"], FILES, NIGHTLY, rows)
         kept = home / "kept"
         shutil.copytree(root / "snapshots", kept)
 
@@ -365,7 +359,7 @@ def _copied(database: Path, at: str) -> str:
 def _bench_small(table: Table, home: Path) -> None:
     say("nothing arrived")
     ledger = f"sqlite:///{home}/many.db"
-    _known_batches(ledger)
+    write_known_batches(ledger)
     (home / "many/landing").mkdir(parents=True)
     runs = [run(nothing_arrived, str(home / "many"), ledger) for _ in range(3)]
     add(table, f"nothing arrived, {BATCHES:,} batches known", 0, "<= 1 s", runs, None)
@@ -443,74 +437,6 @@ def add(
     )
     table.add_row(*line)
     say(" | ".join(line))
-
-
-# What is measured on -------------------------------------------------------------------------------
-
-
-def _write(file: Path, rows: int, faulty: float) -> None:
-    """A file of the contract, a piece at a time; faults of all kinds, each as often."""
-    faults = [*cell_faults(CONTRACT), *record_faults(CONTRACT)]
-    with file.open("wb") as stream:
-        for first in range(0, rows, CHUNK):
-            count = min(CHUNK, rows - first)
-            text = make_night(CONTRACT, Night(count, first_customer=first + 1, seed=first // CHUNK))
-            chosen = np.linspace(0, count - 1, int(count * faulty)).astype(int).tolist()
-            data, _ = plant_faults(text, CONTRACT, [faults[at % len(faults)] for at in range(len(chosen))], chosen)
-            stream.write(data if not first else data.split(b"\n", 1)[1])
-
-
-def _accepted_files(root: Path, ledger_url: str, rows: int) -> None:
-    """Files of accepted rows in which customers come again."""
-    (root / "accepted").mkdir(parents=True)
-    for number in range(FILES):
-        _accept_more(root, [ledger_url], number, rows // FILES, rows)
-
-
-def _accept_more(root: Path, ledger_urls: Sequence[str], number: int, count: int, rows: int) -> None:
-    """One more file of accepted rows, which the ledgers know. Its customers are distinct, in a stretch of its own that overlaps with those of others."""
-    customers, batch = int(rows * CUSTOMERS), f"{number + 1:064x}"[::-1]
-    first = min(number, FILES - 1) * (customers - rows // FILES) // (FILES - 1)
-    sample = min(count, CHUNK)
-    with tempfile.TemporaryDirectory(dir=root.parent) as folder:
-        source, written = Path(folder, "part.csv"), Path(folder, "part.parquet")
-        source.write_text(make_night(CONTRACT, Night(sample, first_customer=1, seed=number)))
-        duckdb.sql(
-            f"""COPY (SELECT * REPLACE (((r * {sample} + CustomerId + {first}) % {customers} + 1)::BIGINT AS CustomerId),
-            (r * {sample} + row_number() OVER (PARTITION BY r))::BIGINT AS _line, {batch_number(batch)}::BIGINT AS _batch
-            FROM read_csv('{source}'), range({-(-count // sample)}) AS t(r) QUALIFY _line <= {count})
-            TO '{written}' (COMPRESSION snappy)"""  # noqa: S608
-        )
-        manifest = store_parts(Storage.open(str(root)), accepted(batch), [WrittenPart.of(written)])
-    verdict = BatchVerdict("accepted", manifest.rows, manifest.rows, 0, accepted_sha256=manifest.digest)
-    for url in ledger_urls:
-        ledger = open_ledger(url)
-        ledger.add_batch(batch, f"{number}.csv", 1, datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=number))
-        ledger.judge_batch(batch, "night", verdict)
-
-
-def _known_batches(ledger_url: str) -> None:
-    """A ledger that has seen many nights, and trained on all of them."""
-    import sqlalchemy as sa
-
-    from churn.foundation.records import DecisionRecord, Snapshot
-    from churn.foundation.schema import batches
-
-    ledger, now = open_ledger(ledger_url), datetime(2026, 1, 1, tzinfo=UTC)
-    hashes = [f"{number:064x}" for number in range(BATCHES)]
-    empty = dict.fromkeys(Batch.__dataclass_fields__, None)
-    rows = [
-        empty
-        | {"batch": name, "arrival": at, "name": f"{at}.csv", "size": 1, "state": "accepted", "arrived_at": now}
-        | {"arrived_rows": 10, "accepted_rows": 10, "quarantined_rows": 0, "events": 2, "rules": [], "warnings": []}
-        for at, name in enumerate(hashes)
-    ]
-    with sa.create_engine(ledger_url).begin() as connection:
-        connection.execute(batches.insert(), rows)
-    ledger.add_snapshot(Snapshot("s" * 64, 1, 1, 1, hashes, "salt", CONTRACT.fingerprint, now))
-    ledger.add_decision(
-        DecisionRecord("n", "churn", 1, None, "s" * 64, "hold", "X", "x", [], {}, "", False, None, "r", now)
-    )
 
 
 def _docs() -> Path:

@@ -25,6 +25,7 @@ from churn.decision.scoring import FilesGone, ModelUnloadable, Unscorable, open_
 from churn.decision.slices import Codes, slice_codes
 from churn.errors import ChurnError
 from churn.foundation.clients import Clients
+from churn.foundation.progress import report_progress
 from churn.foundation.records import Snapshot
 from churn.intake.judged_rows import batch_number
 from churn.learning.snapshot import holdout_pieces, take_snapshot
@@ -237,7 +238,9 @@ def _score(
             continue
         try:
             with open_scorer(version, clients.ledger, clients.tracking, clients.environments) as scorer:
-                parts = [scorer(piece) for piece in pieces()]
+                scored = (scorer(piece) for piece in pieces())
+                what = f"Scoring unseen customers with version {version}"
+                parts = list(report_progress(scored, what, rows, "rows", rows=len, size=len))
         except Unscorable as error:
             failed[role] = error.refusal
         except FilesGone as error:

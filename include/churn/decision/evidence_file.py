@@ -19,7 +19,6 @@ from churn.errors import Outage
 from churn.foundation.digests import array_digest, json_digest
 from churn.foundation.ledger import Ledger
 from churn.foundation.parts import (
-    RESTORE,
     PartFault,
     WrittenPart,
     find_part_faults,
@@ -136,7 +135,7 @@ def find_evidence_faults(storage: Storage, ledger: Ledger, hashes: bool = False)
         found = find_part_faults(storage, folder, there, hashes, digest=None)
         if hashes and not found and has_evidence(digest, storage) and not _is_content(digest, storage):
             found = [f"{folder} has been changed since it was written."]
-        faults += [f"Run {night}: {fault.removesuffix(RESTORE).strip()} {_RESTORE}" for fault in found]
+        faults += [f"Run {night}: {fault} {_RESTORE}" for fault in found]
     return faults
 
 

@@ -202,7 +202,7 @@ def find_part_faults(
     try:
         manifest = read_manifest(storage, folder)
     except PartFault as fault:
-        return [str(fault)]
+        return [str(fault).removesuffix(RESTORE).strip()]
     if manifest is None:
         return []
     here = {name for name in there if name.startswith(f"{folder}/")}

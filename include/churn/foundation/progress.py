@@ -34,7 +34,12 @@ def bars_on() -> Iterator[None]:
 
 
 def report_progress(
-    results: Iterator[R], what: str, total: int, unit: str = "parts", rows: Callable[[R], int] | None = None
+    results: Iterator[R],
+    what: str,
+    total: int,
+    unit: str = "parts",
+    rows: Callable[[R], int] | None = None,
+    size: Callable[[R], int] = lambda _: 1,
 ) -> Iterator[R]:
     """Pass results through as they come, and report how many there are.
 
@@ -43,9 +48,10 @@ def report_progress(
     Args:
         results: of a step, one for each unit of work, such as those of `Spread.each`.
         what: the step, such as `Judging rows`.
-        total: the number of results to come.
-        unit: what a result is for, in the plural.
+        total: the number of results to come, or the sum of their sizes.
+        unit: what is counted, in the plural.
         rows: the number of rows that a result is for. With it, rows per second are reported too.
+        size: how much of the total a result is; by default, each is one.
 
     Returns:
         The same results.
@@ -57,7 +63,7 @@ def report_progress(
     bars = _bars.get()
     with _as_bar(state, bars) if bars else _in_log(state) as advance:
         for result in results:
-            state.done += 1
+            state.done += size(result)
             state.rows += rows(result) if rows else 0
             advance()
             yield result

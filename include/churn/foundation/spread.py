@@ -21,6 +21,7 @@ import pyarrow as pa
 from pydantic import ByteSize, TypeAdapter
 
 from churn.errors import Outage
+from churn.foundation.progress import report_progress
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -160,7 +161,8 @@ class Here:
             receive: Any = partial(_receive, keep)
             if _releases_lock(make):
                 send, receive = by_threads(send), by_threads(receive)
-            sent = list(self.each(send, list(enumerate(parts))))
+            sending = self.each(send, list(enumerate(parts)))
+            sent = list(report_progress(sending, "Regrouping rows", len(parts)))
             slices = [[(file, receivers.get(receiver, [])) for file, receivers in sent] for receiver in range(into)]
             yield from self.each(receive, list(enumerate(slices)))
 

@@ -21,7 +21,6 @@ from churn.foundation.digests import json_digest
 from churn.foundation.ledger import Ledger
 from churn.foundation.parts import (
     MANIFEST,
-    RESTORE,
     PartFault,
     check_part,
     find_part_faults,
@@ -181,7 +180,7 @@ def find_snapshot_faults(storage: Storage, ledger: Ledger, hashes: bool = False)
         if manifest and snapshot_name([part.content for part in manifest.parts]) != snapshot.snapshot:
             found = [f"{folder}/{MANIFEST} has been changed since it was written."]
         next_step = f"Next: `churn snapshot rebuild {snapshot.snapshot[:12]}`."
-        faults += [f"{fault.removesuffix(RESTORE).strip()} {next_step}" for fault in found]
+        faults += [f"{fault} {next_step}" for fault in found]
     return faults
 
 

@@ -34,6 +34,7 @@ from churn.foundation.parts import (
     single_file,
 )
 from churn.foundation.paths import accepted
+from churn.foundation.progress import report_progress
 from churn.foundation.records import Batch
 from churn.foundation.sampling import Sampling
 from churn.foundation.spread import INTO, by_threads
@@ -138,15 +139,15 @@ def compute_parts(
         if batch.batch not in known
         for part in _accepted_parts(storage, batch, rank)
     ]
-    return list(
-        sampling.spread.exchange(
-            partial(_make, job, sampling.salt),
-            _grouped(lacking),
-            columnar.bucketed_schema(contract),
-            PARTS,
-            partial(_keep, job),
-        )
+    computing = sampling.spread.exchange(
+        partial(_make, job, sampling.salt),
+        _grouped(lacking),
+        columnar.bucketed_schema(contract),
+        PARTS,
+        partial(_keep, job),
     )
+    what = "Computing the parts of a snapshot"
+    return list(report_progress(computing, what, PARTS, rows=lambda part: part.written.rows))
 
 
 @by_threads

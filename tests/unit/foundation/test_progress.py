@@ -65,6 +65,22 @@ def test_without_rows_the_rate_is_left_out(clock: Clock, caplog: pytest.LogCaptu
     ]
 
 
+def test_results_of_different_sizes_add_up_to_the_total(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    """Where it is not known how many results come, but how many rows."""
+    caplog.set_level(logging.INFO)
+    results = (list(range(size)) for size in (30, 20, 50) if parts_pass(clock, 6.0))
+    assert len(list(report_progress(results, "Scoring", 100, "rows", rows=len, size=len))) == 3
+    assert messages(caplog) == [
+        "Scoring: 50 of 100 rows done, 4 rows per second, about 12 s left",
+        "Scoring: 100 rows in 18 s, 6 rows per second",
+    ]
+
+
+def parts_pass(clock: Clock, seconds: float) -> bool:
+    clock.now += seconds
+    return True
+
+
 @pytest.mark.parametrize(("count", "seconds"), [(9, 1.0), (1, 60.0), (0, 0.0)])
 def test_a_short_step_and_a_single_part_say_nothing(
     clock: Clock, caplog: pytest.LogCaptureFixture, count: int, seconds: float
