@@ -24,7 +24,7 @@ from churn.pipeline.workspace import Workspace
 from churn.release import image_verification
 from churn.release.engine import Engine
 from support.basics import clone_workspace, crash_points, make_workspace, start_fork, wait_for_exit
-from support.images import VERIFIED, Registry, containers_of, images_of, remove_images, with_engine
+from support.images import VERIFIED, Registry, containers_of, images_of, new_folder, remove_images, with_engine
 
 ACTS = {Engine: ("build", "tag", "push"), ContainerCollection: ("run",), Ledger: ("record_image",)}
 KILLED_AFTER = ("build", "push 2", "record_image")
@@ -82,20 +82,18 @@ def main(folder: Path, mlflow_url: str, source: Path, address: str) -> None:
     """Print, as JSON, what an undisturbed run leaves, and what each killed and repeated one leaves."""
     original, registry = make_workspace(source, mlflow_url), Registry(address)
 
-    def workspace(run: str) -> Workspace:
-        name = f"shipped-{run}"  # a model's too: another script may share the server
-        (folder / name).mkdir()
-        return with_engine(clone_workspace(original, folder / name), image_registry=address)
+    def workspace() -> Workspace:
+        return with_engine(clone_workspace(original, new_folder(folder)), image_registry=address)
 
     log = folder / "effects"
-    calm = workspace("calm")
+    calm = workspace()
     assert wait_for_exit(start_fork(lambda: ship(calm, None, log))) == 0
     effects = log.read_text().splitlines()
     outcome: dict[str, Any] = {"calm": state(calm, registry), "effects": effects, "killed": []}
     for effect in crash_points(effects, KILLED_AFTER):
         if effect > 1 and effects[effect - 2] == effects[effect - 1]:
             continue  # of a row of one kind the first
-        killed_workspace = workspace(f"killed-{effect}")
+        killed_workspace = workspace()
         try:
             killed = wait_for_exit(
                 start_fork(lambda killed_workspace=killed_workspace, effect=effect: ship(killed_workspace, effect, log))

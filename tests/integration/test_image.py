@@ -36,6 +36,7 @@ from support.images import (
     files_of,
     images_of,
     needs_engine,
+    new_folder,
     remove_all_with,
     remove_images,
     why_not,
@@ -49,7 +50,7 @@ SECRET = "index-password-4711"
 @pytest.fixture(scope="module")
 def shipped(second_champion: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     """A bench whose champion, version 2, has its image; built with a password for the package index."""
-    folder = tmp_path_factory.mktemp("image")
+    folder = new_folder(tmp_path_factory.mktemp("image"))
     workspace = clone_workspace(second_champion, folder)
     if why_not():
         yield workspace
@@ -180,7 +181,7 @@ def contents(image_id: str | None, workspace: Workspace) -> dict[str, tuple[int,
 @needs_engine
 def test_an_image_that_is_not_the_model_takes_its_promotion_back(second_champion: Workspace, tmp_path: Path) -> None:
     """The image of version 1, called version 2: back to 1, frozen, no tag; whoever was promoted meanwhile stays."""
-    workspace = with_engine(clone_workspace(second_champion, tmp_path))
+    workspace = with_engine(clone_workspace(second_champion, new_folder(tmp_path)))
     try:
         wrong = BuiltImage(2, shipping.build(workspace, 1).image_id)
         with pytest.raises(
@@ -206,7 +207,7 @@ def test_files_that_changed_in_the_store_are_not_built(
     second_champion: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A version whose files have another hash than at registration: its own reason, no image, nothing taken back."""
-    workspace = with_engine(clone_workspace(second_champion, tmp_path))
+    workspace = with_engine(clone_workspace(second_champion, new_folder(tmp_path)))
     honest = artifacts.mlflow.artifacts.download_artifacts
 
     def tampered(*args: object, **kwargs: object) -> str:
@@ -400,7 +401,7 @@ def test_a_base_image_that_cannot_be_had_says_nothing_about_the_model(
     second_champion: Workspace, tmp_path: Path
 ) -> None:
     """The build fails as an outage, which is retried and takes nothing back."""
-    workspace = with_engine(clone_workspace(second_champion, tmp_path), base_image="127.0.0.1:9/nowhere:1")
+    workspace = with_engine(clone_workspace(second_champion, new_folder(tmp_path)), base_image="127.0.0.1:9/nowhere:1")
     with pytest.raises(EngineFailed, match="CHURN_BASE_IMAGE"):
         shipping.ship(workspace, 2)
     model = workspace.settings.model_name

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import docker
@@ -45,6 +46,13 @@ needs_engine = pytest.mark.skipif(why_not() is not None, reason=why_not() or "")
 needs_registry = pytest.mark.skipif(
     shutil.which("docker-registry") is None, reason="the program docker-registry is not installed"
 )
+
+
+def new_folder(parent: Path) -> Path:
+    """A folder whose name, and so its model's, no other run has: an interrupted one leaves its images in the engine."""
+    folder = parent / f"bench-{token_hex(4)}"
+    folder.mkdir()
+    return folder
 
 
 def with_engine(workspace: Workspace, **changes: object) -> Workspace:

@@ -47,9 +47,11 @@ def judge(data: str | bytes, contract: Contract = BANK_CHURN) -> JudgedRows:
     """Read and judge the bytes of a file, without workspace or ledger: as a whole, and in parts, which must give the same."""
     content = data if isinstance(data, bytes) else data.encode()
     whole = _judge(content, contract, PART_SIZE, cores=1)
-    size = TINY_PART if CHOSEN.part_size == TINY_PART else max(TINY_PART, len(content) // FEW_PARTS)
+    tiny = CHOSEN.part_size == TINY_PART or len(content) <= FEW_PARTS * TINY_PART
+    shortest = min(map(len, content.splitlines(keepends=True)), default=1)
+    size = min(TINY_PART, MOST_RECORDS * shortest) if tiny else len(content) // FEW_PARTS
     divided = _judge(content, contract, size, cores=2)
-    if contract == BANK_CHURN and size == TINY_PART:
+    if tiny:
         assert max(part.arrived for part in divided.counts.parts) <= MOST_RECORDS
     assert divided.good.equals(whole.good)
     assert divided.quarantined == whole.quarantined
@@ -64,7 +66,7 @@ def judge_whole(data: str | bytes, contract: Contract = BANK_CHURN) -> JudgedRow
 
 
 FEW_PARTS = 20
-"""A longer file is judged in this number of parts, a shorter one in parts of two or three records. With tiny parts chosen, every file is."""
+"""A longer file is judged in this number of parts, a shorter one in parts of at most three records. With tiny parts chosen, every file is."""
 
 
 @cache
