@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -26,6 +26,15 @@ from support.candidates import stand_in
 # MLflow searches for these at every request, which takes long where they are missing.
 sys.modules.setdefault("dbruntime", None)  # type: ignore[arg-type]
 sys.modules.setdefault("IPython", None)  # type: ignore[arg-type]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol() -> Generator[None, object, object]:
+    """Forget the folders that a test had searched for modules: MLflow adds a model's, with a copy of a part of this project."""
+    before = sys.path.copy()
+    outcome = yield
+    sys.path[:] = before
+    return outcome
 
 
 @pytest.fixture(scope="session", autouse=True)

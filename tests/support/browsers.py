@@ -10,13 +10,15 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import BrowserContext, FrameLocator, Page, sync_playwright
+from playwright.sync_api import BrowserContext, Error, FrameLocator, Page, sync_playwright
 
 CHROMIUM = shutil.which("chromium")
 # Chromium sends nothing to its vendor, uses no proxy, and resolves no name but that of loopback.
 QUIET = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync", "--disable-background-networking"]
 LOOPBACK_ONLY = ["--no-proxy-server", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
 NETWORK_CHANGED = "net::ERR_NETWORK_CHANGED"
+_OTHER_NETWORKS = 5
+"""How many changes of container networks an address is opened again after."""
 WIDE, NARROW = (1280, 900), (390, 844)
 Size = tuple[int, int]
 
@@ -42,13 +44,25 @@ class Visit:
 
     def open_review(self, page: str = "") -> None:
         """Open the review as people do, within Airflow's own page."""
-        self.page.goto(f"{self.airflow}/plugin/churn-review/churn-review/{page}")
+        self._go_to(f"{self.airflow}/plugin/churn-review/churn-review/{page}")
         self.frame.locator("h1").wait_for()
 
     def open_alone(self, page: str = "") -> None:
         """Open the same page by itself."""
-        self.page.goto(f"{self.airflow}/churn-review/{page}")
+        self._go_to(f"{self.airflow}/churn-review/{page}")
         self.page.locator("h1").wait_for()
+
+    def _go_to(self, url: str) -> None:
+        """Open an address; again if Chromium gave it up because a container network came or went."""
+        for _ in range(_OTHER_NETWORKS):
+            try:
+                self.page.goto(url)
+            except Error as error:
+                if NETWORK_CHANGED not in error.message:
+                    raise
+            else:
+                return
+        self.page.goto(url)
 
     def choose(self, theme: str, size: Size) -> None:
         """Choose Airflow's theme and the size of the window."""

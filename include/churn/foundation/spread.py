@@ -9,7 +9,6 @@ import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any, Protocol, TypeVar
 import joblib
 import numpy as np
 import pyarrow as pa
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 from pydantic import ByteSize, TypeAdapter
 
 from churn.errors import Outage
@@ -138,7 +138,7 @@ class Here:
             for result in calls:
                 done += 1
                 yield result
-        except BrokenProcessPool as error:
+        except TerminatedWorkerError as error:
             raise WorkerKilled(
                 f"A worker process was killed while part {done + 1} of {len(parts)} was in work, usually because the machine has too little "
                 f"memory. Lower CHURN_CORES (now {self.cores}) or CHURN_DUCKDB_MEMORY_LIMIT (now {self.memory_limit}), or give the machine "
