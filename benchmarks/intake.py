@@ -43,7 +43,7 @@ from churn.foundation.storage import Storage
 from churn.intake import validation
 from churn.intake.acceptance import accept_batch
 from churn.intake.arrival import collect_arrivals
-from churn.intake.divided_file import divide_batch
+from churn.intake.divided_file import divide_original
 from churn.intake.division import PART_SIZE
 from churn.intake.frames import Frame, Slice, read_frame
 from churn.intake.judging import judge_rows
@@ -100,7 +100,7 @@ def intake(result: Any, file: str, folder: str, cores: int | None = None) -> Non
         with storage.reading(original(batch.batch)) as stream:
             opened = open_file(stream)
             opened.check(CONTRACT)
-            divided = divide_batch(storage, original(batch.batch), batch.batch, opened, scratch, PART_SIZE)
+            divided = divide_original(storage, original(batch.batch), opened, scratch, PART_SIZE)
             judged = judge_rows(Here.of(cores, MEMORY), divided, batch.batch, CONTRACT, scratch)
         store_parts(storage, accepted(batch.batch), [part.good for part in judged.parts])
         store_parts(storage, quarantined(batch.batch), [part.aside for part in judged.parts])

@@ -2,11 +2,11 @@
 
 Runs weekly, or manually. With *Dry run*, it only lists what it would delete. It never deletes what is in production, the
 versions that a rollback needs, the baseline version, decisions that wait for approval, the newest versions and decisions
-(`CHURN_KEEP_VERSIONS`, `CHURN_KEEP_DECISIONS`), or any row of the ledger.
+(`CHURN_KEEP_VERSIONS`, `CHURN_KEEP_DECISIONS`), score lists in force (`CHURN_KEEP_LISTS`, `CHURN_KEEP_POPULATIONS`), or any row of the ledger.
 
 | task | does | fails (red) when | is skipped (pink) when |
 |---|---|---|---|
-| clean | deletes versions, MLflow runs, rows of snapshots, scored rows of decisions, and unfinished files | the MLflow registry, the ledger or the data root is unavailable; then it deletes nothing | |
+| clean | deletes versions, MLflow runs, rows of snapshots, scored rows of decisions, score lists, files of current customers, and unfinished files | the MLflow registry, the ledger or the data root is unavailable; then it deletes nothing | |
 | check_snapshot | computes the newest snapshot again from all accepted rows, and compares | it differs, which is also an alert; accepted rows are missing or damaged | there is no snapshot yet |
 | clean_images | deletes serving images on the machine that builds them | the container engine is unavailable | there is no container engine |
 | clean_logs | deletes task logs older than `CHURN_KEEP_DAYS`, on this worker and in the remote folder of Airflow's configuration | the store of the logs is unavailable | |

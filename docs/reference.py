@@ -26,13 +26,15 @@ from pydantic.fields import FieldInfo  # noqa: E402
 from pydantic_core import PydanticUndefined  # noqa: E402
 
 from churn.cli.main import app  # noqa: E402
-from churn.decision.policy_file import Policy  # noqa: E402
+from churn.decision.policy_file import Policy, Section  # noqa: E402
 from churn.decision.reasons import Reason  # noqa: E402
 from churn.foundation.schema import metadata  # noqa: E402
+from churn.scoring.scoring_policy import ScoringPolicy  # noqa: E402
 from churn.settings import PYTHON, Settings, environment_name  # noqa: E402
 
 NOTICE = "<!-- Written by `make docs-reference` from {source}. Edit the code, not this page. -->\n\n"
 POLICY_FILE = ROOT / "include/churn/promotion_policy.yaml"
+SCORING_POLICY_FILE = ROOT / "include/churn/scoring_policy.yaml"
 NO_DEFAULT = "-"
 
 
@@ -59,8 +61,10 @@ def written_files() -> Iterator[tuple[Path, str]]:
     yield PAGES / "settings.md", settings_page()
     yield ROOT / ".env.example", env_example()
     yield PAGES / "cli.md", cli_page()
-    yield POLICY_FILE, commented_policy(POLICY_FILE.read_text())
+    yield POLICY_FILE, commented_policy(Policy, POLICY_FILE.read_text(), POLICY_HEADER)
+    yield SCORING_POLICY_FILE, commented_policy(ScoringPolicy, SCORING_POLICY_FILE.read_text(), SCORING_HEADER)
     yield PAGES / "policy.md", policy_page()
+    yield PAGES / "scoring-policy.md", scoring_policy_page()
     yield PAGES / "ledger.md", ledger_page()
 
 
@@ -192,28 +196,29 @@ def parameter_row(parameter: Any) -> str | None:
     return f"| {label} | {shown.replace(str(ROOT) + '/', '')} | {text} |"
 
 
-def policy_values() -> dict[str, dict[str, Any]]:
-    """The shipped policy."""
-    values: dict[str, dict[str, Any]] = yaml.safe_load(POLICY_FILE.read_text())
-    return values
+POLICY_HEADER = (
+    "What a challenger must show before it goes into production. Reviewed in git.",
+    "`churn policy check FILE` validates a policy, and `churn simulate --policy FILE` shows what it would do in a year.",
+)
+SCORING_HEADER = (
+    "Whom to contact, what that costs and may bring, and who is left alone for comparison. Reviewed in git.",
+    "`churn score FILE --dry-run` shows what it would do, and publishes nothing.",
+)
 
 
-def commented_policy(text: str) -> str:
-    """The policy file with the description of each section and key as comment; its values are kept."""
-    lines = [
-        "# What a challenger must show before it goes into production. Reviewed in git.",
-        "# `churn policy check FILE` validates a policy, and `churn simulate --policy FILE` shows what it would do in a year.",
-        "# The comments are written from the code by `make docs-reference`.",
-    ]
+def commented_policy(policy: type[Section], text: str, header: tuple[str, ...]) -> str:
+    """A policy file with the description of each section and key as comment; its values are kept."""
+    written = (*header, "The comments are written from the code by `make docs-reference`.")
+    lines = [f"# {line}" for line in written]
     section = ""
     for line in text.splitlines():
         if match := re.match(r"^([a-z_]+):", line):
             section = match.group(1)
-            model: Any = Policy.model_fields[section].annotation
+            model: Any = policy.model_fields[section].annotation
             lines += ["", f"# {first_line(model.__doc__)}", f"{section}:"]
         elif match := re.match(r"^  ([a-z_]+): *([^#]*?) *(#.*)?$", line):
             key, value = match.group(1), match.group(2)
-            model = Policy.model_fields[section].annotation
+            model = policy.model_fields[section].annotation
             lines.append(f"  {f'{key}: {value}':<30} # {model.model_fields[key].description}")
     return "\n".join(lines) + "\n"
 
@@ -236,29 +241,13 @@ def limits(part: FieldInfo) -> str:
 
 def policy_page() -> str:
     """Sections and keys of the policy, and the reasons of decisions."""
-    values = policy_values()
     lines = [
         "# Promotion policy",
         "",
         "`include/churn/promotion_policy.yaml`, or the file that `CHURN_POLICY_FILE` names. Every key is required unless it has a default, and an "
         "unknown key is an error. [How decisions are made](../decisions.md) explains how the rules work together.",
+        *policy_sections(Policy, POLICY_FILE),
     ]
-    for section, field in Policy.model_fields.items():
-        model: Any = field.annotation
-        lines += [
-            "",
-            f"## {section}",
-            "",
-            first_line(model.__doc__),
-            "",
-            "| key | shipped value | default | limits | meaning |",
-            "|---|---|---|---|---|",
-        ]
-        lines += [
-            f"| `{key}` | `{values[section][key]}` | {'required' if part.is_required() else f'`{part.default}`'} | {limits(part)} | "
-            f"{part.description} |"
-            for key, part in model.model_fields.items()
-        ]
     lines += [
         "",
         "## Reasons",
@@ -277,6 +266,38 @@ def policy_page() -> str:
             step = "-" if implied.routine else implied.next_step("RUN")
             lines.append(f"| `{reason}` | hold | {alert} | {force} | {step} |")
     return NOTICE.format(source="`include/churn/decision/policy_file.py` and `reasons.py`") + "\n".join(lines) + "\n"
+
+
+def scoring_policy_page() -> str:
+    """Sections and keys of the scoring policy."""
+    lines = [
+        "# Scoring policy",
+        "",
+        "`include/churn/scoring_policy.yaml`, or the file that `CHURN_SCORING_POLICY_FILE` names. Every key is required unless it has a default, "
+        "and an unknown key is an error. [Using the scores](../using-the-scores.md) explains what it decides.",
+        *policy_sections(ScoringPolicy, SCORING_POLICY_FILE),
+    ]
+    return NOTICE.format(source="`include/churn/scoring/scoring_policy.py`") + "\n".join(lines) + "\n"
+
+
+def policy_sections(policy: type[Section], file: Path) -> Iterator[str]:
+    """The sections of a policy, each with a table of its keys."""
+    values = yaml.safe_load(file.read_text())
+    for section, field in policy.model_fields.items():
+        model: Any = field.annotation
+        yield from (
+            "",
+            f"## {section}",
+            "",
+            first_line(model.__doc__),
+            "",
+            "| key | shipped value | default | limits | meaning |",
+            "|---|---|---|---|---|",
+        )
+        for key, part in model.model_fields.items():
+            shipped = f"`{values[section][key]}`" if key in values[section] else ""
+            default = "required" if part.is_required() else "" if part.default is None else f"`{part.default}`"
+            yield f"| `{key}` | {shipped} | {default} | {limits(part)} | {part.description} |"
 
 
 def ledger_page() -> str:

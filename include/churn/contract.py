@@ -372,6 +372,7 @@ class Contract:
     `slices` do not define what a row is, so they are not part of the fingerprint. A `lenient_header` may write
     the names of the columns in any case and with blanks around them. `event` and `non_event` say in a word what happened to
     customers whose target is 1 and to the others, such as "left" and "stayed"; people read them, and nothing else depends on them.
+    A contract that is not `labelled` has no target: it is the one of current customers, see `without_target`.
     """
 
     name: str
@@ -380,6 +381,7 @@ class Contract:
     lenient_header: bool = False
     event: str = CHURNED.event
     non_event: str = CHURNED.non_event
+    labelled: bool = True
 
     def __post_init__(self) -> None:
         names = [column.name for column in self.columns]
@@ -389,10 +391,10 @@ class Contract:
             )
         if any(name.startswith("_") for name in names):
             raise ValueError(f"Contract {self.name}: names that begin with _ are reserved for the pipeline: {names}.")
-        for role in (Role.KEY, Role.TARGET):
-            if len(self._columns_with(role)) != 1:
+        for role, count in ((Role.KEY, 1), (Role.TARGET, int(self.labelled))):
+            if len(self._columns_with(role)) != count:
                 raise ValueError(f"Contract {self.name}: a contract needs exactly one {role} column.")
-        if (self.target.kind, self.target.minimum, self.target.maximum) != (Kind.INTEGER, 0, 1):
+        if self.labelled and (self.target.kind, self.target.minimum, self.target.maximum) != (Kind.INTEGER, 0, 1):
             raise ValueError(f"Contract {self.name}: the target {self.target.name} must be an integer from 0 to 1.")
         events = [word for word in (self.event, self.non_event) if type(word) is str and word.strip()]
         if len(set(events)) != 2:  # noqa: PLR2004 -- the event and its opposite
@@ -498,6 +500,16 @@ class Contract:
         if self.lenient_header:
             definition.append({"lenient_header": True})
         return hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()[:16]
+
+    def without_target(self) -> Self:
+        """Return the contract of current customers, whose label is not known: a column with the target is like any further one."""
+        columns = tuple(
+            replace(column, at_most=None) if column.at_most == self.target.name else column
+            for column in self.columns
+            if column.role is not Role.TARGET
+        )
+        slices = tuple(by for by in self.slices if by.column != self.target.name)
+        return replace(self, columns=columns, slices=slices, labelled=False)
 
     def of_file(self, header: Sequence[str]) -> Self:
         """Return the contract for a file with this header: a column that the file lacks is missing in every row."""

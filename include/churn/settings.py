@@ -59,6 +59,7 @@ SALT = "The secret that assigns customers to buckets"
 TIMES = "When runs start"
 ALERTS = "Alerts"
 RULES = "Intake, training and promotion"
+SCORING = "Scores of current customers"
 RETENTION = "What maintenance keeps, besides what production and a rollback need"
 SERVICES = "MLflow and Airflow"
 IMAGES = "The serving image"
@@ -234,6 +235,12 @@ class Settings(BaseSettings):
         "refuse",
     )
 
+    scoring_policy_file: Path = _setting(
+        SCORING,
+        "The scoring policy: whom to contact, what that costs and may bring. Reviewed in git.",
+        Path("include/churn/scoring_policy.yaml"),
+    )
+
     keep_versions: int = _setting(
         RETENTION, "Number of newest versions that are always kept in the MLflow registry.", 50, ge=1
     )
@@ -247,6 +254,18 @@ class Settings(BaseSettings):
     keep_images: int = _setting(
         RETENTION,
         "Number of most recent production versions whose images are kept on the machine that builds them.",
+        5,
+        ge=1,
+    )
+    keep_lists: int = _setting(
+        RETENTION,
+        "Number of newest score lists of each campaign whose rows are kept. Lists whose horizon has not passed are always kept.",
+        30,
+        ge=1,
+    )
+    keep_populations: int = _setting(
+        RETENTION,
+        "Number of newest files of current customers that are kept, with their quarantined rows. Those of kept lists are always kept.",
         5,
         ge=1,
     )
@@ -393,7 +412,7 @@ class Settings(BaseSettings):
             raise ValueError("must begin with sqlite:/// or postgresql+psycopg2://")
         return value
 
-    @field_validator("policy_file", "notifications_file")
+    @field_validator("policy_file", "scoring_policy_file", "notifications_file")
     @classmethod
     def _absolute_file(cls, value: Path | None) -> Path | None:
         return value and HOME / value

@@ -36,6 +36,7 @@ def test_nobody_imports_upwards() -> None:
 UNIT_TESTS_ELSEWHERE = {
     "churn.cli.data": "its commands run in cli/test_main.py and tests/e2e",
     "churn.cli.images": "its commands run in integration/test_image_publishing.py",
+    "churn.cli.scores": "its commands run in integration/test_score_list.py",
     "churn.decision.comparative_rules": "each rule decides a case of decision/test_policy.py",
     "churn.decision.eligibility": "needs versions in MLflow: integration/test_evidence.py",
     "churn.intake.history": "needs accepted batches: intake/test_table_rules.py judges against them",

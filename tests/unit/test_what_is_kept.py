@@ -10,16 +10,27 @@ from churn.foundation import paths, schema
 from churn.settings import Settings
 from support.basics import ROOT
 
-ZONES = {"landing", "originals", "accepted", "quarantine", "snapshots", "docs", "decisions", "unfinished"}
+ZONES = {
+    "landing",
+    "originals",
+    "accepted",
+    "quarantine",
+    "snapshots",
+    "docs",
+    "decisions",
+    "scores",
+    "populations",
+    "unfinished",
+}
 """Folders of the data root. `make clean` deletes each, `data/README.md` describes it, and the page on retention says how long it is kept."""
 TABLES = {
     "batches", "sightings", "withdrawals", "drifts", "version_flags", "snapshots", "decisions", "versions", "looks", "approvals",
-    "promotions", "thaws", "confirmations", "owner", "images", "alerts",
+    "promotions", "thaws", "confirmations", "owner", "images", "populations", "score_lists", "alerts",
 }  # fmt: skip
 """Tables of the ledger. No row is ever deleted, and a backup of the database contains all of them."""
 DAGS = {"churn_retraining", "churn_image_build", "churn_rollback", "churn_landing", "churn_maintenance", "churn_watch"}
 """The page on tasks says for each what a cleared task does."""
-KEPT = {"keep_versions", "keep_decisions", "keep_images", "keep_days"}
+KEPT = {"keep_versions", "keep_decisions", "keep_images", "keep_lists", "keep_populations", "keep_days"}
 """Settings that say how much is kept; the page on retention has each."""
 
 

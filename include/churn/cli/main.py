@@ -18,6 +18,7 @@ from churn.cli.data import audit, batches_app, quarantine_app, snapshot_app
 from churn.cli.decisions import policy_app, replay, simulate
 from churn.cli.images import image_app as image_commands
 from churn.cli.production import alerts, approve, history, maintain, prune, reconcile, report, rollback, unfreeze
+from churn.cli.scores import score, scores_app
 from churn.cli.terminal import AsJson, console, explained, named_now, print_json, who
 from churn.errors import ChurnError, require_reason
 from churn.foundation.links import comparison_page, night_page, version_page
@@ -50,8 +51,10 @@ app.add_typer(snapshot_app, name="snapshot")
 app.add_typer(contract_app, name="contract")
 app.add_typer(policy_app, name="policy")
 app.add_typer(image_commands, name="image")
+app.add_typer(scores_app, name="scores")
 for command in (
     audit,
+    score,
     history,
     alerts,
     report,
@@ -112,11 +115,18 @@ def land(
     file: Annotated[Path, typer.Argument(help="A file with the columns of the contract.")],
     nights: Nights = 1,
     night: Annotated[int, typer.Option(min=1, help="Which of the nightly files to land.")] = 1,
+    population: Annotated[
+        bool, typer.Option("--population", help="The file has current customers, to be scored and not trained on.")
+    ] = False,
 ) -> None:
     """Put a file into the landing zone, complete or not at all. With --nights, only one nightly part of it."""
     from churn.intake.arrival import land_file
     from churn.sample.generator import cut_into_nights
+    from churn.scoring.population import land_population
 
+    if population:
+        console.print(f"Landed {land_population(Workspace.open().storage, file)}", soft_wrap=True)
+        return
     parts = cut_into_nights(file, nights, VAR / "nights") if nights > 1 else [file]
     if night > len(parts):
         raise ChurnError(

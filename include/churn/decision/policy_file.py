@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Self, TypeVar
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, ValidationError
@@ -22,6 +22,7 @@ def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
     return bounds
 
 
+P = TypeVar("P", bound=BaseModel)
 Share = Annotated[float, Field(gt=0, lt=1)]
 Auc = Annotated[float, Field(ge=0.5, le=1)]
 Count = Annotated[int, Field(ge=2, le=10**12)]
@@ -29,13 +30,15 @@ Days = Annotated[float, Field(ge=0, le=36_500)]
 AroundOne = Annotated[tuple[float, float], Strict(False), AfterValidator(_ordered)]
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """A section of a policy file, read strictly; the docstrings of its keys are their comments in the file."""
+
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
 
 
-class Enough(_Section):
+class Enough(Section):
     """How many unseen customers the first champion needs."""
 
     min_rows: Count
@@ -44,7 +47,7 @@ class Enough(_Section):
     """Minimum number of customers with the event, and of customers without."""
 
 
-class Window(_Section):
+class Window(Section):
     """Which unseen customers count as evidence."""
 
     window_days: Annotated[float, Field(gt=0, le=36_500)]
@@ -55,7 +58,7 @@ class Window(_Section):
     """Minimum number of customers with the event, and of customers without."""
 
 
-class Floor(_Section):
+class Floor(Section):
     """Minimum quality of the first champion, and of a version that is promoted as non-inferior. A superior version replaces a worse champion even below it, with an alert."""
 
     roc_auc: Auc
@@ -64,7 +67,7 @@ class Floor(_Section):
     """How much better the Brier score must be than that of always predicting the base rate."""
 
 
-class CalibrationBounds(_Section):
+class CalibrationBounds(Section):
     """How wrong probabilities may be. A version is held when the interval lies entirely outside the range."""
 
     level: Share
@@ -75,7 +78,7 @@ class CalibrationBounds(_Section):
     """Range of observed divided by expected churn."""
 
 
-class Sanity(_Section):
+class Sanity(Section):
     """When scores are degenerate, or too good to be true."""
 
     max_same_score: Share
@@ -88,7 +91,7 @@ class Sanity(_Section):
     """Largest certain gain of ROC AUC (lower bound of its 95% interval) over a champion that is itself above max_model_auc."""
 
 
-class SliceHarm(_Section):
+class SliceHarm(Section):
     """How much worse a slice of the customers may be served."""
 
     min_each_class: Count
@@ -99,7 +102,7 @@ class SliceHarm(_Section):
     """Loss of ROC AUC (point estimate) above which a slice counts as harmed, if the loss is significant."""
 
 
-class Dispute(_Section):
+class Dispute(Section):
     """When new batches contradict the earlier ones: better with them in the evidence, worse without."""
 
     min_each_class: Count
@@ -108,7 +111,7 @@ class Dispute(_Section):
     """One-sided level. At 0.05, a harmless new customer group was disputed in 3 of 50 simulated holdouts."""
 
 
-class Superiority(_Section):
+class Superiority(Section):
     """How sure a promotion must be: a one-sided test of the paired difference of the Brier score."""
 
     error_budget: Share
@@ -128,7 +131,7 @@ class Superiority(_Section):
         return self.error_budget / self.nights * self.first_look * unspent
 
 
-class Freshness(_Section):
+class Freshness(Section):
     """When non-inferiority is enough, because the champion is old."""
 
     champion_days: Days
@@ -143,7 +146,7 @@ class Freshness(_Section):
     """Increase of the Brier score that still counts as non-inferior."""
 
 
-class Policy(_Section):
+class Policy(Section):
     """The whole of promotion_policy.yaml.
 
     A section or key that is added from now on needs a default, so that the policies of earlier decisions stay readable; a test
@@ -171,26 +174,15 @@ class Policy(_Section):
         Raises:
             PolicyInvalid: names every key that is unknown, missing or out of range.
         """
-        try:
-            content = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 -- a safe loader, stricter
-        except (yaml.YAMLError, ValueError, TypeError, IndexError, RecursionError) as error:
-            first = (str(error).splitlines() or [type(error).__name__])[0]
-            raise PolicyInvalid(f"{name} is not valid YAML: {first}. Nothing is promoted until it is fixed.") from error
-        try:
-            return cls.model_validate(content)
-        except ValidationError as error:
-            faults = "; ".join(
-                f"{'.'.join(map(str, fault['loc'])) or 'the file'} {describe_fault(fault)}" for fault in error.errors()
-            )
-            raise PolicyInvalid(f"{name}: {faults}. Nothing is promoted until it is fixed.") from None
+        return read_strictly(cls, text, name, "Nothing is promoted until it is fixed.")
 
     def enough(self, first: bool) -> Enough | Window:
         """How many customers are needed: by the first champion, or by a comparison."""
         return self.first_champion if first else self.evidence
 
 
-def load_policy_text(path: Path) -> str:
-    """Read the text of the policy file, which is stored with every decision.
+def load_policy_text(path: Path, setting: str = "CHURN_POLICY_FILE") -> str:
+    """Read the text of a policy file, which is stored with whatever it decides. `setting` names the one that says where it is.
 
     Raises:
         PolicyInvalid: the file cannot be read.
@@ -199,7 +191,42 @@ def load_policy_text(path: Path) -> str:
         return path.read_text()
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise PolicyInvalid(f"The policy file {path} cannot be read ({why}). Set CHURN_POLICY_FILE.") from error
+        raise PolicyInvalid(f"The policy file {path} cannot be read ({why}). Set {setting}.") from error
+
+
+def read_strictly(kind: type[P], text: str, name: str, consequence: str) -> P:
+    """Parse a policy in which nothing is unknown, missing, repeated or out of range.
+
+    Args:
+        kind: the whole of the file.
+        text: YAML.
+        name: the name of the file in errors.
+        consequence: what does not happen until the file is fixed, as a sentence.
+
+    Raises:
+        PolicyInvalid: names every key that is wrong.
+    """
+    try:
+        content = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 -- a safe loader, stricter
+    except (yaml.YAMLError, ValueError, TypeError, IndexError, RecursionError) as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise PolicyInvalid(f"{name} is not valid YAML: {first}. {consequence}") from error
+    return validate_strictly(kind, content, name, consequence)
+
+
+def validate_strictly(kind: type[P], content: object, name: str, consequence: str) -> P:
+    """Check the content of a policy; see `read_strictly`.
+
+    Raises:
+        PolicyInvalid: names every key that is wrong.
+    """
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{'.'.join(map(str, fault['loc'])) or 'the file'} {describe_fault(fault)}" for fault in error.errors()
+        )
+        raise PolicyInvalid(f"{name}: {faults}. {consequence}") from None
 
 
 class _StrictLoader(yaml.SafeLoader):

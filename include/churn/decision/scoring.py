@@ -60,7 +60,9 @@ class Unscorable(ChurnError):  # noqa: N818 -- names the state
 
 
 @contextmanager
-def open_scorer(version: int, ledger: Ledger, tracking: Tracking, environments: Path) -> Iterator[Scorer]:
+def open_scorer(
+    version: int, ledger: Ledger, tracking: Tracking, environments: Path, apart: bool = False
+) -> Iterator[Scorer]:
     """Open a version for scoring.
 
     Args:
@@ -68,6 +70,7 @@ def open_scorer(version: int, ledger: Ledger, tracking: Tracking, environments: 
         ledger: knows the hash of its files.
         tracking: MLflow.
         environments: the folder of the environments that versions are served from.
+        apart: whether another process must score, by MLflow's app; otherwise it does only if this one cannot.
 
     Yields:
         A function from rows, with at least the columns that the version needs, to probabilities of class 1, shape (rows,).
@@ -90,7 +93,7 @@ def open_scorer(version: int, ledger: Ledger, tracking: Tracking, environments: 
             log.info("Version %d was trained with %s, and is served from its own environment.", version, missing)
             python = _own_environment(version, folder, run_id, tracking, environments, missing)
             yield _served(version, folder, python, types, open_things)
-        elif own_code(folder):
+        elif apart or own_code(folder):
             yield _served(version, folder, Path(sys.executable), types, open_things)
         else:
             yield _loaded(version, folder, types)

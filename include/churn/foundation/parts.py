@@ -45,10 +45,12 @@ class Manifest:
     """The parts of a table, in order.
 
     `made_from` identifies what the rows were computed from, where the table needs it: rows may be the same and have another origin.
+    `about` says more of the table to those who read it, as plain JSON.
     """
 
     parts: tuple[StoredPart, ...]
     made_from: str | None = None
+    about: dict[str, Any] | None = None
 
     @property
     def rows(self) -> int:
@@ -62,8 +64,9 @@ class Manifest:
 
     def to_json(self) -> dict[str, Any]:
         """The manifest as plain JSON."""
-        origin = {"made_from": self.made_from} if self.made_from else {}
-        return {"format": _FORMAT, **origin, "parts": [asdict(part) for part in self.parts]}
+        more = {"made_from": self.made_from, "about": self.about}
+        said = {name: value for name, value in more.items() if value}
+        return {"format": _FORMAT, **said, "parts": [asdict(part) for part in self.parts]}
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,13 @@ def part_name(number: int) -> str:
     return f"part-{number:04d}.parquet"
 
 
-def store_parts(storage: Storage, folder: str, parts: Sequence[WrittenPart], made_from: str | None = None) -> Manifest:
+def store_parts(
+    storage: Storage,
+    folder: str,
+    parts: Sequence[WrittenPart],
+    made_from: str | None = None,
+    about: dict[str, Any] | None = None,
+) -> Manifest:
     """Move parts from a scratch folder to a folder of the data root, and write its manifest after them.
 
     The same parts may be stored again, by this run or another one. Parts of an earlier, larger division are deleted, and so is
@@ -98,7 +107,7 @@ def store_parts(storage: Storage, folder: str, parts: Sequence[WrittenPart], mad
     for number, part in enumerate(parts):
         storage.move_in(part.file, f"{folder}/{part_name(number)}")
         stored.append(StoredPart(part_name(number), part.rows, part.sha256, part.content))
-    manifest = Manifest(tuple(stored), made_from)
+    manifest = Manifest(tuple(stored), made_from, about)
     with storage.writing(f"{folder}/{MANIFEST}") as stream:
         stream.write(json.dumps(manifest.to_json(), indent=1).encode())
     kept = {f"{folder}/{part.name}" for part in stored} | {f"{folder}/{MANIFEST}"}
@@ -133,7 +142,9 @@ def read_manifest(storage: Storage, folder: str) -> Manifest | None:
         content = json.loads(text)
         if content["format"] != _FORMAT:
             raise _damaged(name, f"format {content['format']}")
-        return Manifest(tuple(StoredPart(**part) for part in content["parts"]), content.get("made_from"))
+        return Manifest(
+            tuple(StoredPart(**part) for part in content["parts"]), content.get("made_from"), content.get("about")
+        )
     except (ValueError, TypeError, KeyError) as error:
         raise _damaged(name, type(error).__name__) from error
 

@@ -9,6 +9,8 @@ QUARANTINE = "quarantine"
 SNAPSHOTS = "snapshots"
 DOCS = "docs"
 DECISIONS = "decisions"
+SCORES = "scores"
+POPULATIONS = "populations"
 UNFINISHED = "unfinished"
 
 
@@ -17,9 +19,9 @@ def original(batch: str) -> str:
     return f"{ORIGINALS}/{batch}"
 
 
-def division_note(batch: str) -> str:
-    """Path of the note of the parts of a batch, if its file has more than one."""
-    return f"{ORIGINALS}/{batch}.parts.json"
+def division_note(name: str) -> str:
+    """Path of the note of the parts of an original, if it has more than one."""
+    return f"{name}.parts.json"
 
 
 def accepted(batch: str) -> str:
@@ -45,3 +47,23 @@ def decision_rows(evidence: str) -> str:
 def docs_index(batch: str) -> str:
     """Path of the first page of the Data Docs of a batch."""
     return f"{DOCS}/{batch}/index.html"
+
+
+def population_landing() -> str:
+    """Folder in which files of current customers land."""
+    return f"{POPULATIONS}/landing"
+
+
+def population_original(population: str) -> str:
+    """Path of the bytes of a file of current customers, as they arrived."""
+    return f"{POPULATIONS}/originals/{population}"
+
+
+def population_quarantined(population: str) -> str:
+    """Folder of the rows of a file of current customers that broke a rule."""
+    return f"{POPULATIONS}/quarantine/{population}"
+
+
+def list_rows(name: str) -> str:
+    """Folder of the rows of a score list."""
+    return f"{SCORES}/{name}"

@@ -323,3 +323,67 @@ class Alert:
     sent_at: datetime | None = None
     sent_to: list[str] = field(default_factory=list)
     claimed_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Population:
+    """A file of current customers. `population` is the sha256 of its bytes; states: arrived, judged, rejected."""
+
+    population: str
+    arrival: int
+    name: str
+    size: int
+    arrived_at: datetime
+    state: str
+    night: str | None = None
+    arrived_rows: int | None = None
+    accepted_rows: int | None = None
+    quarantined_rows: int | None = None
+    rules: list[Any] | None = None
+    reason: str | None = None
+    judged_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class PopulationVerdict:
+    """What became of the rows of a population; the database checks that none is lost."""
+
+    state: str
+    arrived_rows: int
+    accepted_rows: int
+    quarantined_rows: int
+    rules: list[Any] = field(default_factory=list)
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class ScoreList:
+    """A published list of scores; `list_id` is the hash of what it was made from.
+
+    - `source`: `file` with its name, or `accepted` with the name of the snapshot
+    - `excludes`: lists of other campaigns whose customers are left out
+    - `continues`: earlier lists of the campaign whose customers keep their treatment
+    - `summary`: counts and sums that pages show, see `scoring.summary`
+    """
+
+    list_id: str
+    model: str
+    sequence: int
+    version: int
+    campaign: str
+    population: str
+    source: str
+    source_name: str
+    policy: str
+    excludes: list[str]
+    continues: list[str]
+    arrived_rows: int
+    rows: int
+    quarantined_rows: int
+    contact: int
+    control: int
+    summary: dict[str, Any]
+    manifest: str
+    night: str
+    requested_by: str | None
+    published_at: datetime

@@ -23,7 +23,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-HEAD = "0010"
+HEAD = "0011"
 """The migration that creates these tables."""
 
 
@@ -315,4 +315,54 @@ alerts = Table(
     Column("sent_to", JSON, nullable=False, doc="the channels that have received it"),
     Column("claimed_at", Moment, doc="when a process claimed it for sending"),
     Index(None, "kind", "noticed_at"),
+)
+
+populations = Table(
+    "populations",
+    metadata,
+    Column("population", Text, primary_key=True, doc="sha256 of the bytes of the file"),
+    Column("arrival", Integer, nullable=False, unique=True, doc="order of arrival"),
+    Column("name", Text, nullable=False, doc="name of the file"),
+    Column("size", BigInteger, nullable=False, doc="bytes"),
+    Column("arrived_at", Moment, nullable=False, doc="when the file was written to landing"),
+    Column("state", Text, nullable=False, index=True, doc="arrived, judged or rejected"),
+    Column("night", Text, doc="the run that judged it"),
+    Column("arrived_rows", Integer, doc="rows in the file; null: not judged yet"),
+    Column("accepted_rows", Integer, doc="rows that can be scored"),
+    Column("quarantined_rows", Integer, doc="rows that broke a rule"),
+    Column("rules", JSON, doc="rules that rows broke: name, rows, first lines; the most frequent first"),
+    Column("reason", Text, doc="why it was rejected"),
+    Column("judged_at", Moment, doc="when it was judged"),
+    CheckConstraint("state IN ('arrived', 'judged', 'rejected')", name="state"),
+    CheckConstraint("arrived_rows = accepted_rows + quarantined_rows", name="no_row_lost"),
+)
+"""Files of current customers, who are scored and not trained on."""
+
+score_lists = Table(
+    "score_lists",
+    metadata,
+    Column("list_id", Text, primary_key=True, doc="hash of what the list was made from"),
+    Column("model", Text, nullable=False, doc="name of the registered model"),
+    Column("sequence", Integer, nullable=False, doc="1, 2, ... for each model"),
+    Column("version", Integer, nullable=False, doc="the version that scored"),
+    Column("campaign", Text, nullable=False, doc="name of the campaign; its newest list is the current one"),
+    Column("population", Text, nullable=False, doc="hash of the customers: of a file, or of a snapshot"),
+    Column("source", Text, nullable=False, doc="where the customers come from: file or accepted"),
+    Column("source_name", Text, nullable=False, doc="name of the file, or of the snapshot"),
+    Column("policy", Text, nullable=False, doc="the scoring policy in force, as JSON"),
+    Column("excludes", JSON, nullable=False, doc="lists of other campaigns whose customers are left out"),
+    Column("continues", JSON, nullable=False, doc="earlier lists of the campaign whose customers keep their treatment"),
+    Column("arrived_rows", Integer, nullable=False, doc="customers that arrived"),
+    Column("rows", Integer, nullable=False, doc="customers that were scored"),
+    Column("quarantined_rows", Integer, nullable=False, doc="customers that broke a rule"),
+    Column("contact", Integer, nullable=False, doc="customers to contact"),
+    Column("control", Integer, nullable=False, doc="customers who would be contacted and are left alone"),
+    Column("summary", JSON, nullable=False, doc="counts and sums that pages show, without any customer"),
+    Column("manifest", Text, nullable=False, doc="sha256 of the manifest of its parts"),
+    Column("night", Text, nullable=False, doc="the run or command that made it"),
+    Column("requested_by", Text, doc="the person who asked for it, if one did"),
+    Column("published_at", Moment, nullable=False, index=True, doc="when it was published"),
+    CheckConstraint("source IN ('file', 'accepted')", name="source"),
+    CheckConstraint("arrived_rows = rows + quarantined_rows", name="no_row_lost"),
+    UniqueConstraint("model", "sequence"),
 )

@@ -111,14 +111,13 @@ class Storage:
         with self._explained("read", name):
             return bool(self.fs.exists(self.path(name)))
 
-    def landed(self) -> list[Landed]:
-        """Return the finished files in landing, by arrival, then by name."""
-        with self._explained("list", LANDING):
+    def landed(self, landing: str = LANDING) -> list[Landed]:
+        """Return the finished files in a landing zone, by arrival, then by name."""
+        with self._explained("list", landing):
             self.fs.invalidate_cache()
-            self.fs.makedirs(
-                self.path(LANDING), exist_ok=True
-            )  # otherwise a missing root would look like an empty landing
-            entries = self._entries(LANDING)
+            # Otherwise a missing root would look like an empty landing zone.
+            self.fs.makedirs(self.path(landing), exist_ok=True)
+            entries = self._entries(landing)
         files = [
             _landed(entry)
             for entry in entries

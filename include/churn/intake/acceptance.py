@@ -27,7 +27,7 @@ from churn.foundation.wording import rejection
 from churn.intake import validation
 from churn.intake.batch_file import FileFault
 from churn.intake.batch_page import PICTURE, write_index
-from churn.intake.divided_file import DividedFile, divide_batch
+from churn.intake.divided_file import DividedFile, divide_original
 from churn.intake.drift import draw_drift, measure_drift
 from churn.intake.header import extra_columns
 from churn.intake.history import open_history
@@ -124,7 +124,7 @@ def _judge(job: _BatchJob, limits: IntakeLimits) -> None:
             file.check(job.contract)
             notes = notes_on_columns(file.header, job.contract)
             job = replace(job, contract=job.contract.of_file(file.header))
-            divided = divide_batch(job.storage, name, batch, file, job.scratch, limits.part_size)
+            divided = divide_original(job.storage, name, file, job.scratch, limits.part_size)
             judged = judge_rows(job.spread, divided, batch, job.contract, job.scratch)
         except FileFault as fault:
             whole = DividedFile(job.storage, name, tuple(file.header))

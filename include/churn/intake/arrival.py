@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,12 +18,23 @@ from pathlib import Path
 
 from churn.errors import ChurnError
 from churn.foundation.ledger import Ledger
-from churn.foundation.paths import LANDING, division_note, original
+from churn.foundation.paths import LANDING, ORIGINALS, division_note
 from churn.foundation.records import Batch
 from churn.foundation.storage import TEMPORARY, Landed, Storage, StorageError, is_temporary
 from churn.intake.division import PART_SIZE, Divider, note_division
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Zones:
+    """Where files of a kind land, and where their originals are kept."""
+
+    landing: str
+    originals: str
+
+
+BATCHES = Zones(LANDING, ORIGINALS)
 
 
 @dataclass(frozen=True)
@@ -52,17 +64,42 @@ def collect_arrivals(
         part_size: bytes of the parts into which a file is divided.
     """
     storage.sweep()
-    finished, unfinished = _settled(storage, settle_seconds)
+    seen_before, unfinished = claim_files(storage, BATCHES, ledger.add_batch, ledger.batch, settle_seconds, part_size)
+    return Arrivals(ledger.batches(state="arrived"), seen_before, unfinished)
+
+
+def claim_files(
+    storage: Storage,
+    zones: Zones,
+    add: Callable[[str, str, int, datetime], bool],
+    find: Callable[[str], object | None],
+    settle_seconds: float,
+    part_size: int,
+) -> tuple[list[str], list[str]]:
+    """Move every finished file of a landing zone to its original, and record it.
+
+    Args:
+        storage: the data root.
+        zones: where files land, and where their originals are kept.
+        add: records hash, name, size and time of arrival of a file; false if these bytes have arrived before.
+        find: the record of a hash, if there is one.
+        settle_seconds: see `collect_arrivals`.
+        part_size: bytes of the parts into which a file is divided.
+
+    Returns:
+        The names of files whose bytes have arrived before, and of those that are still being written.
+    """
+    finished, unfinished = _settled(storage, zones.landing, settle_seconds)
     seen_before = []
     for file in finished:
-        claimed = _claim(file, storage, ledger, part_size)
+        claimed = _claim(file, storage, zones, add, find, part_size)
         if claimed is None:
             unfinished.append(file.name)
         elif not claimed:
             seen_before.append(printable(file.name))
     for name in unfinished:
         log.warning("%s is still being written, and is left for the next run.", printable(name))
-    return Arrivals(ledger.batches(state="arrived"), seen_before, [printable(name) for name in unfinished])
+    return seen_before, [printable(name) for name in unfinished]
 
 
 def printable(name: str) -> str:
@@ -70,8 +107,10 @@ def printable(name: str) -> str:
     return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
-def keep_original(storage: Storage, name: str, part_size: int = PART_SIZE) -> tuple[str, int]:
-    """Copy a file to the path of its hash, and note its parts, in one pass.
+def keep_original(
+    storage: Storage, name: str, part_size: int = PART_SIZE, originals: str = ORIGINALS
+) -> tuple[str, int]:
+    """Copy a file to the path of its hash in the folder of originals, and note its parts, in one pass.
 
     Returns:
         The sha256 of its bytes, and their number.
@@ -84,15 +123,15 @@ def keep_original(storage: Storage, name: str, part_size: int = PART_SIZE) -> tu
             for done in passed:
                 done.result()
             size += len(chunk)
-        batch = digest.hexdigest()
-        if not storage.exists(original(batch)):
-            staged.keep_as(original(batch))
-    note_division(storage, batch, divider.finish())
-    return batch, size
+        kept = f"{originals}/{digest.hexdigest()}"
+        if not storage.exists(kept):
+            staged.keep_as(kept)
+    note_division(storage, kept, divider.finish())
+    return digest.hexdigest(), size
 
 
-def land_file(storage: Storage, file: Path) -> str:
-    """Put a local file into the landing zone, complete or not at all.
+def land_file(storage: Storage, file: Path, landing: str = LANDING) -> str:
+    """Put a local file into a landing zone, complete or not at all.
 
     Returns:
         Its URL.
@@ -108,9 +147,9 @@ def land_file(storage: Storage, file: Path) -> str:
     try:
         with file.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        name = f"{LANDING}/{file.name}"
+        name = f"{landing}/{file.name}"
         if storage.exists(name):  # a waiting file is never replaced
-            name = f"{LANDING}/{file.stem}-{digest[:12]}{file.suffix}"
+            name = f"{landing}/{file.stem}-{digest[:12]}{file.suffix}"
         storage.put(file, name)
     except StorageError:
         raise
@@ -119,23 +158,30 @@ def land_file(storage: Storage, file: Path) -> str:
     return storage.url(name)
 
 
-def _settled(storage: Storage, seconds: float) -> tuple[list[Landed], list[str]]:
+def _settled(storage: Storage, landing: str, seconds: float) -> tuple[list[Landed], list[str]]:
     """The files that are complete, and the names of those that are still growing."""
-    files = storage.landed()
+    files = storage.landed(landing)
     fresh = {file.name for file in files if abs(time.time() - file.arrived) < seconds} if storage.local else set()
     if not fresh:
         return files, []
     time.sleep(seconds)
-    now = {file.name: file for file in storage.landed()}
+    now = {file.name: file for file in storage.landed(landing)}
     growing = [file.name for file in files if file.name in fresh and file.name in now and now[file.name] != file]
     return [file for file in files if file.name not in growing], growing
 
 
-def _claim(file: Landed, storage: Storage, ledger: Ledger, part_size: int) -> bool | None:
+def _claim(
+    file: Landed,
+    storage: Storage,
+    zones: Zones,
+    add: Callable[[str, str, int, datetime], bool],
+    find: Callable[[str], object | None],
+    part_size: int,
+) -> bool | None:
     """Whether the file was new; None if it changed while it was read."""
-    landed = f"{LANDING}/{file.name}"
+    landed = f"{zones.landing}/{file.name}"
     try:
-        batch, size = keep_original(storage, landed, part_size)
+        digest, size = keep_original(storage, landed, part_size, zones.originals)
     except StorageError:
         if storage.look(landed) is None:
             log.info("%s was collected by another run.", printable(file.name))
@@ -143,13 +189,14 @@ def _claim(file: Landed, storage: Storage, ledger: Ledger, part_size: int) -> bo
         raise
     now = storage.look(landed)
     if now is not None and (size, now.arrived) != (file.size, file.arrived):
-        if ledger.batch(batch) is None:
-            storage.remove(division_note(batch))
-            storage.remove(original(batch))
+        if find(digest) is None:
+            kept = f"{zones.originals}/{digest}"
+            storage.remove(division_note(kept))
+            storage.remove(kept)
         return None
-    new = ledger.add_batch(batch, printable(file.name), size, datetime.fromtimestamp(file.arrived, UTC))
+    new = add(digest, printable(file.name), size, datetime.fromtimestamp(file.arrived, UTC))
     if now is not None:
         storage.remove(landed)
     if not new:
-        log.info("Batch %s was accepted before, so %s changes nothing.", batch[:12], printable(file.name))
+        log.info("%s has arrived before, as %s, and changes nothing.", printable(file.name), digest[:12])
     return new

@@ -25,7 +25,7 @@ def find_losses(storage: Storage, ledger: Ledger, hashes: bool = False) -> list[
     batches = ledger.batches()
     files = {zone: set(storage.names(zone)) for zone in (ORIGINALS, ACCEPTED, QUARANTINE)}
     losses = [loss for batch in batches for loss in _losses(batch, files, storage, hashes)]
-    expected = {name(batch.batch) for batch in batches for name in (original, division_note)}
+    expected = {name for batch in batches for name in (original(batch.batch), division_note(original(batch.batch)))}
     folders = {name(batch.batch) for batch in batches for name in (accepted, quarantined)}
     expected |= {single_file(folder) for folder in folders}
     present = set().union(*files.values())
@@ -39,7 +39,8 @@ def _losses(batch: Batch, files: dict[str, set[str]], storage: Storage, hashes: 
         yield f"{who}: its original is missing."
     elif hashes and file_digest(storage, original(batch.batch)) != batch.batch:
         yield f"{who}: its original has been changed since it arrived."
-    if division_note(batch.batch) in files[ORIGINALS] and (fault := find_note_fault(storage, batch.batch)):
+    kept = original(batch.batch)
+    if division_note(kept) in files[ORIGINALS] and (fault := find_note_fault(storage, kept)):
         yield f"{who}: {fault}"
     if batch.state == "arrived":
         return

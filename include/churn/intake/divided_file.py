@@ -48,15 +48,14 @@ class DividedFile:
                 yield CsvBatch(stream, zipped=False, part=part, header=self.header)
 
 
-def divide_batch(storage: Storage, name: str, batch: str, file: BatchFile, scratch: Path, size: int) -> DividedFile:
-    """The file of a batch with the parts that were noted when it arrived; otherwise it is divided now, and they are noted.
+def divide_original(storage: Storage, name: str, file: BatchFile, scratch: Path, size: int) -> DividedFile:
+    """An original with the parts that were noted when it arrived; otherwise it is divided now, and they are noted.
 
     A compressed file is unpacked into the scratch folder, once.
 
     Args:
         storage: the data root.
         name: the original.
-        batch: its hash.
         file: the opened original, whose columns have been checked.
         scratch: folder for the unpacked text.
         size: bytes of a part of a file that has no note.
@@ -64,10 +63,10 @@ def divide_batch(storage: Storage, name: str, batch: str, file: BatchFile, scrat
     Raises:
         FileFault: the compressed file is damaged.
     """
-    noted = noted_division(storage, batch)
+    noted = noted_division(storage, name)
     divided, division = _divide(storage, name, file, scratch, size, noted)
     if noted is None:
-        note_division(storage, batch, division)
+        note_division(storage, name, division)
     return divided
 
 

@@ -184,40 +184,45 @@ def divide_stream(chunks: Iterator[bytes], size: int) -> Division | None:
     return divider.finish()
 
 
-def note_division(storage: Storage, batch: str, division: Division | None) -> None:
-    """Note the parts of a batch beside its original. A note that is there is kept, and a file of one part needs none."""
-    name = division_note(batch)
+def note_division(storage: Storage, original: str, division: Division | None) -> None:
+    """Note the parts of a file beside its original. A note that is there is kept, and a file of one part needs none."""
+    name = division_note(original)
     if division is None or storage.exists(name):
         return
     with storage.writing(name) as stream:
-        stream.write(json.dumps(division.to_json(batch)).encode())
+        stream.write(json.dumps(division.to_json(_hash_of(original))).encode())
 
 
-def noted_division(storage: Storage, batch: str) -> Division | None:
-    """The parts that were noted when the batch arrived; None if there is no note, or a damaged one, which is deleted.
+def noted_division(storage: Storage, original: str) -> Division | None:
+    """The parts that were noted when the file arrived; None if there is no note, or a damaged one, which is deleted.
 
     A file can always be divided anew, so a damaged note loses nothing.
     """
-    name = division_note(batch)
+    name = division_note(original)
     if not storage.exists(name):
         return None
-    fault = find_note_fault(storage, batch)
+    fault = find_note_fault(storage, original)
     if fault:
         log.warning("%s It is divided anew.", fault)
         storage.remove(name)
         return None
-    return _read_note(storage, batch)
+    return _read_note(storage, original)
 
 
-def find_note_fault(storage: Storage, batch: str) -> str | None:
-    """Say what is wrong with the note of a batch; None if nothing is."""
+def find_note_fault(storage: Storage, original: str) -> str | None:
+    """Say what is wrong with the note of a file; None if nothing is."""
     try:
-        _read_note(storage, batch)
+        _read_note(storage, original)
     except (ValueError, TypeError, KeyError):
-        return f"{division_note(batch)}, which lists the parts of the file, has been changed since it was written."
+        return f"{division_note(original)}, which lists the parts of the file, has been changed since it was written."
     return None
 
 
-def _read_note(storage: Storage, batch: str) -> Division:
-    with storage.reading(division_note(batch)) as stream:
-        return Division.of_json(dict(json.loads(stream.read())), batch)
+def _read_note(storage: Storage, original: str) -> Division:
+    with storage.reading(division_note(original)) as stream:
+        return Division.of_json(dict(json.loads(stream.read())), _hash_of(original))
+
+
+def _hash_of(original: str) -> str:
+    """Originals are named by the hash of their bytes."""
+    return original.rpartition("/")[2]

@@ -47,6 +47,18 @@ def measure_drift(
     names = [column.name for column in columns]
     now = columnar.sample_rows(connection, rows, names, contract, SAMPLE)
     before = columnar.sample_rows(connection, "before", names, contract, SAMPLE)
+    return compare_columns(columns, before, now, limit)
+
+
+def compare_columns(columns: Sequence[Column], before: pa.Table, now: pa.Table, limit: float) -> list[Drift]:
+    """Compare two samples of rows, column by column; empty if one of them has no rows.
+
+    Args:
+        columns: the columns to compare, which both samples have.
+        before: the earlier rows.
+        now: the later ones.
+        limit: as in `measure_drift`.
+    """
     if not now.num_rows or not before.num_rows:
         return []
     return [_compare(column, before[column.name], now[column.name], limit) for column in columns]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from churn.contract import Contract, Kind
@@ -111,6 +112,11 @@ def typed_columns(contract: Contract) -> list[tuple[str, pa.DataType]]:
 def batch_number(batch: str) -> int:
     """The hash of a batch as a number that fits into an integer column."""
     return int(batch[:15], 16)
+
+
+def count_events(rows: pa.Table | pa.RecordBatch, contract: Contract) -> int:
+    """The number of good rows with the event; 0 under a contract without a target."""
+    return int(pc.sum(rows[contract.target.name]).as_py() or 0) if contract.labelled else 0
 
 
 def good_writer(file: Path, contract: Contract) -> pq.ParquetWriter:

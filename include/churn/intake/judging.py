@@ -36,6 +36,7 @@ from churn.intake.judged_rows import (
     JudgedPart,
     JudgingJob,
     batch_number,
+    count_events,
     good_writer,
     quarantine_columns,
 )
@@ -118,7 +119,7 @@ def _judge_part(job: JudgingJob, part: FilePart) -> JudgedPart:
             keys.append(judged.keys)
             if judged.good.num_rows:
                 rows = _numbered(judged.good, job.batch, good_rows.schema)
-                events += pc.sum(rows[contract.target.name]).as_py() or 0
+                events += count_events(rows, contract)
                 good_rows.write_table(rows)
             if judged.aside.num_rows:
                 unlabelled += _count_unlabelled(judged.aside)

@@ -23,7 +23,14 @@ from churn.foundation.parts import WrittenPart
 from churn.foundation.progress import report_progress
 from churn.foundation.spread import INTO, Spread
 from churn.intake.file_part import FilePart
-from churn.intake.judged_rows import JudgedPart, JudgingJob, good_writer, quarantine_columns, typed_columns
+from churn.intake.judged_rows import (
+    JudgedPart,
+    JudgingJob,
+    count_events,
+    good_writer,
+    quarantine_columns,
+    typed_columns,
+)
 
 _KEYS_AT_ONCE = 4_000_000
 """Keys that are searched for repeats in one go: 32 MB."""
@@ -140,7 +147,7 @@ def _move_repeats(job: JudgingJob, judged: tuple[JudgedPart, int | None]) -> Jud
     with good_writer(good, job.contract) as writer:
         for batch in pq.ParquetFile(before.good.file).iter_batches(_ROWS):
             kept = batch.filter(pc.invert(pc.is_in(batch["_line"], repeats["_line"].combine_chunks())))
-            events += pc.sum(kept[job.contract.target.name]).as_py() or 0
+            events += count_events(kept, job.contract)
             writer.write_batch(kept.cast(writer.schema))
     before.good.file.unlink()
     return replace(before, good=WrittenPart.of(good), aside=WrittenPart.of(aside), events=events)

@@ -219,6 +219,15 @@ def holdout_pieces(storage: Storage, snapshot: Snapshot, rows: int) -> Iterator[
                     yield piece.to_pandas(date_as_object=False)
 
 
+def customer_files(storage: Storage, snapshot: Snapshot, folder: Path) -> list[Path]:
+    """Local files with all customers of a snapshot, after a check of their bytes, in the order of its parts.
+
+    Raises:
+        PartFault: a part of the snapshot is missing or has been changed.
+    """
+    return _checked(storage, snapshot, range(columnar.BUCKETS), folder)
+
+
 def count_contaminated(
     storage: Storage, trained: Snapshot, holdout: Snapshot, contract: Contract, memory_limit: str
 ) -> int:

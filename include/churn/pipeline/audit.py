@@ -1,4 +1,4 @@
-"""Checks everything that the data root should contain: batches, snapshots and evidence."""
+"""Checks everything that the data root should contain: batches, snapshots, evidence, and lists of scores."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from churn.decision.evidence_file import find_evidence_faults
 from churn.foundation.clients import Clients
 from churn.intake.audit import find_losses
 from churn.learning.snapshot import find_snapshot_faults
+from churn.scoring.audit import find_list_faults
 
 
 def audit_data(clients: Clients, hashes: bool = False) -> list[str]:
@@ -20,4 +21,5 @@ def audit_data(clients: Clients, hashes: bool = False) -> list[str]:
         *find_losses(storage, ledger, hashes),
         *find_snapshot_faults(storage, ledger, hashes),
         *find_evidence_faults(storage, ledger, hashes),
+        *find_list_faults(storage, ledger, hashes),
     ]

@@ -1,4 +1,4 @@
-"""Deletes what is no longer needed: versions, MLflow runs, snapshots, evidence, unfinished files, old logs.
+"""Deletes what is no longer needed: versions, MLflow runs, snapshots, evidence, score lists, unfinished files, old logs.
 
 Kept is everything that production, a rollback, an open decision or the newest decisions depend on. No row of the ledger is
 ever deleted, so that the state of production at any time can be looked up.
@@ -24,6 +24,7 @@ from churn.foundation.tracking import NIGHT
 from churn.pipeline.workspace import Workspace
 from churn.release.lineage import lineage
 from churn.release.retention import Retention, delete_versions, plan_retention
+from churn.scoring.retention import expendable_places
 
 if TYPE_CHECKING:
     from churn.release.image_retention import StoredImage
@@ -36,9 +37,10 @@ _Row = DecisionRecord | VersionRecord
 
 @dataclass(frozen=True)
 class MaintenancePlan:
-    """What would be deleted: versions, MLflow runs by id, and snapshots and evidence by their place in the data root.
+    """What would be deleted: versions, MLflow runs by id, and rows and files by their place in the data root.
 
-    `versions` also says which versions are kept, and why. A place is a folder of parts, or was one file in earlier versions.
+    `versions` also says which versions are kept, and why. A place is a folder of parts, or a file. Lists of scores and populations are
+    among the places.
     """
 
     versions: Retention
@@ -70,7 +72,8 @@ def plan_maintenance(workspace: Workspace) -> MaintenancePlan:
         versions,
         _runs_of(nights, workspace),
         _there(SNAPSHOTS, {snapshot_rows(name) for name in snapshots}, workspace)
-        + _there(DECISIONS, {decision_rows(name) for name in evidence}, workspace),
+        + _there(DECISIONS, {decision_rows(name) for name in evidence}, workspace)
+        + _scored(workspace),
     )
 
 
@@ -234,6 +237,13 @@ def _there(zone: str, tables: set[str], workspace: Workspace) -> list[str]:
         return []
     places = {"/".join(name.split("/")[:2]).removesuffix(".parquet") for name in workspace.storage.names(zone)}
     return sorted(places & tables)
+
+
+def _scored(workspace: Workspace) -> list[str]:
+    settings, ledger = workspace.settings, workspace.ledger
+    lists, populations = ledger.score_lists(settings.model_name), ledger.populations()
+    keep = (settings.keep_lists, settings.keep_populations)
+    return expendable_places(workspace.storage, lists, populations, *keep, datetime.now(UTC))
 
 
 def _written_at(entry: dict[str, Any]) -> float:

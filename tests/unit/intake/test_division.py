@@ -19,7 +19,7 @@ from churn.foundation.storage import Storage
 from churn.intake.arrival import keep_original
 from churn.intake.batch_file import FileFault
 from churn.intake.csv_reading import CsvBatch
-from churn.intake.divided_file import DividedFile, divide_batch, divide_copy
+from churn.intake.divided_file import DividedFile, divide_copy, divide_original
 from churn.intake.division import (
     Divider,
     Division,
@@ -122,11 +122,11 @@ def test_an_arriving_file_is_divided_while_it_is_hashed(storage: Storage) -> Non
     with storage.writing("landing/a.csv") as stream:
         stream.write(small_file(100).encode())
     batch, _ = keep_original(storage, "landing/a.csv", TINY_PART)
-    division = noted_division(storage, batch)
+    division = noted_division(storage, original(batch))
     assert_tiny(division)
     assert division == divide_stream(storage.chunks(original(batch)), TINY_PART)
     keep_original(storage, "landing/a.csv", 10 * TINY_PART)
-    assert noted_division(storage, batch) == division
+    assert noted_division(storage, original(batch)) == division
     assert divided_original(storage, batch, 10**6).parts == division.parts  # type: ignore[union-attr]
 
 
@@ -134,7 +134,7 @@ def divided_original(storage: Storage, batch: str, size: int, scratch: Path = Pa
     with storage.reading(original(batch)) as stream:
         file = open_file(stream)
         file.check(BANK_CHURN)
-        return divide_batch(storage, original(batch), batch, file, scratch, size)
+        return divide_original(storage, original(batch), file, scratch, size)
 
 
 def test_a_note_that_was_changed_is_found_and_written_anew(storage: Storage) -> None:
@@ -142,20 +142,20 @@ def test_a_note_that_was_changed_is_found_and_written_anew(storage: Storage) -> 
     with storage.writing("landing/a.csv") as stream:
         stream.write(small_file(100).encode())
     batch, _ = keep_original(storage, "landing/a.csv", TINY_PART)
-    right = noted_division(storage, batch)
-    assert find_note_fault(storage, batch) is None
-    with storage.reading(division_note(batch)) as stream:
+    right = noted_division(storage, original(batch))
+    assert find_note_fault(storage, original(batch)) is None
+    with storage.reading(division_note(original(batch))) as stream:
         note = json.loads(stream.read())
     for wrong in (json.dumps(note | {"parts": note["parts"][:-1]}), "{", "[]", json.dumps({})):
-        with storage.writing(division_note(batch)) as stream:
+        with storage.writing(division_note(original(batch))) as stream:
             stream.write(wrong.encode())
-        assert "has been changed" in (find_note_fault(storage, batch) or "")
+        assert "has been changed" in (find_note_fault(storage, original(batch)) or "")
         assert divided_original(storage, batch, TINY_PART).parts == right.parts  # type: ignore[union-attr]
-        assert find_note_fault(storage, batch) is None
+        assert find_note_fault(storage, original(batch)) is None
     other = "0" * 64
-    note_division(storage, other, right)
-    storage.put(Path(storage.path(division_note(other))), division_note(batch))
-    assert find_note_fault(storage, batch) is not None
+    note_division(storage, original(other), right)
+    storage.put(Path(storage.path(division_note(original(other)))), division_note(original(batch)))
+    assert find_note_fault(storage, original(batch)) is not None
 
 
 def test_a_compressed_file_is_unpacked_once_and_divided(tmp_path: Path) -> None:

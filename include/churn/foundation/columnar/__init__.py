@@ -5,7 +5,7 @@ Spark also understands is used.
 """
 
 from churn.foundation.columnar.batch_rows import append_rule, count_rules, resolve_repeats, rows_of_keys
-from churn.foundation.columnar.draws import write_drawn_rows
+from churn.foundation.columnar.draws import draw_customers, write_drawn_rows
 from churn.foundation.columnar.engine import engine, scan, scan_files
 from churn.foundation.columnar.history import count_disputes, sample_rows, unite_history
 from churn.foundation.columnar.latest_rows import (
@@ -33,6 +33,7 @@ __all__ = [
     "count_disputes",
     "count_rules",
     "count_shared_customers",
+    "draw_customers",
     "engine",
     "hmac_pads",
     "plain_lines",

@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import duckdb
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
 
 from churn.contract import Contract
 from churn.foundation.columnar.latest_rows import hmac_pads
@@ -29,6 +32,25 @@ def draw_parameters(salt: bytes, label: str) -> dict[str, object]:
     """The parameters of a draw."""
     inner, outer = hmac_pads(salt)
     return {"inner": inner, "outer": outer, "label": label + _BETWEEN}
+
+
+def draw_customers(
+    connection: duckdb.DuckDBPyConnection, keys: pa.Array, salt: bytes, label: str
+) -> NDArray[np.uint64]:
+    """A number of 64 bits for each key of a draw, evenly spread, in the order of the keys.
+
+    Args:
+        connection: the engine.
+        keys: of customers.
+        salt: the secret key.
+        label: the label of the draw.
+    """
+    connection.register("drawn", pa.table({"_at": np.arange(len(keys)), "_key": keys}))
+    numbers = connection.sql(
+        f"SELECT {draw_sql('_key')} AS _number FROM drawn ORDER BY _at",  # noqa: S608 -- our own name
+        params=draw_parameters(salt, label),
+    )
+    return np.asarray(numbers.fetchnumpy()["_number"], np.uint64)
 
 
 def write_drawn_rows(

@@ -1,4 +1,4 @@
-"""The database that remembers batches, snapshots, decisions, promotions, images and alerts.
+"""The database that remembers batches, snapshots, decisions, promotions, images, score lists and alerts.
 
 Every write can be repeated; promotions are compare-and-set.
 """
@@ -10,11 +10,12 @@ from churn.foundation.ledger.decisions import DecisionRows
 from churn.foundation.ledger.ownership import LedgerOfAnother, OwnershipRows
 from churn.foundation.ledger.production import ProductionRows, PromotionConflict
 from churn.foundation.ledger.reviews import ReviewRows
+from churn.foundation.ledger.scores import ScoreRows
 
 __all__ = ["Ledger", "LedgerError", "LedgerOfAnother", "PromotionConflict", "open_ledger", "read_ledger"]
 
 
-class Ledger(BatchRows, DecisionRows, ProductionRows, ReviewRows, AlertRows, OwnershipRows):
+class Ledger(BatchRows, DecisionRows, ProductionRows, ReviewRows, AlertRows, OwnershipRows, ScoreRows):
     """Reads and writes of the ledger, on SQLite or PostgreSQL."""
 
 

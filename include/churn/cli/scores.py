@@ -1,0 +1,201 @@
+"""The commands for scores: score current customers, and list, show, compare and export the lists."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pyarrow as pa
+import pyarrow.csv
+import typer
+from rich.table import Table
+
+from churn.cli.terminal import AsJson, console, explained, named_now, print_json, who
+from churn.errors import ChurnError, NothingToDo
+from churn.foundation.records import Population, ScoreList
+from churn.pipeline.workspace import Workspace
+
+scores_app = typer.Typer(no_args_is_help=True, help="Lists of scores: show, compare, export.")
+
+ListId = Annotated[
+    str | None, typer.Argument(metavar="[LIST]", help="The id of the list, or its beginning; by default the newest.")
+]
+Campaign = Annotated[str | None, typer.Option(help="Name of the campaign.")]
+
+
+@explained
+def score(
+    file: Annotated[
+        Path | None,
+        typer.Argument(help="A file of current customers: the columns of the contract; a label column is ignored."),
+    ] = None,
+    from_accepted: Annotated[
+        bool, typer.Option("--from-accepted", help="Score the newest accepted row of every customer who has not left.")
+    ] = False,
+    version: Annotated[int | None, typer.Option(min=1, help="By default the version in production.")] = None,
+    campaign: Annotated[
+        str | None, typer.Option(help="Name of the campaign, instead of that of the scoring policy.")
+    ] = None,
+    capacity: Annotated[
+        int | None,
+        typer.Option(min=0, help="Number of customers who can be contacted, instead of the scoring policy's."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option(help="Make the list and show its counts, without publishing it.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Score current customers, and publish the list of whom to contact."""
+    from churn.scoring.population import add_file, collect_populations
+    from churn.scoring.score_list import ListRequest, make_list
+
+    workspace = Workspace.open()
+    if file and from_accepted:
+        raise ChurnError("Give either a file or --from-accepted.")
+    populations: list[Population | None]
+    if file:
+        populations = [add_file(workspace, file)]
+    elif from_accepted:
+        populations = [None]
+    else:
+        settings = workspace.settings
+        populations = [
+            *collect_populations(workspace.storage, workspace.ledger, settings.settle_seconds, settings.part_size)
+        ]
+        if not populations:
+            raise NothingToDo(
+                "No file of current customers has landed. Name one, use --from-accepted, or land one with `churn land --population FILE`."
+            )
+    for population in populations:
+        made = make_list(
+            workspace, ListRequest(named_now("score"), population, version, campaign, capacity, dry_run, who())
+        )
+        if as_json:
+            print_json(asdict(made.row) | {"new": made.new})
+        else:
+            _print_made(workspace, made.row, made.new, dry_run)
+
+
+@scores_app.command("list")
+@explained
+def list_lists(campaign: Campaign = None, as_json: AsJson = False) -> None:
+    """List the published lists, newest first."""
+    workspace = Workspace.open()
+    rows = workspace.ledger.score_lists(workspace.settings.model_name, campaign)
+    if as_json:
+        print_json([asdict(row) for row in rows])
+        return
+    if not rows:
+        console.print("No list has been published yet. Next: `churn score FILE` or `churn score --from-accepted`.")
+        return
+    table = Table("list", "campaign", "version", "customers", "to contact", "control", "published", box=None)
+    for row in rows:
+        counts = [f"{count:,}" for count in (row.rows, row.contact, row.control)]
+        table.add_row(row.list_id[:12], row.campaign, str(row.version), *counts, f"{row.published_at:%Y-%m-%d %H:%M}")
+    console.print(table)
+
+
+@scores_app.command("show")
+@explained
+def show_list(name: ListId = None, campaign: Campaign = None, as_json: AsJson = False) -> None:
+    """Show a list: counts, groups and expected value, without any customer."""
+    from churn.scoring.published import find_list
+
+    workspace = Workspace.open()
+    row = find_list(workspace.ledger, workspace.settings.model_name, name, campaign)
+    if as_json:
+        print_json(asdict(row))
+        return
+    _print_list(workspace, row)
+
+
+@scores_app.command("diff")
+@explained
+def diff(
+    before: Annotated[str, typer.Argument(help="The id of the earlier list, or its beginning.")],
+    after: ListId = None,
+    keys: Annotated[bool, typer.Option("--keys", help="Print the keys of the customers, and not only counts.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show how the contact group of a list differs from that of an earlier one."""
+    from churn.scoring.list_parts import key_column
+    from churn.scoring.published import compare_lists, find_list
+
+    workspace = Workspace.open()
+    ledger, model = workspace.ledger, workspace.settings.model_name
+    earlier, later = ledger.find_score_list(before), find_list(ledger, model, after)
+    found = compare_lists(workspace.storage, earlier, later, key_column(workspace.contract))
+    if as_json:
+        counts: dict[str, Any] = {"entered": len(found.entered), "left": len(found.left), "stayed": found.stayed}
+        listed = {"entered_keys": found.entered, "left_keys": found.left} if keys else {}
+        print_json({"before": earlier.list_id, "after": later.list_id, "because": found.because, **counts, **listed})
+        return
+    console.print(
+        f"{len(found.entered):,} customers entered the contact group, {len(found.left):,} left it, {found.stayed:,} stayed: {found.because}."
+    )
+    for sign, changed in (("+", found.entered), ("-", found.left)) if keys else ():
+        for key in changed:
+            console.print(f"{sign} {key}", markup=False)
+
+
+@scores_app.command("export")
+@explained
+def export(
+    name: ListId = None,
+    campaign: Campaign = None,
+    group: Annotated[
+        Literal["contact", "control", "rest"] | None, typer.Option(help="Only the customers of this group.")
+    ] = None,
+    first: Annotated[int | None, typer.Option(min=1, help="Only the first customers by rank.")] = None,
+    to: Annotated[Path | None, typer.Option(help="CSV file to write; by default, standard output.")] = None,
+) -> None:
+    """Write the rows of a list as CSV. Without --first, in the order of the customers."""
+    import pyarrow.compute as pc
+
+    from churn.scoring.published import find_list, first_rows, read_rows
+    from churn.scoring.treatments import GROUP
+
+    workspace = Workspace.open()
+    row = find_list(workspace.ledger, workspace.settings.model_name, name, campaign)
+    pieces = iter([first_rows(workspace.storage, row, first, group)] if first else read_rows(workspace.storage, row))
+    written, begun = 0, False
+    target = to.open("wb") if to else sys.stdout.buffer
+    try:
+        for piece in pieces:
+            chosen = piece.filter(pc.equal(piece[GROUP], group)) if group else piece
+            pa.csv.write_csv(chosen, target, pa.csv.WriteOptions(include_header=not begun, quoting_style="needed"))
+            written, begun = written + chosen.num_rows, True
+    finally:
+        if to:
+            target.close()
+    if to:
+        console.print(f"{written:,} customers of list {row.list_id[:12]} were written to {to}.", soft_wrap=True)
+
+
+def _print_made(workspace: Workspace, row: ScoreList, new: bool, dry_run: bool) -> None:
+    if dry_run:
+        console.print("Dry run: nothing was published.")
+    elif not new:
+        console.print("The same list has been published already. Nothing was changed.")
+    _print_list(workspace, row, stored=not dry_run)
+
+
+def _print_list(workspace: Workspace, row: ScoreList, stored: bool = True) -> None:
+    from churn.foundation.paths import list_rows
+
+    summary = row.summary
+    console.print(
+        f"List {row.list_id[:12]}: campaign {row.campaign}, version {row.version}, {row.source} {row.source_name}",
+        markup=False,
+    )
+    console.print(
+        f"{row.arrived_rows:,} customers arrived: {row.rows:,} scored, {row.quarantined_rows:,} quarantined. "
+        f"To contact: {row.contact:,}. Control group: {row.control:,}. Capacity: {summary['capacity']:,}."
+    )
+    console.print(
+        f"Expected value of contacting: {summary['expected_value']:,.0f}, against {summary['by_probability']:,.0f} for the likeliest "
+        "as many."
+    )
+    if stored:
+        console.print(f"Rows: {workspace.storage.url(list_rows(row.list_id))}", soft_wrap=True)
+        console.print(f"First rows: churn scores export {row.list_id[:12]} --first 10")

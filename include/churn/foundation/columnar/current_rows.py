@@ -1,0 +1,50 @@
+"""The rows of current customers in a part of a snapshot: those whose latest row has no event."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import duckdb
+
+from churn.contract import Contract
+from churn.foundation.columnar.names import column_name, column_names
+
+TRAINED = "_trained"
+"""The column that marks customers whose rows the version may have been trained on."""
+
+
+def write_current_rows(
+    connection: duckdb.DuckDBPyConnection,
+    part: Path,
+    trained: Sequence[Path],
+    contract: Contract,
+    training: range,
+    target: Path,
+) -> None:
+    """Write the current customers of a part of a snapshot, in its order, and mark those that a training may have seen.
+
+    Args:
+        connection: the engine.
+        part: Parquet file of the snapshot.
+        trained: files of the snapshot that the version was trained on, with all customers of the part.
+        contract: the data contract.
+        training: the buckets that versions are trained on.
+        target: Parquet file with the columns of the contract without its target, and `_trained`.
+    """
+    rows = column_names(contract.without_target())
+    connection.execute(
+        f"""
+        COPY (
+          SELECT {rows}, _bucket BETWEEN $first AND $last AND _customer IN (SELECT _customer FROM read_parquet($trained)) AS {TRAINED}
+          FROM read_parquet($part, file_row_number = true) WHERE {column_name(contract.target)} = 0 ORDER BY file_row_number
+        ) TO $target (FORMAT parquet)
+        """,  # noqa: S608 -- names come from the contract, quoted; values are parameters
+        {
+            "first": training[0],
+            "last": training[-1],
+            "trained": [str(file) for file in trained],
+            "part": str(part),
+            "target": str(target),
+        },
+    )

@@ -1,0 +1,101 @@
+"""Populations and score lists: what was scored, by which version, and what was published."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+
+from churn.errors import ChurnError
+from churn.foundation.ledger.database import LedgerDatabase
+from churn.foundation.records import Population, PopulationVerdict, ScoreList
+from churn.foundation.schema import populations, score_lists
+
+
+class ScoreRows(LedgerDatabase):
+    """Reads and writes populations and score lists."""
+
+    def add_population(self, population: str, name: str, size: int, arrived_at: datetime) -> bool:
+        """Store a file of current customers that arrived.
+
+        Returns:
+            False if a file with these bytes has arrived before.
+        """
+        with self._transaction() as connection:
+            if self._engine.dialect.name == "postgresql":
+                connection.execute(sa.text("LOCK TABLE populations IN SHARE ROW EXCLUSIVE MODE"))
+            arrival = (connection.scalar(sa.select(sa.func.max(populations.c.arrival))) or 0) + 1
+            row = Population(population, arrival, name, size, arrived_at, "arrived")
+            result = connection.execute(
+                self._insert(populations).values(asdict(row)).on_conflict_do_nothing(index_elements=["population"])
+            )
+            return bool(result.rowcount)
+
+    def judge_population(self, population: str, night: str, verdict: PopulationVerdict) -> None:
+        """Store what became of the rows of a population; a rejected one may be judged again."""
+        with self._transaction() as connection:
+            connection.execute(
+                populations.update()
+                .where(populations.c.population == population, populations.c.state != "judged")
+                .values(**asdict(verdict), night=night, judged_at=datetime.now(UTC))
+            )
+
+    def population(self, population: str) -> Population | None:
+        """Return the population with this hash."""
+        return self._one(Population, sa.select(populations).where(populations.c.population == population))
+
+    def populations(self, state: str | None = None) -> list[Population]:
+        """Return populations in the order of arrival."""
+        query = sa.select(populations).order_by(populations.c.arrival)
+        return self._all(Population, query.where(populations.c.state == state) if state else query)
+
+    def publish_list(self, row: ScoreList) -> ScoreList:
+        """Store a list, which makes it the current one of its campaign; its `sequence` is set here.
+
+        A list that is there already is returned as it is.
+        """
+        of_model = sa.select(sa.func.max(score_lists.c.sequence)).where(score_lists.c.model == row.model)
+        with self._transaction() as connection:
+            if self._engine.dialect.name == "postgresql":
+                connection.execute(sa.text("LOCK TABLE score_lists IN SHARE ROW EXCLUSIVE MODE"))
+            same = (
+                connection.execute(sa.select(score_lists).where(score_lists.c.list_id == row.list_id))
+                .mappings()
+                .first()
+            )
+            if same:
+                return ScoreList(**same)
+            published = replace(row, sequence=(connection.scalar(of_model) or 0) + 1)
+            connection.execute(score_lists.insert().values(asdict(published)))
+            return published
+
+    def score_lists(
+        self, model: str | None = None, campaign: str | None = None, limit: int | None = None
+    ) -> list[ScoreList]:
+        """Return all lists, those of a model, or of one of its campaigns, newest first."""
+        query = sa.select(score_lists).order_by(score_lists.c.sequence.desc())
+        if model is not None:
+            query = query.where(score_lists.c.model == model)
+        if campaign is not None:
+            query = query.where(score_lists.c.campaign == campaign)
+        return self._all(ScoreList, query.limit(limit))
+
+    def score_list(self, name: str) -> ScoreList | None:
+        """Return the list with this hash."""
+        return self._one(ScoreList, sa.select(score_lists).where(score_lists.c.list_id == name))
+
+    def find_score_list(self, prefix: str) -> ScoreList:
+        """Return the one list whose hash has this prefix.
+
+        Raises:
+            ChurnError: no list has this prefix, or more than one does.
+        """
+        query = sa.select(score_lists).where(score_lists.c.list_id.startswith(prefix.lower(), autoescape=True)).limit(2)
+        rows = self._all(ScoreList, query)
+        if len(rows) != 1:
+            number = "More than one list has" if rows else "No list has"
+            raise ChurnError(
+                f"{number} an id that begins with {prefix}. `churn scores list --json` shows the full ids."
+            )
+        return rows[0]

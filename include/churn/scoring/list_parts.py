@@ -1,0 +1,167 @@
+"""The rows of a list, in parts: who, how likely, which rank, what a contact may bring, and which group."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from churn.contract import Contract
+from churn.foundation import columnar
+from churn.foundation.columnar.current_rows import TRAINED
+from churn.foundation.parts import WrittenPart, part_name
+from churn.foundation.progress import report_progress
+from churn.foundation.spread import Spread, by_threads
+from churn.intake.judged_rows import typed_columns
+from churn.scoring.ranking import shares_of_rank
+from churn.scoring.scored_rows import part_file
+from churn.scoring.treatments import CONTACT, CONTACTED, CONTROL, GROUP, LEFT_ALONE, REST, Treatments
+
+PROBABILITY, RANK, EXPECTED, LISTED, EARLIER = "probability", "rank", "expected_value", "listed", "earlier"
+TRAINED_ON, LIST = "trained_on", "list_id"
+_OWN = (PROBABILITY, RANK, "percentile", "decile", EXPECTED, GROUP, TRAINED_ON, LIST)
+_ROWS = 65_536
+_ALL = 2.0**64
+
+
+@dataclass(frozen=True)
+class ListJob:
+    """What writing a part of a list needs: the list, its campaign, the share of the control group, and where the arrays are."""
+
+    name: str
+    campaign: str
+    control_share: float
+    customers: int
+    contract: Contract
+    salt: bytes
+    scratch: Path
+    memory: str
+
+
+@dataclass(frozen=True)
+class ListPart:
+    """A written part, and how many of its customers are in the two groups."""
+
+    written: WrittenPart
+    contact: int
+    control: int
+
+
+def key_column(contract: Contract) -> str:
+    """The name of the column with the key: that of the contract, unless the list has another column of that name."""
+    return _listed_name(contract.key.name)
+
+
+def find_treated(
+    spread: Spread, files: Sequence[Path], treatments: Treatments, contract: Contract
+) -> tuple[NDArray[np.bool_], NDArray[np.int8]]:
+    """Whether each customer is left out, and how each was treated before; both have shape (customers,)."""
+    work = by_threads(partial(_treated_part, treatments, contract.key.name))
+    found = list(spread.each(work, list(files)))
+    return np.concatenate([excluded for excluded, _ in found]), np.concatenate([earlier for _, earlier in found])
+
+
+def write_parts(spread: Spread, files: Sequence[Path], job: ListJob) -> list[ListPart]:
+    """Write a list, a part for each file of customers, in their order.
+
+    The scratch folder has probability, rank, expected value, whether a customer is within the capacity, and the earlier treatment,
+    as arrays of each part.
+
+    Args:
+        spread: where the work runs.
+        files: Parquet files of customers.
+        job: the list.
+    """
+    writing = spread.each(by_threads(partial(_write_part, job)), list(enumerate(files)))
+    return list(
+        report_progress(writing, "Writing the list", job.customers, "customers", size=lambda part: part.written.rows)
+    )
+
+
+def list_schema(contract: Contract) -> pa.Schema:
+    """The columns of a list."""
+    types = dict(typed_columns(contract.without_target()))
+    keys = [(key_column(contract), types[contract.key.name])]
+    dates = [(_listed_name(contract.as_of.name), types[contract.as_of.name])] if contract.as_of else []
+    return pa.schema(
+        [
+            *keys,
+            *dates,
+            (PROBABILITY, pa.float64()),
+            (RANK, pa.int64()),
+            ("percentile", pa.int8()),
+            ("decile", pa.int8()),
+            (EXPECTED, pa.float64()),
+            (GROUP, pa.string()),
+            (TRAINED_ON, pa.bool_()),
+            (LIST, pa.string()),
+        ]
+    )
+
+
+def _listed_name(name: str) -> str:
+    return f"customer_{name}" if name in _OWN else name
+
+
+def _treated_part(treatments: Treatments, key: str, file: Path) -> tuple[NDArray[np.bool_], NDArray[np.int8]]:
+    return treatments.of(pq.read_table(file, columns=[key])[key].combine_chunks())
+
+
+def _write_part(job: ListJob, numbered: tuple[int, Path]) -> ListPart:
+    number, file = numbered
+    arrays = {
+        name: np.load(part_file(job.scratch, name, number)) for name in (PROBABILITY, RANK, EXPECTED, LISTED, EARLIER)
+    }
+    schema, target, at = list_schema(job.contract), job.scratch / f"list-{part_name(number)}", 0
+    source = pq.ParquetFile(file)
+    has_mark = TRAINED in source.schema_arrow.names
+    wanted = [column.name for column in (job.contract.key, job.contract.as_of) if column]
+    counts = dict.fromkeys((CONTACT, CONTROL, REST), 0)
+    with (
+        columnar.engine(job.memory, threads=1) as connection,
+        pq.ParquetWriter(target, schema, compression="zstd", use_dictionary=[GROUP, LIST]) as writer,
+    ):
+        for batch in source.iter_batches(_ROWS, columns=[*wanted, *([TRAINED] if has_mark else [])]):
+            here = {name: values[at : at + batch.num_rows] for name, values in arrays.items()}
+            at += batch.num_rows
+            control = _draw_control(job, batch[job.contract.key.name], here[LISTED], here[EARLIER], connection)
+            groups = np.where(here[LISTED], np.where(control, CONTROL, CONTACT), REST)
+            for group, count in zip(*np.unique(groups, return_counts=True), strict=True):
+                counts[str(group)] += int(count)
+            columns = [
+                *(batch[name] for name in wanted),
+                here[PROBABILITY],
+                here[RANK],
+                shares_of_rank(here[RANK], job.customers, 100),
+                shares_of_rank(here[RANK], job.customers, 10),
+                here[EXPECTED],
+                groups,
+                batch[TRAINED] if has_mark else np.zeros(batch.num_rows, bool),
+                np.full(batch.num_rows, job.name),
+            ]
+            arrow = [column if isinstance(column, pa.Array) else pa.array(column) for column in columns]
+            writer.write_batch(pa.record_batch(arrow, schema.names).cast(schema))
+    return ListPart(WrittenPart.of(target), counts[CONTACT], counts[CONTROL])
+
+
+def _draw_control(
+    job: ListJob,
+    keys: pa.Array,
+    listed: NDArray[np.bool_],
+    earlier: NDArray[np.int8],
+    connection: duckdb.DuckDBPyConnection,
+) -> NDArray[np.bool_]:
+    """Whether each customer is left alone for comparison: by the earlier treatment, otherwise by a draw of the campaign."""
+    control: NDArray[np.bool_] = earlier == LEFT_ALONE
+    new = listed & (earlier != LEFT_ALONE) & (earlier != CONTACTED)
+    if new.any():
+        drawn = columnar.draw_customers(connection, keys.filter(pa.array(new)), job.salt, f"control:{job.campaign}")
+        control[new] = drawn < np.uint64(min(job.control_share * _ALL, _ALL - 2048))
+    return control

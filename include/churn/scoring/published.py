@@ -1,0 +1,116 @@
+"""Reads published lists: their rows, for an export, and how two of them differ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from churn.errors import ChurnError
+from churn.foundation.ledger import Ledger
+from churn.foundation.parts import has_table, part_names
+from churn.foundation.paths import list_rows
+from churn.foundation.records import ScoreList
+from churn.foundation.storage import Storage
+from churn.scoring.treatments import CONTACT, GROUP
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How the contact group of a list differs from that of another: customers who entered and left, as texts of their keys."""
+
+    before: ScoreList
+    after: ScoreList
+    entered: list[str]
+    left: list[str]
+    stayed: int
+
+    @property
+    def because(self) -> str:
+        """What differs between the lists, in words."""
+        changes = []
+        if self.before.version != self.after.version:
+            changes.append(f"version {self.after.version} scored instead of version {self.before.version}")
+        if self.before.population != self.after.population:
+            changes.append("the customers are others")
+        if self.before.policy != self.after.policy:
+            changes.append("the scoring policy was changed")
+        if self.before.excludes != self.after.excludes:
+            changes.append("lists of other campaigns exclude other customers")
+        return " and ".join(changes) or "only the earlier lists of the campaign differ"
+
+
+def find_list(ledger: Ledger, model: str, prefix: str | None, campaign: str | None = None) -> ScoreList:
+    """The list whose id begins with a prefix; without one, the newest list, or the newest of a campaign.
+
+    Raises:
+        ChurnError: there is none, or more than one.
+    """
+    if prefix:
+        return ledger.find_score_list(prefix)
+    lists = ledger.score_lists(model, campaign, limit=1)
+    if not lists:
+        of = f" of campaign {campaign}" if campaign else ""
+        raise ChurnError(
+            f"No list{of} has been published yet. Next: `churn score FILE` or `churn score --from-accepted`."
+        )
+    return lists[0]
+
+
+def read_rows(storage: Storage, row: ScoreList, columns: list[str] | None = None) -> Iterator[pa.Table]:
+    """The rows of a list in the order of its customers, in pieces.
+
+    Raises:
+        ChurnError: its parts have been deleted by maintenance, or are missing.
+    """
+    folder = list_rows(row.list_id)
+    if not has_table(storage, folder):
+        raise ChurnError(
+            f"The rows of list {row.list_id[:12]} were deleted. CHURN_KEEP_LISTS says how many lists are kept; `churn scores list` shows the others."
+        )
+    for name in part_names(storage, folder):
+        with storage.reading(name) as stream:
+            for batch in pq.ParquetFile(stream).iter_batches(columns=columns):
+                yield pa.Table.from_batches([batch])
+
+
+def first_rows(storage: Storage, row: ScoreList, count: int, group: str | None = None) -> pa.Table:
+    """The first rows of a list by rank, of one group or of all.
+
+    Args:
+        storage: the data root.
+        row: the list.
+        count: the number of rows.
+        group: contact, control or rest; None for all.
+    """
+    best: pa.Table | None = None
+    for piece in read_rows(storage, row):
+        chosen = piece.filter(pc.equal(piece[GROUP], group)) if group else piece
+        best = pa.concat_tables([best, chosen]) if best is not None else chosen
+        best = best.sort_by("rank").slice(0, count)
+    if best is None:
+        raise ChurnError(f"List {row.list_id[:12]} has no customers.")
+    return best
+
+
+def compare_lists(storage: Storage, before: ScoreList, after: ScoreList, key: str) -> Difference:
+    """Find who entered and left the contact group.
+
+    Args:
+        storage: the data root.
+        before: the earlier list.
+        after: the later one.
+        key: the name of the column with the key.
+    """
+    earlier, later = _contacts(storage, before, key), _contacts(storage, after, key)
+    return Difference(before, after, sorted(later - earlier), sorted(earlier - later), len(earlier & later))
+
+
+def _contacts(storage: Storage, row: ScoreList, key: str) -> set[str]:
+    keys: set[str] = set()
+    for piece in read_rows(storage, row, [key, GROUP]):
+        keys |= set(piece.filter(pc.equal(piece[GROUP], CONTACT))[key].cast(pa.string()).to_pylist())
+    return keys

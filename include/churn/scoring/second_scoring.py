@@ -1,0 +1,107 @@
+"""Scores a sample of a list again, by the registered model in another process: a list that differs is not published."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from churn.contract import Contract
+from churn.decision.scoring import Scorer, open_scorer
+from churn.errors import ChurnError
+from churn.foundation.clients import Clients
+from churn.scoring.scored_rows import Scored
+
+TOLERANCE = 1e-12
+"""Largest difference of two scores of a customer that still counts as equal."""
+_EXTREMES, _RANDOM, _SEED = 20, 500, 18
+
+
+class SecondScoringDiffers(ChurnError):  # noqa: N818 -- names the state
+    """The registered model gives other scores in another process."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Some customers of a list: their places in it, their rows, and their scores."""
+
+    positions: NDArray[np.int64]
+    rows: pd.DataFrame
+    scores: NDArray[np.float64]
+
+
+def draw_sample(files: Sequence[Path], scored: Scored, contract: Contract) -> Sample:
+    """Choose the customers with the most extreme scores, one for each category of each text, and 500 at random.
+
+    Args:
+        files: Parquet files of customers.
+        scored: their scores.
+        contract: names the features.
+    """
+    order = np.argsort(scored.probability, kind="stable")
+    drawn = np.random.default_rng(_SEED).choice(len(order), min(_RANDOM, len(order)), replace=False)
+    chosen = {*order[:_EXTREMES].tolist(), *order[-_EXTREMES:].tolist(), *drawn.tolist()}
+    texts = [column.name for column in contract.features if not column.numeric]
+    starts = np.cumsum([0, *scored.sizes])
+    chosen |= _one_of_each(files, texts, starts)
+    positions = np.array(sorted(chosen), np.int64)
+    tables = []
+    for file, start, end in zip(files, starts, starts[1:], strict=False):
+        here = positions[(positions >= start) & (positions < end)] - start
+        if len(here):
+            tables.append(pq.read_table(file, columns=contract.feature_names).take(pa.array(here)))
+    return Sample(positions, pa.concat_tables(tables).to_pandas(), scored.probability[positions])
+
+
+def check_sample(sample: Sample, version: int, clients: Clients) -> float:
+    """Score a sample by the registered model in another process, and compare.
+
+    Returns:
+        The largest difference.
+
+    Raises:
+        SecondScoringDiffers: it is too large.
+        Unscorable, ModelUnloadable, TrackingUnreachable: as `open_scorer` does.
+    """
+    with open_scorer(version, clients.ledger, clients.tracking, clients.environments, apart=True) as scorer:
+        return require_equal(sample, version, scorer)
+
+
+def require_equal(sample: Sample, version: int, scorer: Scorer) -> float:
+    """Compare the scores of a sample with those of another scorer; returns the largest difference.
+
+    Raises:
+        SecondScoringDiffers: it is too large.
+    """
+    again = np.asarray(scorer(sample.rows), np.float64)
+    difference = float(np.abs(again - sample.scores).max()) if len(again) == len(sample.scores) else np.inf
+    if not difference <= TOLERANCE:
+        raise SecondScoringDiffers(
+            f"Of {len(sample.scores)} customers that were scored again by the registered model of version {version} in another process, the "
+            f"scores differ by up to {difference:.3g} (limit {TOLERANCE:g}). No list was published, and the current one stays. Run the step again; "
+            "if it fails again, roll back, and report it."
+        )
+    return difference
+
+
+def _one_of_each(files: Sequence[Path], texts: Sequence[str], starts: NDArray[np.int64]) -> set[int]:
+    """The place of the first customer with each value of each text, as far as there are few values."""
+    found: dict[tuple[str, object], int] = {}
+    for file, start in zip(files, starts, strict=False):
+        for name in texts:
+            column = pq.read_table(file, columns=[name])[name].combine_chunks()
+            values = column.dictionary_encode() if not isinstance(column, pa.DictionaryArray) else column
+            codes = values.indices.to_numpy(zero_copy_only=False)
+            present, first = np.unique(codes[~np.isnan(codes)] if codes.dtype.kind == "f" else codes, return_index=True)
+            for code, at in zip(present[:_MOST_LEVELS], first[:_MOST_LEVELS], strict=True):
+                found.setdefault((name, values.dictionary[int(code)].as_py()), int(start + at))
+    return set(found.values())
+
+
+_MOST_LEVELS = 50

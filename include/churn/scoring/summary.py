@@ -1,0 +1,87 @@
+"""What pages, alerts and the terminal say of a list: counts and sums, and no customer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from churn.scoring.ranking import Numbers, Ranking
+from churn.scoring.scored_rows import Scored
+
+_BINS = 20
+
+
+def distribution_of(probability: Numbers) -> list[int]:
+    """The number of customers by score, in 20 equal ranges from 0 to 1."""
+    counts, _ = np.histogram(probability, bins=_BINS, range=(0.0, 1.0))
+    return [int(count) for count in counts]
+
+
+def estimate_quality(probability: Numbers) -> dict[str, float | None]:
+    """ROC AUC and Brier score that are expected if the scores are calibrated; no label is needed.
+
+    Each customer counts as an event with the probability of the score: Brier is the mean of p (1 - p), and ROC AUC is the
+    probability that of an event and a non-event, drawn by these weights, the event has the higher score, ties counting half.
+
+    Args:
+        probability: shape (customers,).
+    """
+    ordered = np.sort(probability)
+    events, others = ordered, 1.0 - ordered
+    total = float(events.sum() * others.sum())
+    if total == 0:
+        return {"roc_auc": None, "brier": float((ordered * others).mean()) if len(ordered) else None}
+    _, starts = np.unique(ordered, return_index=True)
+    tied_events, tied_others = np.add.reduceat(events, starts), np.add.reduceat(others, starts)
+    below = np.cumsum(tied_others) - tied_others
+    return {
+        "roc_auc": float((tied_events * (below + tied_others / 2)).sum() / total),
+        "brier": float((ordered * others).mean()),
+    }
+
+
+def summarise(
+    scored: Scored,
+    ranking: Ranking,
+    capacity: int,
+    excluded: int,
+    checked: int,
+    difference: float,
+    drift: dict[str, Any],
+) -> dict[str, Any]:
+    """Count and sum what a list contains, as plain JSON.
+
+    Args:
+        scored: the scores.
+        ranking: who is within the capacity.
+        capacity: the number of customers who can be contacted.
+        excluded: the number of customers who are left out because of another campaign.
+        checked: the number of customers that were scored again.
+        difference: the largest difference of their scores.
+        drift: of `scoring.drift`, as plain JSON.
+
+    Returns:
+        - `capacity`, `listed`, `excluded`: customers who can be contacted, are to be contacted or left alone, are left out
+        - `expected_value`, `by_probability`: sums of the expected values of those listed, and of as many of the likeliest
+        - `mean_probability`: of all customers; `deciles`: by tenth of the ranks, the top first
+        - `distribution`: customers by score, in 20 equal ranges from 0 to 1
+        - `estimated`: ROC AUC and Brier score, if the scores are calibrated
+        - `drift`: as given
+        - `checked`, `largest_difference`: of the second scoring
+    """
+    tenths = np.array_split(scored.probability[ranking.order], 10)
+    return {
+        "capacity": capacity,
+        "listed": int(ranking.listed.sum()),
+        "excluded": excluded,
+        "expected_value": ranking.expected,
+        "by_probability": ranking.by_probability,
+        "mean_probability": float(scored.probability.mean()),
+        "deciles": [float(tenth.mean()) if len(tenth) else None for tenth in tenths],
+        "distribution": distribution_of(scored.probability),
+        "estimated": estimate_quality(scored.probability),
+        "drift": drift,
+        "checked": checked,
+        "largest_difference": difference,
+    }

@@ -1,0 +1,129 @@
+"""Who was contacted or left alone by earlier lists: these customers are left out, or keep their treatment.
+
+A customer keeps the first treatment of a campaign until its horizon has passed, whatever later lists of the campaign say. Customers
+whom another campaign contacted are left out for some days, and its control group for the whole of its horizon.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from churn.foundation.parts import part_names
+from churn.foundation.paths import list_rows
+from churn.foundation.records import ScoreList
+from churn.foundation.storage import Storage
+from churn.scoring.scoring_policy import ScoringPolicy
+
+CONTACT, CONTROL, REST = "contact", "control", "rest"
+KEY, GROUP = "key", "group"
+"""The columns of a list file that say who is treated how; the key has the name of the contract's key besides."""
+UNTREATED, CONTACTED, LEFT_ALONE = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class EarlierLists:
+    """The lists that matter for a new one: of other campaigns, with the groups that they exclude, and of the same one, oldest first."""
+
+    contacted: tuple[ScoreList, ...]
+    left_alone: tuple[ScoreList, ...]
+    continues: tuple[ScoreList, ...]
+
+    @property
+    def excludes(self) -> list[str]:
+        """The lists of other campaigns, by id."""
+        return sorted({row.list_id for row in (*self.contacted, *self.left_alone)})
+
+
+@dataclass(frozen=True)
+class Treatments:
+    """Customers with a treatment, by the text of their key.
+
+    - `excluded`: those who are left out
+    - `treated`: those of earlier lists of the campaign, and `contacted`: whether each was to be contacted
+    """
+
+    excluded: pa.Array
+    treated: pa.Array
+    contacted: NDArray[np.bool_]
+
+    def of(self, keys: pa.Array) -> tuple[NDArray[np.bool_], NDArray[np.int8]]:
+        """Whether each of some customers is left out, and how each was treated before."""
+        texts = keys.cast(pa.string())
+        excluded = pc.is_in(texts, value_set=self.excluded).to_numpy(zero_copy_only=False)
+        places = pc.index_in(texts, value_set=self.treated)
+        earlier = np.full(len(texts), UNTREATED, np.int8)
+        found = places.is_valid().to_numpy(zero_copy_only=False)
+        at = places.drop_null().to_numpy(zero_copy_only=False)
+        earlier[found] = np.where(self.contacted[at], CONTACTED, LEFT_ALONE)
+        return np.asarray(excluded, bool), earlier
+
+
+def find_earlier_lists(lists: Sequence[ScoreList], policy: ScoringPolicy, now: datetime) -> EarlierLists:
+    """Choose the lists that matter for a new one.
+
+    Args:
+        lists: all lists of the model, newest first.
+        policy: of the new list.
+        now: when it is made.
+    """
+    own, name = policy.campaign, policy.campaign.name
+    others = [row for row in reversed(lists) if row.campaign != name]
+    return EarlierLists(
+        contacted=tuple(row for row in others if now - row.published_at < timedelta(days=policy.exclusion.days)),
+        left_alone=tuple(row for row in others if now - row.published_at < timedelta(days=_horizon_of(row))),
+        continues=tuple(
+            row
+            for row in reversed(lists)
+            if row.campaign == name and now - row.published_at < timedelta(days=own.horizon_days)
+        ),
+    )
+
+
+def read_treatments(storage: Storage, earlier: EarlierLists, key: str) -> Treatments:
+    """Read who is left out and who keeps a treatment.
+
+    Args:
+        storage: the data root.
+        earlier: the lists that matter.
+        key: the name of the column with the key.
+    """
+    contacted = [_members(storage, row, key, (CONTACT,)) for row in earlier.contacted]
+    left_alone = [_members(storage, row, key, (CONTROL,)) for row in earlier.left_alone]
+    excluded = pa.concat_tables([_NOBODY, *contacted, *left_alone])[KEY]
+    treated = pa.concat_tables(
+        [_NOBODY, *(_members(storage, row, key, (CONTACT, CONTROL)) for row in earlier.continues)]
+    )
+    keys = treated[KEY].combine_chunks()
+    first = pc.equal(
+        pc.index_in(keys, value_set=keys), pa.array(np.arange(len(keys)), pa.int32())
+    )  # the oldest list counts
+    mine = treated.filter(first)
+    return Treatments(
+        pc.unique(excluded),
+        mine[KEY].combine_chunks(),
+        pc.equal(mine[GROUP], CONTACT).to_numpy().astype(bool),
+    )
+
+
+_NOBODY = pa.table({KEY: pa.array([], pa.string()), GROUP: pa.array([], pa.string())})
+
+
+def _members(storage: Storage, row: ScoreList, key: str, groups: tuple[str, ...]) -> pa.Table:
+    tables = []
+    for name in part_names(storage, list_rows(row.list_id)):
+        part = storage.read_table(name, [key, GROUP])
+        chosen = part.filter(pc.is_in(part[GROUP], value_set=pa.array(groups)))
+        tables.append(pa.table({KEY: chosen[key].cast(pa.string()), GROUP: chosen[GROUP].cast(pa.string())}))
+    return pa.concat_tables([_NOBODY, *tables])
+
+
+def _horizon_of(row: ScoreList) -> float:
+    return float(json.loads(row.policy)["campaign"]["horizon_days"])

@@ -1,0 +1,90 @@
+"""Earlier lists: other campaigns' customers are left out for a time, and a customer keeps the first treatment of a campaign."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from churn.foundation.parts import WrittenPart, store_parts
+from churn.foundation.paths import list_rows
+from churn.foundation.records import ScoreList
+from churn.foundation.storage import Storage
+from churn.scoring.scoring_policy import ScoringPolicy
+from churn.scoring.treatments import CONTACTED, LEFT_ALONE, UNTREATED, find_earlier_lists, read_treatments
+from support.score_lists import POLICY
+from support.score_lists import published as list_of
+
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
+
+
+def published(name: str, campaign: str, days_ago: float, sequence: int = 1) -> ScoreList:
+    return list_of(name, campaign, days_ago, sequence, NOW)
+
+
+def keep(storage: Storage, row: ScoreList, members: dict[int, str], folder: Path) -> ScoreList:
+    file = folder / f"{row.list_id}.parquet"
+    pq.write_table(pa.table({"CustomerId": list(members), "group": list(members.values())}), file)
+    store_parts(storage, list_rows(row.list_id), [WrittenPart.of(file)])
+    return row
+
+
+def test_other_campaigns_exclude_for_their_time() -> None:
+    """Their contact groups for the days of the policy, their control groups for the whole of their own horizon."""
+    lists = [published("a", "spring", 29), published("b", "spring", 31), published("c", "spring", 91)]
+    earlier = find_earlier_lists(lists, POLICY, NOW)
+    assert [row.list_id for row in earlier.contacted] == ["a"]
+    assert sorted(row.list_id for row in earlier.left_alone) == ["a", "b"]
+    assert earlier.excludes == ["a", "b"]
+    assert earlier.continues == ()
+
+
+def test_lists_of_the_same_campaign_exclude_nobody_and_are_continued() -> None:
+    """Within the horizon, the oldest first."""
+    lists = [published("c", "retention", 1, 3), published("b", "retention", 50, 2), published("a", "retention", 91, 1)]
+    earlier = find_earlier_lists(lists, POLICY, NOW)
+    assert earlier.excludes == []
+    assert [row.list_id for row in earlier.continues] == ["b", "c"]
+
+
+def test_the_first_treatment_counts(storage: Storage, tmp_path: Path) -> None:
+    """Whatever a later list says; customers who were in neither group have none."""
+    old = keep(
+        storage, published("a", "retention", 50, 1), {1: "contact", 2: "control", 3: "rest", 4: "contact"}, tmp_path
+    )
+    new = keep(
+        storage, published("b", "retention", 1, 2), {1: "control", 2: "contact", 3: "contact", 5: "rest"}, tmp_path
+    )
+    treatments = read_treatments(storage, find_earlier_lists([new, old], POLICY, NOW), "CustomerId")
+    excluded, earlier = treatments.of(pa.array([5, 4, 3, 2, 1, 9]))
+    assert excluded.tolist() == [False] * 6
+    assert earlier.tolist() == [UNTREATED, CONTACTED, CONTACTED, LEFT_ALONE, CONTACTED, UNTREATED]
+
+
+def test_customers_of_other_campaigns_are_left_out(storage: Storage, tmp_path: Path) -> None:
+    """Those who were contacted or kept for comparison, and not the rest."""
+    other = keep(storage, published("a", "spring", 1), {1: "contact", 2: "control", 3: "rest"}, tmp_path)
+    treatments = read_treatments(storage, find_earlier_lists([other], POLICY, NOW), "CustomerId")
+    excluded, earlier = treatments.of(pa.array([3, 2, 1]))
+    assert excluded.tolist() == [False, True, True]
+    assert earlier.tolist() == [UNTREATED] * 3
+
+
+@pytest.mark.parametrize("kind", [pa.int64(), pa.string()])
+def test_without_earlier_lists_nobody_is_treated(storage: Storage, kind: pa.DataType) -> None:
+    treatments = read_treatments(storage, find_earlier_lists([], POLICY, NOW), "CustomerId")
+    excluded, earlier = treatments.of(pa.array([1, 2]).cast(kind))
+    assert (excluded.any(), earlier.any()) == (False, False)
+
+
+def test_a_longer_exclusion_reaches_further_back() -> None:
+    longer = replace_days(60)
+    assert find_earlier_lists([published("b", "spring", 31)], longer, NOW).contacted != ()
+
+
+def replace_days(days: float) -> ScoringPolicy:
+    content = POLICY.model_dump(exclude_none=True)
+    return ScoringPolicy.model_validate({**content, "exclusion": {"days": days}})
