@@ -30,10 +30,10 @@ sys.modules.setdefault("IPython", None)  # type: ignore[arg-type]
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol() -> Generator[None, object, object]:
-    """Forget the folders that a test had searched for modules: MLflow adds a model's, with a copy of a part of this project."""
+    """Forget the folders with a copy of a part of this project that MLflow searches for modules first after it has loaded a model."""
     before = sys.path.copy()
     outcome = yield
-    sys.path[:] = before
+    sys.path[:] = [folder for folder in sys.path if folder in before or not Path(folder, "churn").is_dir()]
     return outcome
 
 

@@ -325,7 +325,7 @@ def test_the_commands_score_list_show_compare_and_export(
     assert "No file of current customers has landed" in churn("score")
     assert "either a file or --from-accepted" in churn("score", str(customers), "--from-accepted", fails=True)
     assert "nothing was published" in churn("score", str(customers), "--dry-run")
-    first = as_json("score", str(customers))
+    (first,) = as_json("score", str(customers))
     assert first["new"]
     shown = churn("scores", "show")
     assert f"{first['contact']:,}" in shown
@@ -333,7 +333,7 @@ def test_the_commands_score_list_show_compare_and_export(
     assert "90000" not in shown  # no key
     assert "populations/landing/" in churn("land", "--population", str(customers)).replace("\n", "")
     assert "has been published already" in churn("score")
-    second = as_json("score", str(customers), "--capacity", "20")
+    (second,) = as_json("score", str(customers), "--capacity", "20")
     assert [row["list_id"] for row in as_json("scores", "list")] == [second["list_id"], first["list_id"]]
     assert as_json("scores", "show", first["list_id"][:10])["contact"] == first["contact"]
     counts = as_json("scores", "diff", first["list_id"][:10])

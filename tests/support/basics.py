@@ -37,6 +37,7 @@ os.environ["GX_ANALYTICS_ENABLED"] = "false"
 os.environ["OMP_NUM_THREADS"] = (
     "1"  # the fits are small and run beside servers; more threads would only wait for one another
 )
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # as in `make run`: threads that wait leave the cores to other processes
 sys.path[:0] = [str(ROOT / "dags")]
 
 from churn.contracts.bank import BANK_CHURN  # noqa: E402

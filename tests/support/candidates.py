@@ -5,7 +5,11 @@ They consist of what every image has. Candidates of any other module are tried, 
 
 from __future__ import annotations
 
+import json
+from types import SimpleNamespace
+
 import pytest
+from skops.io import _persist
 
 from churn.candidate import Candidate, Context
 from churn.contract import Contract
@@ -55,7 +59,7 @@ class FitterHere:
 
 
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Replace what takes longer in a test than its fits: the processes of candidates, trials of those in this module, many shuffled rows, learning curves."""
+    """Replace what takes longer in a test than its fits: the processes of candidates, trials of those in this module, many shuffled rows, learning curves, and indented text in saved models."""
     find_unready, try_model = readiness.find_unready, readiness.try_model
 
     def module_of(reference: str) -> OwnModule | None:
@@ -76,6 +80,10 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(readiness, "try_model", tried)
     monkeypatch.setattr(selection, "_SHUFFLED_ROWS", 500)
     monkeypatch.setattr(search, "CURVE", ())
+    # Only Python's slow encoder can indent; the text says the same.
+    monkeypatch.setattr(
+        _persist, "json", SimpleNamespace(**vars(json) | {"dumps": lambda state, **_: json.dumps(state)})
+    )
 
 
 def _is_ours(reference: str) -> bool:

@@ -66,14 +66,15 @@ def score(
             raise NothingToDo(
                 "No file of current customers has landed. Name one, use --from-accepted, or land one with `churn land --population FILE`."
             )
+    lists = []
     for population in populations:
-        made = make_list(
-            workspace, ListRequest(named_now("score"), population, version, campaign, capacity, dry_run, who())
-        )
-        if as_json:
-            print_json(asdict(made.row) | {"new": made.new})
-        else:
+        request = ListRequest(named_now("score"), population, version, campaign, capacity, dry_run, who())
+        made = make_list(workspace, request)
+        lists.append(asdict(made.row) | {"new": made.new})
+        if not as_json:
             _print_made(workspace, made.row, made.new, dry_run)
+    if as_json:
+        print_json(lists)
 
 
 @scores_app.command("list")

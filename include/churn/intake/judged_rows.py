@@ -21,6 +21,19 @@ EMPTY = ASIDE.empty_table()
 
 
 @dataclass(frozen=True)
+class TypedPart:
+    """A part whose rows were judged one by one, before customers who appear more than once are quarantined.
+
+    `rows` of them break no rule, and `unlabelled` wait for a label.
+    """
+
+    part: FilePart
+    rows: int
+    arrived: int
+    unlabelled: int
+
+
+@dataclass(frozen=True)
 class JudgedPart:
     """The judged rows of one part: the files of good and quarantined rows, and the counts."""
 
@@ -96,6 +109,10 @@ class JudgingJob:
     def path(self, kind: str, part: FilePart) -> Path:
         """The scratch file of a part."""
         return self.scratch / f"{kind}-{part.number:04d}.parquet"
+
+    def typed(self, part: FilePart) -> Path:
+        """The scratch file with the rows of a part that break no rule, in Arrow's format, which is read without a copy."""
+        return self.scratch / f"typed-{part.number:04d}.arrow"
 
 
 def accepted_schema(contract: Contract) -> pa.Schema:

@@ -24,7 +24,7 @@ from churn.foundation import columnar
 from churn.foundation.columnar import PlainLines
 from churn.foundation.parts import WrittenPart
 from churn.foundation.progress import report_progress
-from churn.foundation.spread import Spread
+from churn.foundation.spread import Spread, by_threads
 from churn.intake.batch_file import FileFault, Piece
 from churn.intake.csv_reading import split_lines
 from churn.intake.divided_file import DividedFile
@@ -35,12 +35,14 @@ from churn.intake.judged_rows import (
     Judged,
     JudgedPart,
     JudgingJob,
+    TypedPart,
+    accepted_schema,
     batch_number,
     count_events,
     good_writer,
     quarantine_columns,
 )
-from churn.intake.repeats import keep_keys, set_repeats_aside
+from churn.intake.repeats import find_repeats, keep_keys, repeats_of
 
 REJECTED = "batch.rejected"
 
@@ -65,10 +67,15 @@ def judge_rows(spread: Spread, file: DividedFile, batch: str, contract: Contract
     """
     job = JudgingJob(file, batch, contract, scratch, spread.engine_memory)
     judging = spread.each(partial(_judge_part, job), file.parts)
-    parts = list(report_progress(judging, "Judging rows", len(file.parts), rows=lambda part: part.arrived))
-    if not sum(part.arrived for part in parts):
+    typed = list(report_progress(judging, "Judging rows", len(file.parts), rows=lambda part: part.arrived))
+    if not sum(part.arrived for part in typed):
         raise FileFault("no_rows", "The file has a header but no rows. Ask the sender for a complete file.")
-    judged = Judged(tuple(set_repeats_aside(spread, job, parts)))
+    has_repeats = find_repeats(spread, job, typed)
+    ends: list[int | None] = [part.first for part in file.parts[1:]]
+    writing = spread.each(
+        by_threads(partial(_write_part, job, has_repeats)), list(zip(typed, [*ends, None], strict=True))
+    )
+    judged = Judged(tuple(report_progress(writing, "Writing rows", len(typed), rows=lambda part: part.arrived)))
     _require_all(batch, judged.arrived, judged.accepted, sum(part.aside.rows for part in judged.parts))
     return judged
 
@@ -101,31 +108,59 @@ def _require_all(batch: str, arrived: int, good: int, aside: int) -> None:
         )
 
 
-def _judge_part(job: JudgingJob, part: FilePart) -> JudgedPart:
-    """Write the good rows, the quarantined rows and the sorted keys of a part; repeated customers are still among the good ones."""
-    good, aside = job.path("good", part), job.path("aside", part)
-    contract, arrived, unlabelled, events = job.contract, 0, 0, 0
+def _judge_part(job: JudgingJob, part: FilePart) -> TypedPart:
+    """Judge the rows of a part one by one: those that break no rule, with the sorted hashes of their keys, and the others."""
+    arrived, rows, unlabelled = 0, 0, 0
+    schema = accepted_schema(job.contract)
     keys: list[NDArray[np.uint64]] = []
     with (
         job.file.opened(part) as file,
         columnar.engine(job.memory, threads=1) as connection,
-        good_writer(good, contract) as good_rows,
-        pq.ParquetWriter(aside, ASIDE, compression="zstd") as aside_rows,
+        pa.ipc.new_file(job.typed(part), schema) as good_rows,
+        pq.ParquetWriter(job.path("aside", part), ASIDE, compression="zstd") as aside_rows,
     ):
-        lines = columnar.plain_lines(contract, file.header)
-        for piece in file.pieces(contract):
-            judged = _judge_piece(connection, piece, lines, file.header, contract)
-            arrived += piece.arrived
+        lines = columnar.plain_lines(job.contract, file.header)
+        for piece in file.pieces(job.contract):
+            judged = _judge_piece(connection, piece, lines, file.header, job.contract)
+            arrived, rows = arrived + piece.arrived, rows + judged.good.num_rows
             keys.append(judged.keys)
             if judged.good.num_rows:
-                rows = _numbered(judged.good, job.batch, good_rows.schema)
-                events += count_events(rows, contract)
-                good_rows.write_table(rows)
+                good_rows.write_table(_numbered(judged.good, job.batch, schema).combine_chunks())
             if judged.aside.num_rows:
                 unlabelled += _count_unlabelled(judged.aside)
                 aside_rows.write_table(quarantine_columns(judged.aside, job.batch))
     keep_keys(job, part, keys)
-    return JudgedPart(part, WrittenPart.of(good), WrittenPart.of(aside), arrived, unlabelled, events)
+    return TypedPart(part, rows, arrived, unlabelled)
+
+
+def _write_part(job: JudgingJob, has_repeats: bool, judged: tuple[TypedPart, int | None]) -> JudgedPart:
+    """Write the good rows of a part, once, and the quarantined ones, with those of customers who appear more than once."""
+    typed, end = judged
+    part, aside, events = typed.part, job.path("aside", typed.part), 0
+    repeats = repeats_of(job, part, end) if has_repeats else None
+    again = repeats["_line"].combine_chunks() if repeats is not None and repeats.num_rows else None
+    good = job.path("good", part)
+    with pa.memory_map(str(job.typed(part))) as mapped, good_writer(good, job.contract) as writer:
+        source = pa.ipc.open_file(mapped)
+        for number in range(source.num_record_batches):
+            rows = source.get_batch(number)
+            kept = rows if again is None else rows.filter(pc.invert(pc.is_in(rows["_line"], again)))
+            events += count_events(kept, job.contract)
+            writer.write_batch(kept)
+    job.typed(part).unlink()
+    if repeats is not None and again is not None:
+        before, aside = aside, job.path("both", part)
+        _write_aside(job, part, before, repeats, aside)
+    return JudgedPart(part, WrittenPart.of(good), WrittenPart.of(aside), typed.arrived, typed.unlabelled, events)
+
+
+def _write_aside(job: JudgingJob, part: FilePart, before: Path, repeats: pa.Table, target: Path) -> None:
+    """Write the quarantined rows of a part together with those of customers who appear more than once, by line."""
+    with job.file.opened(part) as file:
+        raw = pa.concat_tables(file.raw(only=repeats["_line"].to_numpy())).sort_by("_line")
+    rules = pa.array([[rule] for rule in repeats["_rule"].to_pylist()], pa.list_(pa.string()))
+    moved = quarantine_columns(raw.append_column("_failed", rules), job.batch)
+    pq.write_table(pa.concat_tables([pq.read_table(before), moved]).sort_by("_line"), target, compression="zstd")
 
 
 def _numbered(rows: pa.Table, batch: str, schema: pa.Schema) -> pa.Table:

@@ -1,13 +1,12 @@
 """Repeated customers of a batch, in whatever parts they are: of identical rows the first is kept, of conflicting ones none.
 
 First the hashes of all keys are searched for repeats, range by range. Usually there are none. Otherwise the rows of the
-repeated keys are regrouped by customer and compared, and only the parts that hold rows to quarantine are written again.
+repeated keys are regrouped by customer and compared. This happens before the good rows of any part are written.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -19,18 +18,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from churn.foundation import columnar
-from churn.foundation.parts import WrittenPart
-from churn.foundation.progress import report_progress
 from churn.foundation.spread import INTO, Spread
 from churn.intake.file_part import FilePart
-from churn.intake.judged_rows import (
-    JudgedPart,
-    JudgingJob,
-    count_events,
-    good_writer,
-    quarantine_columns,
-    typed_columns,
-)
+from churn.intake.judged_rows import JudgingJob, TypedPart, typed_columns
 
 _KEYS_AT_ONCE = 4_000_000
 """Keys that are searched for repeats in one go: 32 MB."""
@@ -46,17 +36,26 @@ def keep_keys(job: JudgingJob, part: FilePart, keys: Sequence[NDArray[np.uint64]
     np.save(_keys_file(job, part), merged)
 
 
-def set_repeats_aside(spread: Spread, job: JudgingJob, parts: list[JudgedPart]) -> list[JudgedPart]:
-    """Move the rows of customers who appear more than once to the quarantined ones.
-
-    Returns:
-        The parts with their new files and counts.
-    """
+def find_repeats(spread: Spread, job: JudgingJob, parts: Sequence[TypedPart]) -> bool:
+    """Find the rows of customers who appear more than once, for `repeats_of`; returns whether there are any."""
     if not _find_repeated_keys(spread, job, parts):
-        return parts
+        return False
     _resolve_repeats(spread, job, parts)
-    moving = spread.each(partial(_move_repeats, job), _with_next(parts))
-    return list(report_progress(moving, "Setting repeated rows aside", len(parts), rows=lambda part: part.arrived))
+    return True
+
+
+def repeats_of(job: JudgingJob, part: FilePart, end: int | None) -> pa.Table:
+    """`_line` and `_rule` of the rows of a part that are quarantined because their customer appears more than once.
+
+    Args:
+        job: the batch.
+        part: the part.
+        end: the first line of the next part; None behind the last.
+    """
+    repeats = pa.concat_tables(pq.read_table(file) for file in sorted(job.scratch.glob("moved-*.parquet")))
+    here = pc.greater_equal(repeats["_line"], part.first)
+    here = here if end is None else pc.and_(here, pc.less(repeats["_line"], end))
+    return repeats.filter(here).sort_by("_line")
 
 
 def _keys_file(job: JudgingJob, part: FilePart) -> Path:
@@ -70,10 +69,10 @@ def _ranges(rows: int) -> list[tuple[int, int]]:
     return list(pairwise(borders))
 
 
-def _find_repeated_keys(spread: Spread, job: JudgingJob, parts: Sequence[JudgedPart]) -> int:
+def _find_repeated_keys(spread: Spread, job: JudgingJob, parts: Sequence[TypedPart]) -> int:
     """Write the hashes of keys that appear in more than one row, in any parts; returns their number."""
     work = partial(_repeated_keys, [_keys_file(job, part.part) for part in parts], job.scratch)
-    return sum(spread.each(work, _ranges(sum(part.good.rows for part in parts))))
+    return sum(spread.each(work, _ranges(sum(part.rows for part in parts))))
 
 
 def _repeated_keys(files: Sequence[Path], scratch: Path, bounds: tuple[int, int]) -> int:
@@ -90,11 +89,11 @@ def _repeated_keys(files: Sequence[Path], scratch: Path, bounds: tuple[int, int]
     return len(repeated)
 
 
-def _resolve_repeats(spread: Spread, job: JudgingJob, parts: Sequence[JudgedPart]) -> None:
+def _resolve_repeats(spread: Spread, job: JudgingJob, parts: Sequence[TypedPart]) -> None:
     """Write the lines to quarantine: the rows that may repeat a customer are regrouped by customer, so that all of one meet."""
-    receivers = max(1, -(-sum(part.good.rows for part in parts) // _ROWS_AT_ONCE))
+    receivers = max(1, -(-sum(part.rows for part in parts) // _ROWS_AT_ONCE))
     candidates = partial(_repeat_candidates, job, receivers)
-    files, resolve = [part.good.file for part in parts], partial(_write_repeats, job)
+    files, resolve = [job.typed(part.part) for part in parts if part.rows], partial(_write_repeats, job)
     list(spread.exchange(candidates, files, _candidate_schema(job), receivers, resolve))
 
 
@@ -102,9 +101,10 @@ def _candidate_schema(job: JudgingJob) -> pa.Schema:
     return pa.schema([("_key", pa.uint64()), ("_line", pa.int64()), *typed_columns(job.contract)])
 
 
-def _repeat_candidates(job: JudgingJob, receivers: int, good: Path) -> Iterator[pa.RecordBatch]:
-    with columnar.engine(job.memory, threads=1) as connection:
-        rows = columnar.rows_of_keys(connection, good, sorted(job.scratch.glob("repeated-*.parquet")), job.contract)
+def _repeat_candidates(job: JudgingJob, receivers: int, typed: Path) -> Iterator[pa.RecordBatch]:
+    with columnar.engine(job.memory, threads=1) as connection, pa.memory_map(str(typed)) as mapped:
+        source = pa.ipc.open_file(mapped).read_all()
+        rows = columnar.rows_of_keys(connection, source, sorted(job.scratch.glob("repeated-*.parquet")), job.contract)
         for batch in rows:
             upper = batch["_key"].to_numpy() >> np.uint64(32)
             yield batch.append_column(INTO, pa.array((upper * np.uint64(receivers) >> np.uint64(32)).astype(np.int32)))
@@ -117,37 +117,3 @@ def _write_repeats(job: JudgingJob, number: int, batches: Iterator[pa.RecordBatc
         repeats = columnar.resolve_repeats(connection, rows, job.contract)
     pq.write_table(repeats, job.scratch / f"moved-{number}.parquet")
     return int(repeats.num_rows)
-
-
-def _with_next(parts: Sequence[JudgedPart]) -> list[tuple[JudgedPart, int | None]]:
-    """Each part with the first line of the next one; None behind the last."""
-    firsts: list[int | None] = [part.part.first for part in parts[1:]]
-    return list(zip(parts, [*firsts, None], strict=True))
-
-
-def _move_repeats(job: JudgingJob, judged: tuple[JudgedPart, int | None]) -> JudgedPart:
-    """Move the rows of customers who appear more than once from one file of a part to the other."""
-    before, end = judged
-    part = before.part
-    repeats = pa.concat_tables(pq.read_table(file) for file in sorted(job.scratch.glob("moved-*.parquet")))
-    here = pc.greater_equal(repeats["_line"], part.first)
-    here = here if end is None else pc.and_(here, pc.less(repeats["_line"], end))
-    repeats = repeats.filter(here).sort_by("_line")
-    if not repeats.num_rows:
-        return before
-    with job.file.opened(part) as file:
-        raw = pa.concat_tables(file.raw(only=repeats["_line"].to_numpy())).sort_by("_line")
-    rules = pa.array([[rule] for rule in repeats["_rule"].to_pylist()], pa.list_(pa.string()))
-    moved = quarantine_columns(raw.append_column("_failed", rules), job.batch)
-    good, aside = job.path("kept", part), job.path("both", part)
-    pq.write_table(
-        pa.concat_tables([pq.read_table(before.aside.file), moved]).sort_by("_line"), aside, compression="zstd"
-    )
-    events = 0
-    with good_writer(good, job.contract) as writer:
-        for batch in pq.ParquetFile(before.good.file).iter_batches(_ROWS):
-            kept = batch.filter(pc.invert(pc.is_in(batch["_line"], repeats["_line"].combine_chunks())))
-            events += count_events(kept, job.contract)
-            writer.write_batch(kept.cast(writer.schema))
-    before.good.file.unlink()
-    return replace(before, good=WrittenPart.of(good), aside=WrittenPart.of(aside), events=events)

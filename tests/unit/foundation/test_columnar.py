@@ -37,7 +37,7 @@ def test_of_repeated_customers_the_first_equal_row_is_kept(tmp_path: Path) -> No
         "left": [0, 0, 0, 1, 0],
         "age": [1.0, 1.0, 2.0, 2.0, 3.0],
     }
-    rows = write(tmp_path, "rows.parquet", **columns, **{'the "key"': [7, 7, 8, 8, 9]})
+    rows = pa.table(columns | {'the "key"': [7, 7, 8, 8, 9]})
     hashes = connection.execute("SELECT hash(k) FROM (VALUES (7::BIGINT), (8::BIGINT)) AS repeated(k)").fetchall()
     keys = write(tmp_path, "keys.parquet", _key=pa.array([key for (key,) in hashes], pa.uint64()))
     candidates = pa.Table.from_batches(rows_of_keys(connection, rows, [keys], CONTRACT))

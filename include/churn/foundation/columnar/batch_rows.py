@@ -13,13 +13,13 @@ from churn.foundation.columnar.names import column_name, column_names, literal
 
 
 def rows_of_keys(
-    connection: duckdb.DuckDBPyConnection, rows: Path, keys: Sequence[Path], contract: Contract
+    connection: duckdb.DuckDBPyConnection, rows: pa.Table, keys: Sequence[Path], contract: Contract
 ) -> Iterator[pa.RecordBatch]:
-    """The rows of some keys in a Parquet file of good rows.
+    """The rows of some keys among good rows.
 
     Args:
         connection: the engine.
-        rows: the file.
+        rows: `_line` and the columns of the contract.
         keys: Parquet files with the column `_key`, the hashes of the keys.
         contract: the data contract.
 
@@ -27,12 +27,13 @@ def rows_of_keys(
         `_key`, `_line` and the columns of the contract.
     """
     key = f"hash({column_name(contract.key)})"
+    connection.register("rows", rows)
     found = connection.sql(
         f"""
-        SELECT {key} AS _key, _line, {column_names(contract)} FROM read_parquet($file)
+        SELECT {key} AS _key, _line, {column_names(contract)} FROM rows
         WHERE {key} IN (SELECT _key FROM read_parquet($keys))
         """,  # noqa: S608 -- names come from the contract, quoted; values are parameters
-        params={"file": str(rows), "keys": [str(file) for file in keys]},
+        params={"keys": [str(file) for file in keys]},
     )
     yield from found.to_arrow_reader()
 
