@@ -241,6 +241,21 @@ class Settings(BaseSettings):
         Path("include/churn/scoring_policy.yaml"),
     )
 
+    scores_url: SecretStr | None = _setting(
+        SCORING,
+        "Database that each list is delivered to, `postgresql+psycopg2://user:<password>@host/database`. Readers use its view `churn_scores`. "
+        "Empty: no database.",
+        None,
+    )
+    scores_drop: OptionalText = _setting(
+        SCORING,
+        "Folder or URL (`s3://bucket/prefix`) that the files of each list are delivered to, with the marker `_SUCCESS`. Empty: none.",
+        None,
+    )
+    scores_csv: bool = _setting(
+        SCORING, "Whether the folder of `CHURN_SCORES_DROP` also gets each list as one CSV file.", False
+    )
+
     keep_versions: int = _setting(
         RETENTION, "Number of newest versions that are always kept in the MLflow registry.", 50, ge=1
     )
@@ -410,6 +425,20 @@ class Settings(BaseSettings):
             return f"sqlite:///{HOME / url.database}"
         if url.drivername != "postgresql+psycopg2":
             raise ValueError("must begin with sqlite:/// or postgresql+psycopg2://")
+        return value
+
+    @field_validator("scores_url", mode="before")
+    @classmethod
+    def _is_postgresql(cls, value: object) -> object:
+        if value in ("", None):
+            return None
+        text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+        try:
+            driver = make_url(text).drivername
+        except Exception as error:
+            raise ValueError("must be a SQLAlchemy URL") from error
+        if driver != "postgresql+psycopg2":
+            raise ValueError("must begin with postgresql+psycopg2://")
         return value
 
     @field_validator("policy_file", "scoring_policy_file", "notifications_file")

@@ -1,4 +1,4 @@
-"""The commands for scores: score current customers, and list, show, compare and export the lists."""
+"""The commands for scores: score current customers, and list, show, compare, export and deliver the lists."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from churn.errors import ChurnError, NothingToDo
 from churn.foundation.records import Population, ScoreList
 from churn.pipeline.workspace import Workspace
 
-scores_app = typer.Typer(no_args_is_help=True, help="Lists of scores: show, compare, export.")
+scores_app = typer.Typer(no_args_is_help=True, help="Lists of scores: show, compare, export, deliver.")
 
 ListId = Annotated[
     str | None, typer.Argument(metavar="[LIST]", help="The id of the list, or its beginning; by default the newest.")
@@ -46,6 +46,7 @@ def score(
     as_json: AsJson = False,
 ) -> None:
     """Score current customers, and publish the list of whom to contact."""
+    from churn.scoring.delivery import deliver_list, require_delivered
     from churn.scoring.population import add_file, collect_populations
     from churn.scoring.score_list import ListRequest, make_list
 
@@ -66,15 +67,37 @@ def score(
             raise NothingToDo(
                 "No file of current customers has landed. Name one, use --from-accepted, or land one with `churn land --population FILE`."
             )
-    lists = []
+    lists, delivered = [], []
     for population in populations:
         request = ListRequest(named_now("score"), population, version, campaign, capacity, dry_run, who())
         made = make_list(workspace, request)
+        if not dry_run:
+            delivered += deliver_list(workspace, made.row)
         lists.append(asdict(made.row) | {"new": made.new})
         if not as_json:
             _print_made(workspace, made.row, made.new, dry_run)
     if as_json:
         print_json(lists)
+    require_delivered(delivered)
+
+
+@scores_app.command("deliver")
+@explained
+def deliver(name: ListId = None, campaign: Campaign = None, as_json: AsJson = False) -> None:
+    """Deliver the newest list of a campaign to the database and the folder that the settings name. What was delivered stays."""
+    from churn.scoring.delivery import deliver_list, require_delivered
+    from churn.scoring.published import find_list
+
+    workspace = Workspace.open()
+    deliveries = deliver_list(workspace, find_list(workspace.ledger, workspace.settings.model_name, name, campaign))
+    if not deliveries:
+        raise NothingToDo("No list is delivered: neither CHURN_SCORES_URL nor CHURN_SCORES_DROP is set.")
+    if as_json:
+        print_json([asdict(delivery) for delivery in deliveries])
+    for delivery in deliveries if not as_json else ():
+        if delivery.state == "delivered":
+            console.print(f"Delivered {delivery.rows:,} customers to {delivery.place}", markup=False, soft_wrap=True)
+    require_delivered(deliveries)
 
 
 @scores_app.command("list")
@@ -197,6 +220,8 @@ def _print_list(workspace: Workspace, row: ScoreList, stored: bool = True) -> No
         f"Expected value of contacting: {summary['expected_value']:,.0f}, against {summary['by_probability']:,.0f} for the likeliest "
         "as many."
     )
+    for delivery in workspace.ledger.deliveries(row.list_id) if stored else ():
+        console.print(f"Delivery to {delivery.place}: {delivery.state}", markup=False, soft_wrap=True)
     if stored:
         console.print(f"Rows: {workspace.storage.url(list_rows(row.list_id))}", soft_wrap=True)
         console.print(f"First rows: churn scores export {row.list_id[:12]} --first 10")

@@ -387,3 +387,20 @@ class ScoreList:
     night: str
     requested_by: str | None
     published_at: datetime
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """The delivery of a list to a target, `database` or `drop`; states: delivered, failed.
+
+    `place` is the address without a password, and `detail` says why the last attempt failed.
+    """
+
+    list_id: str
+    target: str
+    state: str
+    attempts: int
+    rows: int | None
+    place: str
+    detail: str
+    at: datetime

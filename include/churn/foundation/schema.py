@@ -23,7 +23,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-HEAD = "0011"
+HEAD = "0012"
 """The migration that creates these tables."""
 
 
@@ -365,4 +365,19 @@ score_lists = Table(
     CheckConstraint("source IN ('file', 'accepted')", name="source"),
     CheckConstraint("arrived_rows = rows + quarantined_rows", name="no_row_lost"),
     UniqueConstraint("model", "sequence"),
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("list_id", Text, ForeignKey("score_lists.list_id"), primary_key=True, doc="the list"),
+    Column("target", Text, primary_key=True, doc="where it was delivered to: database or drop"),
+    Column("state", Text, nullable=False, doc="delivered, or failed: the last attempt did not succeed"),
+    Column("attempts", Integer, nullable=False, doc="number of attempts so far"),
+    Column("rows", Integer, doc="customers that were delivered; null: not yet"),
+    Column("place", Text, nullable=False, doc="the address, without a password"),
+    Column("detail", Text, nullable=False, doc="why the last attempt failed; empty if it succeeded"),
+    Column("at", Moment, nullable=False, doc="when the last attempt ended"),
+    CheckConstraint("target IN ('database', 'drop')", name="target"),
+    CheckConstraint("state IN ('delivered', 'failed')", name="state"),
 )

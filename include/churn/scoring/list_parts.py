@@ -15,14 +15,13 @@ from numpy.typing import NDArray
 
 from churn.contract import Contract
 from churn.foundation import columnar
-from churn.foundation.columnar.current_rows import TRAINED
 from churn.foundation.parts import WrittenPart, part_name
 from churn.foundation.progress import report_progress
 from churn.foundation.spread import Spread, by_threads
 from churn.intake.judged_rows import typed_columns
 from churn.scoring.ranking import shares_of_rank
 from churn.scoring.scored_rows import part_file
-from churn.scoring.treatments import CONTACT, CONTACTED, CONTROL, GROUP, LEFT_ALONE, REST, Treatments
+from churn.scoring.treatments import CONTACT, CONTACTED, CONTROL, GROUP, LEFT_ALONE, REST, UNTREATED, Treatments
 
 PROBABILITY, RANK, EXPECTED, LISTED, EARLIER = "probability", "rank", "expected_value", "listed", "earlier"
 TRAINED_ON, LIST = "trained_on", "list_id"
@@ -63,6 +62,9 @@ def find_treated(
     spread: Spread, files: Sequence[Path], treatments: Treatments, contract: Contract
 ) -> tuple[NDArray[np.bool_], NDArray[np.int8]]:
     """Whether each customer is left out, and how each was treated before; both have shape (customers,)."""
+    if treatments.nobody:
+        rows = sum(pq.read_metadata(file).num_rows for file in files)
+        return np.zeros(rows, bool), np.full(rows, UNTREATED, np.int8)
     work = by_threads(partial(_treated_part, treatments, contract.key.name))
     found = list(spread.each(work, list(files)))
     return np.concatenate([excluded for excluded, _ in found]), np.concatenate([earlier for _, earlier in found])
@@ -121,14 +123,14 @@ def _write_part(job: ListJob, numbered: tuple[int, Path]) -> ListPart:
     }
     schema, target, at = list_schema(job.contract), job.scratch / f"list-{part_name(number)}", 0
     source = pq.ParquetFile(file)
-    has_mark = TRAINED in source.schema_arrow.names
+    has_mark = columnar.TRAINED in source.schema_arrow.names
     wanted = [column.name for column in (job.contract.key, job.contract.as_of) if column]
     counts = dict.fromkeys((CONTACT, CONTROL, REST), 0)
     with (
         columnar.engine(job.memory, threads=1) as connection,
         pq.ParquetWriter(target, schema, compression="zstd", use_dictionary=[GROUP, LIST]) as writer,
     ):
-        for batch in source.iter_batches(_ROWS, columns=[*wanted, *([TRAINED] if has_mark else [])]):
+        for batch in source.iter_batches(_ROWS, columns=[*wanted, *([columnar.TRAINED] if has_mark else [])]):
             here = {name: values[at : at + batch.num_rows] for name, values in arrays.items()}
             at += batch.num_rows
             control = _draw_control(job, batch[job.contract.key.name], here[LISTED], here[EARLIER], connection)
@@ -143,7 +145,7 @@ def _write_part(job: ListJob, numbered: tuple[int, Path]) -> ListPart:
                 shares_of_rank(here[RANK], job.customers, 10),
                 here[EXPECTED],
                 groups,
-                batch[TRAINED] if has_mark else np.zeros(batch.num_rows, bool),
+                batch[columnar.TRAINED] if has_mark else np.zeros(batch.num_rows, bool),
                 np.full(batch.num_rows, job.name),
             ]
             arrow = [column if isinstance(column, pa.Array) else pa.array(column) for column in columns]

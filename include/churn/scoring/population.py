@@ -18,7 +18,6 @@ from churn.contract import Contract
 from churn.errors import ChurnError
 from churn.foundation import columnar
 from churn.foundation.clients import Clients
-from churn.foundation.columnar.current_rows import write_current_rows
 from churn.foundation.ledger import Ledger
 from churn.foundation.parts import WrittenPart, remove_table, store_parts
 from churn.foundation.paths import population_landing, population_original, population_quarantined
@@ -206,7 +205,7 @@ def _write_current(contract: Contract, memory: str, scratch: Path, numbered: tup
     number, part, trained = numbered
     target = scratch / f"customers-{number:04d}.parquet"
     with columnar.engine(memory, threads=1) as connection:
-        write_current_rows(connection, part, trained, contract, TRAINING, target)
+        columnar.write_current_rows(connection, part, trained, contract, TRAINING, target)
     return target
 
 

@@ -215,7 +215,7 @@ def _make(
     policy, version, customers, earlier = basis.policy, basis.version, basis.customers, basis.earlier
     with open_scorer(version.version, clients.ledger, clients.tracking, clients.environments) as scorer:
         scored = score_customers(spread, customers.files, version.version, scorer, contract, policy.value, scratch)
-    sample = draw_sample(customers.files, scored, contract)
+    sample = draw_sample(customers.files, scored, contract, clients.settings.duckdb_memory_limit)
     difference = check_sample(sample, version.version, clients)
     treatments = read_treatments(clients.storage, earlier, key_column(contract))
     drift = measure_scored_drift(

@@ -15,12 +15,15 @@ from numpy.typing import NDArray
 from churn.contract import Contract
 from churn.decision.scoring import Scorer, open_scorer
 from churn.errors import ChurnError
+from churn.foundation import columnar
 from churn.foundation.clients import Clients
+from churn.scoring.ranking import Numbers
 from churn.scoring.scored_rows import Scored
 
 TOLERANCE = 1e-12
 """Largest difference of two scores of a customer that still counts as equal."""
 _EXTREMES, _RANDOM, _SEED = 20, 500, 18
+_MOST_LEVELS = 50
 
 
 class SecondScoringDiffers(ChurnError):  # noqa: N818 -- names the state
@@ -36,20 +39,21 @@ class Sample:
     scores: NDArray[np.float64]
 
 
-def draw_sample(files: Sequence[Path], scored: Scored, contract: Contract) -> Sample:
+def draw_sample(files: Sequence[Path], scored: Scored, contract: Contract, memory_limit: str) -> Sample:
     """Choose the customers with the most extreme scores, one for each category of each text, and 500 at random.
 
     Args:
         files: Parquet files of customers.
         scored: their scores.
         contract: names the features.
+        memory_limit: of the columnar engine.
     """
-    order = np.argsort(scored.probability, kind="stable")
-    drawn = np.random.default_rng(_SEED).choice(len(order), min(_RANDOM, len(order)), replace=False)
-    chosen = {*order[:_EXTREMES].tolist(), *order[-_EXTREMES:].tolist(), *drawn.tolist()}
+    customers = len(scored.probability)
+    drawn = np.random.default_rng(_SEED).choice(customers, min(_RANDOM, customers), replace=False)
+    chosen = {*drawn.tolist(), *_extremes(scored.probability), *_extremes(-scored.probability)}
     texts = [column.name for column in contract.features if not column.numeric]
     starts = np.cumsum([0, *scored.sizes])
-    chosen |= _one_of_each(files, texts, starts)
+    chosen |= _one_of_each(files, texts, starts, memory_limit)
     positions = np.array(sorted(chosen), np.int64)
     tables = []
     for file, start, end in zip(files, starts, starts[1:], strict=False):
@@ -90,18 +94,19 @@ def require_equal(sample: Sample, version: int, scorer: Scorer) -> float:
     return difference
 
 
-def _one_of_each(files: Sequence[Path], texts: Sequence[str], starts: NDArray[np.int64]) -> set[int]:
+def _extremes(scores: Numbers) -> list[int]:
+    """The places of the lowest scores."""
+    count = min(_EXTREMES, len(scores))
+    places: list[int] = np.argpartition(scores, count - 1)[:count].tolist()
+    return places
+
+
+def _one_of_each(files: Sequence[Path], texts: Sequence[str], starts: NDArray[np.int64], memory_limit: str) -> set[int]:
     """The place of the first customer with each value of each text, as far as there are few values."""
-    found: dict[tuple[str, object], int] = {}
-    for file, start in zip(files, starts, strict=False):
-        for name in texts:
-            column = pq.read_table(file, columns=[name])[name].combine_chunks()
-            values = column.dictionary_encode() if not isinstance(column, pa.DictionaryArray) else column
-            codes = values.indices.to_numpy(zero_copy_only=False)
-            present, first = np.unique(codes[~np.isnan(codes)] if codes.dtype.kind == "f" else codes, return_index=True)
-            for code, at in zip(present[:_MOST_LEVELS], first[:_MOST_LEVELS], strict=True):
-                found.setdefault((name, values.dictionary[int(code)].as_py()), int(start + at))
+    found: dict[tuple[str, str | None], int] = {}
+    with columnar.engine(memory_limit) as connection:
+        for file, start in zip(files, starts, strict=False):
+            for name in texts:
+                for value, row in columnar.first_rows_of_values(connection, file, name, _MOST_LEVELS):
+                    found.setdefault((name, value), int(start) + row)
     return set(found.values())
-
-
-_MOST_LEVELS = 50

@@ -54,6 +54,11 @@ class Treatments:
     treated: pa.Array
     contacted: NDArray[np.bool_]
 
+    @property
+    def nobody(self) -> bool:
+        """Whether no customer is left out or has a treatment."""
+        return not len(self.excluded) and not len(self.treated)
+
     def of(self, keys: pa.Array) -> tuple[NDArray[np.bool_], NDArray[np.int8]]:
         """Whether each of some customers is left out, and how each was treated before."""
         texts = keys.cast(pa.string())

@@ -53,3 +53,14 @@ def test_the_contract_of_current_customers_has_no_target() -> None:
     assert current.relations == ()
     assert not current.labelled
     assert replace(current, name="other").labelled is False
+
+
+def test_the_first_row_of_each_value(tmp_path: Path) -> None:
+    """The values that come first, a missing one among them."""
+    pq.write_table(pa.table({"t": ["b", "a", None, "b", "c"]}), tmp_path / "t.parquet")
+    with columnar.engine("200MB") as connection:
+        assert columnar.first_rows_of_values(connection, tmp_path / "t.parquet", "t", 3) == [
+            ("b", 0),
+            ("a", 1),
+            (None, 2),
+        ]

@@ -5,6 +5,7 @@ Spark also understands is used.
 """
 
 from churn.foundation.columnar.batch_rows import append_rule, count_rules, resolve_repeats, rows_of_keys
+from churn.foundation.columnar.current_rows import TRAINED, first_rows_of_values, write_current_rows
 from churn.foundation.columnar.draws import draw_customers, write_drawn_rows
 from churn.foundation.columnar.engine import engine, scan, scan_files
 from churn.foundation.columnar.history import count_disputes, sample_rows, unite_history
@@ -25,6 +26,7 @@ from churn.foundation.columnar.row_rules import PlainLines, apply_row_rules, pla
 
 __all__ = [
     "BUCKETS",
+    "TRAINED",
     "OtherKind",
     "PlainLines",
     "append_rule",
@@ -35,6 +37,7 @@ __all__ = [
     "count_shared_customers",
     "draw_customers",
     "engine",
+    "first_rows_of_values",
     "hmac_pads",
     "plain_lines",
     "rank_of",
@@ -48,6 +51,7 @@ __all__ = [
     "sort_bucketed_rows",
     "sort_columns",
     "unite_history",
+    "write_current_rows",
     "write_drawn_rows",
     "write_latest_rows",
 ]

@@ -1,4 +1,4 @@
-"""The rows of current customers in a part of a snapshot: those whose latest row has no event."""
+"""The rows of current customers: those whose latest row has no event, and the first of each value of a text."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import duckdb
 
 from churn.contract import Contract
-from churn.foundation.columnar.names import column_name, column_names
+from churn.foundation.columnar.names import column_name, column_names, quoted
 
 TRAINED = "_trained"
 """The column that marks customers whose rows the version may have been trained on."""
@@ -48,3 +48,24 @@ def write_current_rows(
             "target": str(target),
         },
     )
+
+
+def first_rows_of_values(
+    connection: duckdb.DuckDBPyConnection, file: Path, column: str, most: int
+) -> list[tuple[str | None, int]]:
+    """The values of a text column of a Parquet file, each with its first row, from 0; at most a given number of them.
+
+    Args:
+        connection: the engine.
+        file: the file.
+        column: its name.
+        most: the number of values; those that come first are returned.
+    """
+    rows: list[tuple[str | None, int]] = connection.execute(
+        f"""
+        SELECT {quoted(column)} AS _value, min(file_row_number) AS _first FROM read_parquet($file, file_row_number = true)
+        GROUP BY _value ORDER BY _first LIMIT $most
+        """,  # noqa: S608 -- a quoted name; values are parameters
+        {"file": str(file), "most": most},
+    ).fetchall()
+    return rows

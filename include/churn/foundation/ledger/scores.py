@@ -1,4 +1,4 @@
-"""Populations and score lists: what was scored, by which version, and what was published."""
+"""Populations and score lists: what was scored, by which version, what was published, and where it was delivered."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import sqlalchemy as sa
 
 from churn.errors import ChurnError
 from churn.foundation.ledger.database import LedgerDatabase
-from churn.foundation.records import Population, PopulationVerdict, ScoreList
-from churn.foundation.schema import populations, score_lists
+from churn.foundation.records import Delivery, Population, PopulationVerdict, ScoreList
+from churn.foundation.schema import deliveries, populations, score_lists
 
 
 class ScoreRows(LedgerDatabase):
@@ -84,6 +84,25 @@ class ScoreRows(LedgerDatabase):
     def score_list(self, name: str) -> ScoreList | None:
         """Return the list with this hash."""
         return self._one(ScoreList, sa.select(score_lists).where(score_lists.c.list_id == name))
+
+    def record_delivery(self, delivery: Delivery) -> Delivery:
+        """Store the outcome of an attempt; `attempts` is counted here, and a list that was delivered stays so."""
+        mine = sa.select(deliveries).where(
+            deliveries.c.list_id == delivery.list_id, deliveries.c.target == delivery.target
+        )
+        with self._transaction() as connection:
+            before = connection.execute(mine).mappings().first()
+            if before and before["state"] == "delivered" and delivery.state == "failed":
+                return Delivery(**before)
+            row = replace(delivery, attempts=(before["attempts"] if before else 0) + 1)
+            statement = self._insert(deliveries).values(asdict(row))
+            connection.execute(statement.on_conflict_do_update(index_elements=["list_id", "target"], set_=asdict(row)))
+            return row
+
+    def deliveries(self, list_id: str | None = None) -> list[Delivery]:
+        """Return all deliveries, or those of a list, the latest first."""
+        query = sa.select(deliveries).order_by(deliveries.c.at.desc(), deliveries.c.target)
+        return self._all(Delivery, query.where(deliveries.c.list_id == list_id) if list_id else query)
 
     def find_score_list(self, prefix: str) -> ScoreList:
         """Return the one list whose hash has this prefix.

@@ -1,0 +1,58 @@
+"""Delivers a list as files: its parts and manifest, one CSV if that is wished, and the marker `_SUCCESS` last."""
+
+from __future__ import annotations
+
+import json
+from typing import IO
+
+import pyarrow as pa
+import pyarrow.csv
+
+from churn.foundation.parts import MANIFEST, part_names, read_manifest
+from churn.foundation.paths import list_rows
+from churn.foundation.records import ScoreList
+from churn.foundation.storage import Storage
+from churn.scoring.published import read_rows
+
+SUCCESS, CSV = "_SUCCESS", "list.csv"
+
+
+def deliver_to_drop(storage: Storage, row: ScoreList, drop: Storage, as_csv: bool) -> int:
+    """Copy a list to `CAMPAIGN/LIST/`, and name it in `CAMPAIGN/current.json`; a list that is there is only named.
+
+    Args:
+        storage: the data root.
+        row: the list.
+        drop: the folder or bucket that lists are delivered to.
+        as_csv: whether one CSV file is written besides.
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        StorageError: a folder or bucket cannot be read or written.
+        ChurnError: the rows of the list were deleted.
+    """
+    folder, source = f"{row.campaign}/{row.list_id}", list_rows(row.list_id)
+    if not drop.exists(f"{folder}/{SUCCESS}"):
+        manifest = read_manifest(storage, source)
+        for name in part_names(storage, source):
+            with storage.reading(name) as stream, drop.writing(f"{folder}/{name.rpartition('/')[2]}") as target:
+                _copy(stream, target)
+        if as_csv:
+            with drop.writing(f"{folder}/{CSV}") as target:
+                for number, piece in enumerate(read_rows(storage, row)):
+                    options = pa.csv.WriteOptions(include_header=not number, quoting_style="needed")
+                    pa.csv.write_csv(piece, target, options)
+        with drop.writing(f"{folder}/{MANIFEST}") as target:
+            target.write(json.dumps(manifest.to_json() if manifest else {}, indent=1).encode())
+        with drop.writing(f"{folder}/{SUCCESS}"):
+            pass
+    with drop.writing(f"{row.campaign}/current.json") as target:
+        target.write(json.dumps({"list_id": row.list_id, "rows": row.rows, "version": row.version}, indent=1).encode())
+    return row.rows
+
+
+def _copy(source: IO[bytes], target: IO[bytes]) -> None:
+    while chunk := source.read(4 << 20):
+        target.write(chunk)

@@ -1,0 +1,279 @@
+"""Lists are delivered whole: a reader of the database sees the list before or the new one, and a folder has its marker last."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import psycopg2
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+import sqlalchemy as sa
+from pydantic import SecretStr
+
+from churn.contracts.bank import BANK_CHURN
+from churn.errors import ChurnError
+from churn.foundation.records import ScoreList
+from churn.foundation.storage import Storage, StorageError
+from churn.pipeline.workspace import Workspace
+from churn.scoring import database_delivery
+from churn.scoring.database_delivery import (
+    DatabaseRefuses,
+    DatabaseUnavailable,
+    DeliveryIncomplete,
+    deliver_to_database,
+    view_of,
+)
+from churn.scoring.delivery import deliver_list, require_delivered
+from churn.scoring.drop_delivery import deliver_to_drop
+from support.basics import S3, free_port, make_workspace, start_fork, wait_for_exit
+from support.stored_lists import store_list
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Workspace:
+    return make_workspace(tmp_path / "bench", "http://127.0.0.1:9")
+
+
+@pytest.fixture
+def database(postgres: Callable[[str], str], tmp_path: Path) -> str:
+    return postgres(tmp_path.name)
+
+
+def listed(bench: Workspace, number: int, rows: int = 500, campaign: str = "retention") -> ScoreList:
+    folder = Path(bench.settings.data_root).parent
+    return store_list(bench.storage, bench.ledger, number, folder, rows, campaign)
+
+
+def deliver(bench: Workspace, row: ScoreList, url: str, view: str = "churn_scores") -> int:
+    return deliver_to_database(bench.storage, row, url, BANK_CHURN, view)
+
+
+def query(url: str, text: str) -> list[Any]:
+    engine = sa.create_engine(url)
+    try:
+        with engine.connect() as connection:
+            return [tuple(row) for row in connection.execute(sa.text(text))]
+    finally:
+        engine.dispose()
+
+
+def statement(url: str, text: str) -> None:
+    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(sa.text(text))
+    engine.dispose()
+
+
+def test_the_view_shows_the_list(bench: Workspace, database: str) -> None:
+    """Every value as in the files; delivered again, nothing changes."""
+    row = listed(bench, 1)
+    for _ in range(2):
+        assert deliver(bench, row, database) == 500
+        found = query(database, "SELECT * FROM churn_scores ORDER BY rank")
+        files = [bench.storage.read_table(name) for name in bench.storage.names(f"scores/{row.list_id}")[1:]]
+        assert found == [tuple(line.values()) for table in files for line in table.to_pylist()]
+    assert query(database, "SELECT count(*) FROM pg_inherits") == [(1,)]
+
+
+def test_a_campaign_has_a_view_of_its_own(bench: Workspace, database: str) -> None:
+    assert view_of("retention", "retention") == "churn_scores"
+    assert view_of("Spring-2026", "retention") == "churn_scores_spring_2026"
+    deliver(bench, listed(bench, 1), database)
+    deliver(bench, listed(bench, 2, 50, "spring"), database, "churn_scores_spring")
+    assert query(database, "SELECT count(*) FROM churn_scores") == [(500,)]
+    assert query(database, "SELECT count(*) FROM churn_scores_spring") == [(50,)]
+
+
+def test_a_reader_always_sees_one_whole_list(bench: Workspace, database: str) -> None:
+    """Over 50 switches, with a delivery that is killed after a statement between them: never no row, two lists, or a part of one."""
+    sizes = {}
+    first = listed(bench, 1, 101)
+    sizes[first.list_id] = first.rows
+    deliver(bench, first, database)
+    seen: list[tuple[str, int]] = []
+    faults: list[str] = []
+    done = threading.Event()
+
+    def read() -> None:
+        engine = sa.create_engine(database)
+        with engine.connect() as connection:
+            while not done.is_set():
+                rows = connection.execute(
+                    sa.text("SELECT list_id, count(*), max(rank) FROM churn_scores GROUP BY list_id")
+                ).all()
+                connection.rollback()
+                if len(rows) != 1 or rows[0][1] != sizes[rows[0][0]] or rows[0][2] != rows[0][1]:
+                    faults.append(repr(rows))
+                seen.append((rows[0][0], rows[0][1]) if rows else ("", 0))
+        engine.dispose()
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        for number in range(2, 52):
+            row = listed(bench, number, 100 + number)
+            sizes[row.list_id] = row.rows
+            if number % 10 == 0:
+                killed = start_fork(lambda row=row, number=number: _die_after(number // 10, bench, row, database))  # type: ignore[misc]
+                assert wait_for_exit(killed) == -signal.SIGKILL
+            assert deliver(bench, row, database) == row.rows
+    finally:
+        done.set()
+        reader.join()
+    assert faults == []
+    assert len(dict(seen)) > 10
+
+
+def _die_after(statements: int, bench: Workspace, row: ScoreList, url: str) -> None:
+    """Deliver a list, and be killed after a number of statements."""
+
+    class Dying(psycopg2.extensions.cursor):  # type: ignore[misc]
+        count = 0
+
+        def execute(self, *arguments: Any) -> None:
+            super().execute(*arguments)
+            Dying.count += 1
+            if Dying.count == statements:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    connect = psycopg2.connect
+    psycopg2.connect = lambda **options: connect(**options, cursor_factory=Dying)
+    deliver(bench, row, url)
+
+
+def test_a_database_that_does_not_answer_is_an_outage(bench: Workspace) -> None:
+    """The message names the address without the password, and the next step."""
+    row = listed(bench, 1)
+    url = f"postgresql+psycopg2://bank:geheim@127.0.0.1:{free_port()}/scores"
+    with pytest.raises(DatabaseUnavailable, match="churn scores deliver") as error:
+        deliver(bench, row, url)
+    assert "geheim" not in str(error.value)
+
+
+def test_a_locked_table_is_an_outage(bench: Workspace, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    deliver(bench, listed(bench, 1), database)
+    monkeypatch.setattr(database_delivery, "_LOCK_TIMEOUT", "300ms")
+    engine = sa.create_engine(database)
+    with engine.connect() as holder:
+        holder.execute(sa.text("LOCK TABLE churn_score_rows IN ACCESS EXCLUSIVE MODE"))
+        with pytest.raises(DatabaseUnavailable, match="is locked"):
+            deliver(bench, listed(bench, 2), database)
+        holder.rollback()
+    engine.dispose()
+    assert query(database, "SELECT DISTINCT substr(list_id, 1, 1) FROM churn_scores") == [("1",)]
+    assert deliver(bench, listed(bench, 2), database) == 500
+
+
+def test_a_missing_right_and_a_read_only_database_are_refusals(bench: Workspace, database: str) -> None:
+    """The message says what the role needs; the list before it is still shown."""
+    row = listed(bench, 1)
+    statement(database, "CREATE ROLE writer LOGIN PASSWORD 'pw'")
+    address = sa.make_url(database)
+    writer = address.set(username="writer", password="pw").render_as_string(hide_password=False)
+    try:
+        with pytest.raises(DatabaseRefuses, match="It needs CREATE on the schema"):
+            deliver(bench, row, writer)
+        statement(database, "GRANT CREATE ON SCHEMA public TO writer")
+        assert deliver(bench, row, writer) == 500
+        statement(database, "ALTER ROLE writer SET default_transaction_read_only = on")
+        with pytest.raises(DatabaseRefuses, match="is read-only"):
+            deliver(bench, listed(bench, 2), writer)
+        assert query(writer, "SELECT count(*) FROM churn_scores") == [(500,)]
+    finally:
+        statement(database, "DROP OWNED BY writer CASCADE")
+        statement(database, "DROP ROLE writer")
+
+
+def test_a_table_with_other_columns_is_a_refusal(bench: Workspace, database: str) -> None:
+    statement(database, "CREATE TABLE churn_score_rows (list_id text, other int) PARTITION BY LIST (list_id)")
+    with pytest.raises(DatabaseRefuses, match="has other columns"):
+        deliver(bench, listed(bench, 1), database)
+
+
+def test_rows_that_cannot_be_read_are_not_blamed_on_the_database(bench: Workspace, database: str) -> None:
+    """A lost part of the list is named; the list before it is still shown."""
+    deliver(bench, listed(bench, 1), database)
+    second = listed(bench, 2)
+    bench.storage.remove(f"scores/{second.list_id}/part-0001.parquet")
+    with pytest.raises(StorageError, match=r"part-0001\.parquet"):
+        deliver(bench, second, database)
+    assert query(database, "SELECT DISTINCT substr(list_id, 1, 1) FROM churn_scores") == [("1",)]
+
+
+def test_a_partition_with_other_rows_is_not_shown(bench: Workspace, database: str) -> None:
+    deliver(bench, listed(bench, 1), database)
+    second = listed(bench, 2)
+    deliver(bench, second, database)
+    deliver(bench, listed(bench, 3), database)
+    statement(database, f"DELETE FROM churn_score_rows_{second.list_id[:16]} WHERE rank = 1")  # noqa: S608 -- our own name
+    with pytest.raises(DeliveryIncomplete, match="has 500 rows, but 499"):
+        deliver(bench, second, database)
+    assert query(database, "SELECT DISTINCT substr(list_id, 1, 1) FROM churn_scores") == [("3",)]
+
+
+@pytest.mark.parametrize("kind", ["folder", "s3"])
+def test_a_folder_gets_the_files_and_the_marker_last(
+    bench: Workspace, tmp_path: Path, s3: S3, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A delivery that is interrupted has no marker, and is completed; the current list of the campaign is named."""
+    row = listed(bench, 1)
+    remote = fsspec.filesystem("s3", key=s3.key, secret=s3.secret, endpoint_url=s3.endpoint)
+    drop = (
+        Storage.open(str(tmp_path / "drop"))
+        if kind == "folder"
+        else Storage.open(f"s3://{s3.bucket}/{tmp_path.name}", remote)
+    )
+    wrote = Storage.writing
+
+    def interrupted(self: Storage, name: str) -> Any:
+        if name.endswith("part-0001.parquet"):
+            raise KeyboardInterrupt
+        return wrote(self, name)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Storage, "writing", interrupted)
+        deliver_to_drop(bench.storage, row, drop, as_csv=True)
+    assert not drop.exists(f"retention/{row.list_id}/_SUCCESS")
+    assert deliver_to_drop(bench.storage, row, drop, as_csv=True) == 500
+    names = {name.rpartition("/")[2] for name in drop.names(f"retention/{row.list_id}")}
+    assert names == {"part-0000.parquet", "part-0001.parquet", "manifest.json", "list.csv", "_SUCCESS"}
+    with drop.reading(f"retention/{row.list_id}/list.csv") as stream:
+        assert pyarrow.csv.read_csv(stream).num_rows == 500
+    with drop.reading("retention/current.json") as stream:
+        assert json.load(stream)["list_id"] == row.list_id
+    with drop.reading(f"retention/{row.list_id}/part-0000.parquet") as stream:
+        assert pq.read_table(stream).num_rows == 250
+
+
+def test_every_delivery_has_a_record(bench: Workspace, tmp_path: Path, database: str) -> None:
+    """One that fails does not stop the other; a retry counts, and what was delivered stays so."""
+    row = listed(bench, 1)
+    away = f"postgresql+psycopg2://bank:geheim@127.0.0.1:{free_port()}/scores"
+    settings = bench.settings.model_copy(update={"scores_url": SecretStr(away), "scores_drop": str(tmp_path / "drop")})
+    failing = Workspace(settings, bench.storage, bench.ledger)
+    deliveries = {delivery.target: delivery for delivery in deliver_list(failing, row)}
+    assert (deliveries["database"].state, deliveries["drop"].state) == ("failed", "delivered")
+    assert "geheim" not in repr(deliveries)
+    with pytest.raises(ChurnError, match="was not delivered"):
+        require_delivered([*deliveries.values()])
+    mended = Workspace(settings.model_copy(update={"scores_url": SecretStr(database)}), bench.storage, bench.ledger)
+    again = {delivery.target: delivery for delivery in deliver_list(mended, row)}
+    assert (again["database"].state, again["database"].attempts, again["database"].rows) == ("delivered", 2, 500)
+    deliver_list(failing, row)
+    assert {delivery.state for delivery in bench.ledger.deliveries(row.list_id)} == {"delivered"}
+
+
+def test_only_the_newest_list_of_a_campaign_is_delivered(bench: Workspace, tmp_path: Path) -> None:
+    """An older one would replace it."""
+    old, _ = listed(bench, 1), listed(bench, 2)
+    settings = bench.settings.model_copy(update={"scores_drop": str(tmp_path / "drop")})
+    with pytest.raises(ChurnError, match="is not the newest of campaign retention"):
+        deliver_list(Workspace(settings, bench.storage, bench.ledger), old)
