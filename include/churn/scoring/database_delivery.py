@@ -69,10 +69,10 @@ def deliver_to_database(storage: Storage, row: ScoreList, url: str, contract: Co
     address = sa.make_url(url)
     place = address.render_as_string(hide_password=True)
     arguments, options = address.get_dialect()().create_connect_args(address)
-    options |= {"connect_timeout": _CONNECT_TIMEOUT, "options": f"-c lock_timeout={_LOCK_TIMEOUT}"}
+    limits = {"connect_timeout": _CONNECT_TIMEOUT, "options": f"-c lock_timeout={_LOCK_TIMEOUT}"}
     schema = list_schema(contract)
     try:
-        connection = psycopg2.connect(*arguments, **options)
+        connection = psycopg2.connect(*arguments, **{**options, **limits})
         try:
             with connection, connection.cursor() as cursor:
                 cursor.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", (ROWS,))
