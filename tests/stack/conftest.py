@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import pytest
@@ -18,13 +19,24 @@ class Person:
     password: str
 
 
+RUNNING = ExitStack()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """End the stack after its last test: it takes half a core while it waits."""
+    if nextitem is None or nextitem.path.parent != item.path.parent:
+        RUNNING.close()
+
+
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     if reason := why_no_stack():
         pytest.skip(reason)
     # Two of them side by side on one engine need names of their own.
-    with running_stack(tmp_path_factory.mktemp("stack"), os.environ.get("TEST_STACK", "churn-test")) as people_by_role:
-        yield people_by_role
+    stack = running_stack(tmp_path_factory.mktemp("stack"), os.environ.get("TEST_STACK", "churn-test"))
+    yield RUNNING.enter_context(stack)
+    RUNNING.close()
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ from churn.learning.candidate_module import STANDARD
 from churn.learning.fitting import CrossValidate, Setup
 from churn.learning.fitting_process import CandidateFailed, FittingProcess, Limits
 
-WIDE = Limits(memory=4 * 10**9, seconds=60)
+WIDE = Limits(memory=4 * 10**9, seconds=300)
 BAD_MODULE = """
 import os, subprocess, sys, time
 import numpy as np
@@ -107,7 +107,7 @@ def test_a_standard_candidate_is_fitted_there(rows: Path) -> None:
     [
         (
             "hungry",
-            Limits(400_000_000, 60),
+            Limits(400_000_000, 300),
             r"hungry took [\d,]+ MB of memory, more than 400 MB.*CHURN_CANDIDATE_MEMORY",
         ),
         ("slow", Limits(4 * 10**9, 4), r"slow took more than 4 s and was ended.*CHURN_CANDIDATE_TIMEOUT"),

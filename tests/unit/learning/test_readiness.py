@@ -118,7 +118,7 @@ def selected(folder: Path, spec: SearchSpec) -> Selected:
 
 
 def spec(function: str) -> SearchSpec:
-    return SearchSpec(function, folds=2, seed=1, max_rows=1000, limits=Limits(1_500_000_000, 60), cores=2)
+    return SearchSpec(function, folds=2, seed=1, max_rows=1000, limits=Limits(1_500_000_000, 300), cores=2)
 
 
 def test_the_others_compete_on_and_every_reason_is_kept(tmp_path: Path) -> None:
