@@ -5,6 +5,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +19,21 @@ from churn.foundation.ledger import Ledger
 from churn.foundation.parts import has_table
 from churn.foundation.paths import accepted, docs_index, original, quarantined
 from churn.foundation.records import Batch
+from churn.foundation.spread import Here
 from churn.foundation.storage import Storage, StorageError
 from churn.intake import judging, validation
 from churn.intake.acceptance import BatchRejected, accept_batch
 from churn.intake.arrival import collect_arrivals, land_file
 from churn.intake.audit import find_losses
 from churn.intake.csv_reading import CsvBatch, split_lines
+from churn.intake.table_rules import IntakeLimits
 from support.basics import small_file
-from support.divisions import BYTES, limits
+from support.divisions import BYTES, CHOSEN, limits
 from support.judged_files import table_rows
 
 LIMITS = limits()
+IN_THIS_PROCESS = replace(LIMITS, spread=Here(CHOSEN.cores, "500MB", few=10_000))
+"""For tests that plant a fault in the code: other processes would not have it."""
 
 
 def land(storage: Storage, text: str | bytes, name: str = "batch.csv") -> None:
@@ -36,10 +41,12 @@ def land(storage: Storage, text: str | bytes, name: str = "batch.csv") -> None:
         stream.write(text if isinstance(text, bytes) else text.encode())
 
 
-def take_in(storage: Storage, ledger: Ledger, text: str | bytes, name: str = "batch.csv") -> Batch:
+def take_in(
+    storage: Storage, ledger: Ledger, text: str | bytes, name: str = "batch.csv", limits: IntakeLimits = LIMITS
+) -> Batch:
     land(storage, text, name)
     (batch,) = collect_arrivals(storage, ledger, part_size=BYTES).batches
-    return accept_batch(batch.batch, "night", storage, ledger, BANK_CHURN, LIMITS)
+    return accept_batch(batch.batch, "night", storage, ledger, BANK_CHURN, limits)
 
 
 def test_the_same_bytes_are_taken_in_once(storage: Storage, ledger: Ledger) -> None:
@@ -323,7 +330,7 @@ def test_great_expectations_catches_what_the_row_rules_let_through(
     cells[BANK_CHURN.names.index("Age")] = "17"
     lines[5] = ",".join(cells)
     with pytest.raises(BatchRejected, match="Age: column values to be between"):
-        take_in(storage, ledger, "\n".join(lines))
+        take_in(storage, ledger, "\n".join(lines), limits=IN_THIS_PROCESS)
     assert not has_table(storage, accepted(ledger.batches()[0].batch))
 
 
@@ -349,7 +356,7 @@ def test_a_row_that_gets_lost_on_the_way_stops_the_batch(
         monkeypatch.setattr(judging, "split_lines", lambda lines, *more: split_lines(list(lines)[1:], *more))
     text = small_file(faults=200 if rejected else 3)
     with pytest.raises(judging.RowsLost, match="400 rows arrived"):
-        take_in(storage, ledger, text)
+        take_in(storage, ledger, text, limits=IN_THIS_PROCESS)
     assert ledger.batches()[0].state == "arrived"
 
 
