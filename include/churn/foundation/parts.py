@@ -214,9 +214,9 @@ def find_part_faults(
         manifest = read_manifest(storage, folder)
     except PartFault as fault:
         return [str(fault).removesuffix(RESTORE).strip()]
-    if manifest is None:
-        return []
     here = {name for name in there if name.startswith(f"{folder}/")}
+    if manifest is None:
+        return [f"{folder}/{MANIFEST} is missing, so its parts are not read."] if here else []
     faults = []
     if digest and manifest.digest != digest:
         faults.append(f"{folder}/{MANIFEST} has been changed since it was written.")

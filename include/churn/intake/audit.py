@@ -60,7 +60,7 @@ def _table_faults(
     storage: Storage, there: set[str], folder: str, expected: int, digest: str | None, hashes: bool
 ) -> Iterator[str]:
     """What is wrong with the accepted or the quarantined rows of a batch, as a folder of parts or as one file."""
-    name, rows = single_file(folder), 0
+    name, rows = folder, 0
     if f"{folder}/{MANIFEST}" in there:
         faults = find_part_faults(storage, folder, there, hashes, digest)
         yield from faults
@@ -68,7 +68,8 @@ def _table_faults(
             return
         manifest = read_manifest(storage, folder)
         name, rows = folder, manifest.rows if manifest else 0
-    elif name in there:
+    elif single_file(folder) in there:
+        name = single_file(folder)
         try:
             rows = storage.count_rows(name)
         except (StorageError, pa.ArrowException):

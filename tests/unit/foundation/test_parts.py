@@ -57,11 +57,14 @@ def test_a_table_that_is_stored_again_replaces_a_larger_one_and_a_single_file(st
 
 
 def test_without_its_manifest_a_folder_is_not_a_table(storage: Storage, tmp_path: Path) -> None:
-    """It was not completed."""
+    """It was not completed, and the audit names what is missing; of a table that was deleted there is nothing to name."""
+    assert find_part_faults(storage, FOLDER, [], True, None) == []
     store_parts(storage, FOLDER, written(tmp_path, 1))
     storage.remove(f"{FOLDER}/manifest.json")
     assert not has_table(storage, FOLDER)
     assert read_manifest(storage, FOLDER) is None
+    faults = find_part_faults(storage, FOLDER, storage.names("accepted"), True, None)
+    assert faults == [f"{FOLDER}/manifest.json is missing, so its parts are not read."]
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"format": 2, "parts": []}', '{"format": 1, "parts": [{"name": "x"}]}'])
