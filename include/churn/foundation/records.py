@@ -33,6 +33,7 @@ class Batch:
     warnings: list[str] | None
     origin: str | None
     accepted_sha256: str | None
+    quarantined_sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class BatchVerdict:
     warnings: list[str] = field(default_factory=list)
     reason: str | None = None
     accepted_sha256: str | None = None
+    quarantined_sha256: str | None = None
 
 
 @dataclass(frozen=True)

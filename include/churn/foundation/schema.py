@@ -23,7 +23,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-HEAD = "0012"
+HEAD = "0013"
 """The migration that creates these tables."""
 
 
@@ -73,6 +73,7 @@ batches = Table(
     Column("warnings", JSON, doc="warnings that did not reject the batch"),
     Column("origin", Text, doc="the batch whose quarantined rows this one repairs"),
     Column("accepted_sha256", Text, doc="of the file of accepted rows"),
+    Column("quarantined_sha256", Text, doc="of the manifest of quarantined rows; null: there are none, or it is older"),
     CheckConstraint("state IN ('arrived', 'accepted', 'rejected', 'withdrawn')", name="state"),
     CheckConstraint("arrived_rows = accepted_rows + quarantined_rows", name="no_row_lost"),
 )

@@ -174,7 +174,7 @@ def _accept(job: _BatchJob, judged: Judged, warnings: list[str], drift: list[Dri
         return
     rules = _rules(job, judged)
     manifest = store_parts(job.storage, accepted(batch), [part.good for part in judged.parts])
-    _quarantine(job, [part.aside for part in judged.parts])
+    _, aside_digest = _quarantine(job, [part.aside for part in judged.parts])
     job.ledger.judge_batch(
         batch,
         job.night,
@@ -188,6 +188,7 @@ def _accept(job: _BatchJob, judged: Judged, warnings: list[str], drift: list[Dri
             rules=rules,
             warnings=warnings,
             accepted_sha256=manifest.digest,
+            quarantined_sha256=aside_digest,
         ),
         drift,
     )
@@ -204,14 +205,13 @@ def _overtaken(job: _BatchJob) -> bool:
     return True
 
 
-def _quarantine(job: _BatchJob, parts: Sequence[WrittenPart]) -> int:
-    """Keep the quarantined rows, if there are any; returns their number."""
+def _quarantine(job: _BatchJob, parts: Sequence[WrittenPart]) -> tuple[int, str | None]:
+    """Keep the quarantined rows, if there are any; returns their number, and the hash of their manifest."""
     folder, rows = quarantined(job.batch.batch), sum(part.rows for part in parts)
     if rows:
-        store_parts(job.storage, folder, parts)
-    else:
-        remove_table(job.storage, folder)  # left by an earlier verdict
-    return rows
+        return rows, store_parts(job.storage, folder, parts).digest
+    remove_table(job.storage, folder)  # left by an earlier verdict
+    return 0, None
 
 
 def _reject(job: _BatchJob, file: DividedFile, judged: Judged | None, rule: str, sentence: str) -> None:
@@ -220,7 +220,7 @@ def _reject(job: _BatchJob, file: DividedFile, judged: Judged | None, rule: str,
         return
     if judged is None:
         _publish(job, None, [sentence])
-    quarantined_rows = _quarantine(job, reject_rows(job.spread, file, batch, job.scratch, judged, rule))
+    quarantined_rows, aside_digest = _quarantine(job, reject_rows(job.spread, file, batch, job.scratch, judged, rule))
     kept = (
         f"Its {quarantined_rows:,} rows are in {quarantined(batch)}."
         if quarantined_rows
@@ -236,6 +236,7 @@ def _reject(job: _BatchJob, file: DividedFile, judged: Judged | None, rule: str,
             quarantined_rows=quarantined_rows,
             unlabelled_rows=judged.unlabelled if judged else 0,
             rules=_rules(job, judged) if judged else [],
+            quarantined_sha256=aside_digest,
             reason=rejection(
                 batch[:12], job.batch.name, f"{sentence} {kept} Report: {job.storage.url(docs_index(batch))}"
             ),

@@ -49,7 +49,7 @@ def _losses(batch: Batch, files: dict[str, set[str]], storage: Storage, hashes: 
         yield f"{who}: {counts[0]} rows arrived, but {counts[1]} were accepted and {counts[2]} quarantined."
     tables = (
         (files[ACCEPTED], accepted(batch.batch), counts[1], batch.accepted_sha256),
-        (files[QUARANTINE], quarantined(batch.batch), counts[2], None),
+        (files[QUARANTINE], quarantined(batch.batch), counts[2], batch.quarantined_sha256),
     )
     for there, folder, expected, digest in tables:
         for fault in _table_faults(storage, there, folder, expected, digest, hashes):

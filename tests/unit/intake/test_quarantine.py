@@ -14,7 +14,7 @@ import pytest
 from churn.contracts.bank import BANK_CHURN
 from churn.errors import ChurnError
 from churn.foundation.ledger import Ledger
-from churn.foundation.parts import remove_table, single_file
+from churn.foundation.parts import WrittenPart, remove_table, single_file, store_parts
 from churn.foundation.paths import accepted, original, quarantined
 from churn.foundation.records import Batch
 from churn.foundation.storage import Storage
@@ -191,6 +191,17 @@ def test_the_audit_names_the_damaged_part(
     assert (find_losses(storage, ledger) == []) is damage.hashes
     assert damage.phrase in " ".join(find_losses(storage, ledger, hashes=damage.hashes))
     assert find_losses(storage, ledger, hashes=True) != []
+
+
+def test_the_audit_notices_quarantined_rows_of_another_batch(storage: Storage, ledger: Ledger, batch: Batch) -> None:
+    """As many rows with a manifest of their own, in their place."""
+    folder = quarantined(batch.batch)
+    rows = storage.read_table(f"{folder}/part-0000.parquet")
+    with storage.scratch() as scratch:
+        pq.write_table(rows.take(list(range(rows.num_rows))[::-1]), scratch / "other.parquet")
+        store_parts(storage, folder, [WrittenPart.of(scratch / "other.parquet")])
+    (loss,) = find_losses(storage, ledger)
+    assert f"{folder}/manifest.json has been changed since it was written" in loss
 
 
 def test_the_audit_reads_what_an_earlier_version_kept_in_one_file(
