@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 import psycopg2  # type: ignore[import-untyped]
@@ -45,7 +44,7 @@ class DeliveryIncomplete(ChurnError):  # noqa: N818 -- names the state
 
 def view_of(campaign: str, main: str) -> str:
     """The view of a campaign: `churn_scores` for that of the scoring policy, with its name for any other."""
-    return VIEW if campaign == main else f"{VIEW}_{re.sub('[^a-z0-9]+', '_', campaign.lower())}"
+    return VIEW if campaign == main else f"{VIEW}_{campaign}"
 
 
 def deliver_to_database(storage: Storage, row: ScoreList, url: str, contract: Contract, view: str) -> int:
@@ -69,10 +68,12 @@ def deliver_to_database(storage: Storage, row: ScoreList, url: str, contract: Co
     address = sa.make_url(url)
     place = address.render_as_string(hide_password=True)
     arguments, options = address.get_dialect()().create_connect_args(address)
-    limits = {"connect_timeout": _CONNECT_TIMEOUT, "options": f"-c lock_timeout={_LOCK_TIMEOUT}"}
+    of_server = f"{options.get('options', '')} -c lock_timeout={_LOCK_TIMEOUT}".strip()
     schema = list_schema(contract)
     try:
-        connection = psycopg2.connect(*arguments, **{**options, **limits})
+        connection = psycopg2.connect(
+            *arguments, **{"connect_timeout": _CONNECT_TIMEOUT, **options, "options": of_server}
+        )
         try:
             with connection, connection.cursor() as cursor:
                 cursor.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", (ROWS,))
@@ -85,16 +86,14 @@ def deliver_to_database(storage: Storage, row: ScoreList, url: str, contract: Co
             return rows
         finally:
             connection.close()
-    except (errors.InsufficientPrivilege, errors.ReadOnlySqlTransaction, errors.InvalidTableDefinition) as error:
-        raise DatabaseRefuses(f"{_refusal(error, place)} The list before it is still shown.") from error
-    except errors.UndefinedColumn as error:
-        raise DatabaseRefuses(f"{_other_columns(place)} The list before it is still shown.") from error
-    except psycopg2.OperationalError as error:
+    except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
         raise DatabaseUnavailable(
             f"List {row.list_id[:12]} was not delivered to {place} ({type(error).__name__}): the database is unavailable or full, or "
             f"{ROWS} is locked. The list before it is still shown. Check CHURN_SCORES_URL and the database, then run "
             f"`churn scores deliver {row.list_id[:12]}`."
         ) from error
+    except psycopg2.Error as error:
+        raise DatabaseRefuses(f"{_refusal(error, place)} The list before it is still shown.") from error
 
 
 def _refusal(error: psycopg2.Error, place: str) -> str:
@@ -102,11 +101,10 @@ def _refusal(error: psycopg2.Error, place: str) -> str:
         return f"The role of CHURN_SCORES_URL may not write to {place}. It needs CREATE on the schema, and to own {ROWS} and {VIEW}."
     if isinstance(error, errors.ReadOnlySqlTransaction):
         return f"{place} is read-only. Name the primary server in CHURN_SCORES_URL."
-    return _other_columns(place)
-
-
-def _other_columns(place: str) -> str:
-    return f"{ROWS} or {VIEW} at {place} has other columns than a list of this contract. Rename or drop both, and deliver again."
+    return (
+        f"{ROWS} or its view at {place} is not what a list of this contract needs, such as other columns ({type(error).__name__}). "
+        "Rename or drop both, and deliver again."
+    )
 
 
 def _ensure_partition(cursor: psycopg2.extensions.cursor, storage: Storage, row: ScoreList, schema: pa.Schema) -> int:

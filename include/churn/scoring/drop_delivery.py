@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import IO
+import shutil
 
 import pyarrow as pa
 import pyarrow.csv
@@ -15,6 +15,7 @@ from churn.foundation.storage import Storage
 from churn.scoring.published import read_rows
 
 SUCCESS, CSV = "_SUCCESS", "list.csv"
+_CHUNK = 4 << 20
 
 
 def deliver_to_drop(storage: Storage, row: ScoreList, drop: Storage, as_csv: bool) -> int:
@@ -38,7 +39,7 @@ def deliver_to_drop(storage: Storage, row: ScoreList, drop: Storage, as_csv: boo
         manifest = read_manifest(storage, source)
         for name in part_names(storage, source):
             with storage.reading(name) as stream, drop.writing(f"{folder}/{name.rpartition('/')[2]}") as target:
-                _copy(stream, target)
+                shutil.copyfileobj(stream, target, _CHUNK)
         if as_csv:
             with drop.writing(f"{folder}/{CSV}") as target:
                 for number, piece in enumerate(read_rows(storage, row)):
@@ -51,8 +52,3 @@ def deliver_to_drop(storage: Storage, row: ScoreList, drop: Storage, as_csv: boo
     with drop.writing(f"{row.campaign}/current.json") as target:
         target.write(json.dumps({"list_id": row.list_id, "rows": row.rows, "version": row.version}, indent=1).encode())
     return row.rows
-
-
-def _copy(source: IO[bytes], target: IO[bytes]) -> None:
-    while chunk := source.read(4 << 20):
-        target.write(chunk)

@@ -146,7 +146,7 @@ def _write_part(job: ListJob, numbered: tuple[int, Path]) -> ListPart:
                 here[EXPECTED],
                 groups,
                 batch[columnar.TRAINED] if has_mark else np.zeros(batch.num_rows, bool),
-                np.full(batch.num_rows, job.name),
+                pa.repeat(pa.scalar(job.name), batch.num_rows),
             ]
             arrow = [column if isinstance(column, pa.Array) else pa.array(column) for column in columns]
             writer.write_batch(pa.record_batch(arrow, schema.names).cast(schema))

@@ -16,8 +16,8 @@ _CONSEQUENCE = "No list is published until it is fixed."
 class Campaign(Section):
     """What the list is for. Lists of one campaign replace each other, and a customer keeps the same treatment in all of them."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
-    """Name of the campaign: letters, digits, dots, hyphens and underscores."""
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
+    """Name of the campaign: at most 40 small letters, digits and underscores. It is part of the name of a view."""
     horizon_days: Annotated[float, Field(gt=0, le=3650)]
     """Days after delivery in which the effect of a contact is measured. Until then, a customer keeps the first treatment."""
 

@@ -39,6 +39,8 @@ def test_the_shipped_policy_fits_the_shipped_contract() -> None:
         ({"contact": {"cost": 1}}, "contact.success_rate is missing"),
         ({"control": {"share": 1}}, "control.share must be less than 1"),
         ({"drift": {"psi": 0.2, "action": "stop"}}, "drift.action must be 'alert' or 'refuse'"),
+        ({"campaign": {"name": "Spring", "horizon_days": 9}}, "campaign.name does not have the required form"),
+        ({"campaign": {"name": "a" * 41, "horizon_days": 9}}, "campaign.name does not have the required form"),
         ({"more": {}}, "more is unknown"),
     ],
 )
