@@ -104,14 +104,14 @@ def _files(version: int, tracking: Tracking, open_things: ExitStack) -> Path:
         return open_things.enter_context(downloaded(version, tracking))
     except TrackingGone as error:
         raise FilesGone(
-            f"The files of version {version} of {tracking.model} were deleted. Nothing was promoted. Restore them "
+            f"The files of version {version} of {tracking.model} were deleted. Nothing was changed. Restore them "
             f"(see {tracking.version_link(version)}), and run the step again.",
             "its files were deleted",
         ) from error
     except Exception as error:
         raise ModelUnloadable(
             f"The files of version {version} of {tracking.model} cannot be downloaded ({type(error).__name__}): they are missing or damaged. "
-            f"Nothing was promoted. Restore them (see {tracking.version_link(version)}), and run the step again."
+            f"Nothing was changed. Restore them (see {tracking.version_link(version)}), and run the step again."
         ) from error
 
 

@@ -34,7 +34,8 @@ def withdraw_batch(batch: Batch, reason: str, ledger: Ledger, tracking: Tracking
     """
     ledger.withdraw(batch.batch, "withdrawn", reason)
     holding = {snapshot.snapshot for snapshot in ledger.snapshots() if batch.batch in snapshot.batches}
-    with tracking.explained("list the versions that were trained on the batch"):
+    done = "The batch has been withdrawn; only the flags of the versions that were trained on it are missing."
+    with tracking.explained("list the versions that were trained on the batch", done):
         registered = tracking.client.search_model_versions(f"name = '{tracking.model}'")
     versions = sorted(int(version.version) for version in registered if version.tags.get(SNAPSHOT_TAG) in holding)
     now = datetime.now(UTC)
@@ -53,7 +54,8 @@ def restore_batch(batch: Batch, reason: str, ledger: Ledger, tracking: Tracking)
         TrackingUnreachable: the batch has been restored, but the registry still has the flags; run it again.
     """
     ledger.withdraw(batch.batch, "restored", reason)
-    with tracking.explained("list the versions that were flagged"):
+    done = "The batch has been restored; only the flags of the versions that were trained on it are still there."
+    with tracking.explained("list the versions that were flagged", done):
         registered = tracking.client.search_model_versions(f"name = '{tracking.model}'")
     versions = sorted(int(version.version) for version in registered if batch.batch[:12] in version.tags.get(TAG, ""))
     ledger.clear_flags(batch.batch)

@@ -97,9 +97,7 @@ def _measure_columns(clients: Clients, files: Sequence[Path], trained: Snapshot,
         columns = [column for column in contract.attributes if column.kind is not Kind.DATE and column.name in there]
         names = [column.name for column in columns]
         columnar.scan_files(connection, "snapshot", known)
-        connection.execute(
-            f"CREATE TEMP VIEW trained AS SELECT * FROM snapshot WHERE _bucket BETWEEN {TRAINING[0]} AND {TRAINING[-1]}"  # noqa: S608
-        )
+        columnar.select_buckets(connection, "trained", "snapshot", TRAINING)
         now = columnar.sample_rows(connection, files, names, contract, SAMPLE)
         before = columnar.sample_rows(connection, "trained", names, contract, SAMPLE)
     return compare_columns(columns, before, now, limit)

@@ -116,7 +116,7 @@ def make_list(clients: Clients, request: ListRequest) -> MadeList:
         else:
             customers = accepted_customers(clients, trained, scratch)
         lists = clients.ledger.score_lists(clients.settings.model_name)
-        earlier = find_earlier_lists(lists, policy, datetime.now(UTC))
+        earlier = find_earlier_lists(lists, clients.ledger.deliveries(), policy, datetime.now(UTC))
         current = next((row for row in lists if row.campaign == policy.campaign.name), None)
         if current and _is_the_same(current, version, customers, policy, earlier) and not request.dry_run:
             log.info(

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from churn.foundation.parts import part_names
 from churn.foundation.paths import list_rows
-from churn.foundation.records import ScoreList
+from churn.foundation.records import Delivery, ScoreList
 from churn.foundation.storage import Storage
 from churn.scoring.scoring_policy import ScoringPolicy
 
@@ -71,24 +71,32 @@ class Treatments:
         return np.asarray(excluded, bool), earlier
 
 
-def find_earlier_lists(lists: Sequence[ScoreList], policy: ScoringPolicy, now: datetime) -> EarlierLists:
+def find_earlier_lists(
+    lists: Sequence[ScoreList], deliveries: Sequence[Delivery], policy: ScoringPolicy, now: datetime
+) -> EarlierLists:
     """Choose the lists that matter for a new one.
+
+    A list counts from its delivery, and one whose deliveries all failed does not count. A list that was not to be delivered
+    anywhere counts from its publication.
 
     Args:
         lists: all lists of the model, newest first.
+        deliveries: of all lists.
         policy: of the new list.
         now: when it is made.
     """
+
+    def within(row: ScoreList, days: float) -> bool:
+        since = _in_use_since(row, deliveries)
+        return since is not None and now - since < timedelta(days=days)
+
     own, name = policy.campaign, policy.campaign.name
     others = [row for row in reversed(lists) if row.campaign != name]
+    mine = [row for row in reversed(lists) if row.campaign == name]
     return EarlierLists(
-        contacted=tuple(row for row in others if now - row.published_at < timedelta(days=policy.exclusion.days)),
-        left_alone=tuple(row for row in others if now - row.published_at < timedelta(days=_horizon_of(row))),
-        continues=tuple(
-            row
-            for row in reversed(lists)
-            if row.campaign == name and now - row.published_at < timedelta(days=own.horizon_days)
-        ),
+        contacted=tuple(row for row in others if within(row, policy.exclusion.days)),
+        left_alone=tuple(row for row in others if within(row, _horizon_of(row))),
+        continues=tuple(row for row in mine if within(row, own.horizon_days)),
     )
 
 
@@ -128,6 +136,13 @@ def _members(storage: Storage, row: ScoreList, key: str, groups: tuple[str, ...]
         chosen = part.filter(pc.is_in(part[GROUP], value_set=pa.array(groups)))
         tables.append(pa.table({KEY: chosen[key].cast(pa.string()), GROUP: chosen[GROUP].cast(pa.string())}))
     return pa.concat_tables([_NOBODY, *tables])
+
+
+def _in_use_since(row: ScoreList, deliveries: Sequence[Delivery]) -> datetime | None:
+    attempts = [delivery for delivery in deliveries if delivery.list_id == row.list_id]
+    if not attempts:
+        return row.published_at
+    return min((delivery.at for delivery in attempts if delivery.state == "delivered"), default=None)
 
 
 def _horizon_of(row: ScoreList) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,7 +11,7 @@ import pytest
 
 from churn.foundation.parts import WrittenPart, store_parts
 from churn.foundation.paths import list_rows
-from churn.foundation.records import ScoreList
+from churn.foundation.records import Delivery, ScoreList
 from churn.foundation.storage import Storage
 from churn.scoring.scoring_policy import ScoringPolicy
 from churn.scoring.treatments import CONTACTED, LEFT_ALONE, UNTREATED, find_earlier_lists, read_treatments
@@ -35,7 +35,7 @@ def keep(storage: Storage, row: ScoreList, members: dict[int, str], folder: Path
 def test_other_campaigns_exclude_for_their_time() -> None:
     """Their contact groups for the days of the policy, their control groups for the whole of their own horizon."""
     lists = [published("a", "spring", 29), published("b", "spring", 31), published("c", "spring", 91)]
-    earlier = find_earlier_lists(lists, POLICY, NOW)
+    earlier = find_earlier_lists(lists, [], POLICY, NOW)
     assert [row.list_id for row in earlier.contacted] == ["a"]
     assert sorted(row.list_id for row in earlier.left_alone) == ["a", "b"]
     assert earlier.excludes == ["a", "b"]
@@ -45,7 +45,7 @@ def test_other_campaigns_exclude_for_their_time() -> None:
 def test_lists_of_the_same_campaign_exclude_nobody_and_are_continued() -> None:
     """Within the horizon, the oldest first."""
     lists = [published("c", "retention", 1, 3), published("b", "retention", 50, 2), published("a", "retention", 91, 1)]
-    earlier = find_earlier_lists(lists, POLICY, NOW)
+    earlier = find_earlier_lists(lists, [], POLICY, NOW)
     assert earlier.excludes == []
     assert [row.list_id for row in earlier.continues] == ["b", "c"]
 
@@ -58,7 +58,7 @@ def test_the_first_treatment_counts(storage: Storage, tmp_path: Path) -> None:
     new = keep(
         storage, published("b", "retention", 1, 2), {1: "control", 2: "contact", 3: "contact", 5: "rest"}, tmp_path
     )
-    treatments = read_treatments(storage, find_earlier_lists([new, old], POLICY, NOW), "CustomerId")
+    treatments = read_treatments(storage, find_earlier_lists([new, old], [], POLICY, NOW), "CustomerId")
     excluded, earlier = treatments.of(pa.array([5, 4, 3, 2, 1, 9]))
     assert excluded.tolist() == [False] * 6
     assert earlier.tolist() == [UNTREATED, CONTACTED, CONTACTED, LEFT_ALONE, CONTACTED, UNTREATED]
@@ -67,7 +67,7 @@ def test_the_first_treatment_counts(storage: Storage, tmp_path: Path) -> None:
 def test_customers_of_other_campaigns_are_left_out(storage: Storage, tmp_path: Path) -> None:
     """Those who were contacted or kept for comparison, and not the rest."""
     other = keep(storage, published("a", "spring", 1), {1: "contact", 2: "control", 3: "rest"}, tmp_path)
-    treatments = read_treatments(storage, find_earlier_lists([other], POLICY, NOW), "CustomerId")
+    treatments = read_treatments(storage, find_earlier_lists([other], [], POLICY, NOW), "CustomerId")
     excluded, earlier = treatments.of(pa.array([3, 2, 1]))
     assert excluded.tolist() == [False, True, True]
     assert earlier.tolist() == [UNTREATED] * 3
@@ -75,16 +75,29 @@ def test_customers_of_other_campaigns_are_left_out(storage: Storage, tmp_path: P
 
 @pytest.mark.parametrize("kind", [pa.int64(), pa.string()])
 def test_without_earlier_lists_nobody_is_treated(storage: Storage, kind: pa.DataType) -> None:
-    treatments = read_treatments(storage, find_earlier_lists([], POLICY, NOW), "CustomerId")
+    treatments = read_treatments(storage, find_earlier_lists([], [], POLICY, NOW), "CustomerId")
     excluded, earlier = treatments.of(pa.array([1, 2]).cast(kind))
     assert (excluded.any(), earlier.any()) == (False, False)
 
 
 def test_a_longer_exclusion_reaches_further_back() -> None:
     longer = replace_days(60)
-    assert find_earlier_lists([published("b", "spring", 31)], longer, NOW).contacted != ()
+    assert find_earlier_lists([published("b", "spring", 31)], [], longer, NOW).contacted != ()
 
 
 def replace_days(days: float) -> ScoringPolicy:
     content = POLICY.model_dump(exclude_none=True)
     return ScoringPolicy.model_validate({**content, "exclusion": {"days": days}})
+
+
+def test_a_list_counts_from_its_delivery() -> None:
+    """Of several, from the first; one whose deliveries all failed does not count."""
+    lists = [published("b", "retention", 1, 2), published("a", "retention", 95, 1)]
+
+    def delivered(name: str, state: str, days_ago: float, target: str = "database") -> Delivery:
+        return Delivery(name, target, state, 1, 1, "place", "", NOW - timedelta(days=days_ago))
+
+    late = [delivered("a", "delivered", 80), delivered("a", "delivered", 85, "drop"), delivered("b", "failed", 1)]
+    assert [row.list_id for row in find_earlier_lists(lists, late, POLICY, NOW).continues] == ["a"]
+    early = [delivered("a", "delivered", 80), delivered("a", "delivered", 92, "drop")]
+    assert [row.list_id for row in find_earlier_lists(lists, early, POLICY, NOW).continues] == ["b"]

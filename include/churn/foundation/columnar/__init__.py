@@ -5,7 +5,12 @@ Spark also understands is used.
 """
 
 from churn.foundation.columnar.batch_rows import append_rule, count_rules, resolve_repeats, rows_of_keys
-from churn.foundation.columnar.current_rows import TRAINED, first_rows_of_values, write_current_rows
+from churn.foundation.columnar.current_rows import (
+    TRAINED,
+    first_rows_of_values,
+    select_buckets,
+    write_current_rows,
+)
 from churn.foundation.columnar.draws import draw_customers, write_drawn_rows
 from churn.foundation.columnar.engine import engine, scan, scan_files
 from churn.foundation.columnar.history import count_disputes, sample_rows, unite_history
@@ -48,6 +53,7 @@ __all__ = [
     "sample_rows",
     "scan",
     "scan_files",
+    "select_buckets",
     "sort_bucketed_rows",
     "sort_columns",
     "unite_history",

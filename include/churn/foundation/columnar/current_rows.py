@@ -1,4 +1,4 @@
-"""The rows of current customers: those whose latest row has no event, and the first of each value of a text."""
+"""The rows of current customers: those whose latest row has no event, those of some buckets, and the first of each value of a text."""
 
 from __future__ import annotations
 
@@ -47,6 +47,13 @@ def write_current_rows(
             "part": str(part),
             "target": str(target),
         },
+    )
+
+
+def select_buckets(connection: duckdb.DuckDBPyConnection, view: str, snapshot: str, buckets: range) -> None:
+    """Create a view of the customers of some buckets, without gaps, in the view of a snapshot."""
+    connection.execute(
+        f"CREATE OR REPLACE TEMP VIEW {view} AS SELECT * FROM {snapshot} WHERE _bucket BETWEEN {buckets[0]} AND {buckets[-1]}"  # noqa: S608 -- our own names
     )
 
 

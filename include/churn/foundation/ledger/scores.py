@@ -86,13 +86,13 @@ class ScoreRows(LedgerDatabase):
         return self._one(ScoreList, sa.select(score_lists).where(score_lists.c.list_id == name))
 
     def record_delivery(self, delivery: Delivery) -> Delivery:
-        """Store the outcome of an attempt; `attempts` is counted here, and a list that was delivered stays so."""
+        """Store the outcome of an attempt; `attempts` is counted here. What was delivered stays as it is, with the time of the first delivery."""
         mine = sa.select(deliveries).where(
             deliveries.c.list_id == delivery.list_id, deliveries.c.target == delivery.target
         )
         with self._transaction() as connection:
             before = connection.execute(mine).mappings().first()
-            if before and before["state"] == "delivered" and delivery.state == "failed":
+            if before and before["state"] == "delivered":
                 return Delivery(**before)
             row = replace(delivery, attempts=(before["attempts"] if before else 0) + 1)
             statement = self._insert(deliveries).values(asdict(row))
