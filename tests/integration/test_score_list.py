@@ -96,6 +96,7 @@ def test_every_customer_is_scored_or_quarantined(bench: Workspace, published: Sc
     frame = rows_of(bench, published)
     assert len(frame) == published.rows
     assert frame["CustomerId"].is_unique
+    assert frame["trained_on"].isna().all()  # a file is not compared with the training rows
     assert frame["group"].value_counts().to_dict() == {
         "contact": published.contact,
         "control": published.control,

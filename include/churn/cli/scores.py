@@ -217,8 +217,7 @@ def _print_list(workspace: Workspace, row: ScoreList, stored: bool = True) -> No
         f"To contact: {row.contact:,}. Control group: {row.control:,}. Capacity: {summary['capacity']:,}."
     )
     console.print(
-        f"Expected value of contacting: {summary['expected_value']:,.0f}, against {summary['by_probability']:,.0f} for the likeliest "
-        "as many."
+        f"Expected value of contacting: {summary['expected_value']:,.0f}, against {summary['by_probability']:,.0f} for as many of the likeliest customers."
     )
     for delivery in workspace.ledger.deliveries(row.list_id) if stored else ():
         console.print(f"Delivery to {delivery.place}: {delivery.state}", markup=False, soft_wrap=True)

@@ -145,7 +145,7 @@ def _write_part(job: ListJob, numbered: tuple[int, Path]) -> ListPart:
                 shares_of_rank(here[RANK], job.customers, 10),
                 here[EXPECTED],
                 groups,
-                batch[columnar.TRAINED] if has_mark else np.zeros(batch.num_rows, bool),
+                batch[columnar.TRAINED] if has_mark else pa.nulls(batch.num_rows, pa.bool_()),
                 pa.repeat(pa.scalar(job.name), batch.num_rows),
             ]
             arrow = [column if isinstance(column, pa.Array) else pa.array(column) for column in columns]
