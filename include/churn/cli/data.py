@@ -254,6 +254,12 @@ def audit(
     for loss in losses if not as_json else []:
         console.print(loss, style="red", markup=False, soft_wrap=True)
     if losses:
+        if not as_json:
+            console.print(
+                "Unless a line has its own next step: restore what is missing or changed from a backup of the data root, or "
+                "withdraw the batch: `churn batches withdraw HASH --reason ...`.",
+                markup=False,
+            )
         raise typer.Exit(1)
     if not as_json:
         arrived, quarantined = (

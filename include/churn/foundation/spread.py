@@ -5,7 +5,10 @@ A part is a unit of rows: a range of a file that begins and ends between records
 
 from __future__ import annotations
 
+import os
 import tempfile
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -31,6 +34,9 @@ INTO = "_into"
 """The column of exchanged rows that says which receiver they are for."""
 _LEAST_MEMORY = 100_000_000
 """Bytes that the engine of a worker gets at least; with less, DuckDB fails on ordinary queries."""
+
+
+_PARENT_CHECK = 1.0  # seconds between two looks whether the parent process still runs
 
 
 class WorkerKilled(Outage):
@@ -133,6 +139,7 @@ class Here:
             return_as="generator",
             batch_size=1,
             pre_dispatch=2 * workers,
+            initializer=_end_with_parent,
         )(joblib.delayed(work)(part) for part in parts)
         try:
             for result in calls:
@@ -140,7 +147,7 @@ class Here:
                 yield result
         except TerminatedWorkerError as error:
             raise WorkerKilled(
-                f"A worker process was killed while part {done + 1} of {len(parts)} was in work, usually because the machine has too little "
+                f"A worker process was killed after {done} of {len(parts)} parts were done, usually because the machine has too little "
                 f"memory. Lower CHURN_CORES (now {self.cores}) or CHURN_DUCKDB_MEMORY_LIMIT (now {self.memory_limit}), or give the machine "
                 "more memory, then run the step again; nothing was lost."
             ) from error
@@ -165,6 +172,18 @@ class Here:
             sent = list(report_progress(sending, "Regrouping rows", len(parts)))
             slices = [[(file, receivers.get(receiver, [])) for file, receivers in sent] for receiver in range(into)]
             yield from self.each(receive, list(enumerate(slices)))
+
+
+def _end_with_parent() -> None:
+    """End this worker process soon after its parent was killed; it would otherwise wait for work for minutes."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_PARENT_CHECK)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
 
 
 def _in_threads(work: Callable[[P], R], parts: Sequence[P], workers: int) -> Iterator[R]:

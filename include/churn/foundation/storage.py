@@ -27,6 +27,7 @@ from churn.foundation.paths import LANDING, UNFINISHED
 TEMPORARY = (".part", ".partial", ".tmp", ".temp", ".filepart", ".crdownload", "~")
 """Suffixes of files that are still being written by their sender."""
 _ABANDONED = 24 * 3600  # seconds after which an unfinished file is deleted
+_OF_DATA_WORK = ("churn-spill-", "churn-exchange-")  # temporary folders that no work needs for a day
 # Limits, so that an unavailable store is reported within a minute.
 _S3 = {
     "config_kwargs": {
@@ -182,7 +183,11 @@ class Storage:
             self.fs.mv(str(file), self.path(name))
 
     def sweep(self) -> None:
-        """Delete unfinished files that killed processes left behind more than a day ago."""
+        """Delete what killed processes left behind more than a day ago: unfinished files, and temporary folders on this machine."""
+        for folder in Path(tempfile.gettempdir()).glob("churn-*"):
+            with suppress(FileNotFoundError):  # another process may be cleaning up too
+                if folder.name.startswith(_OF_DATA_WORK) and time.time() - folder.stat().st_mtime > _ABANDONED:
+                    shutil.rmtree(folder)
         with self._explained("list", UNFINISHED):
             for entry in self._entries(UNFINISHED):
                 if time.time() - _landed(entry).arrived > _ABANDONED:

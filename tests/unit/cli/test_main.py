@@ -248,7 +248,9 @@ def test_batches_are_looked_at_withdrawn_and_repaired(churn: Invoke, tmp_path: P
     assert {entry["state"] for entry in json.loads(churn("batches", "--json").stdout)} == {"accepted", "arrived"}
     assert json.loads(churn("audit", "--hashes", "--json").stdout) == {"batches": 3, "losses": []}
     (tmp_path / "data/accepted/stranger.parquet").write_text("x")
-    assert churn("audit").exit_code == 1
+    audited = churn("audit")
+    assert audited.exit_code == 1
+    assert "restore what is missing" in audited.stdout
     (snapshot,) = json.loads(churn("snapshot", "list", "--json").stdout)
     assert snapshot["batches"] == [good["batch"]]
     assert "The same 58 rows" in churn("snapshot", "rebuild", snapshot["snapshot"][:10]).stdout

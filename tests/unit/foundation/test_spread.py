@@ -38,7 +38,8 @@ def test_a_killed_worker_is_a_clear_error_with_the_settings() -> None:
     """It does not hang, and the next work finds living workers."""
     two = Here(2, "500MB")
     with pytest.raises(
-        WorkerKilled, match=r"of 12 was in work.*CHURN_CORES \(now 2\) or CHURN_DUCKDB_MEMORY_LIMIT \(now 500MB\)"
+        WorkerKilled,
+        match=r"after \d of 12 parts were done.*CHURN_CORES \(now 2\) or CHURN_DUCKDB_MEMORY_LIMIT \(now 500MB\)",
     ):
         list(two.each(spread_work.die_at_three, range(12)))
     assert list(two.each(spread_work.square, range(5))) == [0, 1, 4, 9, 16]

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from churn.foundation.spread import Here, by_threads
+from support.basics import ROOT
 
 
 @by_threads
@@ -34,3 +39,39 @@ def test_results_are_in_the_order_of_the_parts(tmp_path: Path) -> None:
     """With threads too, and more parts than are begun at once."""
     (tmp_path / "x").mkdir()
     assert list(Here(2, "1GB").each(partial(_fail_or_write, tmp_path / "x"), range(1, 9))) == list(range(1, 9))
+
+
+_SPREADS = """
+import sys
+from functools import partial
+from pathlib import Path
+from churn.foundation.spread import Here
+from support.spread_work import write_process_id
+list(Here(2, "1GB").each(partial(write_process_id, Path(sys.argv[1])), range(1000)))
+"""
+
+
+def test_workers_end_soon_after_their_parent_was_killed(tmp_path: Path) -> None:
+    """They do not wait for work for minutes, each with its memory."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "tests")}
+    parent = subprocess.Popen([sys.executable, "-c", _SPREADS, str(tmp_path)], env=environment)
+    _wait_until(lambda: len(list(tmp_path.glob("*.worker"))) == 2, 60)
+    parent.kill()
+    parent.wait(10)
+    workers = [int(file.stem) for file in tmp_path.glob("*.worker")]
+    _wait_until(lambda: not any(map(_runs, workers)), 20)
+
+
+def _wait_until(condition: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def _runs(pid: int) -> bool:
+    """Whether a process of this number works; one that has ended may wait for its new parent to notice."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

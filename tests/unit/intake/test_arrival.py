@@ -2,6 +2,7 @@
 
 import errno
 import os
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -166,8 +167,20 @@ def test_files_are_taken_in_the_order_of_arrival_then_name(storage: Storage, led
     ]
 
 
-def test_what_killed_processes_left_is_swept_away_after_a_day(storage: Storage, tmp_path: Path) -> None:
-    """An unfinished file of today may still be written; one of yesterday is nobody's."""
+def test_what_killed_processes_left_is_swept_away_after_a_day(
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An unfinished file of today may still be written; one of yesterday is nobody's. Temporary folders of other programs are kept."""
+    temporary = tmp_path / "tmp"
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    for name, age in (
+        ("churn-spill-old", 2 * 86400),
+        ("churn-exchange-new", 60),
+        ("churn-service-x", 2 * 86400),
+        ("other", 2 * 86400),
+    ):
+        (temporary / name).mkdir(parents=True)
+        os.utime(temporary / name, (time.time() - age, time.time() - age))
     for name, age in (("old", 2 * 86400), ("new", 60)):
         file = tmp_path / "data/unfinished" / name
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -175,6 +188,7 @@ def test_what_killed_processes_left_is_swept_away_after_a_day(storage: Storage, 
         os.utime(file, (time.time() - age, time.time() - age))
     storage.sweep()
     assert storage.names("unfinished") == ["unfinished/new"]
+    assert sorted(folder.name for folder in temporary.iterdir()) == ["churn-exchange-new", "churn-service-x", "other"]
 
 
 def test_arrived_is_accepted_plus_quarantined(storage: Storage, ledger: Ledger) -> None:
