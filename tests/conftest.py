@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -26,6 +27,18 @@ from support.candidates import stand_in
 # MLflow searches for these at every request, which takes long where they are missing.
 sys.modules.setdefault("dbruntime", None)  # type: ignore[arg-type]
 sys.modules.setdefault("IPython", None)  # type: ignore[arg-type]
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was imported to itself: with a million objects, each search for garbage takes a second."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+
+
+def pytest_sessionfinish() -> None:
+    """Let the interpreter find everything again when it ends."""
+    gc.unfreeze()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -42,6 +42,16 @@ def few_probes() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def quick_aws_clients() -> Iterator[None]:
+    """Airflow names its caller to AWS: for each client it looks for the module of every frame, which takes a second."""
+    from airflow.providers.amazon.aws.hooks.base_aws import AwsGenericHook
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(AwsGenericHook, "_get_caller", lambda *_: "Unknown")
+        yield
+
+
 @pytest.fixture(scope="session")
 def dag_bag(airflow_database: None) -> object:
     """The project's DAG files, parsed."""

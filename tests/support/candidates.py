@@ -78,7 +78,8 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "own_module", module_of)
     monkeypatch.setattr(selection, "find_unready", unready)
     monkeypatch.setattr(readiness, "try_model", tried)
-    monkeypatch.setattr(selection, "_SHUFFLED_ROWS", 500)
+    monkeypatch.setattr(selection, "_SHUFFLED_ROWS", 300)
+    monkeypatch.setattr(selection, "_REPEATS", 1)
     monkeypatch.setattr(search, "CURVE", ())
     # Only Python's slow encoder can indent; the text says the same.
     monkeypatch.setattr(

@@ -96,7 +96,7 @@ def attempts(run: Any, task: str) -> Sequence[int]:
 def _parse_dag(dag_bag: Any, name: str) -> Any:
     dag = type(dag_bag)(str(ROOT / "dags" / f"{name}.py")).dags[name]
     for task in dag.tasks:
-        task.retry_delay = timedelta(seconds=0.1)
+        task.retry_delay = timedelta(0)
         task.retry_exponential_backoff = 0
     return dag
 

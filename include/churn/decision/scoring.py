@@ -11,9 +11,11 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -57,6 +59,22 @@ class Unscorable(ChurnError):  # noqa: N818 -- names the state
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal.sentence)
         self.refusal = refusal
+
+
+@dataclass(frozen=True)
+class LoadedScorer:
+    """A version that is loaded in this process: the fitted estimator, and the columns that it needs."""
+
+    model: Any
+    inputs: dict[str, Input]
+
+    def __call__(self, rows: pd.DataFrame) -> Scores:
+        """The probability of class 1 of each row, shape (rows,)."""
+        return np.asarray(self.model.predict_proba(self.read(rows)), dtype=np.float64)[:, 1]
+
+    def read(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """The columns that the version needs, in its types."""
+        return _input(rows, self.inputs)
 
 
 @contextmanager
@@ -131,8 +149,7 @@ def _loaded(version: int, folder: Path, types: list[str]) -> Scorer:
         raise Unscorable(
             _unscorable(version, f"its files cannot be loaded ({type(error).__name__}: {_first_line(error)})")
         ) from error
-    wanted = inputs_of(folder)
-    return lambda rows: np.asarray(model.predict_proba(_input(rows, wanted)), dtype=np.float64)[:, 1]
+    return LoadedScorer(model, inputs_of(folder))
 
 
 def _own_environment(

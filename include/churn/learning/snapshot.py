@@ -210,13 +210,24 @@ def holdout_pieces(storage: Storage, snapshot: Snapshot, rows: int) -> Iterator[
     Raises:
         PartFault: a part of the snapshot is missing or has been changed.
     """
+    waiting: list[pa.RecordBatch] = []  # parts with few rows are given together: each call of a model takes a while
     with storage.scratch() as folder:
         for file in _checked(storage, snapshot, HOLDOUT, folder):
             for batch in pq.ParquetFile(file).iter_batches(rows):
                 buckets = batch[BUCKET].to_numpy()
                 piece = batch.filter(pa.array((buckets >= HOLDOUT.start) & (buckets < HOLDOUT.stop)))
-                if piece.num_rows:
-                    yield piece.to_pandas(date_as_object=False)
+                if waiting and sum(map(len, waiting)) + len(piece) > rows:
+                    yield _as_frame(waiting)
+                    waiting = []
+                if len(piece):
+                    waiting.append(piece)
+        if waiting:
+            yield _as_frame(waiting)
+
+
+def _as_frame(batches: list[pa.RecordBatch]) -> pd.DataFrame:
+    frame: pd.DataFrame = pa.Table.from_batches(batches).to_pandas(date_as_object=False)
+    return frame
 
 
 def customer_files(storage: Storage, snapshot: Snapshot, folder: Path) -> list[Path]:

@@ -19,13 +19,14 @@ from churn.foundation.parts import WrittenPart, part_name
 from churn.foundation.progress import report_progress
 from churn.foundation.spread import Spread, by_threads
 from churn.intake.judged_rows import typed_columns
+from churn.scoring.listed_reasons import LISTED, REASONS, StoredReasons
 from churn.scoring.ranking import shares_of_rank
 from churn.scoring.scored_rows import part_file
 from churn.scoring.treatments import CONTACT, CONTACTED, CONTROL, GROUP, LEFT_ALONE, REST, UNTREATED, Treatments
 
-PROBABILITY, RANK, EXPECTED, LISTED, EARLIER = "probability", "rank", "expected_value", "listed", "earlier"
+PROBABILITY, RANK, EXPECTED, EARLIER = "probability", "rank", "expected_value", "earlier"
 TRAINED_ON, LIST = "trained_on", "list_id"
-_OWN = (PROBABILITY, RANK, "percentile", "decile", EXPECTED, GROUP, TRAINED_ON, LIST)
+_OWN = (PROBABILITY, RANK, "percentile", "decile", EXPECTED, GROUP, *REASONS, TRAINED_ON, LIST)
 _ROWS = 65_536
 _ALL = 2.0**64
 
@@ -102,6 +103,7 @@ def list_schema(contract: Contract) -> pa.Schema:
             ("decile", pa.int8()),
             (EXPECTED, pa.float64()),
             (GROUP, pa.string()),
+            *((name, pa.string()) for name in REASONS),
             (TRAINED_ON, pa.bool_()),
             (LIST, pa.string()),
         ]
@@ -126,9 +128,10 @@ def _write_part(job: ListJob, numbered: tuple[int, Path]) -> ListPart:
     has_mark = columnar.TRAINED in source.schema_arrow.names
     wanted = [column.name for column in (job.contract.key, job.contract.as_of) if column]
     counts = dict.fromkeys((CONTACT, CONTROL, REST), 0)
+    reasons = StoredReasons(job.scratch, number, arrays[LISTED])
     with (
         columnar.engine(job.memory, threads=1) as connection,
-        pq.ParquetWriter(target, schema, compression="zstd", use_dictionary=[GROUP, LIST]) as writer,
+        pq.ParquetWriter(target, schema, compression="zstd", use_dictionary=[GROUP, *REASONS, LIST]) as writer,
     ):
         for batch in source.iter_batches(_ROWS, columns=[*wanted, *([columnar.TRAINED] if has_mark else [])]):
             here = {name: values[at : at + batch.num_rows] for name, values in arrays.items()}
@@ -137,6 +140,7 @@ def _write_part(job: ListJob, numbered: tuple[int, Path]) -> ListPart:
             groups = np.where(here[LISTED], np.where(control, CONTROL, CONTACT), REST)
             for group, count in zip(*np.unique(groups, return_counts=True), strict=True):
                 counts[str(group)] += int(count)
+            shown = reasons.of(at - batch.num_rows, groups == CONTACT)
             columns = [
                 *(batch[name] for name in wanted),
                 here[PROBABILITY],
@@ -145,6 +149,7 @@ def _write_part(job: ListJob, numbered: tuple[int, Path]) -> ListPart:
                 shares_of_rank(here[RANK], job.customers, 10),
                 here[EXPECTED],
                 groups,
+                *shown,
                 batch[columnar.TRAINED] if has_mark else pa.nulls(batch.num_rows, pa.bool_()),
                 pa.repeat(pa.scalar(job.name), batch.num_rows),
             ]

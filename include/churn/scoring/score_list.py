@@ -21,11 +21,10 @@ from churn.foundation.digests import json_digest
 from churn.foundation.parts import store_parts
 from churn.foundation.paths import list_rows
 from churn.foundation.records import Population, ScoreList, Snapshot, VersionRecord
-from churn.scoring.drift import measure_scored_drift
+from churn.scoring.drift import ListDrift, measure_scored_drift
 from churn.scoring.list_parts import (
     EARLIER,
     EXPECTED,
-    LISTED,
     RANK,
     ListJob,
     ListPart,
@@ -33,9 +32,10 @@ from churn.scoring.list_parts import (
     key_column,
     write_parts,
 )
+from churn.scoring.listed_reasons import LISTED, find_reasons
 from churn.scoring.population import Customers, accepted_customers, judge_customers
 from churn.scoring.ranking import expected_value, rank_customers
-from churn.scoring.scored_rows import save_by_part, score_customers
+from churn.scoring.scored_rows import Scored, save_by_part, score_customers
 from churn.scoring.scoring_policy import ScoringPolicy
 from churn.scoring.second_scoring import check_sample, draw_sample
 from churn.scoring.summary import summarise
@@ -215,24 +215,17 @@ def _make(
     policy, version, customers, earlier = basis.policy, basis.version, basis.customers, basis.earlier
     with open_scorer(version.version, clients.ledger, clients.tracking, clients.environments) as scorer:
         scored = score_customers(spread, customers.files, version.version, scorer, contract, policy.value, scratch)
-    sample = draw_sample(customers.files, scored, contract, clients.settings.duckdb_memory_limit)
-    difference = check_sample(sample, version.version, clients)
-    treatments = read_treatments(clients.storage, earlier, key_column(contract))
-    drift = measure_scored_drift(
-        clients, customers.files, basis.trained, scored.probability, policy.drift, basis.current
-    )
-    if drift.refuses:
-        raise DriftTooLarge(
-            f"{drift.sentence} The scoring policy refuses to publish such a list, and the current one stays."
-        )
-    if drift.drifted:
-        log.warning("%s", drift.sentence)
-    excluded, treated = find_treated(spread, customers.files, treatments, contract)
-    expected = expected_value(scored.probability, scored.value, policy.contact)
-    capacity = policy.capacity.of(customers.rows)
-    ranking = rank_customers(expected, scored.probability, ~excluded, capacity)
-    for kind, values in ((RANK, ranking.ranks), (EXPECTED, expected), (LISTED, ranking.listed), (EARLIER, treated)):
-        save_by_part(scratch, kind, values, scored.sizes)
+        sample = draw_sample(customers.files, scored, contract, clients.settings.duckdb_memory_limit)
+        difference = check_sample(sample, version.version, clients)
+        drift = _require_no_drift(clients, basis, scored)
+        treatments = read_treatments(clients.storage, earlier, key_column(contract))
+        excluded, treated = find_treated(spread, customers.files, treatments, contract)
+        expected = expected_value(scored.probability, scored.value, policy.contact)
+        capacity = policy.capacity.of(customers.rows)
+        ranking = rank_customers(expected, scored.probability, ~excluded, capacity)
+        for kind, values in ((RANK, ranking.ranks), (EXPECTED, expected), (LISTED, ranking.listed), (EARLIER, treated)):
+            save_by_part(scratch, kind, values, scored.sizes)
+        reasons = find_reasons(clients, scorer, basis.trained, customers.files, ranking.listed, scratch)
     salt = clients.settings.bucket_salt.get_secret_value().encode()
     job = ListJob(
         name, policy.campaign.name, policy.control.share, customers.rows, contract, salt, scratch, spread.engine_memory
@@ -257,13 +250,32 @@ def _make(
         control=sum(part.control for part in parts),
         summary=summarise(
             scored, ranking, capacity, int(excluded.sum()), len(sample.positions), difference, drift.to_json()
-        ),
+        )
+        | {"reasons": reasons.to_json() if reasons else None},
         manifest="",
         night=request.night,
         requested_by=request.requested_by,
         published_at=datetime.now(UTC),
     )
     return row, parts
+
+
+def _require_no_drift(clients: Clients, basis: _Basis, scored: Scored) -> ListDrift:
+    """Measure the drift of customers and scores.
+
+    Raises:
+        DriftTooLarge: it is beyond the limit, and the policy refuses to publish such a list.
+    """
+    drift = measure_scored_drift(
+        clients, basis.customers.files, basis.trained, scored.probability, basis.policy.drift, basis.current
+    )
+    if drift.refuses:
+        raise DriftTooLarge(
+            f"{drift.sentence} The scoring policy refuses to publish such a list, and the current one stays."
+        )
+    if drift.drifted:
+        log.warning("%s", drift.sentence)
+    return drift
 
 
 def _about(row: ScoreList, version: VersionRecord, contract: Contract) -> dict[str, Any]:
