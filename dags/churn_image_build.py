@@ -5,6 +5,8 @@
 | build | builds the image of a version, by its number | the version's files changed, or the container engine is unavailable | it has been published already |
 | verify | starts the image and compares its answers with those of the registered model | they differ: the promotion is rolled back | |
 | publish | tags the image, pushes it if an image registry is set, then moves the tag `production` | the container engine or the image registry is unavailable | |
+| score | triggers **churn_scoring** if the version is in production and the current list was made by another one | the ledger is unavailable | it is not, or it was |
+| score_rollback | does the same after a rollback by *verify* | the ledger is unavailable | *verify* did not fail |
 
 The image is probed with rows generated from the data contract and with the most extreme rows of the holdout, one by one and in
 batches. Its answers must be equal within 1e-12, and it must refuse invalid requests. If an answer differs or the model does not
@@ -26,6 +28,7 @@ from typing import Any
 from airflow.sdk import Param, dag, get_current_context, task
 
 from churn_airflow.review.links import VersionLink
+from churn_airflow.scoring import ScoreOperator
 from churn_airflow.steps import IMAGE_QUEUE, TASK_DEFAULTS, core_step, keep_image_failure, store_link
 
 
@@ -49,7 +52,7 @@ from churn_airflow.steps import IMAGE_QUEUE, TASK_DEFAULTS, core_step, keep_imag
     },
 )
 def churn_image_build() -> None:
-    """Wire the tasks: build, verify, publish."""
+    """Wire the tasks: build, verify, publish, and score."""
 
     @task(execution_timeout=timedelta(minutes=30), queue=IMAGE_QUEUE)
     def build() -> dict[str, Any]:
@@ -86,7 +89,10 @@ def churn_image_build() -> None:
             return state
 
     built = build()
-    publish(built, verify(built))
+    verification = verify(built)
+    publish(built, verification) >> ScoreOperator(task_id="score")
+    # An image that differs from the model has rolled the promotion back.
+    verification >> ScoreOperator(task_id="score_rollback", trigger_rule="one_failed")
     built.operator.operator_extra_links = (VersionLink(),)
 
 

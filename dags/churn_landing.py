@@ -15,24 +15,22 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import dag
 
+from churn.foundation.paths import LANDING
 from churn.settings import Settings
-from churn_airflow.sensors import LandingSensor, PauseOperator
+from churn_airflow.sensors import PAUSE, WATCH, watch_landing
 from churn_airflow.steps import TASK_DEFAULTS, report_failed_run
 
 SETTINGS = Settings.load()
-PAUSE = timedelta(hours=1)
-WATCH = timedelta(days=1)
 
 
 @dag(
     schedule="@continuous" if SETTINGS.watch_landing else None,
     catchup=False,
     max_active_runs=1,
-    default_args=TASK_DEFAULTS
-    | {"retries": 6},  # with these, an outage makes a red run every 15 minutes, not every minute
+    # With these, an outage makes a red run every 15 minutes, not every minute.
+    default_args=TASK_DEFAULTS | {"retries": 6},
     on_failure_callback=report_failed_run,
     dagrun_timeout=PAUSE + WATCH + timedelta(hours=7 + SETTINGS.approval_hours),
     doc_md=__doc__,
@@ -40,32 +38,7 @@ WATCH = timedelta(days=1)
 )
 def churn_landing() -> None:
     """Wire the tasks of the watch over landing."""
-    rest = PauseOperator(
-        task_id="rest", shortest=timedelta(minutes=5), longest=PAUSE, execution_timeout=timedelta(minutes=2)
-    )
-    landed = LandingSensor(
-        task_id="landed",
-        data_root=SETTINGS.data_root,
-        aws_conn_id=SETTINGS.aws_conn_id,
-        deferrable=True,
-        poke_interval=30,
-        timeout=WATCH.total_seconds(),
-        execution_timeout=timedelta(minutes=2),
-    )
-    night = TriggerDagRunOperator(
-        task_id="night",
-        trigger_dag_id="churn_retraining",
-        trigger_run_id="landed__{{ run_id }}",
-        skip_when_already_exists=True,  # a retry of this task must not start a second run
-        fail_when_dag_is_paused=True,
-        wait_for_completion=True,
-        deferrable=True,
-        poke_interval=15,
-        allowed_states=["success", "failed"],
-        failed_states=[],
-        execution_timeout=timedelta(minutes=2),
-    )
-    rest >> landed >> night
+    watch_landing(SETTINGS, LANDING, "churn_retraining")
 
 
 churn_landing()

@@ -12,6 +12,7 @@ Afterwards, **automatic promotion is off**: runs still train and compare, but ho
 | roll_back | changes what is in production, and moves the image tag `production` back | the version's files changed, its image differs from the model, or another promotion happened in the meantime | |
 | lost_image | checks whether the image has to be rebuilt | | the image exists |
 | build_image | triggers the image build of the version | | the image exists |
+| score | triggers **churn_scoring**, so that the version makes a new list | the ledger is unavailable | its image has not been verified: **churn_image_build** triggers it then |
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from airflow.sdk import Param, dag, get_current_context, task
 
 from churn_airflow.image_build import BuildImageOperator
 from churn_airflow.review.links import VersionLink
+from churn_airflow.scoring import ScoreOperator
 from churn_airflow.steps import IMAGE_QUEUE, TASK_DEFAULTS, core_step, report_failed_run, store_link
 
 
@@ -78,6 +80,7 @@ def churn_rollback() -> None:
 
     rolled_back, build_image = roll_back(), BuildImageOperator(task_id="build_image", of="rollback")
     lost_image(rolled_back) >> build_image
+    rolled_back >> ScoreOperator(task_id="score")
     rolled_back >> build_image  # also if a person has marked `lost_image` as success
     rolled_back.operator.operator_extra_links = (VersionLink(),)
 

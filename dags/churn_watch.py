@@ -6,6 +6,7 @@ events that have no alert yet, and retries alerts that could not be sent. It nee
 | task | does | fails (red) when |
 |---|---|---|
 | watch | records new alerts, and sends those that are waiting | an alert could not be sent, or the file that `CHURN_NOTIFICATIONS_FILE` names is invalid |
+| score | triggers **churn_scoring**, at most once a day, if the current list was not made by the version in production, such as after `churn rollback`; otherwise it is skipped | the ledger is unavailable |
 
 To send a test alert through every notification channel, choose *Send a test alert* in the trigger form.
 """
@@ -16,6 +17,7 @@ from datetime import timedelta
 
 from airflow.sdk import Param, dag, get_current_context, task
 
+from churn_airflow.scoring import ScoreOperator
 from churn_airflow.steps import TASK_DEFAULTS, core_step
 from churn_airflow.timetables import cron
 
@@ -40,7 +42,7 @@ from churn_airflow.timetables import cron
     },
 )
 def churn_watch() -> None:
-    """Wire the task."""
+    """Wire the tasks."""
 
     @task(execution_timeout=timedelta(minutes=10))
     def watch() -> int:
@@ -53,6 +55,7 @@ def churn_watch() -> None:
             return record_and_send(workspace, context)
 
     watch()
+    ScoreOperator(task_id="score", daily=True)
 
 
 churn_watch()

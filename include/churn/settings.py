@@ -109,9 +109,14 @@ class Settings(BaseSettings):
     schedule: OptionalText = _setting(
         TIMES, "Cron expression of the nightly run. Empty: runs start only manually.", "0 2 * * *"
     )
-    timezone: str = _setting(TIMES, "Time zone of the schedule.", "UTC")
+    scoring_schedule: OptionalText = _setting(
+        TIMES,
+        "Cron expression of scoring runs, besides those after a promotion or a rollback. Empty: there are none besides.",
+        None,
+    )
+    timezone: str = _setting(TIMES, "Time zone of the schedules.", "UTC")
     watch_landing: bool = _setting(
-        TIMES, "Whether a run also starts as soon as a file lands. Needs a data root on S3.", False
+        TIMES, "Whether a nightly or scoring run also starts as soon as a file lands. Needs a data root on S3.", False
     )
 
     notifications_file: OptionalPath = _setting(
@@ -385,7 +390,7 @@ class Settings(BaseSettings):
             raise ValueError(f"must name a churn.contract.Contract, not a {type(value).__name__}")  # noqa: TRY004 -- pydantic collects ValueError
         return value
 
-    @field_validator("schedule")
+    @field_validator("schedule", "scoring_schedule")
     @classmethod
     def _is_cron(cls, value: str | None) -> str | None:
         if value is not None and not croniter.is_valid(value):

@@ -7,12 +7,17 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from churn.errors import ChurnError
+
 if TYPE_CHECKING:
     from churn.alerts.outbox import Channel
     from churn.pipeline.workspace import Workspace
 
 CLOSING = "close"
 """The task that fails only because another one has failed before."""
+
+DELIVERING = "deliver_"
+"""How the names of tasks begin that deliver a list; the rest is the target."""
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +68,29 @@ def alert_failed_run(workspace: Workspace, context: Mapping[str, Any]) -> None:
     if not rejected and not workspace.ledger.has_alert(f"{TASK}:{dag}:{run}:"):
         alert = run_failed(dag, run, str(context.get("reason")), workspace.settings, datetime.now(UTC))
         workspace.ledger.add_alert(alert)
+    send_alerts(workspace, context)
+
+
+def alert_failed_scoring(workspace: Workspace, context: Mapping[str, Any]) -> None:
+    """Alert about a list that was not made or not delivered; about a run only if none of its tasks has alerted."""
+    from churn.alerts.events import DELIVERY, LIST, delivery_failed, list_failed
+    from churn.pipeline.scoring_runs import current_list
+
+    ledger, settings, run, now = workspace.ledger, workspace.settings, context["run_id"], datetime.now(UTC)
+    if "exception" not in context:
+        if not any(ledger.has_alert(f"{kind}:{run}") for kind in (LIST, DELIVERY)):
+            alert_failed_run(workspace, context)
+        return
+    task, error = context["ti"].task_id, context["exception"]
+    try:
+        current = current_list(workspace, context["params"].get("campaign"))
+    except ChurnError:  # the scoring policy cannot be read, which is why the task failed
+        current = None
+    if task.startswith(DELIVERING) and current:
+        alert = delivery_failed(run, current, task.removeprefix(DELIVERING), error, settings, now)
+    else:
+        alert = list_failed(run, current, error, settings, now)
+    ledger.add_alert(alert)
     send_alerts(workspace, context)
 
 

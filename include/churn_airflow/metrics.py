@@ -15,7 +15,7 @@ from churn_airflow.airflow_compat import Stats
 
 if TYPE_CHECKING:
     from churn.foundation.ledger import Ledger
-    from churn.foundation.records import DecisionRecord
+    from churn.foundation.records import DecisionRecord, ScoreList
     from churn.release.image import BuiltImage
 
 P = ParamSpec("P")
@@ -59,6 +59,31 @@ def measure_image(built: BuiltImage) -> None:
     """Send how long the build took; nothing if no image was built."""
     if built.seconds is not None:
         Stats.gauge("churn.image.build_seconds", built.seconds)
+
+
+@_harmless
+def measure_list(row: ScoreList) -> None:
+    """Send the counts of a list, its expected value, and the drift of its scores."""
+    counts = {
+        "arrived": row.arrived_rows,
+        "scored": row.rows,
+        "quarantined": row.quarantined_rows,
+        "contact": row.contact,
+        "control": row.control,
+    }
+    for outcome, customers in counts.items():
+        Stats.gauge(f"churn.scores.{outcome}", customers)
+    Stats.gauge("churn.scores.expected_value", row.summary["expected_value"])
+    Stats.gauge("churn.scores.drift", row.summary["drift"]["scores"] or 0.0)
+
+
+@_harmless
+def measure_delivery(ledger: Ledger, target: str) -> None:
+    """Send the state of the latest delivery to a target, and the number of its rows; nothing if there is none."""
+    latest = next((row for row in ledger.deliveries() if row.target == target), None)
+    if latest:
+        Stats.incr(f"churn.deliveries.{target}.{latest.state}")
+        Stats.gauge(f"churn.deliveries.{target}.rows", latest.rows or 0)
 
 
 @_harmless

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
     from fsspec import AbstractFileSystem
 
+    from churn.pipeline.scoring_runs import ScoringRequest
     from churn.pipeline.workspace import Request, Workspace
     from churn.release.engine import Login
     from churn.settings import Settings
@@ -37,6 +38,13 @@ def report_failed_run(context: Context) -> None:
     from churn_airflow.alerts import alert_failed_run
 
     alert_failed_run(_open_workspace(), context)
+
+
+def report_failed_scoring(context: Context) -> None:
+    """Alert once, after the last attempt of a task of a scoring run or the run itself has failed: the current list stays."""
+    from churn_airflow.alerts import alert_failed_scoring
+
+    alert_failed_scoring(_open_workspace(), context)
 
 
 TASK_DEFAULTS: dict[str, Any] = {
@@ -155,6 +163,23 @@ def keep_image_failure(context: Context) -> None:
         shipping.remember_failure(workspace, version, context.get("exception"))
     finally:
         alert_failed_image(workspace, version, context)
+
+
+def scoring_request() -> ScoringRequest:
+    """The request of this task's scoring run, from the trigger form."""
+    from churn.pipeline.scoring_runs import ScoringRequest
+
+    context = get_current_context()
+    run, params = context["dag_run"], context["params"]
+    return ScoringRequest(
+        run=run.run_id,
+        file=(params.get("file") or "").strip() or None,
+        version=params.get("version"),
+        campaign=(params.get("campaign") or "").strip() or None,
+        capacity=params.get("capacity"),
+        dry_run=bool(params.get("dry_run", False)),
+        requested_by=run.triggering_user_name,
+    )
 
 
 def _open_workspace() -> Workspace:

@@ -18,21 +18,25 @@ from churn.pipeline.workspace import Request, Workspace
 from churn.release.image import BuiltImage
 from churn.release.publishing import unpublished
 from churn.release.service_checks import Verification
+from churn.scoring import score_list
 from churn.settings import Settings
 from churn_airflow.steps import open_filesystem
 from support import candidates
 from support.basics import S3, clone_workspace, export, land_text, make_workspace, small_file
 from support.dag_runs import attempts, clear_tasks, create_run, finish_run, mark_task, task_states
 
-RETRAINING, IMAGE, ROLLBACK = "churn_retraining", "churn_image_build", "churn_rollback"
+RETRAINING, IMAGE, ROLLBACK, SCORING = "churn_retraining", "churn_image_build", "churn_rollback", "churn_scoring"
 TASKS = {
     RETRAINING: ("arrive", "validate", "train", "compare", "promote", "build_image", "close"),
-    IMAGE: ("build", "verify", "publish"),
-    ROLLBACK: ("roll_back", "lost_image", "build_image"),
+    IMAGE: ("build", "verify", "publish", "score", "score_rollback"),
+    ROLLBACK: ("roll_back", "lost_image", "build_image", "score"),
+    SCORING: ("collect", "score", "deliver_database", "deliver_drop", "announce"),
     "churn_landing": ("rest", "landed", "night"),
+    "churn_population_landing": ("rest", "landed", "scores"),
     "churn_maintenance": ("clean", "check_snapshot", "clean_images", "clean_logs"),
-    "churn_watch": ("watch",),
+    "churn_watch": ("watch", "score"),
 }
+WATCHES = ("churn_landing", "churn_population_landing")
 CONF: dict[str, dict[str, Any]] = {
     IMAGE: {"version": 2},
     ROLLBACK: {"reason": "customers complain"},
@@ -83,24 +87,44 @@ MARKED = [
     Case(IMAGE, "verify", "failed", {"build": "success", "publish": "upstream_failed"}),
     Case(IMAGE, "publish", "success", {"verify": "success"}),
     Case(IMAGE, "publish", "failed", {"verify": "success"}),
+    *(
+        Case(IMAGE, task, state, {"publish": "success"})
+        for task in ("score", "score_rollback")
+        for state in ("success", "failed")
+    ),
     Case(ROLLBACK, "roll_back", "success", {"lost_image": "failed", "build_image": "upstream_failed"}, "roll_back"),
     Case(ROLLBACK, "roll_back", "failed", {"lost_image": "upstream_failed", "build_image": "upstream_failed"}),
     Case(ROLLBACK, "lost_image", "success", {"roll_back": "success", "build_image": "success"}),
     Case(ROLLBACK, "lost_image", "failed", {"roll_back": "success", "build_image": "upstream_failed"}),
     Case(ROLLBACK, "build_image", "success", {"roll_back": "success", "lost_image": "success"}),
     Case(ROLLBACK, "build_image", "failed", {"roll_back": "success", "lost_image": "success"}),
+    *(Case(ROLLBACK, "score", state, {"roll_back": "success"}) for state in ("success", "failed")),
+    # Without a result of `collect`, `score` chooses whom to score itself.
+    Case(SCORING, "collect", "success", {"score": "success"}),
+    Case(SCORING, "collect", "failed", {"score": "upstream_failed", "announce": "upstream_failed"}),
+    Case(SCORING, "score", "success", {"deliver_drop": "skipped", "announce": "skipped"}),
+    Case(SCORING, "score", "failed", {"deliver_drop": "upstream_failed", "announce": "upstream_failed"}),
+    *(
+        Case(SCORING, task, "success", {"score": "success", "announce": "skipped"})
+        for task in ("deliver_database", "deliver_drop")
+    ),
+    *(
+        Case(SCORING, task, "failed", {"score": "success", "announce": "upstream_failed"})
+        for task in ("deliver_database", "deliver_drop")
+    ),
+    *(Case(SCORING, "announce", state, {"score": "success"}) for state in ("success", "failed")),
     *(
         Case("churn_maintenance", task, state, {})
         for task in TASKS["churn_maintenance"]
         for state in ("success", "failed")
     ),
-    *(Case("churn_watch", "watch", state, {}) for state in ("success", "failed")),
+    *(Case("churn_watch", task, state, {}) for task in ("watch", "score") for state in ("success", "failed")),
 ]
 
 
 @pytest.fixture(autouse=True, scope="module")
 def quick_steps(second_champion: Workspace) -> Iterator[None]:
-    """Selection of a model and comparison of an image with it are tested elsewhere; here only who may rely on them.
+    """Selection of a model and comparison of an image or a list with it are tested elsewhere; here only who may rely on them.
 
     The champions that all tests of a process share are trained before this, as the other tests expect them.
     """
@@ -108,6 +132,7 @@ def quick_steps(second_champion: Workspace) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(shipping, "verify_image", lambda *_: Verification(500, 100, 0.0, 100))
         monkeypatch.setattr(candidates, "quick", candidates.smooth_only)
+        monkeypatch.setattr(score_list, "check_sample", lambda *_: 0.0)
         yield
 
 
@@ -126,6 +151,7 @@ def finished_runs(
                 (RETRAINING, FORCED),
                 (IMAGE, {"version": 3}),
                 (ROLLBACK, {"reason": "customers complain", "version": 1}),
+                (SCORING, None),
                 ("churn_maintenance", None),
                 ("churn_watch", None),
             )
@@ -157,6 +183,7 @@ def facts(workspace: Workspace) -> list[Any]:
         ledger.decisions(model=model),
         ledger.promotions(model),
         images,
+        ledger.score_lists(model),
         sorted(int(version.version) for version in versions),
     ]
 
@@ -189,7 +216,7 @@ def test_every_task_is_covered(dag_bag: Any) -> None:
     assert marked == {
         (dag, task, state)
         for dag, tasks in TASKS.items()
-        if dag != "churn_landing"
+        if dag not in WATCHES
         for task in tasks
         for state in ("success", "failed")
     }
@@ -304,7 +331,7 @@ def test_a_published_image_needs_no_repair(marked: Workspace, monkeypatch: pytes
 REPEATED = [
     (dag, task, downstream)
     for dag, tasks in TASKS.items()
-    if dag != "churn_landing"
+    if dag not in WATCHES
     for task in tasks
     for downstream in ((False, True) if task != tasks[-1] else (False,))
 ]
@@ -318,11 +345,16 @@ def test_a_cleared_task_changes_nothing(
     before, states = facts(finished["workspace"]), task_states(finished[dag])
     clear_tasks(dag_bag, finished[dag], task, downstream)
     run = finish_run(dag_bag, finished[dag])
-    assert (run.state, task_states(run)) == ("success", states)
+    assert (run.state, triggered_once(task_states(run))) == ("success", triggered_once(states))
     assert facts(finished["workspace"]) == before
 
 
-@pytest.mark.parametrize("dag", [dag for dag in TASKS if dag != "churn_landing"])
+def triggered_once(states: dict[str, str]) -> dict[str, str]:
+    """The states of tasks, where a scoring run that has been triggered, and is not triggered again, is the same."""
+    return states | ({"score": "skipped"} if "collect" not in states and "score" in states else {})
+
+
+@pytest.mark.parametrize("dag", [dag for dag in TASKS if dag not in WATCHES])
 def test_marking_a_finished_task_changes_nothing(dag_bag: object, finished: dict[str, Any], dag: str) -> None:
     """Its result is kept, and no task runs again; a task marked as failed and then as success is as before."""
     before, states = facts(finished["workspace"]), task_states(finished[dag])
@@ -435,7 +467,19 @@ def test_a_backfill_of_upkeep_repeats_it(dag_bag: Any, finished: dict[str, Any],
     assert facts(finished["workspace"]) == before
 
 
-@pytest.mark.parametrize("dag", [IMAGE, ROLLBACK, "churn_landing"])
+def test_the_watch_over_files_of_customers_starts_a_scoring_run(dag_bag: object, landing: None) -> None:
+    """It is wired by the same function as the watch over landing."""
+    settings = Settings.load()
+    workspace = Workspace.open(settings, open_filesystem(settings))
+    with workspace.storage.writing("populations/landing/customers.csv") as stream:
+        stream.write(b"x")
+    run = finish_run(dag_bag, create_run(dag_bag, "churn_population_landing"))
+    assert (run.state, task_states(run)) == ("success", {"rest": "success", "landed": "success", "scores": "success"})
+    assert was_triggered(SCORING, f"landed__{run.run_id}")
+    assert not was_triggered(RETRAINING, f"landed__{run.run_id}")
+
+
+@pytest.mark.parametrize("dag", [IMAGE, ROLLBACK, SCORING, *WATCHES])
 def test_a_dag_without_a_schedule_cannot_be_backfilled(dag_bag: Any, finished: dict[str, Any], dag: str) -> None:
     """Airflow refuses, and says why."""
     from airflow.models.backfill import DagNonPeriodicScheduleException

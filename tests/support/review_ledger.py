@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -21,6 +21,7 @@ from churn.review.pages import AppLinks, Site
 from churn.review.tiles import OverviewFacts
 from churn.settings import Settings
 from support.evidence_cases import POLICY, TEXT
+from support.score_lists import published
 
 NOW = datetime(2026, 6, 1, 9, tzinfo=UTC)
 SETTINGS = Settings(airflow_ui_url="https://airflow.example", mlflow_ui_url="https://mlflow.example")
@@ -105,7 +106,7 @@ def measured(better: bool, champion: bool = True) -> Measured:
         decision.verdict.value,
         decision.code,
         decision.sentence,
-        curves_of(comparison, evidence),
+        curves_of(comparison, evidence, 0.1),
     )
 
 
@@ -160,11 +161,79 @@ def fill_ledger(url: str, nights: int, text: str = "", until: datetime = NOW) ->
                 }
             )
             previous, champion = champion, version
+        if champion is not None:
+            _add_list(rows, number, night, at, text, champion)
     with ledger._transaction() as connection:
         for table in schema.metadata.sorted_tables:
             for begin_at in range(0, len(rows[table.name]), 500):
                 connection.execute(table.insert(), rows[table.name][begin_at : begin_at + 500])
     return ledger
+
+
+def _add_list(
+    rows: dict[str, list[dict[str, Any]]], number: int, night: str, at: datetime, text: str, version: int
+) -> None:
+    """Add the list of the day: of one of two campaigns, of a file or of all accepted customers, delivered or not."""
+    name, of_file = f"{number:064x}", number % 2 == 0
+    row = published(name, "retention" if number % 3 else "spring", 0, number, at)
+    drift = {
+        "column": "Age",
+        "measure": "wasserstein",
+        "value": 0.1,
+        "psi": 0.31,
+        "bound": 0.2,
+        "drifted": True,
+        "new_categories": [],
+    }
+    before = rows["score_lists"][-1]["list_id"] if rows["score_lists"] else None
+    change = {"before": before, "entered": 12, "left": 9, "stayed": 388, "because": f"version {version} scored {text}"}
+    summary = {
+        "capacity": 400,
+        "listed": 400,
+        "excluded": 7,
+        "expected_value": 61_000.5,
+        "by_probability": 60_500.0,
+        "mean_probability": 0.2,
+        "deciles": [0.6, 0.4, 0.3, 0.2, 0.15, 0.1, 0.08, 0.06, 0.04, None],
+        "distribution": [900, 800, 700, 500, 400, 300, 150, 100, 60, 40, 20, 10, 8, 5, 3, 2, 1, 1, 0, 0],
+        "estimated": {"roc_auc": 0.84, "brier": 0.11},
+        "drift": {"columns": [drift], "scores": 0.02, "bound": 0.2, "drifted": ["Age"]},
+        "checked": 560,
+        "largest_difference": 0.0,
+        "reasons": {"method": "trees", "error": 1e-9, "first": [["NumOfProducts", 260], [f"Balance{text}", 120]]},
+        "change": change if before else None,
+    }
+    rows["score_lists"].append(
+        asdict(row)
+        | {
+            "model": "churn",
+            "version": version,
+            "source": "file" if of_file else "accepted",
+            "source_name": f"customers-{number}{text}.csv" if of_file else "5e" * 6,
+            "arrived_rows": 4003,
+            "rows": 4000,
+            "quarantined_rows": 3,
+            "contact": 380,
+            "control": 20,
+            "summary": summary,
+            "night": night,
+            "requested_by": f"vera {text}" if of_file else None,
+        }
+    )
+    for target in ("database", "drop") if number % 4 else ():
+        failed = target == "drop" and number % 5 == 0
+        rows["deliveries"].append(
+            {
+                "list_id": name,
+                "target": target,
+                "state": "failed" if failed else "delivered",
+                "attempts": 3 if failed else 1,
+                "rows": None if failed else 4000,
+                "place": f"postgresql+psycopg2://***@db/{target}",
+                "detail": f"It does not answer. {text}" if failed else "",
+                "at": at + timedelta(minutes=9),
+            }
+        )
 
 
 def _name_of_change(kind: str, night: str, sequence: int) -> str:

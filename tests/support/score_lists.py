@@ -31,7 +31,7 @@ def published(name: str, campaign: str, days_ago: float, sequence: int, now: dat
         quarantined_rows=0,
         contact=1,
         control=0,
-        summary={},
+        summary={"drift": {"drifted": [], "scores": None}},
         manifest="",
         night="n",
         requested_by=None,

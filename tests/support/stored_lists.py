@@ -17,6 +17,7 @@ from churn.foundation.paths import list_rows
 from churn.foundation.records import ScoreList
 from churn.foundation.storage import Storage
 from churn.scoring.list_parts import list_schema
+from churn.scoring.listed_reasons import REASONS
 from support.score_lists import published
 
 
@@ -35,6 +36,7 @@ def store_list(
             "decile": -(-ranks * 10 // rows),
             "expected_value": 100.0 / ranks,
             "group": np.where(ranks <= rows // 10, "contact", "rest"),
+            **{reason: ["Balance is at most 0"] * len(ranks) for reason in REASONS},
             "trained_on": np.zeros(len(ranks), bool),
             "list_id": [name] * len(ranks),
         }

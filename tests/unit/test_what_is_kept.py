@@ -28,7 +28,10 @@ TABLES = {
     "promotions", "thaws", "confirmations", "owner", "images", "populations", "score_lists", "deliveries", "alerts",
 }  # fmt: skip
 """Tables of the ledger. No row is ever deleted, and a backup of the database contains all of them."""
-DAGS = {"churn_retraining", "churn_image_build", "churn_rollback", "churn_landing", "churn_maintenance", "churn_watch"}
+DAGS = {
+    "churn_retraining", "churn_image_build", "churn_rollback", "churn_scoring", "churn_landing", "churn_population_landing",
+    "churn_maintenance", "churn_watch",
+}  # fmt: skip
 """The page on tasks says for each what a cleared task does."""
 KEPT = {"keep_versions", "keep_decisions", "keep_images", "keep_lists", "keep_populations", "keep_days"}
 """Settings that say how much is kept; the page on retention has each."""

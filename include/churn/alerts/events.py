@@ -12,16 +12,16 @@ from churn.decision.policy import UNMET
 from churn.decision.reasons import Reason
 from churn.errors import ChurnError
 from churn.foundation.ledger import Ledger
-from churn.foundation.links import comparison_page, docs_page, run_page, version_page
-from churn.foundation.records import Alert, Batch, DecisionRecord, ImageRecord, Promotion, Snapshot
+from churn.foundation.links import comparison_page, docs_page, run_page, scores_page, version_page
+from churn.foundation.records import Alert, Batch, DecisionRecord, ImageRecord, Promotion, ScoreList, Snapshot
 from churn.foundation.schedule import NEWS
 from churn.foundation.wording import KIND_WORDS, cause_of_rejection
 from churn.settings import Settings
 
 PROMOTION, HOLD, BATCH, IMAGE = "promotion", "hold", "batch_rejected", "image_failed"
 TASK, CHAMPION, SILENCE, TEST = "task_failed", "champion_below_floor", "silence", "test"
-SNAPSHOT = "snapshot_differs"
-KINDS = (PROMOTION, HOLD, BATCH, IMAGE, TASK, CHAMPION, SILENCE, SNAPSHOT)
+SNAPSHOT, LIST, DELIVERY, SCORED = "snapshot_differs", "list_failed", "delivery_failed", "scores_drifted"
+KINDS = (PROMOTION, HOLD, BATCH, IMAGE, TASK, CHAMPION, SILENCE, SNAPSHOT, LIST, DELIVERY, SCORED)
 
 SILENT_CHANGES = frozenset({"take_back"})
 """Changes of production without an alert of their own: an automatic rollback is reported by the image that caused it."""
@@ -41,6 +41,7 @@ def find_events(ledger: Ledger, settings: Settings, now: datetime) -> list[Alert
         for change in ledger.promotions(model)
         if change.promoted_at >= since and change.kind not in SILENT_CHANGES
     ]
+    drifted = [row for row in ledger.score_lists(model, since=since) if row.summary["drift"]["drifted"]]
     images = [image for image in ledger.images(model) if image.state in FAILED_IMAGES and image.recorded_at >= since]
     return [
         *(batch_rejected(batch, settings, now) for batch in rejected),
@@ -49,6 +50,7 @@ def find_events(ledger: Ledger, settings: Settings, now: datetime) -> list[Alert
         *(promoted_below_floor(decision, settings, now) for decision in decisions if _below_floor(decision)),
         *(promoted(change, settings, now) for change in reversed(changes)),
         *(image_failed(image, settings, now) for image in images),
+        *(scores_drifted(row, settings, now) for row in drifted),
     ]
 
 
@@ -154,6 +156,57 @@ def snapshot_differs(snapshot: Snapshot, differences: Sequence[str], settings: S
         f"Run `churn audit --hashes` to see whether an accepted file has been changed, then `churn snapshot rebuild {short_hash}`. If it "
         "cannot be rebuilt, the versions trained on it cannot be reproduced: delete its folder, and run the retraining again.",
         run_page(settings, "churn_maintenance"),
+        now,
+    )
+
+
+def list_failed(run: str, current: ScoreList | None, error: object, settings: Settings, now: datetime) -> Alert:
+    """Alert about a list that could not be made.
+
+    Args:
+        run: the id of the scoring run.
+        current: the list that stays current, if there is one.
+        error: what was raised.
+        settings: where Airflow is.
+        now: the time of the alert.
+    """
+    stays = (
+        f"List {current.list_id[:12]} of {current.published_at:%Y-%m-%d %H:%M}, made by version {current.version}, stays current."
+        if current
+        else "No list has been published yet."
+    )
+    return make_alert(
+        f"{LIST}:{run}",
+        f"No new list of customers of {settings.model_name} was published",
+        f"Scoring run {run} failed: {explain_failure(error)} {stays}",
+        "Fix the cause, then clear the failed task of the run. The same customers give the same list.",
+        run_page(settings, "churn_scoring", run),
+        now,
+    )
+
+
+def delivery_failed(run: str, row: ScoreList, target: str, error: object, settings: Settings, now: datetime) -> Alert:
+    """Alert about a list that was not delivered to a target; readers there still see the one before."""
+    return make_alert(
+        f"{DELIVERY}:{run}:{row.list_id}:{target}",
+        f"List {row.list_id[:12]} was not delivered to the {target}",
+        f"The last attempt to deliver list {row.list_id[:12]} of campaign {row.campaign} failed, in run {run}: {explain_failure(error)} "
+        "Readers there still see the list before.",
+        "Fix the cause, then clear the task, or run `churn scores deliver`.",
+        run_page(settings, "churn_scoring", run),
+        now,
+    )
+
+
+def scores_drifted(row: ScoreList, settings: Settings, now: datetime) -> Alert:
+    """Alert about a list whose customers or scores differ from the training rows or from the list before."""
+    return make_alert(
+        f"{SCORED}:{row.list_id}",
+        f"Customers or scores of list {row.list_id[:12]} have drifted",
+        f"List {row.list_id[:12]} of campaign {row.campaign}, made by version {row.version}: these differ more than the scoring policy allows: "
+        f"{', '.join(row.summary['drift']['drifted'])}. The list was published.",
+        "Check the file of customers, and whether a retraining is due. `churn scores show` has the figures.",
+        scores_page(settings, row.list_id),
         now,
     )
 

@@ -205,22 +205,7 @@ def _print_made(workspace: Workspace, row: ScoreList, new: bool, dry_run: bool) 
 
 
 def _print_list(workspace: Workspace, row: ScoreList, stored: bool = True) -> None:
-    from churn.foundation.paths import list_rows
+    from churn.pipeline.scoring_runs import describe_list, describe_place
 
-    summary = row.summary
-    console.print(
-        f"List {row.list_id[:12]}: campaign {row.campaign}, version {row.version}, {row.source} {row.source_name}",
-        markup=False,
-    )
-    console.print(
-        f"{row.arrived_rows:,} customers arrived: {row.rows:,} scored, {row.quarantined_rows:,} quarantined. "
-        f"To contact: {row.contact:,}. Control group: {row.control:,}. Capacity: {summary['capacity']:,}."
-    )
-    console.print(
-        f"Expected value of contacting: {summary['expected_value']:,.0f}, against {summary['by_probability']:,.0f} for as many of the likeliest customers."
-    )
-    for delivery in workspace.ledger.deliveries(row.list_id) if stored else ():
-        console.print(f"Delivery to {delivery.place}: {delivery.state}", markup=False, soft_wrap=True)
-    if stored:
-        console.print(f"Rows: {workspace.storage.url(list_rows(row.list_id))}", soft_wrap=True)
-        console.print(f"First rows: churn scores export {row.list_id[:12]} --first 10")
+    for line in [*describe_list(row), *(describe_place(workspace, row) if stored else ())]:
+        console.print(line, markup=False, soft_wrap=True)

@@ -16,7 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from churn.contract import CHURNED, EventNames
-from churn.decision.comparison import OPERATING_POINT, Comparison, Evidence
+from churn.decision.comparison import Comparison, Evidence
 from churn.decision.formatting import (
     ABSENT,
     METRIC_NAMES,
@@ -31,6 +31,7 @@ from churn.decision.formatting import (
     share,
 )
 from churn.decision.inference import Estimate
+from churn.decision.operating_point import within_capacity
 from churn.decision.slices import Slicing
 
 _DRIFT = "How far each column of the batch is from the accepted history. Beyond its limit, a column has drifted."
@@ -42,7 +43,7 @@ _TALL = frozenset({"differences", "slices"})
 class ParityRow:
     """How one model treats one slice. Shares are None if there is no customer to compute them from.
 
-    `flagged` is the share with a probability of at least .5; `recall` and `precision` are at that threshold.
+    `flagged` is the share within the capacity of all customers; `recall` and `precision` are at that capacity.
     """
 
     column: str
@@ -61,7 +62,8 @@ class CardFacts:
     """Everything that the page shows.
 
     `rules` and `watch` are rules as plain JSON. `figures` are charts by title, `links` are URLs by title, and `facts` describe where
-    the numbers come from. `names` is what people call the event and its opposite.
+    the numbers come from. `names` is what people call the event and its opposite. `curves` are those of `decision.curves`, and
+    `capacity` is that of the scoring policy, as a share of the customers (None: unknown).
     """
 
     title: str
@@ -78,13 +80,22 @@ class CardFacts:
     facts: dict[str, str]
     note: str | None
     names: EventNames = CHURNED
+    curves: dict[str, Any] | None = None
+    capacity: float | None = None
 
 
-def parity_table(evidence: Evidence, sliced: tuple[Slicing, ...]) -> list[ParityRow]:
-    """Describe each model in each slice of the slicings marked for parity, on the rows that decide. Pure."""
+def parity_table(evidence: Evidence, sliced: tuple[Slicing, ...], capacity: float) -> list[ParityRow]:
+    """Describe each model in each slice of the slicings marked for parity, on the rows that decide. Pure.
+
+    Args:
+        evidence: the scored rows.
+        sliced: the slicings.
+        capacity: the share of all customers that is flagged, by score.
+    """
     used = evidence.used
     y = evidence.labels[used]
     models = {"challenger": evidence.challenger, "champion": evidence.champion}
+    within = {model: within_capacity(scores[used], capacity) for model, scores in models.items() if scores is not None}
     rows = []
     for slicing in (slicing for slicing in sliced if slicing.parity):
         codes = evidence.codes[slicing.column][used]
@@ -94,7 +105,7 @@ def parity_table(evidence: Evidence, sliced: tuple[Slicing, ...]) -> list[Parity
                 if scores is None:
                     continue
                 inside, happened = scores[used][chosen], y[chosen] == 1
-                flagged = inside >= OPERATING_POINT
+                flagged = within[model][chosen]
                 rows.append(
                     ParityRow(
                         column=slicing.column,
@@ -140,7 +151,7 @@ def render_card(facts: CardFacts) -> str:
         rules=sorted(facts.rules, key=lambda rule: bool(rule["passed"])),
         alarms=[rule for rule in facts.watch if not rule["passed"]],
         blocks=_metric_blocks(facts.comparison),
-        shown=_shown_rows(facts.comparison),
+        shown=_shown_rows(facts.comparison, facts.curves),
         untested=[measured for measured in facts.comparison.slices if measured.p is None],
         pictures=[_picture(title, figure, facts.names) for title, figure in facts.figures.items()],
         links={title: url if is_web(url) else None for title, url in facts.links.items()},
@@ -158,14 +169,16 @@ def _metric_blocks(comparison: Comparison) -> list[dict[str, Any]]:
     return [{"title": title, "figures": figures} for title, figures in named if figures and figures.challenger]
 
 
-def _shown_rows(comparison: Comparison) -> list[tuple[str, list[str]]]:
+def _shown_rows(comparison: Comparison, curves: dict[str, Any] | None) -> list[tuple[str, list[str]]]:
     """Figures that no rule reads: a name, and a text for the challenger and the champion."""
     roles = [role for role in ("challenger", "champion") if role in comparison.shown]
     calibrations = {"challenger": comparison.challenger_calibration, "champion": comparison.champion_calibration}
     both = [(comparison.shown[role], calibrations[role]) for role in roles]
     if not both:
         return []
+    points = [((curves or {}).get(role) or {}).get("at") for role in roles]
     return [
+        *_capacity_rows([point for point in points if point]),
         ("Calibration slope", [_metric(calibration.slope if calibration else None) for _, calibration in both]),
         (
             "Observed / expected",
@@ -175,6 +188,19 @@ def _shown_rows(comparison: Comparison) -> list[tuple[str, list[str]]]:
         ("Lift of the top tenth", [f"{shown.lift:.2f}" for shown, _ in both]),
         ("Precision at .5", [share(shown.precision) for shown, _ in both]),
         ("Recall at .5", [share(shown.recall) for shown, _ in both]),
+    ]
+
+
+def _capacity_rows(points: list[list[float | None]]) -> list[tuple[str, list[str]]]:
+    """Precision, recall and lift at the capacity of the scoring policy; none if it is unknown."""
+    if not points:
+        return []
+    at = f"at a capacity of {share(points[0][0])}"
+    lifts = [ABSENT if lift is None else f"{lift:.2f}" for _, _, _, lift in points]
+    return [
+        (f"Precision {at}", [share(precision) for _, precision, _, _ in points]),
+        (f"Recall {at}", [share(recall) for _, _, recall, _ in points]),
+        (f"Lift {at}", lifts),
     ]
 
 

@@ -1,4 +1,4 @@
-"""The points of a model's ROC, precision-recall and calibration curves."""
+"""The points of a model's ROC and calibration curves, and of its precision, recall and lift over the capacity."""
 
 from __future__ import annotations
 
@@ -10,23 +10,32 @@ from sklearn.metrics import roc_curve
 
 from churn.decision.comparison import Comparison, Evidence
 from churn.decision.inference import Labels, Scores
+from churn.decision.operating_point import at_capacity, capacity_curve
 
 Curve = NDArray[np.float64]
 BINS, KEPT_POINTS = 10, 60
 
 
-def curves_of(comparison: Comparison, evidence: Evidence | None) -> dict[str, Any] | None:
+def curves_of(
+    comparison: Comparison, evidence: Evidence | None, capacity: float | None = None
+) -> dict[str, Any] | None:
     """The curves of the rows that decide, as plain JSON for the ledger: few points, and no customer data.
 
+    Args:
+        comparison: what was measured.
+        evidence: the scored rows.
+        capacity: of the scoring policy, as a share of the customers; None if it is unknown.
+
     Returns:
-        By role: `roc`, pairs of false and true positive rate; and `calibration`, triples of predicted share, observed share and
-        half its 95% interval. None if nothing was measured.
+        By role: `roc`, pairs of false and true positive rate; `calibration`, triples of predicted share, observed share and
+        half its 95% interval; `capacity`, with capacity, precision, recall and lift at each point; and `at`, the same at the
+        capacity of the scoring policy. None if nothing was measured.
     """
     if evidence is None or not comparison.evidence.challenger:
         return None
     y = evidence.labels[evidence.used]
     models = {"challenger": evidence.challenger, "champion": evidence.champion}
-    return {role: _curves(y, scores[evidence.used]) for role, scores in models.items() if scores is not None}
+    return {role: _curves(y, scores[evidence.used], capacity) for role, scores in models.items() if scores is not None}
 
 
 def thin(x: Curve, y: Curve, most: int) -> tuple[Curve, Curve]:
@@ -50,10 +59,15 @@ def in_tenths(y: Labels, scores: Scores) -> tuple[Curve, Curve, Curve]:
     return predicted, observed, 1.96 * np.sqrt(observed * (1 - observed) / [len(part) for part in parts])
 
 
-def _curves(y: Labels, scores: Scores) -> dict[str, list[list[float]]]:
+def _curves(y: Labels, scores: Scores, capacity: float | None) -> dict[str, Any]:
     false_positives, true_positives, _ = roc_curve(y, scores, drop_intermediate=False)
     roc = thin(false_positives, true_positives, KEPT_POINTS)
-    return {"roc": _points(*roc), "calibration": _points(*in_tenths(y, scores))}
+    return {
+        "roc": _points(*roc),
+        "calibration": _points(*in_tenths(y, scores)),
+        "capacity": [point.to_json() for point in capacity_curve(y, scores)],
+        "at": None if capacity is None else at_capacity(y, scores, capacity).to_json(),
+    }
 
 
 def _points(*columns: Curve) -> list[list[float]]:

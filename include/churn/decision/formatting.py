@@ -37,6 +37,10 @@ _CAPTIONS = {
         "Precision and recall",
         "Precision: how many of the flagged customers {event}. Recall: how many of those that {event} were flagged. The dotted line is a model without skill.",
     ),
+    "capacity": (
+        "What a list would find",
+        "The share of those that {event} that is among the customers with the highest scores, for every capacity. The diagonal is a list drawn by lot.",
+    ),
     "calibration": (
         "Calibration",
         "Ten groups of equal size by predicted probability, with 95% intervals. On the diagonal, the probabilities are right.",

@@ -52,6 +52,11 @@ class Review:
     drift: dict[str, list[Drift]]
     context: dict[str, str]
     links: dict[str, str]
+    capacity: float | None = None
+
+
+_USUAL_CAPACITY = 0.1
+"""Where the slices are compared if the scoring policy cannot be read."""
 
 
 def log_comparison(review: Review, contract: Contract, tracking: Tracking) -> str:
@@ -71,7 +76,8 @@ def log_comparison(review: Review, contract: Contract, tracking: Tracking) -> st
             roles["champion"] = f"champion v{record.champion}"
         for role, name in roles.items():
             run = str(tracking.run(record.night, role, name, parent=parent).info.run_id)
-            _log(tracking, run, _metrics_of(role, comparison), {"mlflow.runName": name})
+            metrics = _metrics_of(role, comparison) | _at_capacity(record.curves, role)
+            _log(tracking, run, metrics, {"mlflow.runName": name})
             if review.evidence is not None:
                 tracking.client.log_inputs(run, [_dataset(record, comparison)])
             tracking.client.set_terminated(run)
@@ -137,11 +143,15 @@ def _log_files(review: Review, contract: Contract, run_id: str, links: dict[str,
         watch=review.record.watch,
         comparison=review.comparison,
         figures=figures,
-        parity=parity_table(review.evidence, review.slicings) if review.evidence is not None else [],
+        parity=parity_table(review.evidence, review.slicings, review.capacity or _USUAL_CAPACITY)
+        if review.evidence is not None
+        else [],
         links=links,
         facts=_facts(review, contract),
         note=review.record.note,
         names=contract.event_names,
+        curves=review.record.curves,
+        capacity=review.capacity,
     )
     with tempfile.TemporaryDirectory(prefix="churn-review-") as scratch:
         folder = Path(scratch)
@@ -163,6 +173,13 @@ def _metrics_of(role: str, comparison: Comparison) -> dict[str, float]:
     metrics = comparison.evidence.challenger if role == "challenger" else comparison.evidence.champion
     calibration = comparison.challenger_calibration if role == "challenger" else comparison.champion_calibration
     return _named(metrics) | _of_calibration(calibration) | _of_shown(comparison.shown.get(role))
+
+
+def _at_capacity(curves: dict[str, Any] | None, role: str) -> dict[str, float]:
+    """Precision, recall and lift at the capacity of the scoring policy, if it is known."""
+    point = ((curves or {}).get(role) or {}).get("at") or []
+    named = zip(("capacity", "precision_at_capacity", "recall_at_capacity", "lift_at_capacity"), point, strict=False)
+    return {name: float(value) for name, value in named if value is not None}
 
 
 def _metrics_of_night(review: Review) -> dict[str, float]:

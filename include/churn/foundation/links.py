@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from churn.settings import Settings
 
 RETRAINING, ROLLBACK, IMAGE_BUILD = "churn_retraining", "churn_rollback", "churn_image_build"
+SCORING = "churn_scoring"
 REVIEW = "/churn-review"
 _SAFE = ":+@~"  # characters that run ids contain and that a path may contain
 
@@ -54,6 +55,16 @@ def docs_page(settings: Settings, batch: str) -> str:
 def night_page(settings: Settings, night: str) -> str:
     """Link to the review of a run, inside the Airflow UI."""
     return f"{settings.airflow_ui}/plugin/churn-review{REVIEW}/{night_path(night)}"
+
+
+def scores_page(settings: Settings, name: str | None = None) -> str:
+    """Link to the review of a list of scores, or of the current ones, inside the Airflow UI."""
+    return f"{settings.airflow_ui}/plugin/churn-review{REVIEW}/{scores_path(name)}"
+
+
+def scores_path(name: str | None = None) -> str:
+    """Return the path of the review of a list of scores, or of the current ones."""
+    return f"scores?list={name}" if name else "scores"
 
 
 def night_path(night: str) -> str:

@@ -17,11 +17,12 @@ from churn.contract import Contract
 from churn.contracts.bank import BANK_CHURN
 from churn.errors import ChurnError
 from churn.foundation.ledger import Ledger
-from churn.foundation.links import IMAGE_BUILD, RETRAINING, night_page
+from churn.foundation.links import IMAGE_BUILD, RETRAINING, SCORING, night_page, scores_page
 from churn.intake.arrival import land_file
 from churn.local import services
 from churn.local.airflow_api import AirflowApi, TaskState
 from churn.pipeline.disagreements import find_disagreements
+from churn.pipeline.scoring_runs import current_list, describe_list, describe_place
 from churn.pipeline.steps import has_work, summarise
 from churn.pipeline.summary import render_links, render_run
 from churn.pipeline.workspace import Workspace
@@ -53,7 +54,7 @@ def run_main_job(console: Console, data: Path | None, nights: int, verbose: bool
         verbose: print every rule, and not only those that failed.
 
     Returns:
-        Whether each run recorded a verdict, and MLflow registry, ledger and image agree afterwards.
+        Whether each run recorded a verdict, customers were scored, and MLflow registry, ledger and image agree afterwards.
 
     Raises:
         ChurnError: the services do not start, or the file cannot be cut.
@@ -79,6 +80,7 @@ def run_main_job(console: Console, data: Path | None, nights: int, verbose: bool
         succeeded &= _run(console, workspace, api, file, verbose)
     if not upcoming:
         succeeded &= not _print_rejected(console, workspace.ledger, files)
+    succeeded &= _show_list(console, workspace, api)
     problems = find_disagreements(workspace)
     for problem in problems:
         console.print(f"Problem: {problem}", style="red", markup=False)
@@ -98,7 +100,7 @@ def start_services(console: Console) -> None:
     services.ensure_secrets()
     settings = Settings.load()
     services.start(settings, console.print)
-    services.wait_for_dags(settings, (RETRAINING, IMAGE_BUILD))
+    services.wait_for_dags(settings, (RETRAINING, IMAGE_BUILD, SCORING))
 
 
 def _upcoming(console: Console, ledger: Ledger, files: list[Path], data: Path | None) -> list[Path]:
@@ -154,6 +156,25 @@ def _run(console: Console, workspace: Workspace, api: AirflowApi, file: Path | N
     console.print(render_links(links), markup=False, soft_wrap=True)
     console.print(f"The run took {time.monotonic() - began:.0f} s.")
     return succeeded and decision is not None
+
+
+def _show_list(console: Console, workspace: Workspace, api: AirflowApi) -> bool:
+    """Wait for the scoring runs that promotions have triggered, and print the current list; False if one of them failed."""
+    succeeded = True
+    while runs := api.active_runs(SCORING):
+        console.print("\nThe version in production scores the customers.")
+        done, failures = _follow(console, api, SCORING, runs[0])
+        _print_failures(console, failures, ())
+        succeeded &= done
+    row = current_list(workspace)
+    if row is None:
+        console.print("\nNo list of customers to contact has been published yet.")
+        return succeeded
+    console.print("")
+    for line in [*describe_list(row), *describe_place(workspace, row)]:
+        console.print(line, markup=False, soft_wrap=True)
+    console.print(f"Review: {scores_page(workspace.settings)}", markup=False, soft_wrap=True)
+    return succeeded
 
 
 def _follow(console: Console, api: AirflowApi, dag: str, run: str) -> tuple[bool, dict[str, str]]:

@@ -29,6 +29,7 @@ from churn.learning.training import Challenger
 from churn.pipeline.answers import confirm_plausible
 from churn.pipeline.workspace import Request, Workspace
 from churn.release.promotion import settle_champion
+from churn.scoring.score_list import read_policy as read_scoring_policy
 from churn.settings import git_commit
 
 log = logging.getLogger(__name__)
@@ -131,7 +132,7 @@ def _record(
     policy_text: str,
 ) -> DecisionRecord:
     """Store the scored rows, log the comparison to MLflow, and record the decision, in this order."""
-    sliced = slicings(workspace.contract)
+    sliced, capacity = slicings(workspace.contract), _capacity(workspace, comparison)
     stored = comparison.as_dict()
     digests = {"policy": text_digest(policy_text), "case": json_digest(stored["case"])}
     if evidence is not None:
@@ -159,7 +160,7 @@ def _record(
         code_version=_code_version(),
         approval=requires_approval(decision, request, workspace.settings.approval, workspace.settings.second_person),
         requested_by=request.requested_by,
-        curves=curves_of(comparison, evidence),
+        curves=curves_of(comparison, evidence, capacity),
         rules_version=RULES_VERSION,
     )
     record = replace(record, digests=digests | {"record": record_digest(record)})
@@ -175,12 +176,26 @@ def _record(
         drift={batch.batch: workspace.ledger.drift(batch.batch) for batch in batches},
         context=_context(request) | _batch_warnings(batches),
         links=_links(workspace, request, batches),
+        capacity=capacity,
     )
     record = replace(record, run_id=log_comparison(review, workspace.contract, workspace.tracking))
     log.info("%s (%s): %s", record.verdict, record.code, record.sentence)
     for alarm in decision.alarms:
         log.warning("Champion %s: %s", record.champion, alarm)
     return workspace.ledger.add_decision(record)
+
+
+def _capacity(workspace: Workspace, comparison: Comparison) -> float | None:
+    """The capacity of the scoring policy as a share of the customers; None if it cannot be read, which holds nothing up."""
+    snapshot = workspace.ledger.snapshot(comparison.case.snapshot)
+    try:
+        capacity = read_scoring_policy(workspace).capacity
+    except PolicyInvalid as error:
+        log.warning("Precision, recall and lift are not given at a capacity: %s", error)
+        return None
+    if capacity.customers is None:
+        return capacity.share
+    return min(1.0, capacity.customers / snapshot.rows) if snapshot and snapshot.rows else None
 
 
 def _read_policy(workspace: Workspace) -> tuple[str, Policy | None, str]:

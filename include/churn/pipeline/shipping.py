@@ -141,13 +141,13 @@ def remember_failure(workspace: Workspace, version: int, error: object) -> None:
     """Record why the last try failed, unless there is already a verdict on the image.
 
     A published image that cannot be reached now remains published. An unknown version has no image. A task that was killed
-    (without an exception) does not replace the reason of one that failed.
+    (without an exception) replaces neither a verdict nor the reason of one that failed.
     """
     model = workspace.settings.model_name
     image = workspace.ledger.image(model, version)
     if workspace.ledger.version(model, version) is None or (image and image.state in ("mismatch", "faulty")):
         return
-    if image and image.state == "failed" and not isinstance(error, BaseException):
+    if image and image.state in ("failed", "not_built") and not isinstance(error, BaseException):
         return
     reason = explain_failure(error)
     log.error("The image of version %d could not be built or verified. The promotion is kept: %s", version, reason)

@@ -91,7 +91,7 @@ def draw_slices(lines: Sequence[SliceLine], harm: float | None, name: str = "sli
 
 
 def draw_night_curves(night: Night, names: EventNames) -> dict[str, Markup]:
-    """Draw ROC and calibration of both versions on the same customers; empty if the run recorded no curves."""
+    """Draw ROC, calibration and recall over the capacity of both versions on the same customers; empty if the run recorded no curves."""
     recorded = {role: curves for role in ("champion", "challenger") if (curves := (night.curves or {}).get(role))}
     if not recorded:
         return {}
@@ -100,7 +100,20 @@ def draw_night_curves(night: Night, names: EventNames) -> dict[str, Markup]:
         Curve(role, [(x, y) for x, y, _ in curves["calibration"]], [reach for _, _, reach in curves["calibration"]])
         for role, curves in recorded.items()
     ]
-    return {
+    over = {
+        role: Curve(role, [(0, 0), *((x, found) for x, _, found, _ in curves["capacity"] if found is not None)])
+        for role, curves in recorded.items()
+        if curves.get("capacity")
+    }
+    drawn = {}
+    if over:
+        drawn["capacity"] = svg.draw_curves(
+            "capacity",
+            *caption("capacity", names),
+            list(over.values()),
+            ("Capacity", f"found of those that {names.event}"),
+        )
+    return drawn | {
         "roc": svg.draw_curves("roc", *caption("roc", names), roc, ("False positive rate", "True positive rate")),
         "calibration": svg.draw_curves("calibration", *caption("calibration"), calibration, ("predicted", names.event)),
     }
@@ -139,6 +152,30 @@ def draw_reasons(reasons: Sequence[Reason], longest: int, name: str = "reasons")
     ]
     reading = "A row counts for every rule that it broke."
     return svg.draw_bars(name, "Quarantined rows by rule", reading, bars, longest)
+
+
+def draw_first_reasons(reasons: Sequence[tuple[str, int]], longest: int, name: str = "reasons") -> Markup:
+    """Draw how many customers have each column as their first reason.
+
+    Args:
+        reasons: the columns with their numbers of customers.
+        longest: the number of customers that fills the width.
+        name: prefix of the ids of the chart.
+    """
+    bars = [(_shorten(column), f"{count:,}", float(count), "champion") for column, count in reasons]
+    reading = "The column that adds most to the score of each customer within the capacity."
+    return svg.draw_bars(name, "First reasons", reading, bars, longest)
+
+
+def draw_distribution(counts: Sequence[int]) -> Markup:
+    """Draw the number of customers by score, in equal ranges from 0 to 1."""
+    highest, width = max(counts) or 1, 1 / len(counts)
+    points = [(0.0, 0.0)]
+    for place, count in enumerate(counts):
+        points += [(place * width, count / highest), ((place + 1) * width, count / highest)]
+    reading = "Customers by score, in equal ranges. The table below has the numbers."
+    curve = Curve("champion", [*points, (1.0, 0.0)])
+    return svg.draw_histograms("scores", "Customers by score", reading, [("customers", [curve])], "score")
 
 
 def order_drift(heat: Heat) -> list[int]:

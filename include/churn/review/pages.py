@@ -17,7 +17,7 @@ from churn.contract import CHURNED, EventNames
 from churn.decision import formatting
 from churn.foundation import svg
 from churn.foundation.digests import text_digest
-from churn.foundation.links import night_path
+from churn.foundation.links import night_path, scores_path
 from churn.foundation.plain_text import clean
 from churn.foundation.wording import KIND_WORDS
 from churn.review import charts
@@ -28,6 +28,7 @@ from churn.review.night_list import NightList
 from churn.review.nights import ComparedRuns, Night
 from churn.review.overview import Overview
 from churn.review.presentation import ROWS_SHOWN, Link, counted, describe_answer, span_words
+from churn.review.scores import Scores
 from churn.review.undecided import Undecided
 
 T = TypeVar("T")
@@ -41,7 +42,7 @@ class Links(Protocol):
     """The targets of the pages' links to each other; None if a page does not exist."""
 
     def page(self, name: str, before: object = None) -> str | None:
-        """Link to overview, nights, data or images; `before` is the cursor of a further page."""
+        """Link to overview, nights, data, images or scores; `before` is the cursor of a further page."""
 
     def night(self, name: str) -> str | None:
         """Link to a run."""
@@ -54,6 +55,9 @@ class Links(Protocol):
 
     def batch(self, name: str) -> str | None:
         """Link to a batch."""
+
+    def scores(self, name: str) -> str | None:
+        """Link to a list of scores."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,10 @@ class AppLinks:
         """Link to a batch."""
         return f"{self.base}batch?hash={name}"
 
+    def scores(self, name: str) -> str:
+        """Link to a list of scores."""
+        return self.base + scores_path(name)
+
 
 @dataclass(frozen=True)
 class FolderLinks:
@@ -113,6 +121,10 @@ class FolderLinks:
     def batch(self, name: str) -> str | None:
         """Link to the file of a batch."""
         return f"{batch_file(name)}.html" if name in self.batches else None
+
+    def scores(self, name: str) -> str | None:  # noqa: ARG002 -- a report shows the newest list in full
+        """Return None: a report shows one list in full."""
+        return None
 
 
 def night_file(name: str) -> str:
@@ -214,6 +226,19 @@ def render_batch(view: BatchView, site: Site) -> str:
 def render_images(view: Images, site: Site) -> str:
     """Render the images."""
     return _render("images.html", "Images", view, site)
+
+
+def render_scores(view: Scores, site: Site) -> str:
+    """Render the lists of scores."""
+    shown = view.shown
+    most = max((count for _, count in shown.reasons), default=0) if shown else 0
+    reasons = (
+        _draw_parts("reasons", shown.reasons, lambda part, name: charts.draw_first_reasons(part, most, name))
+        if shown
+        else []
+    )
+    distribution = charts.draw_distribution(shown.distribution) if shown and shown.distribution else None
+    return _render("scores.html", "Scores", view, site, reasons=reasons, distribution=distribution)
 
 
 def render_message(

@@ -17,6 +17,7 @@ from churn.review.nights import load_night
 from churn.review.overview import load_overview
 from churn.review.pages import FolderLinks, Site, batch_file, night_file
 from churn.review.presentation import encode_for_json
+from churn.review.scores import load_scores
 from churn.settings import Settings
 
 if TYPE_CHECKING:
@@ -59,6 +60,9 @@ def write_report(folder: Path, ledger: Ledger, settings: Settings, now: datetime
     write("data", data, pages.render_data(data, with_json("data")))
     images = load_images(ledger, settings, limit=limit)
     write("images", images, pages.render_images(images, with_json("images")))
+    scores = load_scores(ledger, settings, now, limit=limit)
+    if scores:
+        write("scores", scores, pages.render_scores(scores, with_json("scores")))
     for line in nights.lines:
         if night := load_night(ledger, settings, line.night):
             name = night_file(night.night)

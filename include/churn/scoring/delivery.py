@@ -66,6 +66,21 @@ def deliver_list(clients: Clients, row: ScoreList) -> list[Delivery]:
     return [_attempt(clients, target, row) for target in find_targets(clients)]
 
 
+def deliver_to(clients: Clients, target: Target, row: ScoreList) -> Delivery:
+    """Deliver a list to one target; the outcome is recorded either way.
+
+    Raises:
+        ChurnError: the delivery failed. An `Outage` may succeed when it is tried again.
+    """
+    try:
+        rows = target.deliver(row)
+    except ChurnError as error:
+        _record(clients, target, row, "failed", None, str(error))
+        raise
+    log.info("List %s was delivered to %s: %d customers.", row.list_id[:12], target.place, rows)
+    return _record(clients, target, row, "delivered", rows)
+
+
 def require_delivered(deliveries: list[Delivery]) -> None:
     """Check that every delivery succeeded.
 
@@ -78,14 +93,16 @@ def require_delivered(deliveries: list[Delivery]) -> None:
 
 
 def _attempt(clients: Clients, target: Target, row: ScoreList) -> Delivery:
-    rows: int | None = None
     try:
-        rows, detail = target.deliver(row), ""
+        return deliver_to(clients, target, row)
     except ChurnError as error:
         detail = str(error)
         log.error("%s", detail)  # noqa: TRY400 -- the message says it all, and it is recorded
-    else:
-        log.info("List %s was delivered to %s: %d customers.", row.list_id[:12], target.place, rows)
-    state = "failed" if detail else "delivered"
+        return next(one for one in clients.ledger.deliveries(row.list_id) if one.target == target.name)
+
+
+def _record(
+    clients: Clients, target: Target, row: ScoreList, state: str, rows: int | None, detail: str = ""
+) -> Delivery:
     now = datetime.now(UTC)
     return clients.ledger.record_delivery(Delivery(row.list_id, target.name, state, 0, rows, target.place, detail, now))

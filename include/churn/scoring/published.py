@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,6 +20,17 @@ from churn.scoring.treatments import CONTACT, GROUP
 
 
 @dataclass(frozen=True)
+class ContactChange:
+    """How many customers entered and left the contact group since the list before, and what differs between the lists."""
+
+    before: str
+    entered: int
+    left: int
+    stayed: int
+    because: str
+
+
+@dataclass(frozen=True)
 class Difference:
     """How the contact group of a list differs from that of another: customers who entered and left, as texts of their keys."""
 
@@ -31,16 +43,7 @@ class Difference:
     @property
     def because(self) -> str:
         """What differs between the lists, in words."""
-        changes = []
-        if self.before.version != self.after.version:
-            changes.append(f"version {self.after.version} scored instead of version {self.before.version}")
-        if self.before.population != self.after.population:
-            changes.append("the customers are others")
-        if self.before.policy != self.after.policy:
-            changes.append("the scoring policy was changed")
-        if self.before.excludes != self.after.excludes:
-            changes.append("lists of other campaigns exclude other customers")
-        return " and ".join(changes) or "only the earlier lists of the campaign differ"
+        return describe_change(self.before, self.after)
 
 
 def find_list(ledger: Ledger, model: str, prefix: str | None, campaign: str | None = None) -> ScoreList:
@@ -107,6 +110,52 @@ def compare_lists(storage: Storage, before: ScoreList, after: ScoreList, key: st
     """
     earlier, later = _contacts(storage, before, key), _contacts(storage, after, key)
     return Difference(before, after, sorted(later - earlier), sorted(earlier - later), len(earlier & later))
+
+
+def describe_change(before: ScoreList, after: ScoreList) -> str:
+    """What differs between what two lists were made from, in words."""
+    changes = []
+    if before.version != after.version:
+        changes.append(f"version {after.version} scored instead of version {before.version}")
+    if before.population != after.population:
+        changes.append("the customers are others")
+    if before.policy != after.policy:
+        changes.append("the scoring policy was changed")
+    if before.excludes != after.excludes:
+        changes.append("lists of other campaigns exclude other customers")
+    return " and ".join(changes) or "only the earlier lists of the campaign differ"
+
+
+def count_change(
+    storage: Storage, before: ScoreList, after: ScoreList, written: Sequence[Path], key: str
+) -> ContactChange | None:
+    """Count who entered and left the contact group; None if the rows of the list before were deleted, or have another key.
+
+    Args:
+        storage: the data root.
+        before: the list before.
+        after: the new list.
+        written: the files of its parts, before they are stored.
+        key: the name of the column with the key.
+    """
+    if not has_table(storage, list_rows(before.list_id)):
+        return None
+    names = part_names(storage, list_rows(before.list_id))
+    try:
+        earlier = _contact_keys([storage.read_table(name, [key, GROUP]) for name in names], key)
+    except (KeyError, pa.ArrowInvalid):
+        return None
+    later = _contact_keys([pq.read_table(file, columns=[key, GROUP]) for file in written], key)
+    stayed = int(pc.sum(pc.is_in(later, value_set=earlier)).as_py() or 0)
+    return ContactChange(
+        before.list_id, len(later) - stayed, len(earlier) - stayed, stayed, describe_change(before, after)
+    )
+
+
+def _contact_keys(tables: Sequence[pa.Table], key: str) -> pa.ChunkedArray:
+    chosen = [table.filter(pc.equal(table[GROUP], CONTACT))[key].cast(pa.string()) for table in tables]
+    chunks = [chunk for column in chosen for chunk in column.chunks]
+    return pa.chunked_array(chunks, pa.string())
 
 
 def _contacts(storage: Storage, row: ScoreList, key: str) -> set[str]:

@@ -7,7 +7,7 @@ of the ledger, which makes it the current list of its campaign.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from churn.scoring.list_parts import (
 )
 from churn.scoring.listed_reasons import LISTED, find_reasons
 from churn.scoring.population import Customers, accepted_customers, judge_customers
+from churn.scoring.published import count_change
 from churn.scoring.ranking import expected_value, rank_customers
 from churn.scoring.scored_rows import Scored, save_by_part, score_customers
 from churn.scoring.scoring_policy import ScoringPolicy
@@ -257,6 +258,10 @@ def _make(
         requested_by=request.requested_by,
         published_at=datetime.now(UTC),
     )
+    if basis.current:
+        files = [part.written.file for part in parts]
+        change = count_change(clients.storage, basis.current, row, files, key_column(contract))
+        row = replace(row, summary=row.summary | {"change": asdict(change) if change else None})
     return row, parts
 
 

@@ -172,6 +172,25 @@ def images(request: Request, before: Before = None, format: Format = "html") -> 
     )
 
 
+@router.get("/scores", dependencies=guard)
+def scores(
+    request: Request,
+    list: Annotated[str | None, Query(pattern=_HASH)] = None,  # noqa: A002
+    before: Before = None,
+    format: Format = "html",  # noqa: A002
+) -> Response:
+    """Show a list of scores, by default the newest one, and all lists; `before` is the cursor of a page."""
+    from churn.review.pages import render_scores
+    from churn.review.scores import load_scores
+
+    view = _read(lambda ledger, settings: load_scores(ledger, settings, datetime.now(UTC), list, before))
+    if view is None:
+        raise HTTPException(
+            404, f"The ledger has no list {str(list)[:12]}. `churn scores list` shows those that it has."
+        )
+    return _answer(request, view, render_scores, format)
+
+
 def wants_json(request: Request) -> bool:
     """Whether a request asks for JSON: by its query, or by accepting JSON but not HTML."""
     accepted = request.headers.get("accept", "")

@@ -39,7 +39,7 @@ def make_facts(evidence: Evidence | None = None, comparison: Comparison | None =
         watch=decision.watch_as_dicts(),
         comparison=comparison,
         figures=draw_figures(comparison, evidence, past_runs()),
-        parity=parity_table(evidence, SLICINGS),
+        parity=parity_table(evidence, SLICINGS, 0.2),
         links={"Comparison in MLflow": "http://localhost:5005/#/experiments/1/runs/2"},
         facts={"Snapshot": "5e5e5e5e5e5e", "Policy": "0123456789ab"},
         note=None,
@@ -196,7 +196,7 @@ def test_parity_is_counted_on_the_rows_that_decide() -> None:
         anchor=None,
     )
     sliced = (Slicing("Geography", ("France",)), Slicing("Gender", ("Female", "Male", "Other"), parity=True))
-    first, second, third = parity_table(evidence, sliced)
+    first, second, third = parity_table(evidence, sliced, 0.4)
     assert first == ParityRow("Gender", "Female", "challenger", 4, 0.5, pytest.approx(0.45), 0.5, 0.5, 0.5)
     assert second == ParityRow("Gender", "Male", "challenger", 1, 0.0, pytest.approx(0.2), 0.0, None, None)
     assert third == ParityRow("Gender", "Other", "challenger", 0, None, None, None, None, None)

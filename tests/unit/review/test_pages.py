@@ -31,9 +31,11 @@ from churn.review.pages import (
     render_night,
     render_nights,
     render_overview,
+    render_scores,
     render_undecided,
 )
 from churn.review.report import write_report
+from churn.review.scores import Scores, load_scores
 from churn.review.undecided import Failure, Undecided
 from support.basics import ROOT
 from support.html_pages import Page
@@ -63,7 +65,14 @@ def every_page(ledger: Ledger) -> dict[str, str]:
         "data": render_data(load_data(ledger), SITE),
         "batch": render_batch(batch, SITE),
         "images": render_images(load_images(ledger, SETTINGS), SITE),
+        "scores": render_scores(lists_of(ledger), SITE),
     }
+
+
+def lists_of(ledger: Ledger, name: str | None = None, before: int | None = None) -> Scores:
+    view = load_scores(ledger, SETTINGS, NOW, name, before)
+    assert view is not None
+    return view
 
 
 # --- The charts
@@ -224,6 +233,7 @@ def test_the_number_of_queries_does_not_grow_with_the_ledger(tmp_path: Path, cou
             load_data,
             lambda ledger, batch=batch: load_batch(ledger, SETTINGS, batch),
             lambda ledger: load_images(ledger, SETTINGS),
+            lists_of,
         ):
             counted_queries.clear()
             load(ledger)
@@ -265,7 +275,7 @@ def test_data_without_batches_shows_the_next_step() -> None:
 def test_a_report_works_without_airflow(ledger: Ledger, tmp_path: Path) -> None:
     """Every link between its pages leads to a file of the folder. There are no scripts and actions; each page has its JSON."""
     files = write_report(tmp_path / "out", ledger, SETTINGS, NOW, 12)
-    assert len(files) == 4 + 12 + 12
+    assert len(files) == 5 + 12 + 12
     for file in files:
         page = Page(file.read_text())
         assert page.all("script") == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 
@@ -71,15 +72,38 @@ class ScoreRows(LedgerDatabase):
             return published
 
     def score_lists(
-        self, model: str | None = None, campaign: str | None = None, limit: int | None = None
+        self,
+        model: str | None = None,
+        campaign: str | None = None,
+        limit: int | None = None,
+        since: datetime | None = None,
     ) -> list[ScoreList]:
-        """Return all lists, those of a model, or of one of its campaigns, newest first."""
+        """Return all lists, those of a model, of one of its campaigns, or since a time, newest first."""
         query = sa.select(score_lists).order_by(score_lists.c.sequence.desc())
         if model is not None:
             query = query.where(score_lists.c.model == model)
         if campaign is not None:
             query = query.where(score_lists.c.campaign == campaign)
+        if since is not None:
+            query = query.where(score_lists.c.published_at >= since)
         return self._all(ScoreList, query.limit(limit))
+
+    def score_lists_page(self, model: str, limit: int, before: int | None = None) -> list[ScoreList]:
+        """Return lists of a model, newest first, from before a sequence number."""
+        query = sa.select(score_lists).where(score_lists.c.model == model).order_by(score_lists.c.sequence.desc())
+        query = query.where(score_lists.c.sequence < before) if before is not None else query
+        return self._all(ScoreList, query.limit(limit))
+
+    def current_lists(self, model: str) -> frozenset[str]:
+        """Return the ids of the newest list of each campaign."""
+        newest = (
+            sa.select(sa.func.max(score_lists.c.sequence))
+            .where(score_lists.c.model == model)
+            .group_by(score_lists.c.campaign)
+        )
+        query = sa.select(score_lists.c.list_id).where(score_lists.c.model == model, score_lists.c.sequence.in_(newest))
+        with self._engine.connect() as connection:
+            return frozenset(connection.scalars(query))
 
     def score_list(self, name: str) -> ScoreList | None:
         """Return the list with this hash."""
@@ -103,6 +127,13 @@ class ScoreRows(LedgerDatabase):
         """Return all deliveries, or those of a list, the latest first."""
         query = sa.select(deliveries).order_by(deliveries.c.at.desc(), deliveries.c.target)
         return self._all(Delivery, query.where(deliveries.c.list_id == list_id) if list_id else query)
+
+    def deliveries_of(self, names: Sequence[str]) -> dict[str, list[Delivery]]:
+        """Return the deliveries of some lists, by list."""
+        found: dict[str, list[Delivery]] = {}
+        for row in self._all(Delivery, sa.select(deliveries).where(deliveries.c.list_id.in_(names))):
+            found.setdefault(row.list_id, []).append(row)
+        return found
 
     def find_score_list(self, prefix: str) -> ScoreList:
         """Return the one list whose hash has this prefix.

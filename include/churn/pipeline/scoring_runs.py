@@ -1,0 +1,212 @@
+"""A scoring run: which customers are scored, their list, its deliveries, and whether a change of production calls for one.
+
+The scoring DAG wires these steps. A run that fails leaves the current list as it is.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from churn.errors import ChurnError, NothingToDo, Outage
+from churn.foundation.paths import list_rows, population_original
+from churn.foundation.records import Delivery, Population, Promotion, ScoreList
+from churn.pipeline.workspace import Workspace
+from churn.scoring.delivery import deliver_to, find_targets
+from churn.scoring.population import FILE, collect_populations, require_population
+from churn.scoring.score_list import ListRequest, MadeList, make_list, read_policy
+
+log = logging.getLogger(__name__)
+
+ACCEPTED = "accepted"
+"""Instead of the hash of a file: the customers of all accepted rows."""
+_VERIFIED = frozenset({"published", "pruned", "not_built"})
+"""States of an image, or of what is verified without one, whose answers are the model's."""
+
+
+@dataclass(frozen=True)
+class ScoringRequest:
+    """How a scoring run was requested.
+
+    - `run`: its id
+    - `file`: name or hash of the file of customers; None: what landed, else what is scored by default
+    - `version`, `campaign`, `capacity`, `dry_run`, `requested_by`: as in `ListRequest`
+    """
+
+    run: str
+    file: str | None = None
+    version: int | None = None
+    campaign: str | None = None
+    capacity: int | None = None
+    dry_run: bool = False
+    requested_by: str | None = None
+
+
+def collect_customers(workspace: Workspace, request: ScoringRequest) -> list[str]:
+    """Choose whom a run scores: the file of the request; else the files that have landed; else those of the current list's file; else all accepted customers.
+
+    Returns:
+        Hashes of files, or `accepted`.
+
+    Raises:
+        ChurnError: there is no file of that name or hash.
+        StorageError: the data root is unavailable.
+    """
+    settings, ledger = workspace.settings, workspace.ledger
+    landed = collect_populations(workspace.storage, ledger, settings.settle_seconds, settings.part_size)
+    if request.file:
+        return [_find_file(workspace, request.file).population]
+    if landed:
+        return [row.population for row in landed]
+    current = current_list(workspace, request.campaign)
+    if current and current.source == FILE and workspace.storage.exists(population_original(current.population)):
+        return [current.population]
+    return [ACCEPTED]
+
+
+def make_lists(workspace: Workspace, request: ScoringRequest, customers: Sequence[str]) -> list[MadeList]:
+    """Make a list of each file of customers, or of all accepted ones. One that fails does not stop the others.
+
+    Raises:
+        Outage: something is unavailable; lists that were made stay.
+        ChurnError: a list could not be made; the message has the reason of each.
+    """
+    made, faults = [], []
+    for name in customers:
+        population = None if name == ACCEPTED else require_population(workspace.ledger, name)
+        asked = ListRequest(
+            request.run,
+            population,
+            request.version,
+            request.campaign,
+            request.capacity,
+            request.dry_run,
+            request.requested_by,
+        )
+        try:
+            made.append(make_list(workspace, asked))
+        except Outage:
+            raise
+        except ChurnError as error:
+            log.error("%s", error)  # noqa: TRY400 -- the message says it all, and it is raised again below
+            faults.append(str(error))
+    if faults:
+        raise ChurnError("\n".join(faults))
+    return made
+
+
+def deliver_current(workspace: Workspace, target: str, request: ScoringRequest) -> Delivery:
+    """Deliver the current list of the campaign to a target, `database` or `drop`, unless it has been delivered.
+
+    Raises:
+        NothingToDo: it is a dry run, no such target is set, there is no list, or it has been delivered.
+        ChurnError: the delivery failed. The ledger has the reason.
+    """
+    if request.dry_run:
+        raise NothingToDo("Dry run: nothing is delivered.")
+    chosen = next((place for place in find_targets(workspace) if place.name == target), None)
+    if chosen is None:
+        raise NothingToDo(f"No list is delivered to a {target}: {_SETTINGS[target]} is not set.")
+    current = current_list(workspace, request.campaign)
+    if current is None:
+        raise NothingToDo("No list has been published yet, so there is nothing to deliver.")
+    if target in {row.target for row in workspace.ledger.deliveries(current.list_id) if row.state == "delivered"}:
+        raise NothingToDo(f"List {current.list_id[:12]} has been delivered to {chosen.place} already.")
+    return deliver_to(workspace, chosen, current)
+
+
+def current_list(workspace: Workspace, campaign: str | None = None) -> ScoreList | None:
+    """The newest list of a campaign; by default, of that of the scoring policy."""
+    name = campaign or read_policy(workspace).campaign.name
+    lists = workspace.ledger.score_lists(workspace.settings.model_name, name, limit=1)
+    return lists[0] if lists else None
+
+
+def require_change(workspace: Workspace) -> Promotion:
+    """The change of production that calls for a new list: its version is verified, and the current list is by another one.
+
+    Raises:
+        NothingToDo: nothing is in production, its image has not been verified, or it has made the current list.
+    """
+    model = workspace.settings.model_name
+    change = workspace.ledger.in_production(model)
+    if change is None or change.version is None:
+        raise NothingToDo("No version is in production, so no customers are scored.")
+    image = workspace.ledger.image(model, change.version)
+    if image is None or image.state not in _VERIFIED:
+        raise NothingToDo(
+            f"The image of version {change.version} has not been verified, so no customers are scored yet. They are when it is."
+        )
+    current = current_list(workspace)
+    if current and current.version == change.version:
+        raise NothingToDo(f"The current list {current.list_id[:12]} was made by version {change.version} already.")
+    return change
+
+
+def announced(workspace: Workspace, request: ScoringRequest, delivered: bool) -> dict[str, Any]:
+    """What other DAGs are told of the current list of the campaign.
+
+    Args:
+        workspace: the clients of the steps.
+        request: how the run was requested.
+        delivered: whether this run has delivered a list.
+
+    Raises:
+        NothingToDo: this run has neither published nor delivered a list.
+    """
+    current = current_list(workspace, request.campaign)
+    if current is None or request.dry_run or not (delivered or current.night == request.run):
+        raise NothingToDo("This run has published and delivered nothing new, so no DAG is started.")
+    return event_of(workspace, current)
+
+
+def describe_list(row: ScoreList) -> list[str]:
+    """A list in lines for a terminal: counts, groups and expected value."""
+    summary = row.summary
+    return [
+        f"List {row.list_id[:12]}: campaign {row.campaign}, version {row.version}, {row.source} {row.source_name}",
+        f"{row.arrived_rows:,} customers arrived: {row.rows:,} scored, {row.quarantined_rows:,} quarantined. "
+        f"To contact: {row.contact:,}. Control group: {row.control:,}. Capacity: {summary['capacity']:,}.",
+        f"Expected value of contacting: {summary['expected_value']:,.0f}, against {summary['by_probability']:,.0f} for as many of the "
+        "likeliest customers.",
+    ]
+
+
+def describe_place(workspace: Workspace, row: ScoreList) -> list[str]:
+    """Where a published list was delivered, where its rows are, and how its first rows are shown, in lines for a terminal."""
+    return [
+        *(f"Delivery to {delivery.place}: {delivery.state}" for delivery in workspace.ledger.deliveries(row.list_id)),
+        f"Rows: {workspace.storage.url(list_rows(row.list_id))}",
+        f"First rows: churn scores export {row.list_id[:12]} --first 10",
+    ]
+
+
+def event_of(workspace: Workspace, row: ScoreList) -> dict[str, Any]:
+    """What other DAGs are told of a list: its id, where its rows are, and counts."""
+    counts = {name: value for name, value in asdict(row).items() if name in ("rows", "contact", "control")}
+    return {
+        "list": row.list_id,
+        "campaign": row.campaign,
+        "version": row.version,
+        "uri": workspace.storage.url(list_rows(row.list_id)),
+        **counts,
+        "quarantined": row.quarantined_rows,
+    }
+
+
+def _find_file(workspace: Workspace, wanted: str) -> Population:
+    known = workspace.ledger.populations()
+    by_name = [row for row in known if row.name == wanted]
+    by_hash = [row for row in known if row.population.startswith(wanted.lower())]
+    found = by_name[-1:] or by_hash
+    if len(found) != 1:
+        raise ChurnError(
+            f"{'More than one file' if found else 'No file'} of current customers has the name {wanted}, or a hash that begins with it. "
+            "`churn land --population FILE` lands one; leave the field empty to score what has landed, or all accepted customers."
+        )
+    return found[0]
+
+
+_SETTINGS = {"database": "CHURN_SCORES_URL", "drop": "CHURN_SCORES_DROP"}

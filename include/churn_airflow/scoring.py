@@ -1,0 +1,43 @@
+"""What Airflow adds to scoring: the asset that other DAGs start by, and the task that triggers a run after a change of production."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
+from airflow.sdk import Asset, Context
+
+from churn_airflow.steps import core_step, report_failure
+
+SCORES = Asset(name="churn_scores")
+"""Gets an event for each list that has been published and delivered, with its id, where it is, and counts."""
+
+
+class ScoreOperator(TriggerDagRunOperator):
+    """Triggers churn_scoring if the current list was made by another version than the one in production, once that is verified.
+
+    Args:
+        daily: try again every day. By default, a run is triggered once for each change of production.
+        kwargs: of the operator.
+    """
+
+    def __init__(self, *, daily: bool = False, **kwargs: Any) -> None:
+        super().__init__(
+            trigger_dag_id="churn_scoring",
+            skip_when_already_exists=True,
+            execution_timeout=timedelta(minutes=5),
+            on_failure_callback=report_failure,
+            **kwargs,
+        )
+        self.daily = daily
+
+    def execute(self, context: Context) -> None:
+        """Find the change, and trigger a run that is named after it."""
+        from churn.pipeline import scoring_runs
+
+        with core_step() as (workspace, _):
+            change = scoring_runs.require_change(workspace)
+        day = f"__{datetime.now(UTC):%Y-%m-%d}" if self.daily else ""
+        self.trigger_run_id = f"scores-of-change-{change.sequence}{day}"
+        super().execute(context)
