@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import threading
 from collections.abc import Callable
@@ -33,7 +34,7 @@ from churn.scoring.database_delivery import (
 )
 from churn.scoring.delivery import deliver_list, require_delivered
 from churn.scoring.drop_delivery import deliver_to_drop
-from support.basics import S3, free_port, make_workspace, start_fork, wait_for_exit
+from support.basics import ROOT, S3, free_port, make_workspace, start_fork, wait_for_exit
 from support.stored_lists import store_list
 
 
@@ -81,6 +82,29 @@ def test_the_view_shows_the_list(bench: Workspace, database: str) -> None:
         files = [bench.storage.read_table(name) for name in bench.storage.names(f"scores/{row.list_id}")[1:]]
         assert found == [tuple(line.values()) for table in files for line in table.to_pylist()]
     assert query(database, "SELECT count(*) FROM pg_inherits") == [(1,)]
+
+
+def test_the_effect_of_a_campaign_is_counted_by_the_query_of_the_documentation(bench: Workspace, database: str) -> None:
+    """By the first delivery: of 25 customers in the contact group nobody left, of 25 in the control group all, whatever a later list says."""
+    page = (ROOT / "docs/pages/using-the-scores.md").read_text()
+    (effect,) = re.findall(r"    (SELECT first_group.*?;)\n", page, re.DOTALL)
+    deliver(bench, listed(bench, 1), database)
+    statement(
+        database,
+        """UPDATE churn_score_rows SET "group" = 'control' WHERE "group" = 'contact' AND rank % 2 = 0""",
+    )
+    statement(
+        database,
+        """CREATE TABLE outcomes AS SELECT "CustomerId", (rank % 2 = 0)::int AS left_within_horizon FROM churn_score_rows""",
+    )
+    deliver(bench, listed(bench, 2), database)
+    statement(
+        database,
+        """UPDATE churn_score_rows SET "CustomerId" = "CustomerId" - 1000000, "group" = 'contact' WHERE "CustomerId" > 2000000""",
+    )
+    found = {group: (int(count), float(share)) for group, count, share in query(database, effect)}
+    assert found["control"] == (25, 1.0)
+    assert query(database, "SELECT campaign, customers FROM churn_score_lists") == [("retention", 500)] * 2
 
 
 def test_a_campaign_has_a_view_of_its_own(bench: Workspace, database: str) -> None:

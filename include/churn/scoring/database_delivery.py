@@ -17,7 +17,8 @@ from churn.foundation.storage import Storage
 from churn.scoring.list_parts import list_schema
 from churn.scoring.published import read_rows
 
-VIEW, ROWS = "churn_scores", "churn_score_rows"
+VIEW, ROWS, LISTS = "churn_scores", "churn_score_rows", "churn_score_lists"
+"""The view of the current list, all rows, and when each list was delivered."""
 _LOCK_TIMEOUT = "30s"
 _CONNECT_TIMEOUT = 10  # seconds
 _TYPES = {
@@ -78,6 +79,7 @@ def deliver_to_database(storage: Storage, row: ScoreList, url: str, contract: Co
             with connection, connection.cursor() as cursor:
                 cursor.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", (ROWS,))
                 rows = _ensure_partition(cursor, storage, row, schema)
+                _note_delivery(cursor, row)
                 cursor.execute(
                     sql.SQL("CREATE OR REPLACE VIEW {} AS SELECT * FROM {} WHERE list_id = {}").format(
                         sql.Identifier(view), sql.Identifier(ROWS), sql.Literal(row.list_id)
@@ -138,6 +140,23 @@ def _ensure_partition(cursor: psycopg2.extensions.cursor, storage: Storage, row:
         attach = sql.SQL("ALTER TABLE {} ATTACH PARTITION {} FOR VALUES IN ({})")
         cursor.execute(attach.format(parent, partition, sql.Literal(row.list_id)))
     return int(rows)
+
+
+def _note_delivery(cursor: psycopg2.extensions.cursor, row: ScoreList) -> None:
+    """Write down when the list was delivered, for those who measure its effect; the first delivery counts."""
+    lists = sql.Identifier(LISTS)
+    cursor.execute(
+        sql.SQL(
+            "CREATE TABLE IF NOT EXISTS {} (list_id text PRIMARY KEY, campaign text NOT NULL, version integer NOT NULL, "
+            "customers bigint NOT NULL, delivered_at timestamptz NOT NULL DEFAULT now())"
+        ).format(lists)
+    )
+    cursor.execute(
+        sql.SQL(
+            "INSERT INTO {} (list_id, campaign, version, customers) VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING"
+        ).format(lists),
+        (row.list_id, row.campaign, row.version, row.rows),
+    )
 
 
 def _copy(cursor: psycopg2.extensions.cursor, statement: sql.Composed, tables: Iterator[pa.Table]) -> None:
