@@ -32,6 +32,11 @@ metrics.measure_decision(Row(verdict="promote", comparison={"evidence": {"deltas
 metrics.measure_decision(Row(verdict="hold", comparison={"unreadable": True}))
 metrics.measure_image(Row(seconds=12.5))
 metrics.measure_image(Row(seconds=None))
+summary = {"expected_value": 61.5, "drift": {"scores": 0.25}}
+metrics.measure_list(Row(arrived_rows=103, rows=100, quarantined_rows=3, contact=9, control=1, summary=summary))
+sent = [Row(target="drop", state="failed", rows=None), Row(target="database", state="delivered", rows=100)]
+for target in ("database", "drop", "nowhere"):
+    metrics.measure_delivery(Row(deliveries=lambda: sent), target)
 metrics.measure_duration("night", datetime.now(UTC) - timedelta(seconds=90))
 metrics.measure_duration("night", None)
 print("done")
@@ -47,6 +52,17 @@ NAMES = {
     "churn.delta.roc_auc",
     "churn.delta.brier",
     "churn.image.build_seconds",
+    "churn.scores.arrived",
+    "churn.scores.scored",
+    "churn.scores.quarantined",
+    "churn.scores.contact",
+    "churn.scores.control",
+    "churn.scores.expected_value",
+    "churn.scores.drift",
+    "churn.deliveries.database.delivered",
+    "churn.deliveries.database.rows",
+    "churn.deliveries.drop.failed",
+    "churn.deliveries.drop.rows",
     "churn.duration.night",
 }
 
@@ -88,6 +104,7 @@ def test_statsd_receives_every_metric(tmp_path: Path) -> None:
     assert {"churn.rows.arrived:200|g", "churn.rows.set_aside:10|g", "churn.rejected_share:0.05|g"} <= set(lines)
     assert {"churn.delta.roc_auc:0.0146|g", "churn.verdicts.promote:1|c"} <= set(lines)
     assert "churn.image.build_seconds:12.5|g" in lines
+    assert {"churn.scores.contact:9|g", "churn.scores.drift:0.25|g", "churn.deliveries.drop.failed:1|c"} <= set(lines)
     assert [line for line in lines if "brier" in line] == ["churn.delta.brier:0|g", "churn.delta.brier:-0.002|g"]
     (night,) = [line for line in lines if line.startswith("churn.duration.night:")]
     assert night.startswith("churn.duration.night:90")

@@ -146,7 +146,7 @@ def require_change(workspace: Workspace) -> Promotion:
 
 
 def announced(workspace: Workspace, request: ScoringRequest, delivered: bool) -> dict[str, Any]:
-    """What other DAGs are told of the current list of the campaign.
+    """The event for other DAGs about the current list of the campaign.
 
     Args:
         workspace: the clients of the steps.
@@ -184,7 +184,7 @@ def describe_place(workspace: Workspace, row: ScoreList) -> list[str]:
 
 
 def event_of(workspace: Workspace, row: ScoreList) -> dict[str, Any]:
-    """What other DAGs are told of a list: its id, where its rows are, and counts."""
+    """The event for other DAGs about a list: its id, where its rows are, and counts."""
     counts = {name: value for name, value in asdict(row).items() if name in ("rows", "contact", "control")}
     return {
         "list": row.list_id,

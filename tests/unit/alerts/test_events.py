@@ -19,6 +19,7 @@ from churn.foundation.ledger import Ledger
 from churn.foundation.records import BatchVerdict, DecisionRecord, ImageRecord, Promotion, Snapshot
 from churn.settings import Settings
 from support.basics import ROOT
+from support.score_lists import published
 
 NOW = datetime.now(UTC)
 SETTINGS = Settings(airflow_ui_url="https://airflow.example", mlflow_ui_url="https://mlflow.example")
@@ -67,6 +68,42 @@ def test_the_alert_about_a_suspected_leak_names_key_file_and_command(ledger: Led
     (alert,) = find_events(ledger, SETTINGS, NOW)
     for part in ("churn policy confirm --reason", "sanity.max_model_auc", "promotion_policy.yaml"):
         assert part in alert.text
+
+
+def test_a_list_that_failed_names_the_one_that_stays() -> None:
+    """With the reason, and no customer; without a list before, that is said."""
+    row = published("3fa1" + "0" * 60, "retention", 2, 1, NOW)
+    alert = events.list_failed("run 1", row, ChurnError("Columns are missing: Age."), SETTINGS, NOW)
+    assert (alert.kind, alert.subject) == ("list_failed", "No new list of customers of churn was published")
+    assert "Columns are missing: Age." in alert.text
+    assert "List 3fa100000000 of" in alert.text
+    assert "made by version 1, stays current." in alert.text
+    assert alert.link == "https://airflow.example/dags/churn_scoring/runs/run%201"
+    first = events.list_failed("run 1", None, ValueError("customer 4711"), SETTINGS, NOW)
+    assert "No list has been published yet." in first.text
+    assert "4711" not in first.text
+
+
+def test_a_list_that_was_not_delivered_names_list_and_target() -> None:
+    row = published("3fa1" + "0" * 60, "retention", 2, 1, NOW)
+    alert = events.delivery_failed("run 1", row, "database", ChurnError("It is locked."), SETTINGS, NOW)
+    assert (alert.kind, alert.subject) == ("delivery_failed", "List 3fa100000000 was not delivered to the database")
+    assert "It is locked. Readers there still see the list before." in alert.text
+    assert "churn scores deliver" in alert.text
+
+
+def test_a_list_that_drifted_is_an_alert_once(ledger: Ledger) -> None:
+    """One that has not drifted, and one of last week, is none."""
+    drift = {"drift": {"drifted": ["Age", "the scores"], "scores": 0.5}}
+    recent = replace(published("a" * 64, "retention", 0, 1, NOW), model="churn", summary=drift)
+    ledger.publish_list(recent)
+    ledger.publish_list(replace(recent, list_id="b" * 64, summary={"drift": {"drifted": []}}))
+    ledger.publish_list(replace(recent, list_id="c" * 64, published_at=NOW - timedelta(days=7)))
+    assert list_alerts(ledger) == ["scores_drifted: Customers or scores of list aaaaaaaaaaaa have drifted"]
+    (alert,) = find_events(ledger, SETTINGS, NOW)
+    assert "Age, the scores" in alert.text
+    assert len(record_alerts(ledger, SETTINGS)) == 1
+    assert record_alerts(ledger, SETTINGS) == []
 
 
 def test_a_superior_version_below_the_floor_is_an_alert(ledger: Ledger) -> None:
