@@ -13,10 +13,11 @@ from churn.pipeline import steps
 from churn.pipeline.shipping import ship
 from churn.pipeline.workspace import Workspace
 from churn.sample.generator import Night, make_night
-from churn.scoring import score_list
+from churn.scoring import second_scoring
 from churn.scoring.population import land_population
 from support.basics import clone_workspace, export
 from support.dag_runs import finish_run, run_dag, task_states
+from support.score_lists import in_this_process
 
 SCORING = "churn_scoring"
 
@@ -25,7 +26,7 @@ SCORING = "churn_scoring"
 def quick_second_scoring() -> Iterator[None]:
     """The comparison with another process is tested elsewhere."""
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(score_list, "check_sample", lambda *_: 0.0)
+        monkeypatch.setattr(second_scoring, "open_scorer", in_this_process)
         yield
 
 

@@ -18,12 +18,13 @@ from churn.pipeline.workspace import Request, Workspace
 from churn.release.image import BuiltImage
 from churn.release.publishing import unpublished
 from churn.release.service_checks import Verification
-from churn.scoring import score_list
+from churn.scoring import second_scoring
 from churn.settings import Settings
 from churn_airflow.steps import open_filesystem
 from support import candidates
 from support.basics import S3, clone_workspace, export, land_text, make_workspace, small_file
 from support.dag_runs import attempts, clear_tasks, create_run, finish_run, mark_task, task_states
+from support.score_lists import in_this_process
 
 RETRAINING, IMAGE, ROLLBACK, SCORING = "churn_retraining", "churn_image_build", "churn_rollback", "churn_scoring"
 TASKS = {
@@ -132,7 +133,7 @@ def quick_steps(second_champion: Workspace) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(shipping, "verify_image", lambda *_: Verification(500, 100, 0.0, 100))
         monkeypatch.setattr(candidates, "quick", candidates.smooth_only)
-        monkeypatch.setattr(score_list, "check_sample", lambda *_: 0.0)
+        monkeypatch.setattr(second_scoring, "open_scorer", in_this_process)
         yield
 
 

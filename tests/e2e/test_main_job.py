@@ -23,6 +23,20 @@ from support.basics import small_file
 from support.browsers import CHROMIUM, LOOPBACK_ONLY, NARROW, QUIET, WIDE, Visit, logged_in
 from support.checkouts import Checkout, make_checkout
 
+AFTER_SCORES = """
+from airflow.sdk import Asset, dag, task
+
+@dag(schedule=[Asset(name="churn_scores")], catchup=False)
+def after_scores():
+    @task
+    def read(triggering_asset_events=None):
+        return [event.extra for events in triggering_asset_events.values() for event in events][-1]
+
+    read()
+
+after_scores()
+"""
+"""A DAG of another team, which starts when a list has been published and delivered."""
 LOOKED_INTO = (("light", WIDE), ("dark", NARROW))
 """Every colour and every shape of a page is looked into once."""
 
@@ -30,6 +44,7 @@ LOOKED_INTO = (("light", WIDE), ("dark", NARROW))
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
     made = make_checkout(tmp_path_factory.mktemp("checkout"))
+    (made.folder / "dags" / "after_scores.py").write_text(AFTER_SCORES)
     yield made
     made.churn("local", "stop")
 
@@ -63,6 +78,38 @@ def test_the_first_call_runs_two_nights_and_promotes_twice(first_run: subprocess
     assert "Image: not built, because there is no container engine" in output
     assert re.search(r"/#/experiments/\d+/runs/[0-9a-f]{32}\?workflowType=machine_learning", output)
     assert re.search(r"user admin, password \S{12,}", output)
+
+
+def test_the_run_ends_with_a_list_that_starts_another_dag(
+    checkout: Checkout, first_run: subprocess.CompletedProcess[str]
+) -> None:
+    """Counts, the place of the list and the command that shows its first rows; the event has its id, its place and its counts."""
+    output = first_run.stdout
+    (name,) = re.findall(r"List ([0-9a-f]{12}): campaign retention, version 2, accepted", output)
+    arrived, scored, quarantined = (
+        int(count.replace(",", ""))
+        for count in re.findall(r"([\d,]+) customers arrived: ([\d,]+) scored, ([\d,]+) quarantined", output)[-1]
+    )
+    assert arrived == scored + quarantined > 1000
+    assert f"/data/scores/{name}" in output
+    assert f"First rows: churn scores export {name} --first 10" in output
+    shown = checkout.churn("scores", "export", name, "--first", "10").stdout.splitlines()
+    assert len(shown) == 11
+    assert shown[0].startswith('"CustomerId","probability","rank"')
+    bearer, deadline = log_in(checkout, first_run), time.monotonic() + 120
+    runs = f"{checkout.airflow}/api/v2/dags/after_scores/dagRuns"
+    while True:
+        started = httpx.get(runs, headers=bearer).json()["dag_runs"]
+        if started and all(run["state"] == "success" for run in started):
+            break
+        assert time.monotonic() < deadline, started
+        time.sleep(1)
+    last = max(started, key=lambda run: run["run_after"])["dag_run_id"]
+    entry = f"{runs}/{quote(last, safe='')}/taskInstances/read/xcomEntries/return_value"
+    event = httpx.get(entry, headers=bearer).json()["value"]
+    event = json.loads(event) if isinstance(event, str) else event
+    assert event["list"].startswith(name)
+    assert (event["version"], event["rows"]) == (2, scored)
 
 
 def test_the_next_call_reuses_the_services_and_holds_more_of_the_same(
@@ -177,7 +224,15 @@ def test_the_review_is_read_in_both_themes_and_on_a_telephone(
     user, password = named_user(first_run)
     batch = json.loads(checkout.churn("batches", "--json").stdout)[0]["batch"]
     nights = [quote(name, safe="") for name in re.findall(r"/runs/(night-\d__\S+)", first_run.stdout)[:2]]
-    pages = ["", "nights", *(f"night?name={name}" for name in nights), "data", f"batch?hash={batch}", "images"]
+    pages = [
+        "",
+        "nights",
+        *(f"night?name={name}" for name in nights),
+        "data",
+        f"batch?hash={batch}",
+        "images",
+        "scores",
+    ]
     pages.append(f"compare?left={nights[0]}&right={nights[1]}")
     with logged_in(checkout.airflow, user, password) as visit:
         for theme, size in LOOKED_INTO:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from churn.cli import main
 from churn.decision.policy_file import PolicyInvalid
-from churn.decision.scoring import Scorer, open_scorer
+from churn.decision.scoring import open_scorer
 from churn.errors import ChurnError
 from churn.foundation.ledger import Ledger
 from churn.foundation.parts import part_names, read_manifest
@@ -36,13 +36,9 @@ from churn.scoring.score_list import ListRequest, MadeList, NoChampion, make_lis
 from churn.scoring.scored_rows import ValueUnusable
 from churn.scoring.second_scoring import SecondScoringDiffers
 from support.basics import ROOT, clone_workspace, export
+from support.score_lists import in_this_process
 
 SHIPPED = yaml.safe_load((ROOT / "include/churn/scoring_policy.yaml").read_text())
-
-
-def in_this_process(*arguments: Any, apart: bool) -> AbstractContextManager[Scorer]:
-    assert apart
-    return open_scorer(*arguments)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -109,6 +105,25 @@ def test_every_customer_is_scored_or_quarantined(bench: Workspace, published: Sc
     assert (about["list"], about["version"], about["population"]) == (published.list_id, 2, published.population)
     assert about["counts"]["scored"] == published.rows
     assert audit_data(bench, hashes=True) == []
+
+
+def test_customers_to_contact_have_reasons_in_words(bench: Workspace, published: ScoreList) -> None:
+    """Up to three, the first one first; nobody else has any, and none is from a protected column. Rates are above the average."""
+    frame = rows_of(bench, published)
+    reasons = frame[["reason_1", "reason_2", "reason_3"]]
+    contacted = frame["group"] == "contact"
+    assert reasons[~contacted].isna().all(axis=None)
+    assert reasons.loc[contacted, "reason_1"].notna().mean() > 0.9
+    assert (reasons["reason_2"].notna() <= reasons["reason_1"].notna()).all()
+    told = " ".join(reasons[contacted].stack())
+    assert re.search(r"(Age|Gender) is", told) is None
+    rates = [float(rate) for rate in re.findall(r"such customers left ([\d.]+) times as often as the average", told)]
+    assert rates
+    assert min(rates) > 1
+    summary = published.summary["reasons"]
+    assert summary["error"] <= 1e-6
+    assert sum(count for _, count in summary["first"]) <= published.contact + published.control
+    assert {column for column, _ in summary["first"]} <= set(bench.contract.feature_names) - {"Age", "Gender"}
 
 
 def test_the_scores_are_those_of_the_champion(bench: Workspace, published: ScoreList, customers: Path) -> None:

@@ -38,7 +38,7 @@ from churn.scoring.published import count_change
 from churn.scoring.ranking import expected_value, rank_customers
 from churn.scoring.scored_rows import Scored, save_by_part, score_customers
 from churn.scoring.scoring_policy import ScoringPolicy
-from churn.scoring.second_scoring import check_sample, draw_sample
+from churn.scoring.second_scoring import draw_sample, require_equal, second_scorer
 from churn.scoring.summary import summarise
 from churn.scoring.treatments import EarlierLists, find_earlier_lists, read_treatments
 
@@ -104,6 +104,7 @@ def make_list(clients: Clients, request: ListRequest) -> MadeList:
         PolicyInvalid: the scoring policy cannot be used.
         ValueUnusable: a customer has no usable value.
         Unscorable, ModelUnloadable: the version cannot score.
+        TreatmentsUnknown: an earlier list that counts has lost its rows.
         DriftTooLarge: the policy refuses to publish a list that has drifted.
         SecondScoringDiffers: another process got other scores from the registered model.
         TrackingUnreachable: MLflow is unavailable.
@@ -214,10 +215,12 @@ def _make(
     """Score, check and rank the customers, and write the parts of the list to the scratch folder."""
     spread, contract = clients.spread, clients.contract
     policy, version, customers, earlier = basis.policy, basis.version, basis.customers, basis.earlier
-    with open_scorer(version.version, clients.ledger, clients.tracking, clients.environments) as scorer:
+    with (
+        second_scorer(version.version, clients) as second,
+        open_scorer(version.version, clients.ledger, clients.tracking, clients.environments) as scorer,
+    ):
         scored = score_customers(spread, customers.files, version.version, scorer, contract, policy.value, scratch)
         sample = draw_sample(customers.files, scored, contract, clients.settings.duckdb_memory_limit)
-        difference = check_sample(sample, version.version, clients)
         drift = _require_no_drift(clients, basis, scored)
         treatments = read_treatments(clients.storage, earlier, key_column(contract))
         excluded, treated = find_treated(spread, customers.files, treatments, contract)
@@ -226,6 +229,7 @@ def _make(
         ranking = rank_customers(expected, scored.probability, ~excluded, capacity)
         for kind, values in ((RANK, ranking.ranks), (EXPECTED, expected), (LISTED, ranking.listed), (EARLIER, treated)):
             save_by_part(scratch, kind, values, scored.sizes)
+        difference = require_equal(sample, version.version, second())
         reasons = find_reasons(clients, scorer, basis.trained, customers.files, ranking.listed, scratch)
     salt = clients.settings.bucket_salt.get_secret_value().encode()
     job = ListJob(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,18 +65,17 @@ def draw_sample(files: Sequence[Path], scored: Scored, contract: Contract, memor
     return Sample(positions, pa.concat_tables(tables).to_pandas(), scored.probability[positions])
 
 
-def check_sample(sample: Sample, version: int, clients: Clients) -> float:
-    """Score a sample by the registered model in another process, and compare.
+@contextmanager
+def second_scorer(version: int, clients: Clients) -> Iterator[Callable[[], Scorer]]:
+    """Start another process with the registered model, while this one goes on.
 
-    Returns:
-        The largest difference.
-
-    Raises:
-        SecondScoringDiffers: it is too large.
-        Unscorable, ModelUnloadable, TrackingUnreachable: as `open_scorer` does.
+    Yields:
+        A function that waits for the process and returns its scorer. It raises what `open_scorer` raises.
     """
-    with open_scorer(version, clients.ledger, clients.tracking, clients.environments, apart=True) as scorer:
-        return require_equal(sample, version, scorer)
+    with ExitStack() as opened, ThreadPoolExecutor(1) as starter:
+        scorer = open_scorer(version, clients.ledger, clients.tracking, clients.environments, apart=True)
+        starting = starter.submit(opened.enter_context, scorer)
+        yield starting.result
 
 
 def require_equal(sample: Sample, version: int, scorer: Scorer) -> float:

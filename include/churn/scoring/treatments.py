@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from churn.foundation.parts import part_names
+from churn.errors import ChurnError
+from churn.foundation.parts import has_table, part_names
 from churn.foundation.paths import list_rows
 from churn.foundation.records import Delivery, ScoreList
 from churn.foundation.storage import Storage
@@ -26,6 +27,10 @@ CONTACT, CONTROL, REST = "contact", "control", "rest"
 KEY, GROUP = "key", "group"
 """The columns of a list file that say who is treated how; the key has the name of the contract's key besides."""
 UNTREATED, CONTACTED, LEFT_ALONE = 0, 1, 2
+
+
+class TreatmentsUnknown(ChurnError):  # noqa: N818 -- names the state
+    """A list that counts has lost the rows that say who was contacted."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +112,9 @@ def read_treatments(storage: Storage, earlier: EarlierLists, key: str) -> Treatm
         storage: the data root.
         earlier: the lists that matter.
         key: the name of the column with the key.
+
+    Raises:
+        TreatmentsUnknown: the rows of a list that counts were deleted, or have another key.
     """
     contacted = [_members(storage, row, key, (CONTACT,)) for row in earlier.contacted]
     left_alone = [_members(storage, row, key, (CONTROL,)) for row in earlier.left_alone]
@@ -130,12 +138,25 @@ _NOBODY = pa.table({KEY: pa.array([], pa.string()), GROUP: pa.array([], pa.strin
 
 
 def _members(storage: Storage, row: ScoreList, key: str, groups: tuple[str, ...]) -> pa.Table:
+    if not has_table(storage, list_rows(row.list_id)):
+        raise _unknown(row, "its rows were deleted")
     tables = []
     for name in part_names(storage, list_rows(row.list_id)):
-        part = storage.read_table(name, [key, GROUP])
+        try:
+            part = storage.read_table(name, [key, GROUP])
+        except (KeyError, pa.ArrowInvalid) as error:
+            raise _unknown(row, f"it has no column {key}: the key of the contract had another name") from error
         chosen = part.filter(pc.is_in(part[GROUP], value_set=pa.array(groups)))
         tables.append(pa.table({KEY: chosen[key].cast(pa.string()), GROUP: chosen[GROUP].cast(pa.string())}))
     return pa.concat_tables([_NOBODY, *tables])
+
+
+def _unknown(row: ScoreList, why: str) -> TreatmentsUnknown:
+    return TreatmentsUnknown(
+        f"List {row.list_id[:12]} of campaign {row.campaign} still counts, but {why}, so it does not say whom it contacted. No list was made, and "
+        "the current one stays. Restore the rows from a backup of the data root, or shorten exclusion.days or campaign.horizon_days in the "
+        f"scoring policy, so that a list of {row.published_at:%Y-%m-%d} no longer counts."
+    )
 
 
 def _in_use_since(row: ScoreList, deliveries: Sequence[Delivery]) -> datetime | None:

@@ -14,7 +14,14 @@ from churn.foundation.paths import list_rows
 from churn.foundation.records import Delivery, ScoreList
 from churn.foundation.storage import Storage
 from churn.scoring.scoring_policy import ScoringPolicy
-from churn.scoring.treatments import CONTACTED, LEFT_ALONE, UNTREATED, find_earlier_lists, read_treatments
+from churn.scoring.treatments import (
+    CONTACTED,
+    LEFT_ALONE,
+    UNTREATED,
+    TreatmentsUnknown,
+    find_earlier_lists,
+    read_treatments,
+)
 from support.score_lists import POLICY
 from support.score_lists import published as list_of
 
@@ -48,6 +55,20 @@ def test_lists_of_the_same_campaign_exclude_nobody_and_are_continued() -> None:
     earlier = find_earlier_lists(lists, [], POLICY, NOW)
     assert earlier.excludes == []
     assert [row.list_id for row in earlier.continues] == ["b", "c"]
+
+
+def test_a_list_without_its_rows_is_one_clear_error(storage: Storage, tmp_path: Path) -> None:
+    """It would be wrong to contact customers whom another campaign may have contacted."""
+    row = published("a" * 64, "spring", 3)
+    earlier = find_earlier_lists([row], [], POLICY, NOW)
+    with pytest.raises(
+        TreatmentsUnknown, match=r"List aaaaaaaaaaaa of campaign spring .* its rows were deleted.*exclusion\.days"
+    ):
+        read_treatments(storage, earlier, "CustomerId")
+    keep(storage, row, {1: "contact"}, tmp_path)
+    with pytest.raises(TreatmentsUnknown, match="it has no column client_id: the key of the contract had another name"):
+        read_treatments(storage, earlier, "client_id")
+    assert read_treatments(storage, earlier, "CustomerId").excluded.to_pylist() == ["1"]
 
 
 def test_the_first_treatment_counts(storage: Storage, tmp_path: Path) -> None:
