@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from churn.foundation.links import IMAGE_BUILD, RETRAINING
+from churn.foundation.links import IMAGE_BUILD, RETRAINING, SCORING
 from churn.local.airflow_api import AirflowUnreachable
 from stack.conftest import Person
 from support.basics import ROOT
@@ -46,9 +46,13 @@ def test_the_first_night_is_promoted_and_its_image_is_published(stack: Stack, ni
 
 
 def test_image_tasks_ran_where_the_engine_is_and_all_others_where_it_is_not(stack: Stack, night: str) -> None:
-    """Only the builder has the engine's socket;"""
+    """Only the builder has the engine's socket; the task that triggers a scoring run needs none."""
     hosts = {
-        dag: {entry["hostname"] for entry in _tasks(stack, dag, run) if entry["hostname"]}
+        dag: {
+            entry["hostname"]
+            for entry in _tasks(stack, dag, run)
+            if entry["hostname"] and not entry["task_id"].startswith("score")
+        }
         for dag, run in ((RETRAINING, night), (IMAGE_BUILD, "image-of-version-1"))
     }
     assert hosts[IMAGE_BUILD] == {stack.container("builder").id[:12]}
@@ -59,12 +63,40 @@ def test_image_tasks_ran_where_the_engine_is_and_all_others_where_it_is_not(stac
     assert with_socket == ["builder"]
 
 
+def test_a_promotion_is_followed_by_a_list(stack: Stack, night: str, people: dict[str, Person]) -> None:
+    """The version in production scores the accepted customers. A viewer reads the page, and only an operator triggers a list."""
+    run = "scores-of-change-1"
+    assert stack.follow(SCORING, run) == "success", _why(stack, SCORING, run)
+    (row,) = json.loads(stack.churn("scores", "list", "--json").stdout)
+    assert (row["version"], row["source"], row["night"]) == (1, "accepted", run)
+    assert row["arrived_rows"] == row["rows"] + row["quarantined_rows"]
+    assert row["contact"] > row["control"] > 0
+    assert row["summary"]["largest_difference"] <= 1e-12
+    viewer = stack.airflow(people["Viewer"].name, people["Viewer"].password)
+    page = viewer._call("GET", "/churn-review/scores?format=json")
+    assert page["shown"]["line"]["list_id"] == row["list_id"]
+    with pytest.raises(AirflowUnreachable, match="403"):
+        viewer.trigger(SCORING, "by-a-viewer", {})
+    operator = stack.airflow(people["Op"].name, people["Op"].password)
+    operator.trigger(SCORING, "by-an-operator", {"campaign": "spring", "capacity": 40})
+    assert stack.follow(SCORING, "by-an-operator") == "success", _why(stack, SCORING, "by-an-operator")
+    newest = json.loads(stack.churn("scores", "show", "--json").stdout)
+    assert (newest["campaign"], newest["contact"] + newest["control"]) == ("spring", 40)
+    assert newest["requested_by"] == people["Op"].name
+    assert newest["excludes"] == [row["list_id"]]
+
+
 def test_anonymous_sees_nothing_and_a_viewer_changes_nothing(
     stack: Stack, night: str, people: dict[str, Person]
 ) -> None:
     """Viewer reads; only Op triggers; anonymous gets 401, on our own pages too."""
     pages = ["/api/v2/dags", f"/api/v2/dags/{RETRAINING}/dagRuns", f"/churn-review/docs/{'0' * 64}/index.html"]
-    pages += ["/churn-review/", f"/churn-review/night?name={night}", "/churn-review/data?format=json"]
+    pages += [
+        "/churn-review/",
+        f"/churn-review/night?name={night}",
+        "/churn-review/data?format=json",
+        "/churn-review/scores",
+    ]
     for page in pages:
         assert httpx.get(stack.airflow_url + page, timeout=30).status_code == httpx.codes.UNAUTHORIZED, page
     viewer = stack.airflow(people["Viewer"].name, people["Viewer"].password)
