@@ -215,9 +215,10 @@ def _make(
     """Score, check and rank the customers, and write the parts of the list to the scratch folder."""
     spread, contract = clients.spread, clients.contract
     policy, version, customers, earlier = basis.policy, basis.version, basis.customers, basis.earlier
+    # One after the other: while a thread parses Python, CPython 3.11 cannot do so in another one.
     with (
-        second_scorer(version.version, clients) as second,
         open_scorer(version.version, clients.ledger, clients.tracking, clients.environments) as scorer,
+        second_scorer(version.version, clients) as second,
     ):
         scored = score_customers(spread, customers.files, version.version, scorer, contract, policy.value, scratch)
         sample = draw_sample(customers.files, scored, contract, clients.settings.duckdb_memory_limit)
