@@ -25,7 +25,7 @@ from typing import Any
 from airflow.sdk import Param, dag, get_current_context, task
 
 from churn.settings import Settings
-from churn_airflow.scoring import SCORES
+from churn_airflow.scoring import SCORES, deliver_current
 from churn_airflow.steps import TASK_DEFAULTS, core_step, report_failed_scoring, scoring_request
 from churn_airflow.timetables import cron
 
@@ -108,11 +108,11 @@ def churn_scoring() -> None:
 
     @task(execution_timeout=timedelta(hours=1), trigger_rule="none_failed")
     def deliver_database() -> int | None:
-        return deliver("database")
+        return deliver_current("database")
 
     @task(execution_timeout=timedelta(hours=1), trigger_rule="none_failed")
     def deliver_drop() -> int | None:
-        return deliver("drop")
+        return deliver_current("drop")
 
     @task(execution_timeout=timedelta(minutes=5), trigger_rule="none_failed", outlets=[SCORES])
     def announce() -> dict[str, Any]:
@@ -130,19 +130,6 @@ def churn_scoring() -> None:
 
     scored = score(collect())
     scored >> [deliver_database(), deliver_drop()] >> announce()
-
-
-def deliver(target: str) -> int | None:
-    """Deliver the current list of the campaign; returns the number of customers."""
-    from churn.pipeline import scoring_runs
-    from churn_airflow.metrics import measure_delivery
-
-    with core_step() as (workspace, _):
-        request = scoring_request()
-        try:
-            return scoring_runs.deliver_current(workspace, target, request).rows
-        finally:
-            measure_delivery(workspace.ledger, target)
 
 
 churn_scoring()

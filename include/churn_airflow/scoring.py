@@ -8,10 +8,23 @@ from typing import Any
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import Asset, Context
 
-from churn_airflow.steps import core_step, report_failure
+from churn_airflow.steps import core_step, report_failure, scoring_request
 
 SCORES = Asset(name="churn_scores")
 """Gets an event for each list that has been published and delivered, with its id, where it is, and counts."""
+
+
+def deliver_current(target: str) -> int | None:
+    """Deliver the current list of this run's campaign, if it has not been; returns the number of customers."""
+    from churn.pipeline import scoring_runs
+    from churn_airflow.metrics import measure_delivery
+
+    with core_step() as (workspace, _):
+        undelivered = scoring_runs.find_undelivered(workspace, target, scoring_request())
+        try:
+            return scoring_runs.deliver_list(workspace, undelivered).rows
+        finally:
+            measure_delivery(workspace.ledger, target)
 
 
 class ScoreOperator(TriggerDagRunOperator):

@@ -14,7 +14,7 @@ from churn.errors import ChurnError, NothingToDo, Outage
 from churn.foundation.paths import list_rows, population_original
 from churn.foundation.records import Delivery, Population, Promotion, ScoreList
 from churn.pipeline.workspace import Workspace
-from churn.scoring.delivery import deliver_to, find_targets
+from churn.scoring.delivery import Target, deliver_to, find_targets
 from churn.scoring.population import FILE, collect_populations, require_population
 from churn.scoring.score_list import ListRequest, MadeList, make_list, read_policy
 
@@ -97,12 +97,19 @@ def make_lists(workspace: Workspace, request: ScoringRequest, customers: Sequenc
     return made
 
 
-def deliver_current(workspace: Workspace, target: str, request: ScoringRequest) -> Delivery:
-    """Deliver the current list of the campaign to a target, `database` or `drop`, unless it has been delivered.
+@dataclass(frozen=True)
+class Undelivered:
+    """A list, and the target that it has not been delivered to."""
+
+    row: ScoreList
+    target: Target
+
+
+def find_undelivered(workspace: Workspace, target: str, request: ScoringRequest) -> Undelivered:
+    """The current list of the campaign, if it is to be delivered to a target, `database` or `drop`.
 
     Raises:
         NothingToDo: it is a dry run, no such target is set, there is no list, or it has been delivered.
-        ChurnError: the delivery failed. The ledger has the reason.
     """
     if request.dry_run:
         raise NothingToDo("Dry run: nothing is delivered.")
@@ -114,7 +121,16 @@ def deliver_current(workspace: Workspace, target: str, request: ScoringRequest) 
         raise NothingToDo("No list has been published yet, so there is nothing to deliver.")
     if target in {row.target for row in workspace.ledger.deliveries(current.list_id) if row.state == "delivered"}:
         raise NothingToDo(f"List {current.list_id[:12]} has been delivered to {chosen.place} already.")
-    return deliver_to(workspace, chosen, current)
+    return Undelivered(current, chosen)
+
+
+def deliver_list(workspace: Workspace, undelivered: Undelivered) -> Delivery:
+    """Deliver a list to a target.
+
+    Raises:
+        ChurnError: the delivery failed. The ledger has the reason.
+    """
+    return deliver_to(workspace, undelivered.target, undelivered.row)
 
 
 def current_list(workspace: Workspace, campaign: str | None = None) -> ScoreList | None:
