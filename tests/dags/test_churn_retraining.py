@@ -349,7 +349,9 @@ def test_a_rollback_by_dag(dag_bag: object, after_first_night: Workspace) -> Non
     land_night(workspace, 2)
     assert run_night(dag_bag).state == "success"
     back = run_dag(dag_bag, "churn_rollback", {"reason": "customers complain"})
-    assert states(back) == {"roll_back": "success", "lost_image": "skipped", "build_image": "skipped"}
+    tasks = states(back)
+    assert (tasks["roll_back"], tasks["lost_image"], tasks["build_image"]) == ("success", "skipped", "skipped")
+    assert tasks["score"] in ("success", "skipped")  # of other tests, a change may have the same number
     row = workspace.ledger.in_production(workspace.settings.model_name)
     assert (row.version, row.kind, row.reason) == (1, "rollback", "customers complain")
     assert workspace.ledger.freeze(workspace.settings.model_name) == row
