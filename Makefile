@@ -37,8 +37,8 @@ test: .venv/dev ## Run the tests (COVERAGE=1 measures branch coverage); the long
 test-stack: .venv/dev ## Attack the stack: faults, scale, browser. Half an hour, with a container engine.
 	@.venv/bin/python -m pytest -m stack tests/stack $(ARGS)
 
-test-crashes: .venv/dev ## Kill the pipeline after each write; `make test` does so after a fixed sample of the writes.
-	@TEST_CRASHES=all .venv/bin/python -m pytest -k killed_after tests/integration $(ARGS)
+test-crashes: .venv/dev ## Kill the pipeline after each write, and clear each task with what follows; `make test` does both for a fixed sample.
+	@TEST_CRASHES=all .venv/bin/python -m pytest -k "killed_after or cleared_task" tests/integration tests/dags $(ARGS)
 
 test-divisions: .venv/dev ## Run the tests of intake, snapshots and decisions on one core and on two, with whole files and with tiny parts.
 	@for division in whole-1 whole-2 tiny-1 tiny-2; do echo "$$division"; TEST_DIVISION=$$division .venv/bin/python -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder \
