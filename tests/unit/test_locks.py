@@ -70,6 +70,7 @@ USED_BY_NAME = {
     "editables": "hatchling asks for it where a package is installed as editable",
     "uvloop": "uvicorn takes it as its event loop when it is installed",
     "httptools": "uvicorn takes it as its HTTP parser when it is installed",
+    "numba": "shap compiles with it, and an old one without wheels would be chosen for some machines",
 }
 """Used without an import of ours, and by whom."""
 
