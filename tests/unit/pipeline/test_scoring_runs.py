@@ -48,7 +48,9 @@ def publish(bench: Workspace, **changes: object) -> ScoreList:
 
 
 def promote(bench: Workspace, version: int, expected: int | None) -> Promotion:
-    change = Promotion(bench.settings.model_name, 0, version, expected, "promotion", "n", "because", datetime.now(UTC))
+    change = Promotion(
+        bench.settings.model_name, 0, version, expected, "promotion", f"n{version}", "because", datetime.now(UTC)
+    )
     return bench.ledger.promote(change, expected)
 
 
