@@ -375,7 +375,7 @@ def _reload_until_there(visit: Visit, button: Locator) -> Locator:
 
 
 def _reload_until(visit: Visit, done: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 900  # a training takes minutes beside other tests
     while True:
         visit.open_review()
         if done():

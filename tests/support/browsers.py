@@ -86,7 +86,7 @@ def logged_in(airflow: str, user: str, password: str) -> Iterator[Visit]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET + LOOPBACK_ONLY)
         context: BrowserContext = browser.new_context(viewport={"width": WIDE[0], "height": WIDE[1]})
-        context.set_default_timeout(60_000)
+        context.set_default_timeout(120_000)
         visit = Visit(context.new_page(), airflow)
         context.on("request", lambda request: visit.requested.append(request.url))
         visit.page.goto(f"{airflow}/plugin/churn-review")
