@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import BrowserContext, Error, FrameLocator, Page, sync_playwright
+from playwright.sync_api import BrowserContext, Error, FrameLocator, Page, Request, sync_playwright
 
 CHROMIUM = shutil.which("chromium")
 # Chromium sends nothing to its vendor, uses no proxy, and resolves no name but that of loopback.
@@ -25,17 +25,27 @@ Size = tuple[int, int]
 
 @dataclass
 class Visit:
-    """A window of a user who is logged in to Airflow; `requested` are the addresses of all requests, `errors` those of pages."""
+    """A window of a user who is logged in to Airflow.
+
+    `requested` are the addresses of all requests, `given_up` those that Chromium gave up because a container network came or went,
+    and `errors` those of pages.
+    """
 
     page: Page
     airflow: str
     requested: list[str] = field(default_factory=list)
+    given_up: set[str] = field(default_factory=set)
     errors: list[str] = field(default_factory=list)
 
     def record(self, error: str) -> None:
-        """Record an error of a page; Chromium repeats requests that it gave up because a container network came or went."""
-        if NETWORK_CHANGED not in error:
+        """Record an error of a page, unless it is about a request that was given up."""
+        if NETWORK_CHANGED not in error and not any(url in error for url in self.given_up):
             self.errors.append(error)
+
+    def record_failure(self, request: Request) -> None:
+        """Remember a request that was given up: pages report its file as missing, such as that of an editor."""
+        if NETWORK_CHANGED in (request.failure or ""):
+            self.given_up.add(request.url)
 
     @property
     def frame(self) -> FrameLocator:
@@ -89,6 +99,7 @@ def logged_in(airflow: str, user: str, password: str) -> Iterator[Visit]:
         context.set_default_timeout(120_000)
         visit = Visit(context.new_page(), airflow)
         context.on("request", lambda request: visit.requested.append(request.url))
+        context.on("requestfailed", visit.record_failure)
         visit.page.goto(f"{airflow}/plugin/churn-review")
         visit.page.wait_for_url(re.compile("/auth/login"))
         visit.page.fill("input[name=username]", user)
