@@ -100,10 +100,10 @@ def test_the_effect_of_a_campaign_is_counted_by_the_query_of_the_documentation(b
     deliver(bench, listed(bench, 2), database)
     statement(
         database,
-        """UPDATE churn_score_rows SET "CustomerId" = "CustomerId" - 1000000, "group" = 'contact' WHERE "CustomerId" > 2000000""",
+        """UPDATE churn_score_rows SET "CustomerId" = "CustomerId" - 1000000 WHERE "CustomerId" > 2000000""",
     )
     found = {group: (int(count), float(share)) for group, count, share in query(database, effect)}
-    assert found["control"] == (25, 1.0)
+    assert found == {"contact": (25, 0.0), "control": (25, 1.0)}
     assert query(database, "SELECT campaign, customers FROM churn_score_lists") == [("retention", 500)] * 2
 
 

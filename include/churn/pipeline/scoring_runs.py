@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from churn.decision.policy_file import PolicyInvalid
 from churn.errors import ChurnError, NothingToDo, Outage
 from churn.foundation.paths import list_rows, population_original
 from churn.foundation.records import Delivery, Population, Promotion, ScoreList
@@ -155,7 +156,10 @@ def require_change(workspace: Workspace) -> Promotion:
         raise NothingToDo(
             f"The image of version {change.version} has not been verified, so no customers are scored yet. They are when it is."
         )
-    current = current_list(workspace)
+    try:
+        current = current_list(workspace)
+    except PolicyInvalid:
+        return change  # the scoring run says what is wrong; the run that asks has done its work
     if current and current.version == change.version:
         raise NothingToDo(f"The current list {current.list_id[:12]} was made by version {change.version} already.")
     return change

@@ -59,7 +59,9 @@ def test_workers_end_soon_after_their_parent_was_killed(tmp_path: Path) -> None:
     parent.kill()
     parent.wait(10)
     workers = [int(file.stem) for file in tmp_path.glob("*.worker")]
+    assert len(workers) == 2
     _wait_until(lambda: not any(map(_runs, workers)), 20)
+    assert not any(map(_runs, workers))
 
 
 def _wait_until(condition: Callable[[], bool], seconds: float) -> None:

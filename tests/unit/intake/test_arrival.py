@@ -170,7 +170,7 @@ def test_files_are_taken_in_the_order_of_arrival_then_name(storage: Storage, led
 def test_what_killed_processes_left_is_swept_away_after_a_day(
     storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An unfinished file of today may still be written; one of yesterday is nobody's. Temporary folders of other programs are kept."""
+    """An unfinished file of today may still be written; no process writes one of yesterday any more. Temporary folders of other programs are kept."""
     temporary = tmp_path / "tmp"
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     for name, age in (

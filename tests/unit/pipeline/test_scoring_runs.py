@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from churn.decision.policy_file import PolicyInvalid
 from churn.errors import ChurnError, NothingToDo
 from churn.foundation.records import ImageRecord, Promotion, ScoreList
 from churn.pipeline.scoring_runs import (
@@ -114,6 +115,17 @@ def test_a_change_of_production_calls_for_a_list_once_it_is_verified(bench: Work
     promote(bench, 3, 2)
     verify(bench, 3, "not_built")
     assert require_change(bench).version == 3
+
+
+def test_a_scoring_policy_that_cannot_be_read_is_left_to_the_scoring_run(bench: Workspace, tmp_path: Path) -> None:
+    """It fails there with an alert, and not in the image build or the rollback that asks."""
+    promote(bench, 2, None)
+    verify(bench, 2, "not_built")
+    settings = bench.settings.model_copy(update={"scoring_policy_file": tmp_path / "missing.yaml"})
+    asking = Workspace(settings, bench.storage, bench.ledger)
+    assert require_change(asking).version == 2
+    with pytest.raises(PolicyInvalid):
+        collect_customers(asking, RUN)
 
 
 def test_the_current_list_is_delivered_once(bench: Workspace, tmp_path: Path) -> None:
