@@ -165,13 +165,13 @@ def list_failed(run: str, current: ScoreList | None, error: object, settings: Se
 
     Args:
         run: the id of the scoring run.
-        current: the list that stays current, if there is one.
+        current: the list that is still the current one, if there is one.
         error: what was raised.
         settings: where Airflow is.
         now: the time of the alert.
     """
     stays = (
-        f"List {current.list_id[:12]} of {current.published_at:%Y-%m-%d %H:%M}, made by version {current.version}, stays current."
+        f"List {current.list_id[:12]} of {current.published_at:%Y-%m-%d %H:%M}, made by version {current.version}, is still the current one."
         if current
         else "No list has been published yet."
     )

@@ -154,7 +154,7 @@ def require_change(workspace: Workspace) -> Promotion:
     image = workspace.ledger.image(model, change.version)
     if image is None or image.state not in _VERIFIED:
         raise NothingToDo(
-            f"The image of version {change.version} has not been verified, so no customers are scored yet. They are when it is."
+            f"The image of version {change.version} has not been verified, so no customers are scored yet. They will be once it has been."
         )
     try:
         current = current_list(workspace)

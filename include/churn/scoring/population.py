@@ -235,7 +235,7 @@ def _reject(
 ) -> PopulationRejected:
     parts = reject_rows(clients.spread, file, population.population, scratch, judged, REJECTED)
     rows = _quarantine(clients.storage, population.population, parts)
-    reason = f"{population.name} was rejected: {sentence} No list was made, and the current one stays."
+    reason = f"{population.name} was rejected: {sentence} No list was made, and the current one is kept."
     verdict = PopulationVerdict("rejected", rows, 0, rows, broken or [], reason)
     clients.ledger.judge_population(population.population, night, verdict)
     return PopulationRejected(reason)

@@ -281,7 +281,7 @@ def _require_no_drift(clients: Clients, basis: _Basis, scored: Scored) -> ListDr
     )
     if drift.refuses:
         raise DriftTooLarge(
-            f"{drift.sentence} The scoring policy refuses to publish such a list, and the current one stays."
+            f"{drift.sentence} The scoring policy refuses to publish such a list, and the current one is kept."
         )
     if drift.drifted:
         log.warning("%s", drift.sentence)

@@ -82,7 +82,7 @@ def score_customers(
     if unusable.any():
         raise ValueUnusable(
             f"{int(unusable.sum()):,} of {rows:,} customers have no {value.column}, or one that is negative or not a number, so it cannot say "
-            "what they are worth. No list was made, and the current one stays. Fix the file, or choose another column or an amount in the "
+            "what they are worth. No list was made, and the current one is kept. Fix the file, or choose another column or an amount in the "
             "scoring policy."
         )
     return Scored(probability, values, sizes)

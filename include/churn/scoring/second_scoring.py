@@ -89,7 +89,7 @@ def require_equal(sample: Sample, version: int, scorer: Scorer) -> float:
     if not difference <= TOLERANCE:
         raise SecondScoringDiffers(
             f"Of {len(sample.scores)} customers that were scored again by the registered model of version {version} in another process, the "
-            f"scores differ by up to {difference:.3g} (limit {TOLERANCE:g}). No list was published, and the current one stays. Run the step again; "
+            f"scores differ by up to {difference:.3g} (limit {TOLERANCE:g}). No list was published, and the current one is kept. Run the step again; "
             "if it fails again, roll back, and report it."
         )
     return difference

@@ -154,7 +154,7 @@ def _members(storage: Storage, row: ScoreList, key: str, groups: tuple[str, ...]
 def _unknown(row: ScoreList, why: str) -> TreatmentsUnknown:
     return TreatmentsUnknown(
         f"List {row.list_id[:12]} of campaign {row.campaign} still counts, but {why}, so it does not say whom it contacted. No list was made, and "
-        "the current one stays. Restore the rows from a backup of the data root, or shorten exclusion.days or campaign.horizon_days in the "
+        "the current one is kept. Restore the rows from a backup of the data root, or shorten exclusion.days or campaign.horizon_days in the "
         f"scoring policy, so that a list of {row.published_at:%Y-%m-%d} no longer counts."
     )
 

@@ -77,7 +77,7 @@ def test_a_list_that_failed_names_the_one_that_stays() -> None:
     assert (alert.kind, alert.subject) == ("list_failed", "No new list of customers of churn was published")
     assert "Columns are missing: Age." in alert.text
     assert "List 3fa100000000 of" in alert.text
-    assert "made by version 1, stays current." in alert.text
+    assert "made by version 1, is still the current one." in alert.text
     assert alert.link == "https://airflow.example/dags/churn_scoring/runs/run%201"
     first = events.list_failed("run 1", None, ValueError("customer 4711"), SETTINGS, NOW)
     assert "No list has been published yet." in first.text

@@ -125,7 +125,7 @@ def test_a_file_that_cannot_be_read_is_rejected(bench: Workspace, tmp_path: Path
     """One clear message, the original is kept, and the ledger says why."""
     with pytest.raises(PopulationRejected, match=words) as error:
         judged(bench, content, tmp_path)
-    assert "the current one stays" in str(error.value)
+    assert "the current one is kept" in str(error.value)
     (record,) = bench.ledger.populations()
     assert (record.state, record.reason) == ("rejected", str(error.value))
     assert find_list_faults(bench.storage, bench.ledger, hashes=True) == []
