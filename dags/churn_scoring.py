@@ -7,7 +7,7 @@ by `CHURN_SCORING_SCHEDULE`; and manually. The version in production scores each
 | task | does | fails (red) when | is skipped (pink) when |
 |---|---|---|---|
 | collect | ingests files of current customers that have landed, and chooses whom to score | the data root or the ledger is unavailable, or there is no such file | |
-| score | scores, ranks and draws the control group; compares a sample with the registered model in another process; publishes | nothing is in production, a file or a value cannot be used, scores differ, or drift is too large and the policy refuses it | |
+| score | scores, ranks and draws the control group; compares a sample with the registered model in another process, and with its image if it is on this machine; publishes | nothing is in production, a file or a value cannot be used, scores differ, or drift is too large and the policy refuses it | |
 | deliver_database | copies the list to PostgreSQL and switches the view, in one transaction | the database is unavailable or refuses | `CHURN_SCORES_URL` is not set, or the list has been delivered |
 | deliver_drop | writes the list to a folder or S3, and `_SUCCESS` last | the folder is unavailable or refuses | `CHURN_SCORES_DROP` is not set, or the list has been delivered |
 | announce | adds an event to the asset `churn_scores`, so that other DAGs start | | the run has published and delivered nothing new |

@@ -21,12 +21,12 @@ from pydantic import BeforeValidator, ByteSize, Field, SecretStr, ValidationErro
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy.engine import make_url
 
+from churn.checkout import HOME
 from churn.contract import Contract
 from churn.contracts.loading import load_contract
 from churn.errors import ChurnError
 
 log = logging.getLogger(__name__)
-HOME = Path(__file__).resolve().parents[2]
 VAR = HOME / "var"
 SECRETS = VAR / "secrets"
 PREFIX = "CHURN_"

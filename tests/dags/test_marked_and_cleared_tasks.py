@@ -22,7 +22,6 @@ from churn.release.service_checks import Verification
 from churn.scoring import second_scoring
 from churn.settings import Settings
 from churn_airflow.steps import open_filesystem
-from support import candidates
 from support.basics import S3, clone_workspace, export, land_text, make_workspace, small_file
 from support.dag_runs import attempts, clear_tasks, create_run, finish_run, mark_task, task_states
 from support.score_lists import in_this_process
@@ -133,7 +132,6 @@ def quick_steps(second_champion: Workspace) -> Iterator[None]:
     assert second_champion
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(shipping, "verify_image", lambda *_: Verification(500, 100, 0.0, 100))
-        monkeypatch.setattr(candidates, "quick", candidates.smooth_only)
         monkeypatch.setattr(second_scoring, "open_scorer", in_this_process)
         yield
 

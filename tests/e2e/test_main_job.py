@@ -271,7 +271,7 @@ def test_every_link_of_the_review_leads_somewhere(
             if address in seen:
                 continue
             seen.add(address)
-            answer = visit.page.request.get(address)
+            answer = visit.get(address)
             assert answer.ok, f"{address}: {answer.status}"
             if "/churn-review/" in address and "/docs/" not in address and "json" not in address:
                 named = re.findall(r'<a[^>]* href="([^"#][^"]*)"', answer.text())
@@ -353,13 +353,14 @@ def test_a_night_is_asked_for_and_approved_from_the_review(
 
 
 def _approve(visit: Visit) -> None:
-    """Click until the page has sent the answer: a click while it is still drawn is lost."""
+    """Click until Airflow has taken the answer: a click while the page is drawn is lost, and so is one while the task is asking again."""
     for _ in range(10):
         button = _reload_until_there(visit, visit.page.get_by_role("button", name="Approve").first)
         with suppress(NotThere):
-            with visit.page.expect_response(lambda answer: answer.request.method == "PATCH", timeout=15_000):
+            with visit.page.expect_response(lambda answer: answer.request.method == "PATCH", timeout=15_000) as sent:
                 button.click()
-            return
+            if sent.value.ok:
+                return
         visit.page.reload()
     raise AssertionError("Airflow has not sent the answer.")
 

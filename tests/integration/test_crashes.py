@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import multiprocessing
+import os
 import random
 import sys
 from collections import Counter
@@ -72,6 +73,7 @@ def test_many_nights_at_once_take_every_batch_once(
     # A model that was loaded in this process has left a copy of the service's code in the path.
     ours = [entry for entry in sys.path if Path(entry).is_relative_to(ROOT) or not Path(entry, "churn").is_dir()]
     monkeypatch.setattr(sys, "path", ours)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(ours))  # the server that imports once for all looks only there
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
         [__name__, "great_expectations.expectations", "scipy.stats"]

@@ -21,14 +21,19 @@ import pytest
 from churn.errors import NothingToDo
 from churn.foundation import artifacts
 from churn.foundation.artifacts import ArtifactChanged
+from churn.foundation.ledger import Ledger
 from churn.foundation.local_server import ModelMismatch, wait_until_ready
 from churn.pipeline import disagreements, shipping
 from churn.pipeline.workspace import Workspace
 from churn.release.engine import BaseUnavailable, Engine, EngineFailed
 from churn.release.image import BuiltImage, build_image
+from churn.release.image_scoring import image_scorer
 from churn.release.image_verification import verify_image
 from churn.release.probes import contract_rows, rows_body
 from churn.release.service_checks import ImageFault
+from churn.scoring import second_scoring
+from churn.scoring.score_list import ListRequest, make_list
+from churn.scoring.second_scoring import SecondScoringDiffers
 from support.basics import ROOT, clone_workspace, free_port
 from support.images import (
     containers_of,
@@ -42,6 +47,7 @@ from support.images import (
     why_not,
     with_engine,
 )
+from support.score_lists import in_this_process
 
 pytestmark = pytest.mark.engine
 SECRET = "index-password-4711"
@@ -139,6 +145,27 @@ def test_what_is_published_is_not_built_again(shipped: Workspace) -> None:
     with pytest.raises(NothingToDo, match=r"already been published as .*:2, verified"):
         shipping.build(shipped, 2)
     assert shipping.ship(shipped, 2) == before
+
+
+@needs_engine
+def test_the_image_scores_a_sample_of_each_list(shipped: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sample is scored in the image of the version, if that is on this machine. If the image answers otherwise, there is no list."""
+    monkeypatch.setattr(second_scoring, "open_scorer", in_this_process)
+    request = ListRequest("list", dry_run=True)
+    summary = make_list(shipped, request).row.summary
+    assert summary["scored_again"] == ["in another process", "in its image"]
+    assert summary["largest_difference"] <= 1e-12
+    published = shipped.ledger.image(shipped.settings.model_name, 2)
+    other = shipping.build(shipped, 1).image_id
+    monkeypatch.setattr(Ledger, "image", lambda *_: replace(published, image_id=other))
+    with pytest.raises(SecondScoringDiffers, match=r"version 2 in its image, the scores differ by up to 0\."):
+        make_list(shipped, request)
+    nowhere = replace(published, image_id="sha256:" + "0" * 64)
+    monkeypatch.setattr(Ledger, "image", lambda *_: nowhere)
+    with image_scorer(2, shipped) as scorer:
+        assert scorer is None
+    assert make_list(shipped, request).row.summary["scored_again"] == ["in another process"]
+    assert containers_of(shipped) == []
 
 
 @needs_engine

@@ -281,12 +281,12 @@ def test_a_list_that_differs_from_the_model_is_not_published(
     before = bench.ledger.score_lists()
     check = second_scoring.require_equal
 
-    def off(sample: second_scoring.Sample, version: int, scorer: object) -> float:
+    def off(sample: second_scoring.Sample, version: int, other: second_scoring.Other) -> float:
         scores = sample.scores.copy()
         scores[0] += 1e-9
-        return check(replace(sample, scores=scores), version, scorer)  # type: ignore[arg-type]
+        return check(replace(sample, scores=scores), version, other)
 
-    monkeypatch.setattr(score_list, "require_equal", off)
+    monkeypatch.setattr(second_scoring, "require_equal", off)
     with pytest.raises(SecondScoringDiffers, match="differ by up to 1e-09"):
         score(bench, customers, campaign="wrong")
     assert bench.ledger.score_lists() == before

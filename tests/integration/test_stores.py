@@ -19,6 +19,7 @@ from churn.pipeline import steps
 from churn.pipeline.disagreements import find_disagreements
 from churn.pipeline.workspace import Request, Workspace
 from support.basics import ROOT, S3, land_night, land_text, make_workspace, mlflow_server
+from support.checkouts import share_serving_environments
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +131,7 @@ def test_no_task_needs_files_that_another_left_on_a_disk(on_servers: Workspace, 
         shutil.copytree(ROOT / "include", disk / "include")  # with its bytecode
         shutil.copy(ROOT / "requirements-serving.lock", disk)
         (disk / "scratch").mkdir()
+        share_serving_environments(disk)
         code = (
             "import json, sys; from dataclasses import asdict; from churn.pipeline import shipping, steps; "
             "from churn.learning.training import Challenger; from churn.release.image import BuiltImage; "

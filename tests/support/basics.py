@@ -212,7 +212,7 @@ def s3_server(folder: Path) -> Iterator[S3]:
         yield server
 
 
-QUICK_CANDIDATES = "support.candidates:quick"
+QUICK_CANDIDATES, TWO_KINDS = "support.candidates:quick", "support.candidates:two_kinds"
 
 
 def make_workspace(folder: Path, mlflow_url: str, **changes: object) -> Workspace:

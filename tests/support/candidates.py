@@ -1,4 +1,4 @@
-"""Candidates for tests that are not about learning: one capacity of each kind, fitted in the test's own process, and not tried.
+"""Candidates for tests that are not about learning: one capacity of a kind, fitted in the test's own process, and not tried.
 
 They consist of what every image has. Candidates of any other module are tried, and travel, as in production.
 """
@@ -23,8 +23,8 @@ from churn.learning.needs import ModelNeeds
 CAPACITIES = {SMOOTH: 2, BOOSTED: 1}
 
 
-def quick(contract: Contract, context: Context) -> dict[str, Candidate]:
-    """Two of the standard candidates, each with one capacity."""
+def two_kinds(contract: Contract, context: Context) -> dict[str, Candidate]:
+    """Two of the standard candidates, each with one capacity; their average is a third."""
     candidates = standard(contract, context)
     return {
         name: Candidate(
@@ -34,7 +34,7 @@ def quick(contract: Contract, context: Context) -> dict[str, Candidate]:
     }
 
 
-def smooth_only(contract: Contract, context: Context) -> dict[str, Candidate]:
+def quick(contract: Contract, context: Context) -> dict[str, Candidate]:
     """The quickest candidate."""
     candidate = standard(contract, context)[SMOOTH]
     return {SMOOTH: Candidate(candidate.estimator, candidate.capacities[2:3])}

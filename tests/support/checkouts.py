@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from support.basics import ROOT, free_port
@@ -35,6 +36,13 @@ class Checkout:
         return f"http://127.0.0.1:{self.environment['CHURN_AIRFLOW_PORT']}"
 
 
+def share_serving_environments(folder: Path) -> None:
+    """Let a copy of the project use the environments that serve models here: each is made once for all."""
+    if (ROOT / "var/serving").is_dir():
+        (folder / "var").mkdir(exist_ok=True)
+        (folder / "var/serving").symlink_to(ROOT / "var/serving")
+
+
 def make_checkout(folder: Path) -> Checkout:
     """Copy what the project needs to run into a folder that is there."""
     for part in PARTS:
@@ -47,10 +55,13 @@ def make_checkout(folder: Path) -> Checkout:
     (folder / "var/secrets").mkdir(parents=True, mode=0o700)
     (folder / "var/secrets/churn_bucket_salt").write_text(SALT)
     (folder / "var/secrets/churn_bucket_salt").chmod(0o600)
-    if (ROOT / "var/serving").is_dir():  # the serving environment is made once for all
-        (folder / "var/serving").symlink_to(ROOT / "var/serving")
+    share_serving_environments(folder)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(KEPT_OUT)}
+    far = datetime.now(UTC) + timedelta(hours=12)
     ours = {
+        "CHURN_CV_FOLDS": "2",
+        # Approvals end before the next run of the schedule, so that must not be due while the tests run.
+        "CHURN_SCHEDULE": f"{far.minute} {far.hour} * * *",
         "PYTHONPATH": str(folder / "include"),
         "CHURN_AIRFLOW_PORT": str(free_port()),
         "CHURN_MLFLOW_PORT": str(free_port()),

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from churn import settings
+from churn.checkout import HOME
 from churn.contracts.bank import BANK_CHURN
 from churn.settings import Settings, SettingsError
-from support.basics import SALT
+from support.basics import ROOT, SALT, in_fresh_interpreter
 
 
 @pytest.mark.parametrize(
@@ -78,6 +79,13 @@ def test_an_empty_schedule_switches_it_off(monkeypatch: pytest.MonkeyPatch) -> N
     """An empty value switches the schedule off instead of being a bad cron expression."""
     monkeypatch.setenv("CHURN_SCHEDULE", "")
     assert Settings.load().schedule is None
+
+
+def test_the_project_is_found_without_the_settings() -> None:
+    """The process of each candidate needs to know where the project is, and would load databases and validation with the settings."""
+    assert HOME == ROOT
+    loaded = in_fresh_interpreter("import sys, churn.learning.fitting; print('churn.settings' in sys.modules)")
+    assert loaded == "False"
 
 
 def test_every_setting_has_a_section_and_a_description() -> None:

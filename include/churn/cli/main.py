@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from churn.checkout import HOME
 from churn.cli.contracts import contract_app
 from churn.cli.data import audit, batches_app, quarantine_app, snapshot_app
 from churn.cli.decisions import policy_app, replay, simulate
@@ -24,7 +25,7 @@ from churn.errors import ChurnError, require_reason
 from churn.foundation.links import comparison_page, night_page, version_page
 from churn.foundation.wording import REVERSALS
 from churn.pipeline.workspace import Request, Workspace
-from churn.settings import HOME, VAR, Settings, environment_name, masked
+from churn.settings import VAR, Settings, environment_name, masked
 
 if TYPE_CHECKING:
     from churn.foundation.records import DecisionRecord, ImageRecord, Promotion

@@ -28,11 +28,11 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.pipeline import Pipeline
 
 from churn.candidate import Candidate, Context
+from churn.checkout import HOME
 from churn.contract import Contract
 from churn.errors import ChurnError
 from churn.learning.candidate_checks import CandidateUnusable
 from churn.serving.recalibration import ISOTONIC, SIGMOID
-from churn.settings import HOME
 
 STANDARD = "churn.learning.candidates:standard"
 """The function that is called unless a setting names another."""

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing import Pipe
 from pathlib import Path
@@ -23,6 +23,7 @@ from churn.learning.candidate_checks import CandidateUnusable
 from churn.learning.fitting import Answer, Failure, Setup
 
 _EVERY_SECONDS = 0.1
+_CHILDREN_EVERY_SECONDS = 1.0  # to find them takes a look at every process of the machine
 _ENDING_SECONDS = 3.0
 _MAIN = "from churn.learning.fitting import main; main()"  # not -m, which would give its classes another module
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -60,6 +61,8 @@ class FittingProcess:
                 process_group=0,  # so that what a candidate starts can be ended with it
             )
         self._watched = psutil.Process(self._process.pid)
+        self._started: list[psutil.Process] = []
+        self._started_at = -_CHILDREN_EVERY_SECONDS
         self._setup: Any = setup
 
     def ask(self, job: Any) -> Answer:
@@ -111,7 +114,10 @@ class FittingProcess:
                 self.name,
                 f"took more than {self._limits.seconds:,.0f} s and was ended. Raise CHURN_CANDIDATE_TIMEOUT, or give it fewer capacities.",
             )
-        used = _memory(self._watched)
+        now = time.monotonic()
+        if now - self._started_at >= _CHILDREN_EVERY_SECONDS:
+            self._started, self._started_at = _children(self._watched), now
+        used = _memory([self._watched, *self._started])
         if used > self._limits.memory:
             self.close()
             raise CandidateFailed(
@@ -158,10 +164,10 @@ def _environment() -> dict[str, str]:
     return ours | {"PYTHONPATH": os.pathsep.join(dict.fromkeys(folders))}
 
 
-def _memory(process: psutil.Process) -> int:
-    """The memory of a process and those that it started, in bytes."""
+def _memory(processes: Iterable[psutil.Process]) -> int:
+    """The memory of some processes in bytes."""
     total = 0
-    for each in (process, *_children(process)):  # one that ends meanwhile needs no memory
+    for each in processes:  # one that ends meanwhile needs no memory
         with contextlib.suppress(psutil.NoSuchProcess):
             total += each.memory_info().rss
     return total

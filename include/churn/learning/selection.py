@@ -14,6 +14,7 @@ from sklearn.ensemble import VotingClassifier
 from sklearn.frozen import FrozenEstimator
 
 from churn.candidate import Candidate, Context
+from churn.checkout import HOME
 from churn.contract import Contract
 from churn.foundation.examples import model_input
 from churn.learning.candidate_checks import CandidateUnusable
@@ -26,7 +27,6 @@ from churn.learning.readiness import Locks, Ready, find_unready, require_ready
 from churn.learning.search import Plan, Search, select
 from churn.learning.trials import Target, Trial
 from churn.serving.recalibration import Recalibrated, fit_curve
-from churn.settings import HOME
 
 log = logging.getLogger(__name__)
 

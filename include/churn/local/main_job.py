@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from churn.checkout import HOME
 from churn.contract import Contract
 from churn.contracts.bank import BANK_CHURN
 from churn.errors import ChurnError
@@ -27,7 +28,7 @@ from churn.pipeline.steps import has_work, summarise
 from churn.pipeline.summary import render_links, render_run
 from churn.pipeline.workspace import Workspace
 from churn.sample.generator import cut_into_nights, write_sample
-from churn.settings import HOME, VAR, Settings
+from churn.settings import VAR, Settings
 
 SAMPLE = HOME / "data" / "sample"
 FIRST_TIME = 2

@@ -17,8 +17,9 @@ from pathlib import Path
 
 import psutil
 
+from churn.checkout import HOME
 from churn.errors import ChurnError
-from churn.settings import HOME, VAR
+from churn.settings import VAR
 
 MARK = "EMBEDDED_RUN"
 GRACE_SECONDS = 6.0

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from churn.checkout import HOME
 from churn.errors import ChurnError
 from churn.foundation.clients import Clients
 from churn.foundation.ledger import open_ledger
 from churn.foundation.storage import Storage
-from churn.settings import HOME, Settings, git_commit
+from churn.settings import Settings, git_commit
 
 SERVING_LOCK = HOME / "requirements-serving.lock"
 EXTRA_LOCK = HOME / "requirements-extra.lock"

@@ -22,6 +22,7 @@ DOCKERFILE = Path(__file__).parents[1] / "serving" / "Dockerfile"
 log = logging.getLogger(__name__)
 LOCK = "requirements-serving.lock"
 MODEL_LABEL, VERSION_LABEL, RUN_LABEL = "churn.model.name", "churn.model.version", "churn.run.id"
+CONTRACT_LABEL = "churn.contract"
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ def _labels(version: int, clients: Clients, spec: ImageSpec) -> dict[str, str]:
         VERSION_LABEL: str(version),
         RUN_LABEL: registered_version.run_id or "",
         "churn.snapshot": record.snapshot if record else "",
-        "churn.contract": clients.contract.fingerprint,
+        CONTRACT_LABEL: clients.contract.fingerprint,
         "churn.model.digest": record.artifacts if record else "",
     }
     return {name: value for name, value in labels.items() if value}

@@ -28,7 +28,7 @@ from churn.serving import DOES_NOT_LOAD, MODEL_FOLDER, OWN_CODE, TYPES_FILE
 
 ARTIFACTS = "image"
 """Artifact folder of the bill of materials."""
-_READY_TIMEOUT = 120
+READY_TIMEOUT = 120
 _PIECE = 100_000
 _SERVED = "/opt/churn"
 _PYTHON = "/opt/serving/bin/python"
@@ -59,7 +59,7 @@ def verify_image(built: BuiltImage, clients: Clients, spec: ImageSpec) -> Verifi
         lock = lock_of(version, tracking, Path(scratch), spec.lock)
         engine = Engine.require(spec.engine)
         name = f"churn-verify-{tracking.model}-{version}"
-        started = engine.running(built.image_id, name, _READY_TIMEOUT, wait_until_ready, spec.verification_network)
+        started = engine.running(built.image_id, name, READY_TIMEOUT, wait_until_ready, spec.verification_network)
         with _end_explained(), started as running:
             verification = verify(running.url, expected, clients.contract, extremes)
             _look_inside(running, built.image_id, engine, folder, lock, Path(scratch), version, tracking)

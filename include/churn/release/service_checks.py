@@ -94,6 +94,19 @@ def verify(url: str, scorer: Scorer, contract: Contract, extremes: pd.DataFrame 
     )
 
 
+def ask_service(url: str, rows: pd.DataFrame) -> NDArray[np.float64]:
+    """Score rows with a served model, in batches; returns the probabilities of class 1, shape (rows,).
+
+    Raises:
+        ImageFault: it refuses the rows.
+        ModelMismatch: it fails, or answers something else than probabilities.
+        ServingUnavailable: the connection broke.
+    """
+    with httpx.Client(base_url=url, timeout=_TIMEOUT, trust_env=False) as client:
+        answers = [_ask(client, rows.iloc[start : start + _BATCH]) for start in range(0, len(rows), _BATCH)]
+    return np.concatenate(answers)[:, 1] if answers else np.empty(0)
+
+
 Answer = tuple[slice, NDArray[np.float64]]
 
 

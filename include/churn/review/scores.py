@@ -96,6 +96,7 @@ class ListView:
     estimated_auc: float | None
     estimated_brier: float | None
     checked: int
+    scored_again: list[str]
     largest_difference: float
     reason_method: str
     reason_error: float | None
@@ -238,6 +239,7 @@ def _make_view(
         estimated_auc=estimated.get("roc_auc"),
         estimated_brier=estimated.get("brier"),
         checked=int(summary.get("checked", 0)),
+        scored_again=summary.get("scored_again", ["in another process"]),
         largest_difference=float(summary.get("largest_difference", 0.0)),
         reason_method=_METHODS.get(reasons.get("method", ""), ""),
         reason_error=reasons.get("error"),

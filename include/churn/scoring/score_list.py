@@ -38,7 +38,7 @@ from churn.scoring.published import count_change
 from churn.scoring.ranking import expected_value, rank_customers
 from churn.scoring.scored_rows import Scored, save_by_part, score_customers
 from churn.scoring.scoring_policy import ScoringPolicy
-from churn.scoring.second_scoring import draw_sample, require_equal, second_scorer
+from churn.scoring.second_scoring import compare_scores, draw_sample, other_scorers
 from churn.scoring.summary import summarise
 from churn.scoring.treatments import EarlierLists, find_earlier_lists, read_treatments
 
@@ -106,7 +106,8 @@ def make_list(clients: Clients, request: ListRequest) -> MadeList:
         Unscorable, ModelUnloadable: the version cannot score.
         TreatmentsUnknown: an earlier list that counts has lost its rows.
         DriftTooLarge: the policy refuses to publish a list that has drifted.
-        SecondScoringDiffers: another process got other scores from the registered model.
+        SecondScoringDiffers: the registered model gives other scores in another process, or in its image.
+        EngineFailed, ServingUnavailable, ImageFault: its image is on this machine, and does not score.
         TrackingUnreachable: MLflow is unavailable.
     """
     policy = read_policy(clients, request)
@@ -218,7 +219,7 @@ def _make(
     # One after the other: while a thread parses Python, CPython 3.11 cannot do so in another one.
     with (
         open_scorer(version.version, clients.ledger, clients.tracking, clients.environments) as scorer,
-        second_scorer(version.version, clients) as second,
+        other_scorers(version.version, clients) as others,
     ):
         scored = score_customers(spread, customers.files, version.version, scorer, contract, policy.value, scratch)
         sample = draw_sample(customers.files, scored, contract, clients.settings.duckdb_memory_limit)
@@ -230,7 +231,7 @@ def _make(
         ranking = rank_customers(expected, scored.probability, ~excluded, capacity)
         for kind, values in ((RANK, ranking.ranks), (EXPECTED, expected), (LISTED, ranking.listed), (EARLIER, treated)):
             save_by_part(scratch, kind, values, scored.sizes)
-        difference = require_equal(sample, version.version, second())
+        differences = compare_scores(sample, version.version, others())
         reasons = find_reasons(clients, scorer, basis.trained, customers.files, ranking.listed, scratch)
     salt = clients.settings.bucket_salt.get_secret_value().encode()
     job = ListJob(
@@ -255,7 +256,7 @@ def _make(
         contact=sum(part.contact for part in parts),
         control=sum(part.control for part in parts),
         summary=summarise(
-            scored, ranking, capacity, int(excluded.sum()), len(sample.positions), difference, drift.to_json()
+            scored, ranking, capacity, int(excluded.sum()), len(sample.positions), differences, drift.to_json()
         )
         | {"reasons": reasons.to_json() if reasons else None},
         manifest="",

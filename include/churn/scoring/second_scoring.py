@@ -1,4 +1,4 @@
-"""Scores a sample of a list again, by the registered model in another process: a list that differs is not published."""
+"""Scores a sample of a list again, by the registered model in another process and by its image: a list that differs is not published."""
 
 from __future__ import annotations
 
@@ -19,17 +19,19 @@ from churn.decision.scoring import Scorer, open_scorer
 from churn.errors import ChurnError
 from churn.foundation import columnar
 from churn.foundation.clients import Clients
+from churn.release.image_scoring import image_scorer
 from churn.scoring.ranking import Numbers
 from churn.scoring.scored_rows import Scored
 
 TOLERANCE = 1e-12
 """Largest difference of two scores of a customer that still counts as equal."""
+IN_ANOTHER_PROCESS, BY_IMAGE = "in another process", "in its image"
 _EXTREMES, _RANDOM, _SEED = 20, 500, 18
 _MOST_LEVELS = 50
 
 
 class SecondScoringDiffers(ChurnError):  # noqa: N818 -- names the state
-    """The registered model gives other scores in another process."""
+    """The registered model gives other scores in another process or in its image."""
 
 
 @dataclass(frozen=True)
@@ -65,30 +67,54 @@ def draw_sample(files: Sequence[Path], scored: Scored, contract: Contract, memor
     return Sample(positions, pa.concat_tables(tables).to_pandas(), scored.probability[positions])
 
 
+@dataclass(frozen=True)
+class Other:
+    """Another scorer of the same version, and who it is, as the end of a sentence."""
+
+    by: str
+    scorer: Scorer
+
+
 @contextmanager
-def second_scorer(version: int, clients: Clients) -> Iterator[Callable[[], Scorer]]:
-    """Start another process with the registered model, while this one goes on.
+def other_scorers(version: int, clients: Clients) -> Iterator[Callable[[], list[Other]]]:
+    """Start the registered model in another process, and the published image if it is on this machine, while this process goes on.
 
     Yields:
-        A function that waits for the process and returns its scorer. It raises what `open_scorer` raises.
+        A function that waits for both and returns them. It raises what `open_scorer` and `image_scorer` raise.
     """
-    with ExitStack() as opened, ThreadPoolExecutor(1) as starter:
-        scorer = open_scorer(version, clients.ledger, clients.tracking, clients.environments, apart=True)
-        starting = starter.submit(opened.enter_context, scorer)
-        yield starting.result
+    with ExitStack() as opened, ThreadPoolExecutor(2) as starter:
+        apart = open_scorer(version, clients.ledger, clients.tracking, clients.environments, apart=True)
+        scorers = [apart, image_scorer(version, clients)]
+        starting = [starter.submit(opened.enter_context, scorer) for scorer in scorers]
+
+        def wait() -> list[Other]:
+            started = zip((IN_ANOTHER_PROCESS, BY_IMAGE), starting, strict=True)
+            found = [(by, scorer.result()) for by, scorer in started]
+            return [Other(by, scorer) for by, scorer in found if scorer is not None]
+
+        yield wait
 
 
-def require_equal(sample: Sample, version: int, scorer: Scorer) -> float:
+def compare_scores(sample: Sample, version: int, others: Sequence[Other]) -> dict[str, float]:
+    """Compare the scores of a sample with those of other scorers; returns the largest difference of each.
+
+    Raises:
+        SecondScoringDiffers: one is too large.
+    """
+    return {other.by: require_equal(sample, version, other) for other in others}
+
+
+def require_equal(sample: Sample, version: int, other: Other) -> float:
     """Compare the scores of a sample with those of another scorer; returns the largest difference.
 
     Raises:
         SecondScoringDiffers: it is too large.
     """
-    again = np.asarray(scorer(sample.rows), np.float64)
+    again = np.asarray(other.scorer(sample.rows), np.float64)
     difference = float(np.abs(again - sample.scores).max()) if len(again) == len(sample.scores) else np.inf
     if not difference <= TOLERANCE:
         raise SecondScoringDiffers(
-            f"Of {len(sample.scores)} customers that were scored again by the registered model of version {version} in another process, the "
+            f"Of {len(sample.scores)} customers that were scored again by the registered model of version {version} {other.by}, the "
             f"scores differ by up to {difference:.3g} (limit {TOLERANCE:g}). No list was published, and the current one is kept. Run the step again; "
             "if it fails again, roll back, and report it."
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,7 @@ def summarise(
     capacity: int,
     excluded: int,
     checked: int,
-    difference: float,
+    differences: Mapping[str, float],
     drift: dict[str, Any],
 ) -> dict[str, Any]:
     """Count and sum what a list contains, as plain JSON.
@@ -58,7 +59,7 @@ def summarise(
         capacity: the number of customers who can be contacted.
         excluded: the number of customers who are left out because of another campaign.
         checked: the number of customers that were scored again.
-        difference: the largest difference of their scores.
+        differences: the largest difference of their scores, by where they were scored again.
         drift: of `scoring.drift`, as plain JSON.
 
     Returns:
@@ -68,7 +69,7 @@ def summarise(
         - `distribution`: customers by score, in 20 equal ranges from 0 to 1
         - `estimated`: ROC AUC and Brier score, if the scores are calibrated
         - `drift`: as given
-        - `checked`, `largest_difference`: of the second scoring
+        - `checked`, `scored_again`, `largest_difference`: customers that were scored again, where, and the largest difference
     """
     tenths = np.array_split(scored.probability[ranking.order], 10)
     return {
@@ -83,5 +84,6 @@ def summarise(
         "estimated": estimate_quality(scored.probability),
         "drift": drift,
         "checked": checked,
-        "largest_difference": difference,
+        "scored_again": list(differences),
+        "largest_difference": max(differences.values()),
     }

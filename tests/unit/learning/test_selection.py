@@ -17,9 +17,9 @@ from churn.learning.search_report import describe_capacity, write_search
 from churn.learning.selection import SearchSpec, Selected, select_model
 from churn.sample.generator import Night, make_night
 from churn.serving.model import TRUSTED_TYPES
-from support.basics import QUICK_CANDIDATES
+from support.basics import TWO_KINDS
 
-SPEC = SearchSpec(QUICK_CANDIDATES, folds=3, seed=20, max_rows=100_000, limits=Limits(10**10, 600), cores=1)
+SPEC = SearchSpec(TWO_KINDS, folds=3, seed=20, max_rows=100_000, limits=Limits(10**10, 600), cores=1)
 
 
 @pytest.fixture(scope="module")

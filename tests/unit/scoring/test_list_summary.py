@@ -37,7 +37,9 @@ def test_the_distribution_counts_every_customer() -> None:
 def test_a_summary_is_plain_json_with_the_sums_of_the_ranking() -> None:
     probability = np.linspace(0.99, 0.01, 100)
     ranking = rank_customers(probability * 100 - 20, probability, np.ones(100, bool), 10)
-    summary = summarise(Scored(probability, 100.0, (100,)), ranking, 10, 3, 7, 0.0, {"drifted": []})
+    summary = summarise(
+        Scored(probability, 100.0, (100,)), ranking, 10, 3, 7, {"in another process": 0.0}, {"drifted": []}
+    )
     assert json.loads(json.dumps(summary)) == summary
     assert (summary["listed"], summary["excluded"], summary["checked"]) == (10, 3, 7)
     assert summary["expected_value"] == summary["by_probability"] == pytest.approx((probability[:10] * 100 - 20).sum())
