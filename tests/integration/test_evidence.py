@@ -31,7 +31,7 @@ from churn.pipeline import answers, steps
 from churn.pipeline.workspace import Request, Workspace
 from churn.sample.generator import Night, make_night
 from churn.settings import VAR
-from support.basics import land_night, land_text, run_night
+from support.basics import TWO_KINDS, land_night, land_text, run_night
 from support.stored_parts import change_part, change_part_and_manifest, part_file
 
 
@@ -196,7 +196,7 @@ def test_a_champion_of_other_library_versions_is_scored_in_its_own_environment(
 
 def test_known_customers_with_turned_labels_are_disputed_and_stay_so(two_champions: Workspace) -> None:
     """Poison past the intake's limits: no champion comes of it, tonight or later, until a person says what is true."""
-    settings = two_champions.settings.model_copy(update={"max_disputed_share": 1.0})
+    settings = two_champions.settings.model_copy(update={"max_disputed_share": 1.0, "candidates": TWO_KINDS})
     workspace = Workspace(settings, two_champions.storage, two_champions.ledger)
     known = [
         make_night(BANK_CHURN, Night(5000, number * 100_000, number, share)) for number, share in ((1, 0.01), (2, 0.6))

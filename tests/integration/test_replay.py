@@ -16,7 +16,7 @@ from churn.foundation.parts import remove_table
 from churn.foundation.paths import decision_rows
 from churn.foundation.records import DecisionRecord
 from churn.pipeline.workspace import Workspace
-from support.basics import run_night
+from support.basics import TWO_KINDS, run_night
 from support.evidence_cases import TEXT
 from support.stored_parts import change_part, part_file
 
@@ -56,7 +56,8 @@ def relabelled(table: pa.Table) -> pa.Table:
 
 def test_every_decision_comes_out_the_same(two_champions: Workspace) -> None:
     """Promoted, held and refused ones: the same verdict, reasons and numbers within 1e-9."""
-    workspace = two_champions
+    settings = two_champions.settings.model_copy(update={"candidates": TWO_KINDS})
+    workspace = replace(two_champions, settings=settings)
     run_night(workspace, "night 3", retrain=True)
     run_night(workspace, "night 4", retrain=True, force_reason="a test", requested_by="Ann")
     decisions = workspace.ledger.decisions()
