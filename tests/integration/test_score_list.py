@@ -268,7 +268,7 @@ def test_a_policy_that_cannot_be_used_stops_the_list(bench: Workspace, customers
 
 
 def test_another_process_scores_a_sample(bench: Workspace, customers: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By MLflow's own app; the answers are equal to the last digit."""
+    """With the files of the model only; the answers are equal to the last digit."""
     monkeypatch.setattr(second_scoring, "open_scorer", open_scorer)
     row = score(bench, customers, campaign="apart", dry_run=True).row
     assert row.summary["largest_difference"] <= 1e-12

@@ -51,10 +51,16 @@ class Visit:
     errors: list[str] = field(default_factory=list)
 
     def record(self, error: str, source: str = "") -> None:
-        """Record an error of a page, unless it is about a request that was given up, or that is made again."""
+        """Record an error of a page, unless it is about a request that was given up, that is made again, or that Airflow's page makes.
+
+        Airflow's pages ask for what is not there yet, such as the question of a task that has just been answered.
+        """
         ignored = {*self.given_up, *self.unavailable}
-        if NETWORK_CHANGED not in error and source not in ignored and not any(url in error for url in ignored):
-            self.errors.append(error)
+        if NETWORK_CHANGED in error or source in ignored or any(url in error for url in ignored):
+            return
+        if error.startswith("Failed to load resource") and source.startswith(f"{self.airflow}/api/"):
+            return
+        self.errors.append(f"{error} ({source})")
 
     def record_message(self, message: ConsoleMessage) -> None:
         """Record what a page writes to the console, if it is an error."""

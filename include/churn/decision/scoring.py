@@ -24,10 +24,19 @@ import yaml
 from churn.decision.comparison import Refusal
 from churn.decision.inference import Scores
 from churn.decision.reasons import Reason
+from churn.decision.scoring_process import ScoringEnded, scoring_process
 from churn.errors import ChurnError
 from churn.foundation.artifacts import ArtifactChanged, downloaded, require_registered
 from churn.foundation.ledger import Ledger
-from churn.foundation.local_server import ServiceEnded, ServingUnavailable, ask, mlflow_app, served, serving_python
+from churn.foundation.local_server import (
+    ServiceEnded,
+    ServingUnavailable,
+    ask,
+    bare_environment,
+    mlflow_app,
+    served,
+    serving_python,
+)
 from churn.foundation.serving_code import own_code
 from churn.foundation.tracking import Tracking, TrackingGone
 from churn.learning.extra_packages import EXTRA_LOCK
@@ -88,7 +97,7 @@ def open_scorer(
         ledger: knows the hash of its files.
         tracking: MLflow.
         environments: the folder of the environments that versions are served from.
-        apart: whether another process must score, by MLflow's app; otherwise it does only if this one cannot.
+        apart: whether another process must score; otherwise it does only if this one cannot.
 
     Yields:
         A function from rows, with at least the columns that the version needs, to probabilities of class 1, shape (rows,).
@@ -111,8 +120,10 @@ def open_scorer(
             log.info("Version %d was trained with %s, and is served from its own environment.", version, missing)
             python = _own_environment(version, folder, run_id, tracking, environments, missing)
             yield _served(version, folder, python, types, open_things)
-        elif apart or own_code(folder):
+        elif own_code(folder):
             yield _served(version, folder, Path(sys.executable), types, open_things)
+        elif apart:
+            yield _loaded_apart(version, folder, types, open_things)
         else:
             yield _loaded(version, folder, types)
 
@@ -150,6 +161,15 @@ def _loaded(version: int, folder: Path, types: list[str]) -> Scorer:
             _unscorable(version, f"its files cannot be loaded ({type(error).__name__}: {_first_line(error)})")
         ) from error
     return LoadedScorer(model, inputs_of(folder))
+
+
+def _loaded_apart(version: int, folder: Path, types: list[str], open_things: ExitStack) -> Scorer:
+    wanted = inputs_of(folder)
+    try:
+        score = open_things.enter_context(scoring_process(folder, types, bare_environment()))
+    except ScoringEnded as error:
+        raise Unscorable(_unscorable(version, str(error))) from error
+    return lambda rows: score(_input(rows, wanted))
 
 
 def _own_environment(
