@@ -12,8 +12,8 @@ PYTHON ?= $(or $(shell for p in python3 python3.13 python3.12 python3.11; do $$p
 UV := $(shell command -v uv || echo .uv/bin/uv)
 CHURN := .venv/bin/churn
 DAYS ?= 180
-# Number of test processes: two more than cores, because they often wait for servers; each further one has servers of its own to start.
-JOBS ?= 4
+# Number of test processes: one more than cores, because they often wait for servers; each further one has servers of its own to start.
+JOBS ?= 3
 COVERED = --cov=include/churn --cov-branch --cov-report=term:skip-covered --cov-fail-under=$(COVERAGE_FLOOR)
 # Branch coverage that include/churn must reach, in percent.
 COVERAGE_FLOOR := 93

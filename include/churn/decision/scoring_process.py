@@ -29,7 +29,7 @@ class ScoringEnded(ChurnError):  # noqa: N818 -- names the state
     """The process ended: the model cannot be loaded, or failed."""
 
 
-class ScoringSilent(Outage):  # noqa: N818 -- names the state
+class ScoringSilent(Outage):
     """The process did not answer in time."""
 
 
