@@ -296,8 +296,9 @@ def test_every_delivery_has_a_record(bench: Workspace, tmp_path: Path, database:
     again = {delivery.target: delivery for delivery in deliver_list(mended, row)}
     assert (again["database"].state, again["database"].attempts, again["database"].rows) == ("delivered", 2, 500)
     first = bench.ledger.deliveries(row.list_id)
-    for once_more in (failing, mended):
-        deliver_list(once_more, row)
+    for once_more, state in ((failing, "failed"), (mended, "delivered")):
+        outcome = {delivery.target: delivery.state for delivery in deliver_list(once_more, row)}
+        assert outcome == {"database": state, "drop": "delivered"}
         assert bench.ledger.deliveries(row.list_id) == first  # customers count from the first delivery
 
 

@@ -30,7 +30,7 @@ from churn.pipeline.maintenance import clean, plan_maintenance
 from churn.pipeline.workspace import Workspace
 from churn.sample.generator import Night, make_night
 from churn.scoring import score_list, second_scoring
-from churn.scoring.population import add_file
+from churn.scoring.population import add_file, collect_populations
 from churn.scoring.published import compare_lists, find_list, first_rows, read_rows
 from churn.scoring.score_list import ListRequest, MadeList, NoChampion, make_list
 from churn.scoring.scored_rows import ValueUnusable
@@ -296,7 +296,7 @@ def test_a_list_that_differs_from_the_model_is_not_published(
 def test_a_list_that_was_interrupted_is_completed_once(
     second_champion: Workspace, customers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: str
 ) -> None:
-    """After its parts, or before its row of the ledger: the same list, and readers never see half of it."""
+    """Before its parts, or before its row of the ledger: the same list, readers never see half of it, and the file is not forgotten."""
     bench = clone_workspace(second_champion, tmp_path)
 
     class Killed(BaseException):
@@ -312,7 +312,10 @@ def test_a_list_that_was_interrupted_is_completed_once(
         with pytest.raises(Killed):
             score(bench, customers)
     assert bench.ledger.score_lists() == []
+    (waiting,) = collect_populations(bench.storage, bench.ledger, 0, bench.settings.part_size)
     row = score(bench, customers).row
+    assert collect_populations(bench.storage, bench.ledger, 0, bench.settings.part_size) == []
+    assert waiting.population == row.population
     assert [made.list_id for made in bench.ledger.score_lists()] == [row.list_id]
     assert audit_data(bench, hashes=True) == []
 

@@ -225,15 +225,15 @@ def compare(case: Case, evidence: Evidence | None, sliced: tuple[Slicing, ...], 
     )
 
 
-def find_invalid_scores(version: int, scores: Scores, rows: int) -> Refusal | None:
-    """Explain why scores cannot be probabilities of these rows; None if they can."""
+def find_invalid_scores(version: int, scores: Scores, rows: int, constant: bool = False) -> Refusal | None:
+    """Explain why scores cannot be probabilities of these rows; None if they can. `constant`: all may be the same."""
     if scores.shape != (rows,):
         what = f"gave {len(scores)} scores for {rows} customers"
     elif not np.isfinite(scores).all():
         what = f"gave {int((~np.isfinite(scores)).sum())} of {len(scores)} scores that are not numbers"
     elif ((scores < 0) | (scores > 1)).any():
         what = "gave scores outside 0 to 1"
-    elif len(scores) > 1 and np.ptp(scores) == 0:
+    elif len(scores) > 1 and np.ptp(scores) == 0 and not constant:
         what = "gives every customer the same score"
     else:
         return None

@@ -69,8 +69,10 @@ def scoring_process(
                 if ours.poll(_SECONDS):
                     return ours.recv()
             except (EOFError, OSError) as error:
+                # The type of an error alone: its text may quote the value of a customer.
+                what = _last_line(log).partition(":")[0]
                 raise ScoringEnded(
-                    f"The process that scores again ended with status {process.wait()}: {_last_line(log)}"
+                    f"The process that scores again ended with status {process.wait()}: {what}"
                 ) from error
             raise ScoringSilent(f"The process that scores again has not answered within {_SECONDS:.0f} s. Retry.")
 

@@ -120,7 +120,10 @@ def find_undelivered(workspace: Workspace, target: str, request: ScoringRequest)
     current = current_list(workspace, request.campaign)
     if current is None:
         raise NothingToDo("No list has been published yet, so there is nothing to deliver.")
-    if target in {row.target for row in workspace.ledger.deliveries(current.list_id) if row.state == "delivered"}:
+    delivered = {
+        (row.target, row.place) for row in workspace.ledger.deliveries(current.list_id) if row.state == "delivered"
+    }
+    if (target, chosen.place) in delivered:
         raise NothingToDo(f"List {current.list_id[:12]} has been delivered to {chosen.place} already.")
     return Undelivered(current, chosen)
 

@@ -84,6 +84,10 @@ def explain_scores(
             found = _in_log_odds(model, rows, features)
         except _Unknown as unknown:
             log.info("The contributions are estimated from answers of the model: %s", unknown)
+        except Exception as failure:  # the model of somebody else, whose steps may be any
+            log.warning(
+                "The contributions are estimated, because taking the model apart failed: %s", type(failure).__name__
+            )
         else:
             values, base = found.values, np.full(len(rows), found.base)
             certain = (score <= 0) | (score >= 1)

@@ -95,7 +95,8 @@ def deliver_to_database(storage: Storage, row: ScoreList, url: str, contract: Co
             f"`churn scores deliver {row.list_id[:12]}`."
         ) from error
     except psycopg2.Error as error:
-        raise DatabaseRefuses(f"{_refusal(error, place)} The list before it is still shown.") from error
+        # Without the server's text, which may quote a key.
+        raise DatabaseRefuses(f"{_refusal(error, place)} The list before it is still shown.") from None
 
 
 def _refusal(error: psycopg2.Error, place: str) -> str:

@@ -98,7 +98,7 @@ def _attempt(clients: Clients, target: Target, row: ScoreList) -> Delivery:
     except ChurnError as error:
         detail = str(error)
         log.error("%s", detail)  # noqa: TRY400 -- the message says it all, and it is recorded
-        return next(one for one in clients.ledger.deliveries(row.list_id) if one.target == target.name)
+        return Delivery(row.list_id, target.name, "failed", 1, None, target.place, detail, datetime.now(UTC))
 
 
 def _record(

@@ -52,6 +52,7 @@ class Customers:
     - `source`, `source_name`: `file` and its name, or `accepted` and the snapshot
     - `arrived`, `quarantined`: the rows of the file, and those of them that broke a rule
     - `files`: their rows, in Parquet files with the columns of the contract without its target
+    - `verdict`: what became of the rows of a file
     """
 
     population: str
@@ -60,6 +61,7 @@ class Customers:
     arrived: int
     quarantined: int
     files: tuple[Path, ...]
+    verdict: PopulationVerdict | None = None
 
     @property
     def rows(self) -> int:
@@ -96,7 +98,7 @@ def collect_populations(storage: Storage, ledger: Ledger, settle_seconds: float,
 
 
 def judge_customers(clients: Clients, population: Population, night: str, scratch: Path) -> Customers:
-    """Judge the rows of a file. Its quarantined rows are kept, and the ledger has the counts.
+    """Judge the rows of a file, and keep those that are quarantined. The ledger gets a rejection; other counts come with `record_judged`.
 
     Args:
         clients: data root, ledger and settings.
@@ -128,11 +130,6 @@ def judge_customers(clients: Clients, population: Population, night: str, scratc
         )
         raise _reject(clients, population, night, divided, judged, sentence, scratch, broken)
     _quarantine(storage, population.population, [part.aside for part in judged.parts])
-    clients.ledger.judge_population(
-        population.population,
-        night,
-        PopulationVerdict("judged", judged.arrived, judged.accepted, judged.set_aside, broken),
-    )
     log.info(
         "%s: %d customers arrived, %d can be scored, %d were quarantined.",
         population.name,
@@ -140,7 +137,15 @@ def judge_customers(clients: Clients, population: Population, night: str, scratc
         judged.accepted,
         judged.set_aside,
     )
-    return Customers(population.population, FILE, population.name, judged.arrived, judged.set_aside, tuple(judged.good))
+    verdict = PopulationVerdict("judged", judged.arrived, judged.accepted, judged.set_aside, broken)
+    good = tuple(judged.good)
+    return Customers(population.population, FILE, population.name, judged.arrived, judged.set_aside, good, verdict)
+
+
+def record_judged(ledger: Ledger, customers: Customers, night: str) -> None:
+    """Record the counts of a file whose list is there: until then it counts as arrived, and the next run scores it."""
+    if customers.verdict:
+        ledger.judge_population(customers.population, night, customers.verdict)
 
 
 def accepted_customers(clients: Clients, trained: Snapshot, scratch: Path) -> Customers:

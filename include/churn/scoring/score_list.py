@@ -33,7 +33,7 @@ from churn.scoring.list_parts import (
     write_parts,
 )
 from churn.scoring.listed_reasons import LISTED, find_reasons
-from churn.scoring.population import Customers, accepted_customers, judge_customers
+from churn.scoring.population import Customers, accepted_customers, judge_customers, record_judged
 from churn.scoring.published import count_change
 from churn.scoring.ranking import expected_value, rank_customers
 from churn.scoring.scored_rows import Scored, save_by_part, score_customers
@@ -122,6 +122,7 @@ def make_list(clients: Clients, request: ListRequest) -> MadeList:
         earlier = find_earlier_lists(lists, clients.ledger.deliveries(), policy, datetime.now(UTC))
         current = next((row for row in lists if row.campaign == policy.campaign.name), None)
         if current and _is_the_same(current, version, customers, policy, earlier) and not request.dry_run:
+            record_judged(clients.ledger, customers, request.night)
             log.info(
                 "The current list %s has been made from the same already. Nothing was changed.", current.list_id[:12]
             )
@@ -130,6 +131,7 @@ def make_list(clients: Clients, request: ListRequest) -> MadeList:
         basis = _Basis(policy, version, trained, customers, earlier, current)
         row, parts = _make(clients, request, basis, name, scratch)
         if request.dry_run:
+            record_judged(clients.ledger, customers, request.night)
             return MadeList(row, True)
         manifest = store_parts(
             clients.storage,
@@ -138,6 +140,7 @@ def make_list(clients: Clients, request: ListRequest) -> MadeList:
             about=_about(row, version, clients.contract),
         )
         published = clients.ledger.publish_list(replace(row, manifest=manifest.digest))
+        record_judged(clients.ledger, customers, request.night)
     log.info(
         "List %s has been published: %d customers, %d to contact, %d in the control group.",
         name[:12],

@@ -21,6 +21,8 @@ from churn.scoring.ranking import Numbers
 from churn.scoring.scoring_policy import Value
 
 _ROWS = 65_536
+_FEW = 100
+"""So few customers may all have one score, such as that of one leaf of a tree."""
 
 
 class ValueUnusable(ChurnError):  # noqa: N818 -- names the state
@@ -72,7 +74,7 @@ def score_customers(
     what = f"Scoring customers with version {version}"
     sizes = tuple(report_progress(scoring, what, rows, "customers", rows=lambda size: size, size=lambda size: size))
     probability = _joined(scratch, "probability", len(files))
-    invalid = find_invalid_scores(version, probability, rows) if rows > 1 else None
+    invalid = find_invalid_scores(version, probability, rows, constant=rows <= _FEW)
     if invalid:
         raise Unscorable(invalid)
     if value.column is None:

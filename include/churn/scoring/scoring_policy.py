@@ -117,13 +117,14 @@ class ScoringPolicy(Section):
         return read_strictly(cls, text, name, _CONSEQUENCE)
 
     def check(self, contract: Contract, name: str) -> Self:
-        """Return this policy if the column of the value is a number of the contract.
+        """Return this policy if the column of the value is a number that is known of current customers.
 
         Raises:
             PolicyInvalid: it is not.
         """
         column = self.value.column
-        known = {known.name for known in contract.columns if known.numeric}
+        current = contract.without_target().columns
+        known = {known.name for known in current if known.numeric and known.name != contract.key.name}
         if column is not None and column not in known:
             raise PolicyInvalid(
                 f"{name}: value.column is {column}, which is not a numeric column of the contract {contract.name}. "

@@ -116,22 +116,22 @@ def read_treatments(storage: Storage, earlier: EarlierLists, key: str) -> Treatm
     Raises:
         TreatmentsUnknown: the rows of a list that counts were deleted, or have another key.
     """
-    contacted = [_members(storage, row, key, (CONTACT,)) for row in earlier.contacted]
-    left_alone = [_members(storage, row, key, (CONTROL,)) for row in earlier.left_alone]
-    excluded = pa.concat_tables([_NOBODY, *contacted, *left_alone])[KEY]
-    treated = pa.concat_tables(
-        [_NOBODY, *(_members(storage, row, key, (CONTACT, CONTROL)) for row in earlier.continues)]
-    )
-    keys = treated[KEY].combine_chunks()
-    first = pc.equal(
-        pc.index_in(keys, value_set=keys), pa.array(np.arange(len(keys)), pa.int32())
-    )  # the oldest list counts
-    mine = treated.filter(first)
-    return Treatments(
-        pc.unique(excluded),
-        mine[KEY].combine_chunks(),
-        pc.equal(mine[GROUP], CONTACT).to_numpy().astype(bool),
-    )
+    contacted = ((row, (CONTACT,)) for row in earlier.contacted)
+    left_alone = ((row, (CONTROL,)) for row in earlier.left_alone)
+    excluded = _first_of_each(storage, key, [*contacted, *left_alone])
+    mine = _first_of_each(storage, key, [(row, (CONTACT, CONTROL)) for row in earlier.continues])
+    contact = pc.equal(mine[GROUP], CONTACT).to_numpy().astype(bool)
+    return Treatments(excluded[KEY].combine_chunks(), mine[KEY].combine_chunks(), contact)
+
+
+def _first_of_each(storage: Storage, key: str, lists: Sequence[tuple[ScoreList, tuple[str, ...]]]) -> pa.Table:
+    """The members of some groups of lists, each customer once: as in the first of the lists. They are read one after the other."""
+    found = _NOBODY
+    for row, groups in lists:
+        members = _members(storage, row, key, groups)
+        new = pc.invert(pc.is_in(members[KEY], value_set=found[KEY].combine_chunks()))
+        found = pa.concat_tables([found, members.filter(new)]).combine_chunks()
+    return found
 
 
 _NOBODY = pa.table({KEY: pa.array([], pa.string()), GROUP: pa.array([], pa.string())})

@@ -39,7 +39,7 @@ def test_the_scores_are_the_models(folder: Path) -> None:
 def test_a_model_that_cannot_be_loaded_is_said(folder: Path) -> None:
     (folder / "model.skops").write_bytes(b"no model")
     with (
-        pytest.raises(ScoringEnded, match=r"ended with status 1: .*zip file"),
+        pytest.raises(ScoringEnded, match=r"ended with status 1: zipfile.BadZipFile$"),
         scoring_process(folder, [], bare_environment()),
     ):
         pass
@@ -48,7 +48,7 @@ def test_a_model_that_cannot_be_loaded_is_said(folder: Path) -> None:
 def test_rows_that_the_model_fails_on_are_one_error(folder: Path) -> None:
     with (
         scoring_process(folder, [], bare_environment()) as score,
-        pytest.raises(ScoringEnded, match=r"ended with status 1: ValueError: .*"),
+        pytest.raises(ScoringEnded, match=r"ended with status 1: ValueError$"),
     ):
         score(pd.DataFrame({"Age": ["old"]}))
 

@@ -10,7 +10,7 @@ import pytest
 
 from churn.decision.policy_file import PolicyInvalid
 from churn.errors import ChurnError, NothingToDo
-from churn.foundation.records import ImageRecord, Promotion, ScoreList
+from churn.foundation.records import Delivery, ImageRecord, Promotion, ScoreList
 from churn.pipeline.scoring_runs import (
     ACCEPTED,
     ScoringRequest,
@@ -144,6 +144,35 @@ def test_the_current_list_is_delivered_once(bench: Workspace, tmp_path: Path) ->
     assert deliver_list(own, find_undelivered(own, "drop", RUN)).rows == row.rows
     with pytest.raises(NothingToDo, match="has been delivered to"):
         find_undelivered(own, "drop", RUN)
+
+
+def test_a_new_place_gets_the_current_list(bench: Workspace, tmp_path: Path) -> None:
+    """What another place got does not count; customers still count from the first delivery."""
+    row = store_list(bench.storage, bench.ledger, 1, tmp_path)
+    places = [str(tmp_path / name) for name in ("old", "new")]
+    settings = bench.settings.model_copy(update={"model_name": row.model})
+    old, new = (
+        Workspace(settings.model_copy(update={"scores_drop": place}), bench.storage, bench.ledger) for place in places
+    )
+    first = deliver_list(old, find_undelivered(old, "drop", RUN))
+    second = deliver_list(new, find_undelivered(new, "drop", RUN))
+    assert (second.place, second.at, second.attempts) == (places[1], first.at, 2)
+    with pytest.raises(NothingToDo, match="has been delivered to"):
+        find_undelivered(new, "drop", RUN)
+
+
+def test_a_list_that_is_made_again_becomes_the_current_one(bench: Workspace, tmp_path: Path) -> None:
+    """After a rollback the list of the version before may be the same as its last one. It replaces the other, and is delivered anew."""
+    first = publish(bench)
+    sent = Delivery(first.list_id, "drop", "failed", 0, None, "somewhere", "away", NOW)
+    bench.ledger.record_delivery(sent)
+    publish(bench, list_id="b" * 64)
+    again = publish(bench, manifest="of today")
+    assert (first.sequence, again.sequence, again.manifest) == (1, 3, "of today")
+    assert [row.list_id for row in bench.ledger.score_lists()] == [first.list_id, "b" * 64]
+    assert bench.ledger.deliveries(first.list_id) == []
+    assert publish(bench, manifest="of a second maker").sequence == 3
+    assert bench.ledger.score_lists(limit=1)[0].manifest == "of a second maker"
 
 
 def test_other_dags_hear_of_a_list_that_this_run_published_or_delivered(bench: Workspace) -> None:

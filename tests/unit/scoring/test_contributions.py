@@ -11,9 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.special import expit, logit
-from sklearn.ensemble import RandomForestClassifier, VotingClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier, VotingClassifier
 from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from churn.candidate import Context
 from churn.contract import Contract
@@ -205,8 +207,30 @@ def test_of_any_other_model_contributions_are_estimated_with_their_error(rows: p
     differences = found.values - (exact - exact.mean(axis=0))
     assert 0 < found.error < 0.3
     assert np.abs(differences).mean() < 3 * found.error
-    forest = make_pipeline(RandomForestClassifier(20, random_state=0)).fit(wanted, rows["Exited"])
-    assert (
-        explain_scores(lambda some: forest.predict_proba(some)[:, 1], forest, wanted, numbers, wanted).method
-        == ESTIMATED
-    )
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [RandomForestClassifier(20, random_state=0)],
+        [LogisticRegression()],
+        [HistGradientBoostingClassifier(max_iter=5)],
+        [
+            OneHotEncoder(handle_unknown="ignore"),
+            StandardScaler(with_mean=False),
+            LogisticRegression(),
+        ],
+    ],
+    ids=lambda steps: type(steps[0]).__name__,
+)
+def test_a_model_that_cannot_be_taken_apart_is_asked(rows: pd.DataFrame, steps: list[Any]) -> None:
+    """Whatever the steps of somebody's own model do, the list has reasons."""
+    numbers = ["Age", "NumOfProducts"]
+    wanted = rows[numbers].astype(float)
+    model = make_pipeline(*steps).fit(wanted, rows["Exited"])
+    found = explain_scores(lambda some: model.predict_proba(some)[:, 1], model, wanted, numbers, wanted)
+    assert found.method == ESTIMATED
+    scores = model.predict_proba(wanted)[:, 1]
+    inside = (scores > 0) & (scores < 1)
+    sums = found.base + found.values.sum(axis=1)
+    assert np.abs(sums - logit(scores))[inside].max() < 1e-9

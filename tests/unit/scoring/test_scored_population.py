@@ -25,6 +25,7 @@ from churn.scoring.population import (
     collect_populations,
     judge_customers,
     land_population,
+    record_judged,
 )
 from support.basics import make_workspace
 
@@ -57,7 +58,9 @@ def judged(bench: Workspace, content: str | bytes, folder: Path, name: str = "cu
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
     scratch = folder / "scratch"
     scratch.mkdir(exist_ok=True)
-    return judge_customers(bench, add_file(bench, file), "run", scratch)
+    customers = judge_customers(bench, add_file(bench, file), "run", scratch)
+    record_judged(bench.ledger, customers, "run")
+    return customers
 
 
 @pytest.mark.parametrize("target", ["without", "empty", "with"])

@@ -51,7 +51,7 @@ def test_a_policy_that_cannot_be_used_says_what_is_wrong(sections: dict[str, obj
     assert str(error.value).endswith("No list is published until it is fixed.")
 
 
-@pytest.mark.parametrize("column", ["Surname", "Nowhere"])
+@pytest.mark.parametrize("column", ["Surname", "Nowhere", "Exited", "CustomerId"])
 def test_the_value_is_a_numeric_column_of_the_contract(column: str) -> None:
     policy = ScoringPolicy.read(changed(value={"column": column}), "p.yaml")
     with pytest.raises(PolicyInvalid, match=f"value.column is {column}, which is not a numeric column"):

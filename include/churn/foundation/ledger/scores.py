@@ -34,11 +34,11 @@ class ScoreRows(LedgerDatabase):
             return bool(result.rowcount)
 
     def judge_population(self, population: str, night: str, verdict: PopulationVerdict) -> None:
-        """Store what became of the rows of a population; a rejected one may be judged again."""
+        """Store what became of the rows of a population; it may be judged again, such as by another contract."""
         with self._transaction() as connection:
             connection.execute(
                 populations.update()
-                .where(populations.c.population == population, populations.c.state != "judged")
+                .where(populations.c.population == population)
                 .values(**asdict(verdict), night=night, judged_at=datetime.now(UTC))
             )
 
@@ -54,9 +54,10 @@ class ScoreRows(LedgerDatabase):
     def publish_list(self, row: ScoreList) -> ScoreList:
         """Store a list, which makes it the current one of its campaign; its `sequence` is set here.
 
-        A list that is there already is returned as it is.
+        A list that is there already becomes the current one again, such as after a rollback. It is then to be delivered again.
         """
         of_model = sa.select(sa.func.max(score_lists.c.sequence)).where(score_lists.c.model == row.model)
+        of_campaign = of_model.where(score_lists.c.campaign == row.campaign)
         with self._transaction() as connection:
             if self._engine.dialect.name == "postgresql":
                 connection.execute(sa.text("LOCK TABLE score_lists IN SHARE ROW EXCLUSIVE MODE"))
@@ -65,10 +66,16 @@ class ScoreRows(LedgerDatabase):
                 .mappings()
                 .first()
             )
-            if same:
-                return ScoreList(**same)
             published = replace(row, sequence=(connection.scalar(of_model) or 0) + 1)
-            connection.execute(score_lists.insert().values(asdict(published)))
+            if same is None:
+                connection.execute(score_lists.insert().values(asdict(published)))
+                return published
+            if same["sequence"] == connection.scalar(of_campaign):
+                published = replace(row, sequence=same["sequence"])  # made twice at the same time
+            else:
+                connection.execute(deliveries.delete().where(deliveries.c.list_id == row.list_id))
+            mine = score_lists.c.list_id == row.list_id
+            connection.execute(score_lists.update().where(mine).values(asdict(published)))
             return published
 
     def score_lists(
@@ -110,14 +117,22 @@ class ScoreRows(LedgerDatabase):
         return self._one(ScoreList, sa.select(score_lists).where(score_lists.c.list_id == name))
 
     def record_delivery(self, delivery: Delivery) -> Delivery:
-        """Store the outcome of an attempt; `attempts` is counted here. What was delivered stays as it is, with the time of the first delivery."""
+        """Store the outcome of an attempt; `attempts` is counted here.
+
+        What was delivered keeps the time of the first delivery; only its place changes with a delivery to another one.
+        """
         mine = sa.select(deliveries).where(
             deliveries.c.list_id == delivery.list_id, deliveries.c.target == delivery.target
         )
         with self._transaction() as connection:
             before = connection.execute(mine).mappings().first()
             if before and before["state"] == "delivered":
-                return Delivery(**before)
+                row = Delivery(**before)
+                if delivery.state == "delivered" and delivery.place != row.place:
+                    row = replace(row, place=delivery.place, attempts=row.attempts + 1)
+                    of_list = sa.and_(deliveries.c.list_id == row.list_id, deliveries.c.target == row.target)
+                    connection.execute(deliveries.update().where(of_list).values(asdict(row)))
+                return row
             row = replace(delivery, attempts=(before["attempts"] if before else 0) + 1)
             statement = self._insert(deliveries).values(asdict(row))
             connection.execute(statement.on_conflict_do_update(index_elements=["list_id", "target"], set_=asdict(row)))
