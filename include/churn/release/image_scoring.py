@@ -32,21 +32,27 @@ def image_scorer(version: int, clients: Clients) -> Iterator[Scorer | None]:
         ServiceEnded, ServingUnavailable: the image does not start.
     """
     settings = clients.settings
-    record = clients.ledger.image(settings.model_name, version)
-    if record is None or record.image_id is None or record.state != "published":
+    found = _find_image(version, clients)
+    if found is None:
         yield None
         return
-    engine = Engine.find(settings.container_engine)
-    if engine is None or engine.named(record.image_id) is None:
-        yield None
-        return
-    if engine.labels(record.image_id).get(CONTRACT_LABEL) != clients.contract.fingerprint:
-        yield None
-        return
+    engine, image_id = found
     name = f"churn-score-{settings.model_name}-{version}"
-    with engine.running(record.image_id, name, READY_TIMEOUT, wait_until_ready, settings.engine_network) as running:
+    with engine.running(image_id, name, READY_TIMEOUT, wait_until_ready, settings.engine_network) as running:
 
         def score(rows: pd.DataFrame) -> NDArray[np.float64]:
             return ask_service(running.url, model_input(clients.contract, rows))
 
         yield score
+
+
+def _find_image(version: int, clients: Clients) -> tuple[Engine, str] | None:
+    """The engine of this machine and the id of the published image in it; None if it cannot score these customers."""
+    record = clients.ledger.image(clients.settings.model_name, version)
+    if record is None or record.image_id is None or record.state != "published":
+        return None
+    engine = Engine.find(clients.settings.container_engine)
+    if engine is None or engine.named(record.image_id) is None:
+        return None
+    same_contract = engine.labels(record.image_id).get(CONTRACT_LABEL) == clients.contract.fingerprint
+    return (engine, record.image_id) if same_contract else None
