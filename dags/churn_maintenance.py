@@ -6,7 +6,7 @@ versions that a rollback needs, the baseline version, decisions that wait for ap
 
 | task | does | fails (red) when | is skipped (pink) when |
 |---|---|---|---|
-| clean | deletes versions, MLflow runs, rows of snapshots, scored rows of decisions, score lists, files of current customers, and unfinished files | the MLflow registry, the ledger or the data root is unavailable; then it deletes nothing | |
+| clean | deletes versions, MLflow runs, rows of snapshots, scored rows of decisions, score lists with what was delivered of them, files of current customers, and unfinished files | the MLflow registry, the ledger or the data root is unavailable; then it deletes nothing. The place of a delivered list is unavailable; then that list remains there | |
 | check_snapshot | computes the newest snapshot again from all accepted rows, and compares | it differs, which is also an alert; accepted rows are missing or damaged | there is no snapshot yet |
 | clean_images | deletes serving images on the machine that builds them | the container engine is unavailable | there is no container engine |
 | clean_logs | deletes task logs older than `CHURN_KEEP_DAYS`, on this worker and in the remote folder of Airflow's configuration | the store of the logs is unavailable | |

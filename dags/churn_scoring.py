@@ -11,6 +11,7 @@ by `CHURN_SCORING_SCHEDULE`; and manually. The version in production scores each
 | deliver_database | copies the list to PostgreSQL and switches the view, in one transaction | the database is unavailable or refuses | `CHURN_SCORES_URL` is not set, or the list has been delivered |
 | deliver_drop | writes the list to a folder or S3, and `_SUCCESS` last | the folder is unavailable or refuses | `CHURN_SCORES_DROP` is not set, or the list has been delivered |
 | announce | adds an event to the asset `churn_scores`, so that other DAGs start | | the run has published and delivered nothing new |
+| every_list_made | nothing: the run fails if `score` did, even if the list of another file was delivered | | |
 
 A run that fails leaves the current list as it is, and an alert says so. It never fails a nightly run or a promotion. The same customers,
 version and policy again are the same list, and change nothing. Keys of customers are only in the list, its deliveries, and
@@ -22,6 +23,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import Param, dag, get_current_context, task
 
 from churn.settings import Settings
@@ -102,15 +104,16 @@ def churn_scoring() -> None:
             request = scoring_request()
             chosen = customers or scoring_runs.collect_customers(workspace, request)
             made = scoring_runs.make_lists(workspace, request, chosen)
-            for one in made:
+            for one in [] if request.dry_run else made:
                 measure_list(one.row)
             return [scoring_runs.event_of(workspace, one.row) | {"new": one.new} for one in made]
 
-    @task(execution_timeout=timedelta(hours=1), trigger_rule="none_failed")
+    # A list may have been published although that of another file failed.
+    @task(execution_timeout=timedelta(hours=1), trigger_rule="all_done")
     def deliver_database() -> int | None:
         return deliver_current("database")
 
-    @task(execution_timeout=timedelta(hours=1), trigger_rule="none_failed")
+    @task(execution_timeout=timedelta(hours=1), trigger_rule="all_done")
     def deliver_drop() -> int | None:
         return deliver_current("drop")
 
@@ -130,6 +133,7 @@ def churn_scoring() -> None:
 
     scored = score(collect())
     scored >> [deliver_database(), deliver_drop()] >> announce()
+    scored >> EmptyOperator(task_id="every_list_made", execution_timeout=timedelta(minutes=5))
 
 
 churn_scoring()

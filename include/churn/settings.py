@@ -457,6 +457,11 @@ class Settings(BaseSettings):
         return re.sub(r"//[^/@]*@", "//", self.mlflow_ui_url or self.mlflow_tracking_uri).rstrip("/")
 
     @property
+    def score_targets(self) -> list[str]:
+        """Where each list is delivered to: `database`, `drop`, both, or nowhere."""
+        return [name for name, place in (("database", self.scores_url), ("drop", self.scores_drop)) if place]
+
+    @property
     def airflow_ui(self) -> str:
         """Base URL of Airflow in links for people."""
         return (self.airflow_ui_url or f"http://127.0.0.1:{self.airflow_port}").rstrip("/")

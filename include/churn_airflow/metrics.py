@@ -63,7 +63,7 @@ def measure_image(built: BuiltImage) -> None:
 
 @_harmless
 def measure_list(row: ScoreList) -> None:
-    """Send the counts of a list, its expected value, and the drift of its scores."""
+    """Send the counts of a published list, its expected value, and the drift of its scores."""
     counts = {
         "arrived": row.arrived_rows,
         "scored": row.rows,
@@ -78,9 +78,9 @@ def measure_list(row: ScoreList) -> None:
 
 
 @_harmless
-def measure_delivery(ledger: Ledger, target: str) -> None:
-    """Send the state of the latest delivery to a target, and the number of its rows; nothing if there is none."""
-    latest = next((row for row in ledger.deliveries() if row.target == target), None)
+def measure_delivery(ledger: Ledger, list_id: str, target: str) -> None:
+    """Send the state of the delivery of a list to a target, and the number of its rows; nothing if there is none."""
+    latest = next((row for row in ledger.deliveries(list_id) if row.target == target), None)
     if latest:
         Stats.incr(f"churn.deliveries.{target}.{latest.state}")
         Stats.gauge(f"churn.deliveries.{target}.rows", latest.rows or 0)

@@ -24,7 +24,7 @@ def deliver_current(target: str) -> int | None:
         try:
             return scoring_runs.deliver_list(workspace, undelivered).rows
         finally:
-            measure_delivery(workspace.ledger, target)
+            measure_delivery(workspace.ledger, undelivered.row.list_id, target)
 
 
 class ScoreOperator(TriggerDagRunOperator):

@@ -15,8 +15,11 @@ import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException, TaskDeferred
 from airflow.timetables.simple import ContinuousTimetable
 
+from churn.foundation.paths import LANDING, population_landing
 from churn.foundation.storage import TEMPORARY
+from churn.pipeline.scoring_runs import ScoringRequest, collect_customers
 from churn.pipeline.workspace import Workspace
+from churn.scoring.population import land_population
 from churn.settings import Settings
 from churn_airflow.sensors import LandingSensor, PauseOperator, any_complete
 from churn_airflow.steps import open_filesystem
@@ -38,11 +41,12 @@ def on_s3(tmp_path: Path, s3: S3, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     return Workspace.open(settings, open_filesystem(settings))
 
 
-def sensor(workspace: Workspace) -> LandingSensor:
+def sensor(workspace: Workspace, landing: str = LANDING) -> LandingSensor:
     settings = workspace.settings
     return LandingSensor(
         task_id="landed",
         data_root=settings.data_root,
+        landing=landing,
         aws_conn_id=settings.aws_conn_id,
         deferrable=True,
         poke_interval=0.2,
@@ -83,6 +87,22 @@ def test_a_file_is_detected_without_a_worker(on_s3: Workspace) -> None:
     land_text(on_s3, "x", "finished.csv")
     assert watch.execute_complete({}, fired(waiting)) is None
     assert sensor(on_s3).execute({}) is None
+
+
+def test_a_file_of_customers_starts_scoring_and_a_batch_does_not(on_s3: Workspace, tmp_path: Path) -> None:
+    """Each watch has a folder of its own. What the scoring run collects is that file."""
+    batches, customers = sensor(on_s3), sensor(on_s3, population_landing())
+    land_text(on_s3, "x", "batch.csv")
+    waiting = deferral(customers.execute, {})
+    assert fired(waiting, 1.5) is None
+    file = tmp_path / "customers.csv"
+    file.write_text("CustomerId\n1\n")
+    land_population(on_s3.storage, file)
+    assert customers.execute_complete({}, fired(waiting)) is None
+    assert batches.execute({}) is None
+    (name,) = collect_customers(on_s3, ScoringRequest("landed__run"))
+    assert on_s3.ledger.population(name).name == "customers.csv"
+    deferral(sensor(on_s3, population_landing()).execute, {})
 
 
 def test_a_timeout_is_a_skip_and_an_outage_is_an_error(on_s3: Workspace) -> None:

@@ -36,7 +36,7 @@ summary = {"expected_value": 61.5, "drift": {"scores": 0.25}}
 metrics.measure_list(Row(arrived_rows=103, rows=100, quarantined_rows=3, contact=9, control=1, summary=summary))
 sent = [Row(target="drop", state="failed", rows=None), Row(target="database", state="delivered", rows=100)]
 for target in ("database", "drop", "nowhere"):
-    metrics.measure_delivery(Row(deliveries=lambda: sent), target)
+    metrics.measure_delivery(Row(deliveries=lambda list_id: sent), "a list", target)
 metrics.measure_duration("night", datetime.now(UTC) - timedelta(seconds=90))
 metrics.measure_duration("night", None)
 print("done")

@@ -122,16 +122,20 @@ def test_the_form_names_file_version_capacity_and_campaign(dag_bag: object, scor
 def test_a_list_that_fails_leaves_the_current_one_and_sends_one_alert(
     dag_bag: object, scored: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The alert names the list that stays, the reason, and the next step. Another file of the same run is scored all the same."""
+    """The alert names the list that stays, the reason, and the next step. Another file of the same run is scored and delivered all the same."""
     file = tmp_path / "broken.csv"
     file.write_text("no,customers\n1,2\n")
     land_population(scored.storage, file)
     land_customers(scored, tmp_path, 51)
-    current = lists(scored)[0]
+    current, before = lists(scored)[0], len(events())
+    monkeypatch.setenv("CHURN_SCORES_DROP", str(tmp_path / "drop"))
     failed = run_dag(dag_bag, SCORING)
     states = task_states(failed)
-    assert (failed.state, states["score"], states["announce"]) == ("failed", "failed", "upstream_failed")
+    assert (failed.state, states["score"], states["every_list_made"]) == ("failed", "failed", "upstream_failed")
+    assert (states["deliver_database"], states["deliver_drop"], states["announce"]) == ("skipped", "success", "success")
     newest = lists(scored)[0]
+    assert [event["list"] for event in events()[before:]] == [newest.list_id]
+    assert (tmp_path / "drop" / newest.campaign / newest.list_id / "_SUCCESS").exists()
     assert newest.source_name == "customers-51.csv"
     (alert,) = [alert for alert in scored.ledger.alerts() if failed.run_id in alert.key]
     assert alert.kind == "list_failed"

@@ -31,7 +31,7 @@ TASKS = {
     RETRAINING: ("arrive", "validate", "train", "compare", "promote", "build_image", "close"),
     IMAGE: ("build", "verify", "publish", "score", "score_rollback"),
     ROLLBACK: ("roll_back", "lost_image", "build_image", "score"),
-    SCORING: ("collect", "score", "deliver_database", "deliver_drop", "announce"),
+    SCORING: ("collect", "score", "deliver_database", "deliver_drop", "announce", "every_list_made"),
     "churn_landing": ("rest", "landed", "night"),
     "churn_population_landing": ("rest", "landed", "scores"),
     "churn_maintenance": ("clean", "check_snapshot", "clean_images", "clean_logs"),
@@ -102,9 +102,19 @@ MARKED = [
     *(Case(ROLLBACK, "score", state, {"roll_back": "success"}) for state in ("success", "failed")),
     # Without a result of `collect`, `score` chooses whom to score itself.
     Case(SCORING, "collect", "success", {"score": "success"}),
-    Case(SCORING, "collect", "failed", {"score": "upstream_failed", "announce": "upstream_failed"}),
+    Case(
+        SCORING,
+        "collect",
+        "failed",
+        {"score": "upstream_failed", "announce": "skipped", "every_list_made": "upstream_failed"},
+    ),
     Case(SCORING, "score", "success", {"deliver_drop": "skipped", "announce": "skipped"}),
-    Case(SCORING, "score", "failed", {"deliver_drop": "upstream_failed", "announce": "upstream_failed"}),
+    Case(
+        SCORING,
+        "score",
+        "failed",
+        {"deliver_drop": "skipped", "announce": "skipped", "every_list_made": "upstream_failed"},
+    ),
     *(
         Case(SCORING, task, "success", {"score": "success", "announce": "skipped"})
         for task in ("deliver_database", "deliver_drop")
@@ -114,6 +124,7 @@ MARKED = [
         for task in ("deliver_database", "deliver_drop")
     ),
     *(Case(SCORING, "announce", state, {"score": "success"}) for state in ("success", "failed")),
+    *(Case(SCORING, "every_list_made", state, {"score": "success"}) for state in ("success", "failed")),
     *(
         Case("churn_maintenance", task, state, {})
         for task in TASKS["churn_maintenance"]

@@ -8,6 +8,7 @@ import re
 import signal
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import sqlalchemy as sa
 from pydantic import SecretStr
 
 from churn.contracts.bank import BANK_CHURN
-from churn.errors import ChurnError
+from churn.errors import ChurnError, NothingToDo
 from churn.foundation.records import ScoreList
 from churn.foundation.storage import Storage, StorageError
 from churn.pipeline.workspace import Workspace
@@ -32,7 +33,14 @@ from churn.scoring.database_delivery import (
     deliver_to_database,
     view_of,
 )
-from churn.scoring.delivery import deliver_list, require_delivered
+from churn.scoring.delivery import (
+    deliver_list,
+    deliver_to,
+    find_delivered,
+    find_targets,
+    remove_delivered,
+    require_delivered,
+)
 from churn.scoring.drop_delivery import deliver_to_drop
 from support.basics import ROOT, S3, free_port, make_workspace, start_fork, wait_for_exit
 from support.stored_lists import store_list
@@ -54,7 +62,7 @@ def listed(bench: Workspace, number: int, rows: int = 500, campaign: str = "rete
 
 
 def deliver(bench: Workspace, row: ScoreList, url: str, view: str = "churn_scores") -> int:
-    return deliver_to_database(bench.storage, row, url, BANK_CHURN, view)
+    return deliver_to_database(bench.storage, row, url, BANK_CHURN, view, lambda: True)
 
 
 def query(url: str, text: str) -> list[Any]:
@@ -82,6 +90,36 @@ def test_the_view_shows_the_list(bench: Workspace, database: str) -> None:
         files = [bench.storage.read_table(name) for name in bench.storage.names(f"scores/{row.list_id}")[1:]]
         assert found == [tuple(line.values()) for table in files for line in table.to_pylist()]
     assert query(database, "SELECT count(*) FROM pg_inherits") == [(1,)]
+
+
+def test_a_list_that_was_superseded_while_it_waited_is_not_shown(bench: Workspace, database: str) -> None:
+    """The ledger is asked once no other delivery is at work; nothing of the older list is kept."""
+    old, new = listed(bench, 1), listed(bench, 2)
+    deliver(bench, new, database)
+    waiting = with_targets(bench, database)
+    with pytest.raises(NothingToDo, match="A newer list of campaign retention was published"):
+        deliver_to(waiting, find_targets(waiting)[0], old)
+    assert deliver_list(waiting, new)[0].rows == 500
+    assert query(database, "SELECT DISTINCT list_id FROM churn_scores") == [(new.list_id,)]
+    assert query(database, "SELECT count(*) FROM pg_inherits") == [(1,)]
+    assert bench.ledger.deliveries(old.list_id) == []
+
+
+def test_the_table_of_an_earlier_version_gets_the_column_that_it_lacks(bench: Workspace, database: str) -> None:
+    """And a list of an earlier version, which has no such column, is still delivered."""
+    first, second, third = (listed(bench, number) for number in (1, 2, 3))
+    deliver(bench, first, database)
+    statement(database, "DROP VIEW churn_scores; ALTER TABLE churn_score_rows DROP COLUMN first_list")
+    statement(database, f"CREATE VIEW churn_scores AS SELECT * FROM churn_score_rows WHERE list_id = '{first.list_id}'")  # noqa: S608
+    assert deliver(bench, second, database) == 500
+    counted = "SELECT count(*), count(first_list) FROM churn_scores"
+    assert query(database, counted) == [(500, 50)]
+    for name in bench.storage.names(f"scores/{third.list_id}"):
+        if name.endswith(".parquet"):
+            path = bench.storage.path(name)
+            pq.write_table(pq.read_table(path).drop_columns(["first_list"]), path)
+    assert deliver(bench, third, database) == 500
+    assert query(database, counted) == [(500, 0)]
 
 
 def test_the_effect_of_a_campaign_is_counted_by_the_query_of_the_documentation(bench: Workspace, database: str) -> None:
@@ -145,8 +183,8 @@ def test_a_reader_always_sees_one_whole_list(bench: Workspace, database: str) ->
         for number in range(2, 52):
             row = listed(bench, number, 100 + number)
             sizes[row.list_id] = row.rows
-            if number % 10 == 0:
-                killed = start_fork(lambda row=row, number=number: _die_after(number // 10, bench, row, database))  # type: ignore[misc]
+            if number % 4 == 0:  # after each of the twelve statements once
+                killed = start_fork(lambda row=row, number=number: _die_after(number // 4, bench, row, database))  # type: ignore[misc]
                 assert wait_for_exit(killed) == -signal.SIGKILL
             assert deliver(bench, row, database) == row.rows
     finally:
@@ -268,9 +306,9 @@ def test_a_folder_gets_the_files_and_the_marker_last(
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Storage, "writing", interrupted)
-        deliver_to_drop(bench.storage, row, drop, as_csv=True)
+        deliver_to_drop(bench.storage, row, drop, True, lambda: row)
     assert not drop.exists(f"retention/{row.list_id}/_SUCCESS")
-    assert deliver_to_drop(bench.storage, row, drop, as_csv=True) == 500
+    assert deliver_to_drop(bench.storage, row, drop, True, lambda: row) == 500
     names = {name.rpartition("/")[2] for name in drop.names(f"retention/{row.list_id}")}
     assert names == {"part-0000.parquet", "part-0001.parquet", "manifest.json", "list.csv", "_SUCCESS"}
     with drop.reading(f"retention/{row.list_id}/list.csv") as stream:
@@ -300,6 +338,45 @@ def test_every_delivery_has_a_record(bench: Workspace, tmp_path: Path, database:
         outcome = {delivery.target: delivery.state for delivery in deliver_list(once_more, row)}
         assert outcome == {"database": state, "drop": "delivered"}
         assert bench.ledger.deliveries(row.list_id) == first  # customers count from the first delivery
+
+
+def test_an_older_list_does_not_replace_a_newer_one(bench: Workspace, tmp_path: Path) -> None:
+    """A newer list that was delivered while an older one was copied is named again."""
+    old, new = listed(bench, 1), listed(bench, 2)
+    drop = Storage.open(str(tmp_path / "drop"))
+    deliver_to_drop(bench.storage, new, drop, False, lambda: new)
+    deliver_to_drop(bench.storage, old, drop, False, lambda: new)
+    with drop.reading("retention/current.json") as stream:
+        assert json.load(stream)["list_id"] == new.list_id
+
+
+def test_maintenance_removes_what_was_delivered(bench: Workspace, tmp_path: Path, database: str) -> None:
+    """The partition and the folder of a list whose time has passed, each once; the current list is still shown."""
+    both = with_targets(bench, database, tmp_path / "drop")
+    old = listed(bench, 1)
+    deliver_list(both, old)
+    new = listed(bench, 2)
+    deliver_list(both, new)
+    delivered = find_delivered(both, [old])
+    assert [row.target for row in delivered] == ["database", "drop"]
+    remove_delivered(both, delivered)
+    assert query(database, "SELECT DISTINCT list_id FROM churn_score_rows") == [(new.list_id,)]
+    assert query(database, "SELECT count(*) FROM churn_score_lists") == [(2,)]
+    assert {name.split("/")[1] for name in Storage.open(str(tmp_path / "drop")).names("retention")} == {
+        new.list_id,
+        "current.json",
+    }
+    assert find_delivered(both, [old]) == []
+    assert {row.state for row in bench.ledger.deliveries(old.list_id)} == {"removed"}
+    away = with_targets(bench, f"postgresql+psycopg2://bank:geheim@127.0.0.1:{free_port()}/scores")
+    with pytest.raises(DatabaseUnavailable, match=r"not removed.*churn maintain") as error:
+        remove_delivered(away, [replace(delivered[0], list_id=new.list_id)])
+    assert "geheim" not in str(error.value)
+
+
+def with_targets(bench: Workspace, url: str, drop: Path | None = None) -> Workspace:
+    targets = {"scores_url": SecretStr(url), "scores_drop": str(drop) if drop else None, "model_name": "m"}
+    return Workspace(bench.settings.model_copy(update=targets), bench.storage, bench.ledger)
 
 
 def test_only_the_newest_list_of_a_campaign_is_delivered(bench: Workspace, tmp_path: Path) -> None:

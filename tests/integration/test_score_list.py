@@ -27,15 +27,16 @@ from churn.foundation.paths import list_rows
 from churn.foundation.records import ScoreList
 from churn.pipeline.audit import audit_data
 from churn.pipeline.maintenance import clean, plan_maintenance
+from churn.pipeline.scoring_runs import find_list
 from churn.pipeline.workspace import Workspace
 from churn.sample.generator import Night, make_night
 from churn.scoring import score_list, second_scoring
 from churn.scoring.population import add_file, collect_populations
-from churn.scoring.published import compare_lists, find_list, first_rows, read_rows
+from churn.scoring.published import compare_lists, first_rows, read_rows
 from churn.scoring.score_list import ListRequest, MadeList, NoChampion, make_list
 from churn.scoring.scored_rows import ValueUnusable
 from churn.scoring.second_scoring import SecondScoringDiffers
-from support.basics import ROOT, clone_workspace, export
+from support.basics import ROOT, clone_workspace, export, run_script
 from support.score_lists import in_this_process
 
 SHIPPED = yaml.safe_load((ROOT / "include/churn/scoring_policy.yaml").read_text())
@@ -182,7 +183,7 @@ def test_a_later_list_keeps_treatments_and_another_campaign_leaves_them_out(
     assert found.stayed == first.contact
     assert len(found.entered) == wider.contact - first.contact
     assert found.because == "the scoring policy was changed"
-    assert find_list(bench.ledger, bench.settings.model_name, None, "retention") == wider
+    assert find_list(bench, None) == wider
     assert first_rows(bench.storage, wider, 3)["rank"].to_pylist() == [1, 2, 3]
 
 
@@ -205,17 +206,28 @@ def test_all_accepted_customers_are_scored_without_a_file(bench: Workspace) -> N
     assert score(bench, None, campaign="everyone").new is False
 
 
-@pytest.mark.parametrize(
-    ("value", "words"),
-    [({"column": "Balance", "rate": 0.1}, None), ({"column": "EstimatedSalary"}, None), ({"column": "Tenure"}, None)],
-)
+@pytest.mark.parametrize("value", [{"column": "Balance", "rate": 0.1}, {"column": "EstimatedSalary"}])
 def test_a_column_can_say_what_a_customer_is_worth(
-    bench: Workspace, customers: Path, tmp_path: Path, value: dict[str, object], words: str | None
+    bench: Workspace, customers: Path, tmp_path: Path, value: dict[str, Any]
 ) -> None:
-    del words
-    worth = with_policy(bench, tmp_path, value=value, campaign={"name": "worth", "horizon_days": 1})
-    made = score(worth, customers, dry_run=True).row
-    assert made.summary["expected_value"] >= made.summary["by_probability"]
+    """By the value of each customer: what a contact is expected to bring, and so who is contacted first."""
+    worth = with_policy(
+        bench,
+        tmp_path,
+        value=value,
+        campaign={"name": value["column"].lower(), "horizon_days": 1},
+        exclusion={"days": 0},
+    )
+    made = score(worth, customers).row
+    frame = rows_of(bench, made).set_index("CustomerId")
+    source = pd.read_csv(customers, on_bad_lines="skip", encoding_errors="replace").drop_duplicates("CustomerId")
+    source = source[pd.to_numeric(source["CustomerId"], errors="coerce").isin(frame.index)]
+    values = source.astype({"CustomerId": int}).set_index("CustomerId").loc[frame.index, value["column"]].astype(float)
+    expected = frame["probability"] * 0.2 * values * value.get("rate", 1.0) - 10
+    assert np.allclose(frame["expected_value"], expected)
+    assert (frame.sort_values("rank")["expected_value"].diff().dropna() <= 1e-9).all()
+    chosen = frame.loc[frame["group"] != "rest", "rank"]
+    assert len(chosen) <= chosen.max() <= len(chosen) + made.summary["excluded"]
 
 
 def test_a_customer_without_a_value_stops_the_list(bench: Workspace, tmp_path: Path) -> None:
@@ -239,12 +251,18 @@ def test_a_customer_without_a_value_stops_the_list(bench: Workspace, tmp_path: P
 
 
 @pytest.mark.parametrize("capacity", [0, 10**9])
-def test_a_capacity_of_nobody_or_of_more_than_all(bench: Workspace, customers: Path, capacity: int) -> None:
+def test_a_capacity_of_nobody_or_of_more_than_all(
+    bench: Workspace, published: ScoreList, customers: Path, tmp_path: Path, capacity: int
+) -> None:
     """Nobody is contacted; or all are who are worth more than they cost."""
-    row = score(bench, customers, dry_run=True, capacity=capacity, campaign="edge").row
-    frame_worth = row.rows if capacity else 0
-    assert row.contact + row.control <= frame_worth
-    assert (row.contact + row.control == 0) == (capacity == 0)
+    alone = with_policy(bench, tmp_path, campaign={"name": "edge", "horizon_days": 1}, exclusion={"days": 0})
+    frame = rows_of(bench, published).set_index("CustomerId")
+    worth = set(frame.index[frame["expected_value"] > 0])
+    others = [rows_of(bench, row) for row in bench.ledger.score_lists()]
+    left_alone = {key for rows in others for key in rows.loc[rows["group"] == "control", "CustomerId"]}
+    assert 0 < len(worth - left_alone) < published.rows
+    row = score(alone, customers, dry_run=True, capacity=capacity).row
+    assert row.contact + row.control == (len(worth - left_alone) if capacity else 0)
 
 
 def test_without_a_champion_nobody_is_scored(workspace: Workspace, customers: Path) -> None:
@@ -396,3 +414,33 @@ def test_maintenance_deletes_old_lists(
     assert audit_data(kept, hashes=True) == []
     with pytest.raises(ChurnError, match="CHURN_KEEP_LISTS says how many lists are kept"):
         next(read_rows(kept.storage, old))
+
+
+def test_killed_after_any_write_the_next_run_comes_to_the_same(
+    second_champion: Workspace, customers: Path, tmp_path: Path
+) -> None:
+    """SIGKILL after each write to data root, ledger and folder: the same list, once, delivered once, and nothing lost."""
+    source = tmp_path / "source"
+    source.mkdir()
+    workspace = clone_workspace(second_champion, source)
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    url = workspace.settings.mlflow_tracking_uri
+    outcome = run_script("crash_scoring.py", folder, url, source, customers)
+    calm = outcome["calm"]
+    assert (calm["population"], calm["waiting"], calm["faults"]) == (["judged"], 0, [])
+    assert (calm["current"], calm["marker"], calm["delivered"]) == (True, True, [["delivered", calm["list"][0]]])
+    effects = " ".join(outcome["effects"])
+    for part in (
+        "originals",
+        "scores/ID/part-0001",
+        "scores/ID/manifest",
+        "publish_list",
+        "_SUCCESS",
+        "record_delivery",
+    ):
+        assert part in effects, outcome["effects"]
+    assert len(outcome["killed"]) >= 10
+    for run in outcome["killed"]:
+        assert (run["killed"], run["again"]) == (-9, 0), run["after"]
+        assert run["state"] == calm, run["after"]

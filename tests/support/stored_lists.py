@@ -39,6 +39,7 @@ def store_list(
             **{reason: ["Balance is at most 0"] * len(ranks) for reason in REASONS},
             "trained_on": np.zeros(len(ranks), bool),
             "list_id": [name] * len(ranks),
+            "first_list": np.where(ranks <= rows // 10, name, None),
         }
         file = folder / f"{number}-{place}.parquet"
         pq.write_table(pa.table(columns).cast(list_schema(BANK_CHURN)), file)

@@ -192,7 +192,7 @@ def delivery_failed(run: str, row: ScoreList, target: str, error: object, settin
         f"List {row.list_id[:12]} was not delivered to the {target}",
         f"The last attempt to deliver list {row.list_id[:12]} of campaign {row.campaign} failed, in run {run}: {explain_failure(error)} "
         "Readers there still see the list before.",
-        "Fix the cause, then clear the task, or run `churn scores deliver`.",
+        f"Fix the cause, then clear the task, or run `churn scores deliver {row.list_id[:12]}`.",
         run_page(settings, "churn_scoring", run),
         now,
     )

@@ -206,6 +206,7 @@ def maintain(
         "versions": deleted.versions.expendable,
         "runs": deleted.runs,
         "files": deleted.files,
+        "deliveries": maintenance.describe_deliveries(deleted),
         "images": images,
     }
     for kind, names in parts.items():

@@ -20,9 +20,10 @@ from churn.pipeline.workspace import Workspace
 scores_app = typer.Typer(no_args_is_help=True, help="Lists of scores: show, compare, export, deliver.")
 
 ListId = Annotated[
-    str | None, typer.Argument(metavar="[LIST]", help="The id of the list, or its beginning; by default the newest.")
+    str | None,
+    typer.Argument(metavar="[LIST]", help="The id of the list, or its beginning; by default the current one."),
 ]
-Campaign = Annotated[str | None, typer.Option(help="Name of the campaign.")]
+Campaign = Annotated[str | None, typer.Option(help="Name of the campaign; by default that of the scoring policy.")]
 
 
 @explained
@@ -85,12 +86,12 @@ def score(
 @explained
 def deliver(name: ListId = None, campaign: Campaign = None, as_json: AsJson = False) -> None:
     """Deliver the newest list of a campaign to the database and the folder that the settings name. What was delivered stays."""
+    from churn.pipeline.scoring_runs import find_list
     from churn.scoring.delivery import deliver_list, require_delivered
-    from churn.scoring.published import find_list
 
     workspace = Workspace.open()
-    deliveries = deliver_list(workspace, find_list(workspace.ledger, workspace.settings.model_name, name, campaign))
-    if not deliveries:
+    deliveries = deliver_list(workspace, find_list(workspace, name, campaign))
+    if not workspace.settings.score_targets:
         raise NothingToDo("No list is delivered: neither CHURN_SCORES_URL nor CHURN_SCORES_DROP is set.")
     if as_json:
         print_json([asdict(delivery) for delivery in deliveries])
@@ -123,10 +124,10 @@ def list_lists(campaign: Campaign = None, as_json: AsJson = False) -> None:
 @explained
 def show_list(name: ListId = None, campaign: Campaign = None, as_json: AsJson = False) -> None:
     """Show a list: counts, groups and expected value, without any customer."""
-    from churn.scoring.published import find_list
+    from churn.pipeline.scoring_runs import find_list
 
     workspace = Workspace.open()
-    row = find_list(workspace.ledger, workspace.settings.model_name, name, campaign)
+    row = find_list(workspace, name, campaign)
     if as_json:
         print_json(asdict(row))
         return
@@ -142,12 +143,13 @@ def diff(
     as_json: AsJson = False,
 ) -> None:
     """Show how the contact group of a list differs from that of an earlier one."""
+    from churn.pipeline.scoring_runs import find_list
     from churn.scoring.list_parts import key_column
-    from churn.scoring.published import compare_lists, find_list
+    from churn.scoring.published import compare_lists
 
     workspace = Workspace.open()
-    ledger, model = workspace.ledger, workspace.settings.model_name
-    earlier, later = ledger.find_score_list(before), find_list(ledger, model, after)
+    earlier = workspace.ledger.find_score_list(before)
+    later = find_list(workspace, after, earlier.campaign)
     found = compare_lists(workspace.storage, earlier, later, key_column(workspace.contract))
     if as_json:
         counts: dict[str, Any] = {"entered": len(found.entered), "left": len(found.left), "stayed": found.stayed}
@@ -176,11 +178,12 @@ def export(
     """Write the rows of a list as CSV. Without --first, in the order of the customers."""
     import pyarrow.compute as pc
 
-    from churn.scoring.published import find_list, first_rows, read_rows
+    from churn.pipeline.scoring_runs import find_list
+    from churn.scoring.published import first_rows, read_rows
     from churn.scoring.treatments import GROUP
 
     workspace = Workspace.open()
-    row = find_list(workspace.ledger, workspace.settings.model_name, name, campaign)
+    row = find_list(workspace, name, campaign)
     pieces = iter([first_rows(workspace.storage, row, first, group)] if first else read_rows(workspace.storage, row))
     written, begun = 0, False
     target = to.open("wb") if to else sys.stdout.buffer

@@ -393,9 +393,11 @@ class ScoreList:
 
 @dataclass(frozen=True)
 class Delivery:
-    """The delivery of a list to a target, `database` or `drop`; states: delivered, failed.
+    """The delivery of a list to a target, `database` or `drop`; states: delivered, failed, due.
 
-    `place` is the address without a password, and `detail` says why the last attempt failed.
+    - `rows`: the customers that were delivered, if it ever succeeded; `at` is then the time of the first success, else of the last attempt
+    - `place`: the address without a password
+    - `detail`: why the last attempt failed
     """
 
     list_id: str

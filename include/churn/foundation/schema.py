@@ -23,7 +23,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-HEAD = "0013"
+HEAD = "0014"
 """The migration that creates these tables."""
 
 
@@ -373,12 +373,17 @@ deliveries = Table(
     metadata,
     Column("list_id", Text, ForeignKey("score_lists.list_id"), primary_key=True, doc="the list"),
     Column("target", Text, primary_key=True, doc="where it was delivered to: database or drop"),
-    Column("state", Text, nullable=False, doc="delivered, or failed: the last attempt did not succeed"),
+    Column(
+        "state",
+        Text,
+        nullable=False,
+        doc="delivered; failed: the last attempt did not succeed; due: the list became the current one again; removed: by maintenance",
+    ),
     Column("attempts", Integer, nullable=False, doc="number of attempts so far"),
-    Column("rows", Integer, doc="customers that were delivered; null: not yet"),
+    Column("rows", Integer, doc="customers that were delivered; null: never yet"),
     Column("place", Text, nullable=False, doc="the address, without a password"),
     Column("detail", Text, nullable=False, doc="why the last attempt failed; empty if it succeeded"),
-    Column("at", Moment, nullable=False, doc="when the last attempt ended"),
+    Column("at", Moment, nullable=False, doc="when it was first delivered; before that, when the last attempt ended"),
     CheckConstraint("target IN ('database', 'drop')", name="target"),
-    CheckConstraint("state IN ('delivered', 'failed')", name="state"),
+    CheckConstraint("state IN ('delivered', 'failed', 'due', 'removed')", name="state"),
 )

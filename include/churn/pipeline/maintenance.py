@@ -10,7 +10,7 @@ import logging
 import posixpath
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +19,14 @@ from churn.errors import ChurnError, NothingToDo
 from churn.foundation.ledger import Ledger
 from churn.foundation.parts import remove_table
 from churn.foundation.paths import DECISIONS, SNAPSHOTS, decision_rows, snapshot_rows
-from churn.foundation.records import DecisionRecord, VersionRecord
+from churn.foundation.records import DecisionRecord, Delivery, ScoreList, VersionRecord
 from churn.foundation.tracking import NIGHT
 from churn.pipeline.workspace import Workspace
 from churn.release.lineage import lineage
 from churn.release.retention import Retention, delete_versions, plan_retention
-from churn.scoring.retention import expendable_places
+from churn.scoring.delivery import find_delivered, remove_delivered
+from churn.scoring.retention import expendable_lists, expendable_places
+from churn.scoring.score_list import read_policy
 
 if TYPE_CHECKING:
     from churn.release.image_retention import StoredImage
@@ -37,7 +39,7 @@ _Row = DecisionRecord | VersionRecord
 
 @dataclass(frozen=True)
 class MaintenancePlan:
-    """What would be deleted: versions, MLflow runs by id, and rows and files by their place in the data root.
+    """What would be deleted: versions, MLflow runs by id, rows and files by their place in the data root, and delivered lists.
 
     `versions` also says which versions are kept, and why. A place is a folder of parts, or a file. Lists of scores and populations are
     among the places.
@@ -46,6 +48,7 @@ class MaintenancePlan:
     versions: Retention
     runs: list[str]
     files: list[str]
+    deliveries: list[Delivery]
 
 
 def plan_maintenance(workspace: Workspace) -> MaintenancePlan:
@@ -68,12 +71,14 @@ def plan_maintenance(workspace: Workspace) -> MaintenancePlan:
     trained_on: list[_Row] = [*kept, *others]
     snapshots = {record.snapshot for record in past} - {record.snapshot for record in trained_on}
     evidence = _evidence(decisions) - _evidence([*needed, *others])
+    lists = _expendable_lists(workspace)
     return MaintenancePlan(
         versions,
         _runs_of(nights, workspace),
         _there(SNAPSHOTS, {snapshot_rows(name) for name in snapshots}, workspace)
         + _there(DECISIONS, {decision_rows(name) for name in evidence}, workspace)
-        + _scored(workspace),
+        + _scored(workspace, lists),
+        find_delivered(workspace, lists),
     )
 
 
@@ -90,14 +95,26 @@ def clean(plan: MaintenancePlan, workspace: Workspace) -> MaintenancePlan:
             workspace.tracking.client.delete_run(run)
     for name in plan.files:
         remove_table(workspace.storage, name)
-    return MaintenancePlan(Retention(deleted, plan.versions.recent, plan.versions.protected), plan.runs, plan.files)
+    remove_delivered(workspace, plan.deliveries)
+    return replace(plan, versions=Retention(deleted, plan.versions.recent, plan.versions.protected))
 
 
 def log_counts(plan: MaintenancePlan, dry_run: bool) -> dict[str, int]:
     """Log what is deleted, or would be; returns how many of each kind."""
-    for kind, names in (("versions", plan.versions.expendable), ("runs", plan.runs), ("files", plan.files)):
+    kinds: dict[str, list[Any]] = {
+        "versions": plan.versions.expendable,
+        "runs": plan.runs,
+        "files": plan.files,
+        "deliveries": describe_deliveries(plan),
+    }
+    for kind, names in kinds.items():
         log.info("%s %d %s: %s", "Would delete" if dry_run else "Deleted", len(names), kind, names or "none")
-    return {"versions": len(plan.versions.expendable), "runs": len(plan.runs), "files": len(plan.files)}
+    return {kind: len(names) for kind, names in kinds.items()}
+
+
+def describe_deliveries(plan: MaintenancePlan) -> list[str]:
+    """The delivered lists of a plan, each by its id and its place."""
+    return [f"{delivery.list_id[:12]} at {delivery.place}" for delivery in plan.deliveries]
 
 
 class SnapshotDiffers(ChurnError):  # noqa: N818 -- it says what is wrong
@@ -239,11 +256,19 @@ def _there(zone: str, tables: set[str], workspace: Workspace) -> list[str]:
     return sorted(places & tables)
 
 
-def _scored(workspace: Workspace) -> list[str]:
+def _expendable_lists(workspace: Workspace) -> list[ScoreList]:
+    settings, ledger = workspace.settings, workspace.ledger
+    lists = ledger.score_lists(settings.model_name)
+    if not lists:
+        return []
+    days = read_policy(workspace).exclusion.days
+    return expendable_lists(lists, ledger.deliveries(), settings.keep_lists, days, datetime.now(UTC))
+
+
+def _scored(workspace: Workspace, expendable: list[ScoreList]) -> list[str]:
     settings, ledger = workspace.settings, workspace.ledger
     lists, populations = ledger.score_lists(settings.model_name), ledger.populations()
-    keep = (settings.keep_lists, settings.keep_populations)
-    return expendable_places(workspace.storage, lists, populations, *keep, datetime.now(UTC))
+    return expendable_places(workspace.storage, lists, expendable, populations, settings.keep_populations)
 
 
 def _written_at(entry: dict[str, Any]) -> float:

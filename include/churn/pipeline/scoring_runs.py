@@ -132,6 +132,7 @@ def deliver_list(workspace: Workspace, undelivered: Undelivered) -> Delivery:
     """Deliver a list to a target.
 
     Raises:
+        NothingToDo: a newer list was published meanwhile.
         ChurnError: the delivery failed. The ledger has the reason.
     """
     return deliver_to(workspace, undelivered.target, undelivered.row)
@@ -142,6 +143,24 @@ def current_list(workspace: Workspace, campaign: str | None = None) -> ScoreList
     name = campaign or read_policy(workspace).campaign.name
     lists = workspace.ledger.score_lists(workspace.settings.model_name, name, limit=1)
     return lists[0] if lists else None
+
+
+def find_list(workspace: Workspace, prefix: str | None, campaign: str | None = None) -> ScoreList:
+    """The list whose id begins with a prefix; without one, the current list of a campaign, by default of that of the scoring policy.
+
+    Raises:
+        ChurnError: there is none, or more than one.
+    """
+    if prefix:
+        return workspace.ledger.find_score_list(prefix)
+    current = current_list(workspace, campaign)
+    if current is None:
+        name = campaign or read_policy(workspace).campaign.name
+        raise ChurnError(
+            f"No list of campaign {name} has been published yet. Next: `churn score FILE` or `churn score --from-accepted`; "
+            "`churn scores list` shows the lists of all campaigns."
+        )
+    return current
 
 
 def require_change(workspace: Workspace) -> Promotion:

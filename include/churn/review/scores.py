@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from churn.decision.policy_file import PolicyInvalid
 from churn.foundation.ledger import Ledger
 from churn.foundation.links import run_page
 from churn.foundation.records import Delivery, ScoreList
 from churn.foundation.wording import as_sentence
 from churn.review.presentation import ROWS_SHOWN, Link
+from churn.scoring.scoring_policy import load_policy
 from churn.settings import Settings
 
 PAGE = ROWS_SHOWN
@@ -136,7 +138,7 @@ def load_scores(
         ledger: the ledger.
         settings: which model, and where Airflow is.
         now: the time of the page.
-        name: the id of the list that is shown in full; None for the newest one.
+        name: the id of the list that is shown in full; None for the current one of the scoring policy's campaign.
         before: the cursor of the page; None for the newest one.
         limit: lists on the page.
 
@@ -145,7 +147,7 @@ def load_scores(
     """
     model = settings.model_name
     rows = ledger.score_lists_page(model, limit + 1, before)
-    shown = ledger.score_list(name) if name else next(iter(rows), None)
+    shown = ledger.score_list(name) if name else _shown_first(ledger, settings, rows, before)
     if name and (shown is None or shown.model != model):
         return None
     current = ledger.current_lists(model)
@@ -153,6 +155,18 @@ def load_scores(
     promotion = ledger.in_production(model)
     champion = promotion.version if promotion else None
     return make_scores(rows, shown, current, deliveries, champion, settings, now, before is None, limit)
+
+
+def _shown_first(ledger: Ledger, settings: Settings, rows: Sequence[ScoreList], before: int | None) -> ScoreList | None:
+    """The list that a page shows if none is named: on the first page, the current one of the scoring policy's campaign."""
+    newest = next(iter(rows), None)
+    if before is not None:
+        return newest
+    try:
+        campaign = load_policy(settings.scoring_policy_file).campaign.name
+    except PolicyInvalid:
+        return newest  # the next scoring run says what is wrong with the file
+    return next(iter(ledger.score_lists(settings.model_name, campaign, limit=1)), newest)
 
 
 def make_scores(

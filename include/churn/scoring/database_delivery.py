@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import psycopg2  # type: ignore[import-untyped]
 import pyarrow as pa
@@ -11,11 +12,12 @@ import sqlalchemy as sa
 from psycopg2 import errors, sql
 
 from churn.contract import Contract
-from churn.errors import ChurnError, Outage
+from churn.errors import ChurnError, NothingToDo, Outage
 from churn.foundation.records import ScoreList
 from churn.foundation.storage import Storage
 from churn.scoring.list_parts import list_schema
-from churn.scoring.published import read_rows
+from churn.scoring.published import read_rows, stored_columns
+from churn.scoring.treatments import FIRST
 
 VIEW, ROWS, LISTS = "churn_scores", "churn_score_rows", "churn_score_lists"
 """The view of the current list, all rows, and when each list was delivered."""
@@ -48,7 +50,9 @@ def view_of(campaign: str, main: str) -> str:
     return VIEW if campaign == main else f"{VIEW}_{campaign}"
 
 
-def deliver_to_database(storage: Storage, row: ScoreList, url: str, contract: Contract, view: str) -> int:
+def deliver_to_database(
+    storage: Storage, row: ScoreList, url: str, contract: Contract, view: str, is_newest: Callable[[], bool]
+) -> int:
     """Copy a list into a partition of its own, and let the view show it; a list that is there is only shown.
 
     Args:
@@ -57,20 +61,59 @@ def deliver_to_database(storage: Storage, row: ScoreList, url: str, contract: Co
         url: of the database.
         contract: the data contract.
         view: the name of the view.
+        is_newest: whether the ledger still has the list as the newest of its campaign; asked once no other delivery is at work.
 
     Returns:
         The number of rows.
 
     Raises:
+        NothingToDo: a newer list was published meanwhile, so nothing was switched.
         DatabaseUnavailable: a retry may succeed.
         DatabaseRefuses: a person has to change something.
         DeliveryIncomplete: the counts differ.
+    """
+    failed = f"List {row.list_id[:12]} was not delivered"
+    then = f"The list before it is still shown. Check CHURN_SCORES_URL and the database, then run `churn scores deliver {row.list_id[:12]}`."
+    with _locked(url, failed, then) as cursor:
+        if not is_newest():
+            raise NothingToDo(
+                f"A newer list of campaign {row.campaign} was published while list {row.list_id[:12]} was delivered."
+            )
+        rows = _ensure_partition(cursor, storage, row, list_schema(contract))
+        _note_delivery(cursor, row)
+        cursor.execute(
+            sql.SQL("CREATE OR REPLACE VIEW {} AS SELECT * FROM {} WHERE list_id = {}").format(
+                sql.Identifier(view), sql.Identifier(ROWS), sql.Literal(row.list_id)
+            )
+        )
+    return rows
+
+
+def remove_from_database(list_id: str, url: str) -> None:
+    """Drop the partition of a list that no view shows; one that is not there is no error.
+
+    Raises:
+        DatabaseUnavailable: a retry may succeed.
+        DatabaseRefuses: a person has to change something.
+    """
+    then = "Check CHURN_SCORES_URL and the database, then run `churn maintain --yes`."
+    with _locked(url, f"The rows of list {list_id[:12]} were not removed", then) as cursor:
+        cursor.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(_partition_of(list_id)))
+
+
+@contextmanager
+def _locked(url: str, failed: str, then: str) -> Iterator[psycopg2.extensions.cursor]:
+    """One transaction that no other delivery runs beside.
+
+    Args:
+        url: of the database.
+        failed: what did not happen if the transaction fails, as the beginning of a sentence.
+        then: what that means, and the next step.
     """
     address = sa.make_url(url)
     place = address.render_as_string(hide_password=True)
     arguments, options = address.get_dialect()().create_connect_args(address)
     of_server = f"{options.get('options', '')} -c lock_timeout={_LOCK_TIMEOUT}".strip()
-    schema = list_schema(contract)
     try:
         connection = psycopg2.connect(
             *arguments, **{"connect_timeout": _CONNECT_TIMEOUT, **options, "options": of_server}
@@ -78,25 +121,24 @@ def deliver_to_database(storage: Storage, row: ScoreList, url: str, contract: Co
         try:
             with connection, connection.cursor() as cursor:
                 cursor.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", (ROWS,))
-                rows = _ensure_partition(cursor, storage, row, schema)
-                _note_delivery(cursor, row)
-                cursor.execute(
-                    sql.SQL("CREATE OR REPLACE VIEW {} AS SELECT * FROM {} WHERE list_id = {}").format(
-                        sql.Identifier(view), sql.Identifier(ROWS), sql.Literal(row.list_id)
-                    )
-                )
-            return rows
+                yield cursor
         finally:
             connection.close()
     except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
         raise DatabaseUnavailable(
-            f"List {row.list_id[:12]} was not delivered to {place} ({type(error).__name__}): the database is unavailable or full, or "
-            f"{ROWS} is locked. The list before it is still shown. Check CHURN_SCORES_URL and the database, then run "
-            f"`churn scores deliver {row.list_id[:12]}`."
+            f"{failed} at {place} ({type(error).__name__}): the database is unavailable or full, or {ROWS} is locked. {then}"
         ) from error
     except psycopg2.Error as error:
         # Without the server's text, which may quote a key.
-        raise DatabaseRefuses(f"{_refusal(error, place)} The list before it is still shown.") from None
+        raise DatabaseRefuses(f"{failed}. {_refusal(error, place)}") from None
+
+
+def _partition_of(list_id: str) -> sql.Identifier:
+    return sql.Identifier(_partition_name(list_id))
+
+
+def _partition_name(list_id: str) -> str:
+    return f"{ROWS}_{list_id[:16]}"
 
 
 def _refusal(error: psycopg2.Error, place: str) -> str:
@@ -112,18 +154,20 @@ def _refusal(error: psycopg2.Error, place: str) -> str:
 
 def _ensure_partition(cursor: psycopg2.extensions.cursor, storage: Storage, row: ScoreList, schema: pa.Schema) -> int:
     """Create the partition of a list with its rows, unless it is there; returns the number of its rows."""
-    parent, partition = sql.Identifier(ROWS), sql.Identifier(f"{ROWS}_{row.list_id[:16]}")
+    parent, partition = sql.Identifier(ROWS), _partition_of(row.list_id)
     columns = sql.SQL(", ").join(
         sql.SQL("{} {}").format(sql.Identifier(field.name), sql.SQL(_TYPES[field.type])) for field in schema
     )
     cursor.execute(sql.SQL("CREATE TABLE IF NOT EXISTS {} ({}) PARTITION BY LIST (list_id)").format(parent, columns))
-    cursor.execute("SELECT to_regclass(%s)", (f"{ROWS}_{row.list_id[:16]}",))
+    _add_missing_columns(cursor, schema)
+    cursor.execute("SELECT to_regclass(%s)", (_partition_name(row.list_id),))
     (there,) = cursor.fetchone() or (None,)
     if there is None:
         cursor.execute(sql.SQL("CREATE TABLE {} (LIKE {} INCLUDING DEFAULTS)").format(partition, parent))
-        names = sql.SQL(", ").join(map(sql.Identifier, schema.names))
+        stored = stored_columns(storage, row, schema.names)
+        names = sql.SQL(", ").join(map(sql.Identifier, stored))
         copy = sql.SQL("COPY {} ({}) FROM STDIN WITH (FORMAT csv)").format(partition, names)
-        _copy(cursor, copy, read_rows(storage, row, schema.names))
+        _copy(cursor, copy, read_rows(storage, row, stored))
     cursor.execute(sql.SQL("SELECT count(*) FROM {}").format(partition))
     (rows,) = cursor.fetchone() or (0,)
     if rows != row.rows:
@@ -141,6 +185,18 @@ def _ensure_partition(cursor: psycopg2.extensions.cursor, storage: Storage, row:
         attach = sql.SQL("ALTER TABLE {} ATTACH PARTITION {} FOR VALUES IN ({})")
         cursor.execute(attach.format(parent, partition, sql.Literal(row.list_id)))
     return int(rows)
+
+
+def _add_missing_columns(cursor: psycopg2.extensions.cursor, schema: pa.Schema) -> None:
+    """Add what the table of an earlier version of this software lacks; a table of another contract remains as it is, and is refused."""
+    cursor.execute(
+        "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped", (ROWS,)
+    )
+    there = {name for (name,) in cursor.fetchall()}
+    if FIRST not in there:
+        added = sql.SQL("ALTER TABLE {} ADD COLUMN {} {}")
+        kind = sql.SQL(_TYPES[schema.field(FIRST).type])
+        cursor.execute(added.format(sql.Identifier(ROWS), sql.Identifier(FIRST), kind))
 
 
 def _note_delivery(cursor: psycopg2.extensions.cursor, row: ScoreList) -> None:

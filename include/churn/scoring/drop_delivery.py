@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 
 import pyarrow as pa
 import pyarrow.csv
 
-from churn.foundation.parts import MANIFEST, part_names, read_manifest
+from churn.foundation.parts import MANIFEST, part_names, read_manifest, remove_table
 from churn.foundation.paths import list_rows
 from churn.foundation.records import ScoreList
 from churn.foundation.storage import Storage
@@ -18,7 +19,9 @@ SUCCESS, CSV = "_SUCCESS", "list.csv"
 _CHUNK = 4 << 20
 
 
-def deliver_to_drop(storage: Storage, row: ScoreList, drop: Storage, as_csv: bool) -> int:
+def deliver_to_drop(
+    storage: Storage, row: ScoreList, drop: Storage, as_csv: bool, find_newest: Callable[[], ScoreList]
+) -> int:
     """Copy a list to `CAMPAIGN/LIST/`, and name it in `CAMPAIGN/current.json`; a list that is there is only named.
 
     Args:
@@ -26,6 +29,7 @@ def deliver_to_drop(storage: Storage, row: ScoreList, drop: Storage, as_csv: boo
         row: the list.
         drop: the folder or bucket that lists are delivered to.
         as_csv: whether one CSV file is written besides.
+        find_newest: finds the newest list of the campaign in the ledger.
 
     Returns:
         The number of rows.
@@ -49,6 +53,27 @@ def deliver_to_drop(storage: Storage, row: ScoreList, drop: Storage, as_csv: boo
             target.write(json.dumps(manifest.to_json() if manifest else {}, indent=1).encode())
         with drop.writing(f"{folder}/{SUCCESS}"):
             pass
-    with drop.writing(f"{row.campaign}/current.json") as target:
-        target.write(json.dumps({"list_id": row.list_id, "rows": row.rows, "version": row.version}, indent=1).encode())
+    _name_current(drop, row, find_newest)
     return row.rows
+
+
+def remove_from_drop(campaign: str, list_id: str, drop: Storage) -> None:
+    """Delete the files of a list, the marker first; a list that is not there is no error.
+
+    Raises:
+        StorageError: the folder or bucket is unavailable.
+    """
+    drop.remove(f"{campaign}/{list_id}/{SUCCESS}")
+    remove_table(drop, f"{campaign}/{list_id}")
+
+
+def _name_current(drop: Storage, row: ScoreList, find_newest: Callable[[], ScoreList]) -> None:
+    """Name a list as the current one. If a newer one was delivered meanwhile, that one is named again."""
+    while True:
+        about = {"list_id": row.list_id, "rows": row.rows, "version": row.version}
+        with drop.writing(f"{row.campaign}/current.json") as target:
+            target.write(json.dumps(about, indent=1).encode())
+        newest = find_newest()
+        if newest.list_id == row.list_id or not drop.exists(f"{row.campaign}/{newest.list_id}/{SUCCESS}"):
+            return
+        row = newest

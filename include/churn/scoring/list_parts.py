@@ -22,18 +22,21 @@ from churn.intake.judged_rows import typed_columns
 from churn.scoring.listed_reasons import LISTED, REASONS, StoredReasons
 from churn.scoring.ranking import shares_of_rank
 from churn.scoring.scored_rows import part_file
-from churn.scoring.treatments import CONTACT, CONTACTED, CONTROL, GROUP, LEFT_ALONE, REST, UNTREATED, Treatments
+from churn.scoring.treatments import CONTACT, CONTROL, FIRST, GROUP, REST, UNTREATED, Treatments
 
 PROBABILITY, RANK, EXPECTED, EARLIER = "probability", "rank", "expected_value", "earlier"
 TRAINED_ON, LIST = "trained_on", "list_id"
-_OWN = (PROBABILITY, RANK, "percentile", "decile", EXPECTED, GROUP, *REASONS, TRAINED_ON, LIST)
+_OWN = (PROBABILITY, RANK, "percentile", "decile", EXPECTED, GROUP, *REASONS, TRAINED_ON, LIST, FIRST)
 _ROWS = 65_536
 _ALL = 2.0**64
 
 
 @dataclass(frozen=True)
 class ListJob:
-    """What writing a part of a list needs: the list, its campaign, the share of the control group, and where the arrays are."""
+    """What writing a part of a list needs: the list, its campaign, the share of the control group, and where the arrays are.
+
+    `continues` are the lists that the codes of earlier treatments number.
+    """
 
     name: str
     campaign: str
@@ -43,6 +46,7 @@ class ListJob:
     salt: bytes
     scratch: Path
     memory: str
+    continues: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,11 +65,11 @@ def key_column(contract: Contract) -> str:
 
 def find_treated(
     spread: Spread, files: Sequence[Path], treatments: Treatments, contract: Contract
-) -> tuple[NDArray[np.bool_], NDArray[np.int8]]:
-    """Whether each customer is left out, and how each was treated before; both have shape (customers,)."""
+) -> tuple[NDArray[np.bool_], NDArray[np.int32]]:
+    """Whether each customer is left out, and the code of how each was treated before; both have shape (customers,)."""
     if treatments.nobody:
         rows = sum(pq.read_metadata(file).num_rows for file in files)
-        return np.zeros(rows, bool), np.full(rows, UNTREATED, np.int8)
+        return np.zeros(rows, bool), np.full(rows, UNTREATED, np.int32)
     work = by_threads(partial(_treated_part, treatments, contract.key.name))
     found = list(spread.each(work, list(files)))
     return np.concatenate([excluded for excluded, _ in found]), np.concatenate([earlier for _, earlier in found])
@@ -106,6 +110,7 @@ def list_schema(contract: Contract) -> pa.Schema:
             *((name, pa.string()) for name in REASONS),
             (TRAINED_ON, pa.bool_()),
             (LIST, pa.string()),
+            (FIRST, pa.string()),
         ]
     )
 
@@ -114,7 +119,7 @@ def _listed_name(name: str) -> str:
     return f"customer_{name}" if name in _OWN else name
 
 
-def _treated_part(treatments: Treatments, key: str, file: Path) -> tuple[NDArray[np.bool_], NDArray[np.int8]]:
+def _treated_part(treatments: Treatments, key: str, file: Path) -> tuple[NDArray[np.bool_], NDArray[np.int32]]:
     return treatments.of(pq.read_table(file, columns=[key])[key].combine_chunks())
 
 
@@ -131,7 +136,7 @@ def _write_part(job: ListJob, numbered: tuple[int, Path]) -> ListPart:
     reasons = StoredReasons(job.scratch, number, arrays[LISTED])
     with (
         columnar.engine(job.memory, threads=1) as connection,
-        pq.ParquetWriter(target, schema, compression="zstd", use_dictionary=[GROUP, *REASONS, LIST]) as writer,
+        pq.ParquetWriter(target, schema, compression="zstd", use_dictionary=[GROUP, *REASONS, LIST, FIRST]) as writer,
     ):
         for batch in source.iter_batches(_ROWS, columns=[*wanted, *([columnar.TRAINED] if has_mark else [])]):
             here = {name: values[at : at + batch.num_rows] for name, values in arrays.items()}
@@ -152,22 +157,29 @@ def _write_part(job: ListJob, numbered: tuple[int, Path]) -> ListPart:
                 *shown,
                 batch[columnar.TRAINED] if has_mark else pa.nulls(batch.num_rows, pa.bool_()),
                 pa.repeat(pa.scalar(job.name), batch.num_rows),
+                _began_with(job, here[EARLIER], here[LISTED]),
             ]
             arrow = [column if isinstance(column, pa.Array) else pa.array(column) for column in columns]
             writer.write_batch(pa.record_batch(arrow, schema.names).cast(schema))
     return ListPart(WrittenPart.of(target), counts[CONTACT], counts[CONTROL])
 
 
+def _began_with(job: ListJob, earlier: NDArray[np.int32], listed: NDArray[np.bool_]) -> pa.Array:
+    """The list that the treatment of each customer began with: an earlier one, or this one; null for those in neither group."""
+    lists = pa.array([job.name, *job.continues])  # the code of an untreated customer is 0
+    return lists.take(pa.array(np.abs(earlier), mask=~listed))
+
+
 def _draw_control(
     job: ListJob,
     keys: pa.Array,
     listed: NDArray[np.bool_],
-    earlier: NDArray[np.int8],
+    earlier: NDArray[np.int32],
     connection: duckdb.DuckDBPyConnection,
 ) -> NDArray[np.bool_]:
     """Whether each customer is left alone for comparison: by the earlier treatment, otherwise by a draw of the campaign."""
-    control: NDArray[np.bool_] = earlier == LEFT_ALONE
-    new = listed & (earlier != LEFT_ALONE) & (earlier != CONTACTED)
+    control: NDArray[np.bool_] = earlier < UNTREATED
+    new = listed & (earlier == UNTREATED)
     if new.any():
         drawn = columnar.draw_customers(connection, keys.filter(pa.array(new)), job.salt, f"control:{job.campaign}")
         control[new] = drawn < np.uint64(min(job.control_share * _ALL, _ALL - 2048))

@@ -88,11 +88,10 @@ def find_reasons(
     found = list(
         report_progress(explaining, "Finding reasons", total, "customers", size=lambda part: sum(part[0].values()))
     )
-    told = [(method, error) for _, method, error in found if method]
     first: Counter[str] = sum((counts for counts, _, _ in found), Counter())
     first.pop("", None)
-    method = min((method for method, _ in told), key=_ORDER.index)
-    return ReasonSummary(method, max(error for _, error in told), first.most_common())
+    method = _least_exact({method for _, method, _ in found if method})
+    return ReasonSummary(method, max(error for _, _, error in found), first.most_common())
 
 
 class StoredReasons:
@@ -131,6 +130,10 @@ def _as_read(scorer: Scorer, rows: pd.DataFrame) -> pd.DataFrame:
     return scorer.read(rows) if isinstance(scorer, LoadedScorer) else rows
 
 
+def _least_exact(methods: set[str]) -> str:
+    return min(methods, key=_ORDER.index, default="")
+
+
 def _explain_part(job: _Job, numbered: tuple[int, Path]) -> tuple[Counter[str], str, float]:
     """Write the reasons of a part.
 
@@ -141,7 +144,8 @@ def _explain_part(job: _Job, numbered: tuple[int, Path]) -> tuple[Counter[str], 
     listed, at = np.load(part_file(job.scratch, LISTED, number)), 0
     tables: list[pa.Table] = []
     first: Counter[str] = Counter()
-    method, error = "", 0.0
+    methods: set[str] = set()
+    error = 0.0
     model = job.scorer.model if isinstance(job.scorer, LoadedScorer) else None
     for batch in pq.ParquetFile(file).iter_batches(_ROWS, columns=job.features):
         here = listed[at : at + batch.num_rows]
@@ -154,10 +158,11 @@ def _explain_part(job: _Job, numbered: tuple[int, Path]) -> tuple[Counter[str], 
         table, columns = _say(found, rows, job)
         tables.append(table)
         first.update(columns)
-        method, error = found.method, max(error, found.error)
+        methods.add(found.method)
+        error = max(error, found.error)
     if tables:
         pq.write_table(pa.concat_tables(tables), _file(job.scratch, number))
-    return first, method, error
+    return first, _least_exact(methods), error
 
 
 def _say(found: Contributions, rows: pd.DataFrame, job: _Job) -> tuple[pa.Table, list[str]]:

@@ -11,7 +11,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from churn.errors import ChurnError
-from churn.foundation.ledger import Ledger
 from churn.foundation.parts import has_table, part_names
 from churn.foundation.paths import list_rows
 from churn.foundation.records import ScoreList
@@ -46,23 +45,6 @@ class Difference:
         return describe_change(self.before, self.after)
 
 
-def find_list(ledger: Ledger, model: str, prefix: str | None, campaign: str | None = None) -> ScoreList:
-    """The list whose id begins with a prefix; without one, the newest list, or the newest of a campaign.
-
-    Raises:
-        ChurnError: there is none, or more than one.
-    """
-    if prefix:
-        return ledger.find_score_list(prefix)
-    lists = ledger.score_lists(model, campaign, limit=1)
-    if not lists:
-        of = f" of campaign {campaign}" if campaign else ""
-        raise ChurnError(
-            f"No list{of} has been published yet. Next: `churn score FILE` or `churn score --from-accepted`."
-        )
-    return lists[0]
-
-
 def read_rows(storage: Storage, row: ScoreList, columns: list[str] | None = None) -> Iterator[pa.Table]:
     """The rows of a list in the order of its customers, in pieces.
 
@@ -78,6 +60,16 @@ def read_rows(storage: Storage, row: ScoreList, columns: list[str] | None = None
         with storage.reading(name) as stream:
             for batch in pq.ParquetFile(stream).iter_batches(columns=columns):
                 yield pa.Table.from_batches([batch])
+
+
+def stored_columns(storage: Storage, row: ScoreList, wanted: Sequence[str]) -> list[str]:
+    """Those of some columns that the rows of a list have: lists of earlier versions of this software have fewer.
+
+    Raises:
+        ChurnError: the rows were deleted.
+    """
+    piece = next(read_rows(storage, row), None)
+    return [name for name in wanted if piece is None or name in piece.column_names]
 
 
 def first_rows(storage: Storage, row: ScoreList, count: int, group: str | None = None) -> pa.Table:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from churn.contract import Contract
-from churn.decision.policy_file import load_policy_text
 from churn.decision.scoring import open_scorer
 from churn.errors import ChurnError
 from churn.foundation.clients import Clients
@@ -37,13 +36,13 @@ from churn.scoring.population import Customers, accepted_customers, judge_custom
 from churn.scoring.published import count_change
 from churn.scoring.ranking import expected_value, rank_customers
 from churn.scoring.scored_rows import Scored, save_by_part, score_customers
-from churn.scoring.scoring_policy import ScoringPolicy
+from churn.scoring.scoring_policy import ScoringPolicy, load_policy
 from churn.scoring.second_scoring import compare_scores, draw_sample, other_scorers
 from churn.scoring.summary import summarise
 from churn.scoring.treatments import EarlierLists, find_earlier_lists, read_treatments
 
 log = logging.getLogger(__name__)
-_FORMAT = 1
+_FORMAT = 2  # of the rows of a list: the second says which list a treatment began with
 
 
 class DriftTooLarge(ChurnError):  # noqa: N818 -- names the state
@@ -158,8 +157,7 @@ def read_policy(clients: Clients, request: ListRequest | None = None) -> Scoring
         PolicyInvalid: it cannot be used.
     """
     path: Path = clients.settings.scoring_policy_file
-    text = load_policy_text(path, "CHURN_SCORING_POLICY_FILE")
-    policy = ScoringPolicy.read(text, path.name).check(clients.contract, path.name)
+    policy = load_policy(path).check(clients.contract, path.name)
     return policy.changed(request.campaign, request.capacity) if request else policy
 
 
@@ -238,7 +236,15 @@ def _make(
         reasons = find_reasons(clients, scorer, basis.trained, customers.files, ranking.listed, scratch)
     salt = clients.settings.bucket_salt.get_secret_value().encode()
     job = ListJob(
-        name, policy.campaign.name, policy.control.share, customers.rows, contract, salt, scratch, spread.engine_memory
+        name,
+        policy.campaign.name,
+        policy.control.share,
+        customers.rows,
+        contract,
+        salt,
+        scratch,
+        spread.engine_memory,
+        treatments.lists,
     )
     parts = write_parts(spread, customers.files, job)
     row = ScoreList(
@@ -261,7 +267,7 @@ def _make(
         summary=summarise(
             scored, ranking, capacity, int(excluded.sum()), len(sample.positions), differences, drift.to_json()
         )
-        | {"reasons": reasons.to_json() if reasons else None},
+        | {"reasons": reasons.to_json() if reasons else None, "targets": clients.settings.score_targets},
         manifest="",
         night=request.night,
         requested_by=request.requested_by,

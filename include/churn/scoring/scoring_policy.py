@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from math import floor
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from churn.contract import Contract
-from churn.decision.policy_file import PolicyInvalid, Section, read_strictly, validate_strictly
+from churn.decision.policy_file import PolicyInvalid, Section, load_policy_text, read_strictly, validate_strictly
 
 _CONSEQUENCE = "No list is published until it is fixed."
 
@@ -144,3 +145,12 @@ class ScoringPolicy(Section):
         if capacity is not None:
             content["capacity"] = {"customers": capacity}
         return validate_strictly(type(self), content, "The request", _CONSEQUENCE)
+
+
+def load_policy(file: Path) -> ScoringPolicy:
+    """Read the scoring policy that the settings name; whether it fits the contract is not checked.
+
+    Raises:
+        PolicyInvalid: it is missing, or cannot be used.
+    """
+    return ScoringPolicy.read(load_policy_text(file, "CHURN_SCORING_POLICY_FILE"), file.name)

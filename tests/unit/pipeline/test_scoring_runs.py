@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -19,11 +19,13 @@ from churn.pipeline.scoring_runs import (
     deliver_list,
     describe_list,
     describe_place,
+    find_list,
     find_undelivered,
     require_change,
 )
 from churn.pipeline.workspace import Workspace
 from churn.scoring.population import land_population
+from churn.scoring.treatments import in_use_since
 from support.basics import make_workspace
 from support.score_lists import published
 from support.stored_lists import store_list
@@ -162,17 +164,37 @@ def test_a_new_place_gets_the_current_list(bench: Workspace, tmp_path: Path) -> 
 
 
 def test_a_list_that_is_made_again_becomes_the_current_one(bench: Workspace, tmp_path: Path) -> None:
-    """After a rollback the list of the version before may be the same as its last one. It replaces the other, and is delivered anew."""
-    first = publish(bench)
-    sent = Delivery(first.list_id, "drop", "failed", 0, None, "somewhere", "away", NOW)
+    """After a rollback the list of the version before may be the same as its last one. It replaces the other, and is delivered anew.
+
+    Its customers still count from the first publication and the first delivery.
+    """
+    first = publish(bench, published_at=NOW - timedelta(days=9))
+    sent = Delivery(first.list_id, "drop", "delivered", 0, 7, "somewhere", "", NOW - timedelta(days=8))
     bench.ledger.record_delivery(sent)
     publish(bench, list_id="b" * 64)
     again = publish(bench, manifest="of today")
+    assert in_use_since(again, []) == first.published_at
+    (due,) = bench.ledger.deliveries(first.list_id)
+    assert (due.state, due.rows, due.at) == ("due", 7, sent.at)
+    bench.ledger.record_delivery(replace(sent, state="failed", rows=None, at=NOW))
+    bench.ledger.record_delivery(replace(sent, rows=9, at=NOW))
+    (second,) = bench.ledger.deliveries(first.list_id)
+    assert (second.state, second.attempts, second.at) == ("delivered", 3, sent.at)
+    assert in_use_since(again, [second]) == sent.at
     assert (first.sequence, again.sequence, again.manifest) == (1, 3, "of today")
     assert [row.list_id for row in bench.ledger.score_lists()] == [first.list_id, "b" * 64]
-    assert bench.ledger.deliveries(first.list_id) == []
     assert publish(bench, manifest="of a second maker").sequence == 3
     assert bench.ledger.score_lists(limit=1)[0].manifest == "of a second maker"
+
+
+def test_without_a_name_the_current_list_of_the_campaign_of_the_policy_is_taken(bench: Workspace) -> None:
+    """Even if another campaign has a newer one; a beginning of an id names any list."""
+    with pytest.raises(ChurnError, match="No list of campaign retention has been published yet"):
+        find_list(bench, None)
+    mine = publish(bench)
+    other = publish(bench, list_id="b" * 64, campaign="spring")
+    assert find_list(bench, None) == mine
+    assert find_list(bench, None, "spring") == find_list(bench, "bbb") == other
 
 
 def test_other_dags_hear_of_a_list_that_this_run_published_or_delivered(bench: Workspace) -> None:

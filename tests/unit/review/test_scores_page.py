@@ -53,6 +53,22 @@ def test_each_campaign_has_a_current_list(ledger: Ledger) -> None:
     assert "A newer list of this campaign has replaced it." in page
 
 
+@pytest.mark.parametrize("campaign", ["retention", "spring"])
+def test_the_page_opens_with_the_campaign_of_the_scoring_policy(ledger: Ledger, tmp_path: Path, campaign: str) -> None:
+    """Whichever campaign has the newest list; a policy that cannot be read does not take the page away."""
+    file = tmp_path / "scoring_policy.yaml"
+    file.write_text(SETTINGS.scoring_policy_file.read_text().replace("name: retention", f"name: {campaign}"))
+    settings = SETTINGS.model_copy(update={"scoring_policy_file": file})
+    view = load_scores(ledger, settings, NOW)
+    assert view is not None
+    assert view.shown is not None
+    assert (view.shown.line.campaign, view.shown.line.current) == (campaign, True)
+    file.write_text("campaign: [")
+    unread = load_scores(ledger, settings, NOW)
+    assert unread is not None
+    assert unread.shown is not None
+
+
 @pytest.mark.parametrize(
     ("later", "words"), [(0, ""), (1, "Version {} is in production now. Its list follows"), (None, "")]
 )

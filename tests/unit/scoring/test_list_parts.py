@@ -16,7 +16,6 @@ from churn.foundation import columnar
 from churn.foundation.spread import Here
 from churn.scoring.list_parts import ListJob, key_column, list_schema, write_parts
 from churn.scoring.scored_rows import save_by_part
-from churn.scoring.treatments import CONTACTED, LEFT_ALONE
 
 SALT = b"a salt of these tests"
 CUSTOMERS = 4000
@@ -39,7 +38,7 @@ def write_list(
         "rank": KEYS,
         "expected_value": np.linspace(100, 1, CUSTOMERS),
         "listed": np.ones(CUSTOMERS, bool) if listed is None else listed,
-        "earlier": np.zeros(CUSTOMERS, np.int8) if earlier is None else earlier,
+        "earlier": np.zeros(CUSTOMERS, np.int32) if earlier is None else earlier,
     }
     files = []
     for number, keys in enumerate(np.array_split(KEYS, parts)):
@@ -47,7 +46,7 @@ def write_list(
         pq.write_table(pa.table({"CustomerId": keys}), files[-1])
     for kind, values in arrays.items():
         save_by_part(folder, kind, values, sizes)
-    job = ListJob("abc", campaign, share, CUSTOMERS, BANK_CHURN, SALT, folder, "200MB")
+    job = ListJob("abc", campaign, share, CUSTOMERS, BANK_CHURN, SALT, folder, "200MB", ("first", "second"))
     written = write_parts(Here(2, "200MB"), files, job)
     table = pa.concat_tables(pq.read_table(part.written.file) for part in written)
     groups = table["group"].to_pylist()
@@ -114,14 +113,20 @@ def test_the_control_group_does_not_depend_on_the_training_buckets(tmp_path: Pat
 
 def test_an_earlier_treatment_is_kept(tmp_path: Path) -> None:
     """Whatever the draw says; but only a customer within the capacity is in a group."""
-    earlier = np.zeros(CUSTOMERS, np.int8)
-    earlier[:1000], earlier[1000:2000], earlier[3000:] = CONTACTED, LEFT_ALONE, LEFT_ALONE
+    earlier = np.zeros(CUSTOMERS, np.int32)
+    earlier[:1000], earlier[1000:2000], earlier[3000:] = (
+        2,
+        -1,
+        -1,
+    )  # contacted since the second list, left alone since the first
     table = write_list(tmp_path / "a", earlier=earlier, listed=KEYS <= 3000)
     groups = table["group"].to_pylist()
     assert set(groups[:1000]) == {"contact"}
     assert set(groups[1000:2000]) == {"control"}
     assert set(groups[2000:3000]) == {"contact", "control"}
     assert set(groups[3000:]) == {"rest"}
+    began = table["first_list"].to_pylist()
+    assert [set(began[at : at + 1000]) for at in range(0, 4000, 1000)] == [{"second"}, {"first"}, {"abc"}, {None}]
 
 
 @pytest.mark.parametrize(("name", "listed"), [("CustomerId", "CustomerId"), ("rank", "customer_rank")])

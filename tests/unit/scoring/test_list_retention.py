@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 
 from churn.foundation.parts import WrittenPart, remove_table, store_parts
 from churn.foundation.paths import list_rows, population_original, population_quarantined
-from churn.foundation.records import Population, ScoreList
+from churn.foundation.records import Delivery, Population, ScoreList
 from churn.foundation.storage import Storage
-from churn.scoring.retention import expendable_places
+from churn.scoring.retention import expendable_lists, expendable_places
 from support.score_lists import published
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
@@ -42,11 +42,21 @@ def test_lists_beyond_the_number_go_once_their_time_has_passed(storage: Storage,
         stored(storage, published(name, campaign, ago, sequence, NOW), tmp_path)
         for sequence, (name, (campaign, ago)) in enumerate(days.items(), start=1)
     ]
-    places = expendable_places(storage, lists[::-1], [], 1, 1, NOW)
+    expendable = expendable_lists(lists[::-1], [], 1, 30, NOW)
+    places = expendable_places(storage, lists, expendable, [], 1)
     assert places == ["scores/a", "scores/b"]
     for place in places:
         remove_table(storage, place)
-    assert expendable_places(storage, lists[::-1], [], 1, 1, NOW) == []
+    assert expendable_places(storage, lists, expendable, [], 1) == []
+
+
+def test_a_list_is_in_force_from_its_delivery_and_as_long_as_the_policy_of_today_asks(storage: Storage) -> None:
+    """What the next list has to read is never deleted: a late delivery and a longer exclusion keep it."""
+    lists = [published(name, "spring", days, at, NOW) for at, (name, days) in enumerate([("b", 1), ("a", 95)])]
+    assert [row.list_id for row in expendable_lists(lists, [], 1, 30, NOW)] == ["a"]
+    assert expendable_lists(lists, [], 1, 100, NOW) == []
+    late = Delivery("a", "drop", "delivered", 1, 1, "place", "", NOW - timedelta(days=80))
+    assert expendable_lists(lists, [late], 1, 30, NOW) == []
 
 
 def test_populations_of_kept_lists_and_those_that_wait_are_kept(storage: Storage, tmp_path: Path) -> None:
@@ -59,7 +69,7 @@ def test_populations_of_kept_lists_and_those_that_wait_are_kept(storage: Storage
         arrived(storage, "p5", 5, tmp_path),
     ]
     kept = stored(storage, replace(published("a", "spring", 1, 1, NOW), population="p2"), tmp_path)
-    places = expendable_places(storage, [kept], populations, 1, 1, NOW)
+    places = expendable_places(storage, [kept], [], populations, 1)
     assert places == [
         "populations/originals/p1",
         "populations/originals/p4",

@@ -54,7 +54,8 @@ class ScoreRows(LedgerDatabase):
     def publish_list(self, row: ScoreList) -> ScoreList:
         """Store a list, which makes it the current one of its campaign; its `sequence` is set here.
 
-        A list that is there already becomes the current one again, such as after a rollback. It is then to be delivered again.
+        A list that is there already becomes the current one again, such as after a rollback. It is then due to be delivered again, and
+        its deliveries keep the time of the first one. `first_published` of its summary says when it was published at first.
         """
         of_model = sa.select(sa.func.max(score_lists.c.sequence)).where(score_lists.c.model == row.model)
         of_campaign = of_model.where(score_lists.c.campaign == row.campaign)
@@ -73,7 +74,9 @@ class ScoreRows(LedgerDatabase):
             if same["sequence"] == connection.scalar(of_campaign):
                 published = replace(row, sequence=same["sequence"])  # made twice at the same time
             else:
-                connection.execute(deliveries.delete().where(deliveries.c.list_id == row.list_id))
+                first = same["summary"].get("first_published", same["published_at"].isoformat())
+                published = replace(published, summary=published.summary | {"first_published": first})
+                connection.execute(deliveries.update().where(deliveries.c.list_id == row.list_id).values(state="due"))
             mine = score_lists.c.list_id == row.list_id
             connection.execute(score_lists.update().where(mine).values(asdict(published)))
             return published
@@ -119,7 +122,7 @@ class ScoreRows(LedgerDatabase):
     def record_delivery(self, delivery: Delivery) -> Delivery:
         """Store the outcome of an attempt; `attempts` is counted here.
 
-        What was delivered keeps the time of the first delivery; only its place changes with a delivery to another one.
+        What was delivered keeps the time and the rows of the first delivery; its place changes with a delivery to another one.
         """
         mine = sa.select(deliveries).where(
             deliveries.c.list_id == delivery.list_id, deliveries.c.target == delivery.target
@@ -134,9 +137,17 @@ class ScoreRows(LedgerDatabase):
                     connection.execute(deliveries.update().where(of_list).values(asdict(row)))
                 return row
             row = replace(delivery, attempts=(before["attempts"] if before else 0) + 1)
+            if before and before["rows"] is not None:
+                row = replace(row, rows=before["rows"], at=before["at"])
             statement = self._insert(deliveries).values(asdict(row))
             connection.execute(statement.on_conflict_do_update(index_elements=["list_id", "target"], set_=asdict(row)))
             return row
+
+    def record_removed(self, delivery: Delivery) -> None:
+        """Store that maintenance removed what was delivered; the time of the first delivery is kept."""
+        mine = sa.and_(deliveries.c.list_id == delivery.list_id, deliveries.c.target == delivery.target)
+        with self._transaction() as connection:
+            connection.execute(deliveries.update().where(mine).values(state="removed"))
 
     def deliveries(self, list_id: str | None = None) -> list[Delivery]:
         """Return all deliveries, or those of a list, the latest first."""
