@@ -133,9 +133,10 @@ class Column:
             )
         if self.ignore_case and not (self.categories or self.values):
             raise ValueError(f"Column {self.name}: ignore_case needs categories or values.")
-        if self.nullable and self.role in (Role.KEY, Role.TARGET, Role.AS_OF):
+        if self.nullable and self.role in (Role.KEY, Role.AS_OF):
             raise ValueError(f"Column {self.name}: a {self.role} cannot be nullable.")
-        if self.optional and self.role not in _UNSEEN and not (self.role is Role.FEATURE and self.nullable):
+        may_be_missing = self.role in (Role.FEATURE, Role.TARGET) and self.nullable
+        if self.optional and self.role not in _UNSEEN and not may_be_missing:
             raise ValueError(f"Column {self.name}: a {self.role} can be optional only if it is a nullable feature.")
 
     def _code_values(self) -> None:
@@ -373,6 +374,11 @@ class Contract:
     the names of the columns in any case and with blanks around them. `event` and `non_event` say in a word what happened to
     customers whose target is 1 and to the others, such as "left" and "stayed"; people read them, and nothing else depends on them.
     A contract that is not `labelled` has no target: it is the one of current customers, see `without_target`.
+
+    With an as-of column, a row is a customer at a time, and several times of a customer are kept: a panel. With `horizon_days`, the
+    label says whether the event happened within these days after the as-of date, and may come later, in a file of its own: a row
+    without one is accepted, and waits. A version is trained on the newest `rows_per_customer` rows of each customer, by default on
+    all. A contract that is not `featured` is the one of such a file of labels.
     """
 
     name: str
@@ -382,8 +388,12 @@ class Contract:
     event: str = CHURNED.event
     non_event: str = CHURNED.non_event
     labelled: bool = True
+    horizon_days: int | None = None
+    rows_per_customer: int | None = None
+    featured: bool = True
 
     def __post_init__(self) -> None:
+        self._require_times()
         names = [column.name for column in self.columns]
         if len({name.lower() for name in names}) != len(names):
             raise ValueError(
@@ -401,7 +411,7 @@ class Contract:
             raise ValueError(
                 f"Contract {self.name}: event and non_event must be two different words, such as left and stayed."
             )
-        if not self.features:
+        if self.featured and not self.features:
             raise ValueError(f"Contract {self.name}: a contract needs at least one feature.")
         if len(self._columns_with(Role.AS_OF)) > 1:
             raise ValueError(f"Contract {self.name}: a contract can have only one as-of column.")
@@ -418,6 +428,34 @@ class Contract:
                     f"Contract {self.name}: {relation.lesser} must be at most {relation.greater}, "
                     "but they are not both numeric columns of the contract."
                 )
+
+    def _require_times(self) -> None:
+        """Check what depends on the as-of column, and let the label be missing if there is a horizon.
+
+        Raises:
+            ValueError: there is no such column, or a number is not one.
+        """
+        for name, number in (("horizon_days", self.horizon_days), ("rows_per_customer", self.rows_per_customer)):
+            if number is not None and (type(number) is not int or number < 1):
+                raise ValueError(f"Contract {self.name}: {name} must be a whole number of at least 1.")
+            if number is not None and not self._columns_with(Role.AS_OF):
+                raise ValueError(f"Contract {self.name}: {name} needs a column with the role as_of.")
+        if self.horizon_days is not None and any(
+            column.kind is not Kind.DATE for column in self._columns_with(Role.AS_OF)
+        ):
+            raise ValueError(f"Contract {self.name}: with horizon_days, the as-of column must be a date.")
+        if self.horizon_days is None:
+            for column in self._columns_with(Role.TARGET):
+                if column.nullable:
+                    raise ValueError(
+                        f"Column {column.name}: a target cannot be nullable, unless the contract has horizon_days."
+                    )
+            return
+        columns = (
+            replace(column, nullable=True, optional=True) if column.role is Role.TARGET else column
+            for column in self.columns
+        )
+        object.__setattr__(self, "columns", tuple(columns))
 
     def _can_slice(self, slice_by: SliceBy) -> bool:
         column = self[slice_by.column]
@@ -462,6 +500,11 @@ class Contract:
         """The column that states when a row was true, if there is one."""
         return next(iter(self._columns_with(Role.AS_OF)), None)
 
+    @property
+    def row_key(self) -> tuple[Column, ...]:
+        """The columns that identify a row: the customer, and in a panel the time."""
+        return (self.key, self.as_of) if self.as_of else (self.key,)
+
     @cached_property
     def permanent(self) -> tuple[Column, ...]:
         """The columns that never change for a customer."""
@@ -499,6 +542,8 @@ class Contract:
         definition: list[object] = [self.name, [column.definition for column in self.columns]]
         if self.lenient_header:
             definition.append({"lenient_header": True})
+        if self.horizon_days is not None:
+            definition.append({"horizon_days": self.horizon_days})
         return hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()[:16]
 
     def without_target(self) -> Self:
@@ -509,7 +554,7 @@ class Contract:
             if column.role is not Role.TARGET
         )
         slices = tuple(by for by in self.slices if by.column != self.target.name)
-        return replace(self, columns=columns, slices=slices, labelled=False)
+        return replace(self, columns=columns, slices=slices, labelled=False, horizon_days=None)
 
     def of_file(self, header: Sequence[str]) -> Self:
         """Return the contract for a file with this header: a column that the file lacks is missing in every row."""
@@ -529,7 +574,10 @@ class Contract:
 
     def to_json(self) -> str:
         """Return the columns of the contract as JSON that `from_json` reads; a request has no header and no slices."""
-        return json.dumps({"name": self.name, "columns": [column.written for column in self.columns]}, sort_keys=True)
+        definition: dict[str, object] = {"name": self.name, "columns": [column.written for column in self.columns]}
+        if self.horizon_days is not None:
+            definition["horizon_days"] = self.horizon_days
+        return json.dumps(definition, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -552,7 +600,7 @@ class Contract:
                 )
                 for column in definition["columns"]
             )
-            return cls(definition["name"], columns)
+            return cls(definition["name"], columns, horizon_days=definition.get("horizon_days"))
         except (KeyError, TypeError) as error:
             raise ValueError(f"This text is not a contract written by `to_json`: {error!r}") from error
 

@@ -420,7 +420,7 @@ def test_killed_after_any_write_the_next_run_comes_to_the_same(
     second_champion: Workspace, customers: Path, tmp_path: Path
 ) -> None:
     """SIGKILL after each write to data root, ledger and folder: the same list, once, delivered once, and nothing lost."""
-    source = tmp_path / "source"
+    source = tmp_path / "scored-source"
     source.mkdir()
     workspace = clone_workspace(second_champion, source)
     folder = tmp_path / "runs"

@@ -80,7 +80,7 @@ def test_a_promotion_is_followed_by_a_list(stack: Stack, night: str, people: dic
     operator = stack.airflow(people["Op"].name, people["Op"].password)
     operator.trigger(SCORING, "by-an-operator", {"campaign": "spring", "capacity": 40})
     assert stack.follow(SCORING, "by-an-operator") == "success", _why(stack, SCORING, "by-an-operator")
-    newest = json.loads(stack.churn("scores", "show", "--json").stdout)
+    newest = json.loads(stack.churn("scores", "show", "--campaign", "spring", "--json").stdout)
     assert (newest["campaign"], newest["contact"] + newest["control"]) == ("spring", 40)
     assert newest["requested_by"] == people["Op"].name
     assert newest["excludes"] == [row["list_id"]]

@@ -24,7 +24,7 @@ ZONES = {
 }
 """Folders of the data root. `make clean` deletes each, `data/README.md` describes it, and the page on retention says how long it is kept."""
 TABLES = {
-    "batches", "sightings", "withdrawals", "drifts", "version_flags", "snapshots", "decisions", "versions", "looks", "approvals",
+    "batches", "sightings", "withdrawals", "drifts", "version_flags", "snapshots", "cutoffs", "decisions", "versions", "looks", "approvals",
     "promotions", "thaws", "confirmations", "owner", "images", "populations", "score_lists", "deliveries", "alerts",
 }  # fmt: skip
 """Tables of the ledger. No row is ever deleted, and a backup of the database contains all of them."""

@@ -22,7 +22,9 @@ from churn.contract import MAX_LEVELS, Column, Contract, Kind, Role, SliceBy
 OPEN = "open"
 """What is written in place of a list of categories if any text is allowed."""
 _TRUE, _FALSE = ("true", "yes", "on"), ("false", "no", "off")
-_CONTRACT_KEYS = ("name", "event", "non_event", "lenient_header", "columns", "slices")
+_CONTRACT_KEYS = (
+    "name", "event", "non_event", "lenient_header", "horizon_days", "rows_per_customer", "columns", "slices",
+)  # fmt: skip
 
 
 class InvalidContract(ValueError):  # noqa: N818 -- the name says what is wrong
@@ -122,6 +124,9 @@ def read_contract(text: str, name: str) -> Contract:
     }
     if "lenient_header" in pairs:
         fields["lenient_header"] = file.flag(pairs["lenient_header"][1], "lenient_header")
+    for number in ("horizon_days", "rows_per_customer"):
+        if number in pairs:
+            fields[number] = _whole_number(file, pairs[number][1], number)
     listed = file.items(pairs["slices"][1], "slices") if "slices" in pairs else []
     slices = [(node, _slice(file, node)) for node in listed]
     contract_name = file.text(pairs["name"][1], "name")
@@ -185,7 +190,7 @@ def _slice(file: _File, node: Node) -> SliceBy:
         file.fail(node, str(error))
 
 
-def _level_limit(file: _File, node: Node, what: str) -> int:
+def _whole_number(file: _File, node: Node, what: str) -> int:
     number = file.number(node, what)
     if not float(number).is_integer():
         file.fail(node, f"{what} must be a whole number.")
@@ -198,7 +203,7 @@ _READERS: dict[str, Callable[[_File, Node, str], Any]] = {
     "minimum": _File.number,
     "maximum": _File.number,
     "categories": _categories,
-    "max_levels": _level_limit,
+    "max_levels": _whole_number,
     "values": _values,
     "nullable": _File.flag,
     "optional": _File.flag,

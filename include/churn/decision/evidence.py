@@ -24,10 +24,12 @@ from churn.decision.reasons import Reason
 from churn.decision.scoring import FilesGone, ModelUnloadable, Unscorable, open_scorer
 from churn.decision.slices import Codes, slice_codes
 from churn.errors import ChurnError
+from churn.foundation import columnar
 from churn.foundation.clients import Clients
 from churn.foundation.progress import report_progress
 from churn.foundation.records import Snapshot
 from churn.intake.judged_rows import batch_number
+from churn.learning.maturity import cutoff_of
 from churn.learning.snapshot import holdout_pieces, take_snapshot
 
 log = logging.getLogger(__name__)
@@ -47,22 +49,34 @@ class Gathered:
 
 @dataclass(frozen=True)
 class _Rows:
-    """Unseen customers without their scores. Every array has shape (rows,). Times are in microseconds since 1970."""
+    """Unseen customers without their scores. Every array has shape (rows,). Times are in microseconds since 1970.
+
+    `told` is the batch that said the label; without labels that come apart, it is the one of the row.
+    """
 
     customers: NDArray[np.uint64]
     labels: Labels
     batches: NDArray[np.int64]
+    told: NDArray[np.int64]
     arrived: NDArray[np.int64]
     codes: dict[str, Codes]
 
     def suspect(self, suspects: list[str]) -> Flags:
         """Which rows belong to one of these batches."""
-        return np.isin(self.batches, [batch_number(batch) for batch in suspects])
+        numbers = [batch_number(batch) for batch in suspects]
+        return np.asarray(np.isin(self.batches, numbers) | np.isin(self.told, numbers))
 
     def some(self, chosen: Flags) -> _Rows:
         """A subset of the rows."""
         codes = {name: codes[chosen] for name, codes in self.codes.items()}
-        return _Rows(self.customers[chosen], self.labels[chosen], self.batches[chosen], self.arrived[chosen], codes)
+        return _Rows(
+            self.customers[chosen],
+            self.labels[chosen],
+            self.batches[chosen],
+            self.told[chosen],
+            self.arrived[chosen],
+            codes,
+        )
 
     def and_then(self, more: _Rows) -> _Rows:
         """These rows followed by others."""
@@ -71,6 +85,7 @@ class _Rows:
             np.concatenate([self.customers, more.customers]),
             np.concatenate([self.labels, more.labels]),
             np.concatenate([self.batches, more.batches]),
+            np.concatenate([self.told, more.told]),
             np.concatenate([self.arrived, more.arrived]),
             codes,
         )
@@ -97,7 +112,7 @@ def gather_evidence(compared: ComparedVersions, policy: Policy, clients: Clients
     leaks = find_leaks(_sample(clients, compared.snapshot, used), clients.contract)
 
     def pieces() -> Iterator[pd.DataFrame]:
-        yield from holdout_pieces(clients.storage, compared.snapshot, _PIECE)
+        yield from holdout_pieces(clients.storage, compared.snapshot, clients.contract, _PIECE)
         if before:
             yield from _retold_pieces(clients, before, retold)
 
@@ -155,13 +170,15 @@ def choose_window(
 
 def _read_rows(clients: Clients, snapshot: Snapshot) -> _Rows:
     """The unseen customers of a snapshot."""
-    pieces = [_row_facts(piece, clients.contract) for piece in holdout_pieces(clients.storage, snapshot, _PIECE)]
-    columns = ["_customer", "_label", "_batch", "_arrived", *(by.column for by in clients.contract.slices)]
+    contract = clients.contract
+    pieces = [_row_facts(piece, contract) for piece in holdout_pieces(clients.storage, snapshot, contract, _PIECE)]
+    columns = ["_customer", "_label", "_batch", "_told", "_arrived", *(by.column for by in clients.contract.slices)]
     facts = pd.concat(pieces) if pieces else pd.DataFrame({name: [] for name in columns})
     return _Rows(
         facts["_customer"].to_numpy(np.uint64),
         facts["_label"].to_numpy(np.int64),
         facts["_batch"].to_numpy(np.int64),
+        facts["_told"].to_numpy(np.int64),
         facts["_arrived"].to_numpy(np.int64),
         {by.column: facts[by.column].to_numpy(np.int8) for by in clients.contract.slices},
     )
@@ -169,12 +186,15 @@ def _read_rows(clients: Clients, snapshot: Snapshot) -> _Rows:
 
 def _row_facts(piece: pd.DataFrame, contract: Contract) -> pd.DataFrame:
     """A few numbers per row: all that is kept of it."""
+    batches = piece["_batch"].to_numpy(np.int64)
+    told = piece[columnar.LABEL_BATCH].fillna(0) if columnar.LABEL_BATCH in piece else batches
     arrived = piece["_arrived_at"].dt.tz_convert(None).to_numpy().astype("datetime64[us]").astype(np.int64)
     return pd.DataFrame(
         {
             "_customer": piece["_customer"].to_numpy(np.uint64),
             "_label": piece[contract.target.name].to_numpy(np.int64),
-            "_batch": piece["_batch"].to_numpy(np.int64),
+            "_batch": batches,
+            "_told": np.asarray(told, np.int64),
             "_arrived": arrived,
             **slice_codes(piece, contract),
         }
@@ -189,14 +209,19 @@ def _earlier_rows(
     if not len(retold) or set(compared.snapshot.batches) <= set(compared.suspects):
         return nothing, None
     before = take_snapshot(
-        clients.storage, clients.ledger, clients.contract, clients.sampling, without=compared.suspects
+        clients.storage,
+        clients.ledger,
+        clients.contract,
+        clients.sampling,
+        without=compared.suspects,
+        cutoff=cutoff_of(compared.snapshot),
     )
     rows = _read_rows(clients, before)
     return rows.some(np.isin(rows.customers, retold)), before
 
 
 def _retold_pieces(clients: Clients, before: Snapshot, retold: NDArray[np.uint64]) -> Iterator[pd.DataFrame]:
-    for piece in holdout_pieces(clients.storage, before, _PIECE):
+    for piece in holdout_pieces(clients.storage, before, clients.contract, _PIECE):
         chosen = piece[piece["_customer"].isin(retold)]
         if len(chosen):
             yield chosen
@@ -217,7 +242,7 @@ def _sample(clients: Clients, snapshot: Snapshot, used: Flags) -> pd.DataFrame:
     every = max(1, int(used.sum()) // 100_000)
     chosen = used & (np.cumsum(used) % every == 0)
     parts, at = [], 0
-    for piece in holdout_pieces(clients.storage, snapshot, _PIECE):
+    for piece in holdout_pieces(clients.storage, snapshot, clients.contract, _PIECE):
         parts.append(piece[chosen[at : at + len(piece)]])
         at += len(piece)
     return pd.concat(parts) if parts else pd.DataFrame()

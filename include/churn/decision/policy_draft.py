@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from sklearn.model_selection import cross_val_predict
 
 from churn.candidate import Context
 from churn.contract import Contract
@@ -31,7 +31,7 @@ from churn.foundation.records import Snapshot
 from churn.foundation.sampling import Sampling
 from churn.foundation.storage import Storage
 from churn.learning.candidates import standard
-from churn.learning.fitting import read_rows
+from churn.learning.fitting import fold_splits, read_customers, read_rows
 from churn.learning.snapshot import drawn_training_rows, holdout_pieces
 
 MOST_ROWS = 50_000
@@ -106,7 +106,7 @@ def measure_facts(
         ChurnError: the training rows are too few to be divided into folds.
     """
     with drawn_training_rows(storage, snapshot, contract, sampling, MOST_ROWS) as file:
-        rows = read_rows(file, 0, MOST_ROWS)
+        rows, customers = read_rows(file, 0, MOST_ROWS), read_customers(file, 0, MOST_ROWS, contract)
     labels = rows[contract.target.name].to_numpy(np.int64)
     rarer = int(min(labels.sum(), len(labels) - labels.sum())) if len(labels) else 0
     if rarer < FOLDS:
@@ -115,10 +115,10 @@ def measure_facts(
             f"At least {FOLDS} are needed to propose thresholds. Land more data and run again."
         )
     candidate = next(iter(standard(contract, Context(rows=len(rows), seed=seed)).values()))
-    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
+    folds = fold_splits(labels, FOLDS, seed, customers)
     features = model_input(contract, rows)
     scores = cross_val_predict(candidate.estimator, features, labels, cv=folds, method="predict_proba")[:, 1]
-    unseen = [piece[contract.target.name] for piece in holdout_pieces(storage, snapshot, MOST_ROWS)]
+    unseen = [piece[contract.target.name] for piece in holdout_pieces(storage, snapshot, contract, MOST_ROWS)]
     leaks = find_leaks(rows, contract)
     return PolicyFacts(
         snapshot=snapshot.snapshot,

@@ -12,7 +12,8 @@ class Batch:
     """A file that arrived. `batch` is the sha256 of its bytes; states: arrived, accepted, rejected, withdrawn.
 
     `rules` contains, for each rule that rows broke, its name, the number of rows and the first lines. `origin`
-    is the batch whose quarantined rows this one repairs.
+    is the batch whose quarantined rows this one repairs. `kind` is rows (or None), labels or leavers; of leavers, `complete_through` is
+    the date through which every event is known.
     """
 
     batch: str
@@ -34,6 +35,8 @@ class Batch:
     origin: str | None
     accepted_sha256: str | None
     quarantined_sha256: str | None = None
+    kind: str | None = None
+    complete_through: str | None = None
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,8 @@ class BatchVerdict:
     reason: str | None = None
     accepted_sha256: str | None = None
     quarantined_sha256: str | None = None
+    kind: str | None = None
+    complete_through: str | None = None
 
 
 @dataclass(frozen=True)
@@ -110,7 +115,9 @@ class VersionFlag:
 class Snapshot:
     """The exact set of accepted rows that a training used; `snapshot` is the hash of its rows.
 
-    `format` says how the rows are kept and how the name is made: None or 1 is one file, 2 is a folder of parts.
+    `format` says how the rows are kept and how the name is made: None or 1 is one file, 2 is a folder of parts, 3 is a folder of
+    parts of a panel. Under a contract with a horizon, rows count whose horizon has passed by `cutoff`; `complete` are the as-of dates
+    of which every label is final, and `waiting` the rows that do not count, by as-of date.
     """
 
     snapshot: str
@@ -122,6 +129,9 @@ class Snapshot:
     contract_fingerprint: str
     made_at: datetime
     format: int | None = None
+    cutoff: str | None = None
+    complete: list[str] | None = None
+    waiting: dict[str, int] | None = None
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-HEAD = "0014"
+HEAD = "0015"
 """The migration that creates these tables."""
 
 
@@ -74,6 +74,8 @@ batches = Table(
     Column("origin", Text, doc="the batch whose quarantined rows this one repairs"),
     Column("accepted_sha256", Text, doc="of the file of accepted rows"),
     Column("quarantined_sha256", Text, doc="of the manifest of quarantined rows; null: there are none, or it is older"),
+    Column("kind", Text, doc="rows (or null), labels, or leavers"),
+    Column("complete_through", Text, doc="of leavers: the date through which every event is known; null: not stated"),
     CheckConstraint("state IN ('arrived', 'accepted', 'rejected', 'withdrawn')", name="state"),
     CheckConstraint("arrived_rows = accepted_rows + quarantined_rows", name="no_row_lost"),
 )
@@ -136,6 +138,19 @@ snapshots = Table(
     Column("contract_fingerprint", Text, nullable=False, doc="hash of the data contract"),
     Column("made_at", Moment, nullable=False, index=True, doc="when it was taken"),
     Column("format", Integer, doc="how its rows are kept and its name is made; null: 1"),
+    Column("cutoff", Text, doc="rows count whose horizon has passed by this date; null: the contract has no horizon"),
+    Column("complete", JSON(none_as_null=True), doc="the as-of dates of which every label is final; null: no panel"),
+    Column(
+        "waiting", JSON(none_as_null=True), doc="the rows that wait for their label, by as-of date; null: no horizon"
+    ),
+)
+
+cutoffs = Table(
+    "cutoffs",
+    metadata,
+    Column("night", Text, primary_key=True, doc="the run"),
+    Column("cutoff", Text, nullable=False, doc="the cut-off date of its snapshot, which a repeated step uses again"),
+    Column("fixed_at", Moment, nullable=False, doc="when its first step fixed it"),
 )
 
 decisions = Table(

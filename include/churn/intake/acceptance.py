@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC
 from pathlib import Path
 
 import duckdb
@@ -29,10 +30,12 @@ from churn.intake.batch_file import FileFault
 from churn.intake.batch_page import PICTURE, write_index
 from churn.intake.divided_file import DividedFile, divide_original
 from churn.intake.drift import draw_drift, measure_drift
-from churn.intake.header import extra_columns
+from churn.intake.header import extra_columns, in_contract_spelling
 from churn.intake.history import open_history
 from churn.intake.judged_rows import Judged
 from churn.intake.judging import REJECTED, judge_rows, reject_rows
+from churn.intake.label_files import LEAVERS, ROWS, contract_of, kind_of
+from churn.intake.label_rules import label_rules, read_completeness
 from churn.intake.reading import open_file
 from churn.intake.rule_words import EXAMPLE_LINES, BrokenRule, most_frequent
 from churn.intake.table_rules import IntakeLimits, TableRule, table_rules
@@ -56,17 +59,19 @@ class BatchRejected(ChurnError):  # noqa: N818 -- the term of the domain
 
 @dataclass(frozen=True)
 class _BatchJob:
-    """Everything that judging one batch needs."""
+    """Everything that judging one batch needs. `contract` is the one of its kind of rows, and `whole` the data contract."""
 
     batch: Batch
     night: str
     storage: Storage
     ledger: Ledger
     contract: Contract
+    whole: Contract
     connection: duckdb.DuckDBPyConnection
     spread: Spread
     scratch: Path
     link: str | None
+    kind: str = ROWS
 
     @property
     def docs(self) -> Path:
@@ -107,7 +112,9 @@ def accept_batch(
             columnar.engine(limits.spread.memory_limit) as connection,
             storage.scratch() as scratch,
         ):
-            job = _BatchJob(record, night, storage, ledger, contract, connection, limits.spread, scratch, link)
+            job = _BatchJob(
+                record, night, storage, ledger, contract, contract, connection, limits.spread, scratch, link
+            )
             job.docs.mkdir()
             _judge(job, limits)
         record = _find_batch(ledger, batch)
@@ -121,6 +128,10 @@ def _judge(job: _BatchJob, limits: IntakeLimits) -> None:
     with job.storage.reading(name) as stream:
         file = open_file(stream)
         try:
+            kind = ROWS
+            if job.whole.horizon_days is not None:
+                kind = kind_of(in_contract_spelling(file.names(), job.whole), job.whole)
+            job = replace(job, kind=kind, contract=contract_of(kind, job.whole))
             file.check(job.contract)
             notes = notes_on_columns(file.header, job.contract)
             job = replace(job, contract=job.contract.of_file(file.header))
@@ -145,9 +156,14 @@ def _validate(
 ) -> tuple[validation.Judgement, dict[str, TableRule], list[Drift]]:
     """Let Great Expectations judge the accepted rows and the numbers of the batch, and publish the pages."""
     contract, connection = job.contract, job.connection
-    history = open_history(connection, job.storage, job.ledger, contract)
-    drift = measure_drift(connection, judged.good, history, contract, limits.drift_limit) if history else []
+    history = open_history(connection, job.storage, job.ledger, job.whole)
+    drift = []
+    if history and job.kind == ROWS:
+        drift = measure_drift(connection, judged.good, history, contract, limits.drift_limit)
     rules = table_rules(connection, judged, history, drift, contract, limits, job.batch.batch[:12])
+    if job.whole.horizon_days is not None:
+        arrived, short = job.batch.arrived_at.astimezone(UTC).date(), job.batch.batch[:12]
+        rules += label_rules(connection, judged, history, job.whole, job.kind, arrived, limits, short)
     named = {rule.name: rule for rule in rules}
     verdict = validation.judge_batch(job.batch.batch, judged.good, rules, contract, job.docs, limits.spread)
     if drift:
@@ -173,6 +189,7 @@ def _accept(job: _BatchJob, judged: Judged, warnings: list[str], drift: list[Dri
     if _overtaken(job):
         return
     rules = _rules(job, judged)
+    stated = read_completeness(job.connection, judged.good) if job.kind == LEAVERS else None
     manifest = store_parts(job.storage, accepted(batch), [part.good for part in judged.parts])
     _, aside_digest = _quarantine(job, [part.aside for part in judged.parts])
     job.ledger.judge_batch(
@@ -189,6 +206,8 @@ def _accept(job: _BatchJob, judged: Judged, warnings: list[str], drift: list[Dri
             warnings=warnings,
             accepted_sha256=manifest.digest,
             quarantined_sha256=aside_digest,
+            kind=job.kind,
+            complete_through=stated.through.isoformat() if stated else None,
         ),
         drift,
     )
@@ -237,6 +256,7 @@ def _reject(job: _BatchJob, file: DividedFile, judged: Judged | None, rule: str,
             unlabelled_rows=judged.unlabelled if judged else 0,
             rules=_rules(job, judged) if judged else [],
             quarantined_sha256=aside_digest,
+            kind=job.kind,
             reason=rejection(
                 batch[:12], job.batch.name, f"{sentence} {kept} Report: {job.storage.url(docs_index(batch))}"
             ),

@@ -11,8 +11,8 @@ from churn.intake.table_rules import TableRule
 
 RULES = "rules"
 """Key in the notes of an expectation for the rules that it covers."""
-UNIQUE = "expect_column_values_to_be_unique"
-"""The type of the expectation for which equal values must be in one frame."""
+UNIQUE = ("expect_column_values_to_be_unique", "expect_compound_columns_to_be_unique")
+"""The types of the expectations for which equal values must be in one frame."""
 _OF_A_TABLE = "expect_table_columns_to_match_set"
 _TYPES = {
     Kind.INTEGER: ["int64", "Int64Dtype"],
@@ -27,7 +27,7 @@ def row_expectations(contract: Contract) -> list[Any]:
 
     expectations: list[Any] = [
         gxe.ExpectTableColumnsToMatchSet(column_set=list(contract.names), exact_match=True),
-        gxe.ExpectColumnValuesToBeUnique(column=contract.key.name, meta={RULES: [DUPLICATE, CONFLICT]}),
+        _uniqueness(contract),
     ]
     for column in contract.columns:
         expectations += _column_expectations(column)
@@ -45,6 +45,17 @@ def row_expectations(contract: Contract) -> list[Any]:
             )
         )
     return expectations
+
+
+def _uniqueness(contract: Contract) -> Any:
+    """That what identifies a row is unique: the customer, and in a panel the customer at a time."""
+    import great_expectations.expectations as gxe
+
+    covered: dict[str, Any] = {"meta": {RULES: [DUPLICATE, CONFLICT]}}
+    if contract.as_of is None:
+        return gxe.ExpectColumnValuesToBeUnique(column=contract.key.name, **covered)
+    names = [column.name for column in contract.row_key]
+    return gxe.ExpectCompoundColumnsToBeUnique(column_list=names, **covered)
 
 
 def batch_expectations(rules: Sequence[TableRule]) -> list[Any]:
@@ -80,7 +91,6 @@ def find_indivisible(expectations: Sequence[Any]) -> list[str]:
     across_rows = {
         "expect_column_values_to_be_increasing",
         "expect_column_values_to_be_decreasing",
-        "expect_compound_columns_to_be_unique",
     }
     return [
         expectation.expectation_type

@@ -100,23 +100,26 @@ def _read(pieces: Sequence[tuple[pq.ParquetFile, Slice]], column: Column) -> pa.
     return pa.chunked_array(chunks)
 
 
-def spread_by_value(column: Column, into: int, frame: Frame) -> Iterator[pa.RecordBatch]:
-    """Yield a column of a frame with the number of the receiver of each value: equal values have the same one.
+def spread_by_value(columns: Sequence[Column], into: int, frame: Frame) -> Iterator[pa.RecordBatch]:
+    """Yield columns of a frame with the number of the receiver of each row: equal values of the first column have the same one.
 
     Args:
-        column: the column.
+        columns: the columns.
         into: the number of receivers.
         frame: the rows.
     """
-    with _opened(frame, [column]) as pieces:
-        values = _read(pieces, column)
-    series = as_pandas(values, column)
+    column = columns[0]
+    with _opened(frame, columns) as pieces:
+        values = {each.name: _read(pieces, each) for each in columns}
+    series = as_pandas(values[column.name], column)
     # 0.0 and -0.0 are equal, but only after 0.0 has been added do they have the same bytes.
     hashed = pd.util.hash_pandas_object(series + 0.0 if column.kind is Kind.NUMBER else series, index=False)
     receivers = (hashed.to_numpy() % np.uint64(into)).astype(np.int32)
-    yield from pa.table({column.name: values.unify_dictionaries().combine_chunks(), INTO: receivers}).to_batches()
+    whole = {name: chunks.unify_dictionaries().combine_chunks() for name, chunks in values.items()}
+    yield from pa.table({**whole, INTO: receivers}).to_batches()
 
 
-def column_schema(frames: Sequence[Frame], column: Column) -> pa.Schema:
-    """The Arrow schema of a column alone, as the first of the files has it."""
-    return pa.schema([pq.read_schema(frames[0].slices[0].file).field(column.name)])
+def column_schema(frames: Sequence[Frame], columns: Sequence[Column]) -> pa.Schema:
+    """The Arrow schema of some columns, as the first of the files has them."""
+    schema = pq.read_schema(frames[0].slices[0].file)
+    return pa.schema([schema.field(column.name) for column in columns])

@@ -18,6 +18,7 @@ from churn.foundation.parts import has_table, part_names
 from churn.foundation.paths import accepted, snapshot_rows
 from churn.foundation.storage import Storage
 from churn.intake.judged_rows import batch_number
+from churn.intake.label_files import ROWS
 
 RECENT = 5
 """Number of snapshots to try, the latest first. A withdrawn batch makes those that contain it unusable."""
@@ -54,8 +55,9 @@ def open_history(
     connection: duckdb.DuckDBPyConnection, storage: Storage, ledger: Ledger, contract: Contract
 ) -> History | None:
     """Make the accepted history readable as the view `before`; None before the first accepted batch."""
-    batches = ledger.hashes(state="accepted")
-    if not batches:
+    accepted_batches = ledger.batches(state="accepted")
+    batches = [batch.batch for batch in accepted_batches]
+    if not any((batch.kind or ROWS) == ROWS for batch in accepted_batches):
         return None
     held: set[str] = set()
     base: list[str] = []
@@ -66,7 +68,11 @@ def open_history(
             break
     if base:
         columnar.scan(connection, "latest", storage, base)
-    arrivals = {batch.batch: batch.arrived_at for batch in ledger.batches(state="accepted") if batch.batch not in held}
+    arrivals = {
+        batch.batch: batch.arrived_at
+        for batch in accepted_batches
+        if batch.batch not in held and (batch.kind or ROWS) == ROWS
+    }
     if arrivals:
         columnar.scan(
             connection, "more", storage, [name for batch in arrivals for name in part_names(storage, accepted(batch))]

@@ -76,10 +76,16 @@ def table_rules(
     short_hash: str | None,
 ) -> list[TableRule]:
     """Every rule for a batch as a whole with its number, critical ones first; `short_hash` names the batch in commands, if it is one."""
-    rules = [_share(judged, limits, short_hash), _rows(judged), _classes(judged, contract)]
-    if history:
+    rules = [_share(judged, limits, short_hash), _rows(judged)]
+    apart = contract.horizon_days is not None or not contract.featured  # early rows have no events yet
+    if not apart:
+        rules.append(_classes(judged, contract))
+    if history and contract.labelled:
         rules += _disputes(connection, judged.good, history, contract, limits, short_hash)
-        rules += [_size(judged, history, limits), _rate(judged, history, contract)]
+    if history and contract.featured:
+        rules.append(_size(judged, history, limits))
+    if history and not apart:
+        rules.append(_rate(judged, history, contract))
     return rules + [_drifted(column) for column in drift]
 
 
@@ -141,7 +147,8 @@ def _disputes(
     disputes = {
         "batch.labels_reversed": (
             reversed_labels,
-            f"are reported as “{contract.non_event}” and were “{contract.event}” before ({contract.target.name} from {target.get(1, 1)} to {target.get(0, 0)})",
+            f"are reported as “{contract.non_event}” and were “{contract.event}” before ({contract.target.name} from {target.get(1, 1)} to {target.get(0, 0)})"
+            + (", or contradict a final label" if contract.horizon_days is not None or not contract.featured else ""),
         ),
         "batch.identities_changed": (changed, f"have a different {names} than before"),
     }

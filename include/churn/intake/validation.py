@@ -169,11 +169,12 @@ def _judge_rows(suite: Suite, frames: Sequence[Frame], contract: Contract, sprea
             total,
             report_progress(checking, "Checking accepted rows again", len(frames), "frames", lambda some: some.rows),
         )
-        for unique in suite.of_type(UNIQUE):
-            column = contract[unique.configurations[0].kwargs["column"]]
-            make = by_threads(partial(spread_by_value, column, len(frames)))
-            keep = by_threads(partial(_free_after, partial(_check_regrouped, unique, column)))
-            values = spread.exchange(make, frames, column_schema(frames, column), len(frames), keep)
+        for unique in [only for kind in UNIQUE for only in suite.of_type(kind)]:
+            given = unique.configurations[0].kwargs
+            columns = [contract[name] for name in given.get("column_list") or [given["column"]]]
+            make = by_threads(partial(spread_by_value, columns, len(frames)))
+            keep = by_threads(partial(_free_after, partial(_check_regrouped, unique, columns)))
+            values = spread.exchange(make, frames, column_schema(frames, columns), len(frames), keep)
             regrouped[unique.configurations[0].id] = _require_rows(total, values)
     return merge_results(suite, checked, regrouped)
 
@@ -213,13 +214,16 @@ def _check_frame(suite: Suite, contract: Contract, frame: Frame) -> _Checked:
     return _Checked(len(rows), run_suite(suite, rows))
 
 
-def _check_regrouped(suite: Suite, column: Column, _: int, batches: Iterator[pa.RecordBatch]) -> _Checked:
-    """Check the values of a column that one receiver got; it may have got none."""
-    chunks = [batch.column(0) for batch in batches]
-    if not chunks:
+def _check_regrouped(suite: Suite, columns: Sequence[Column], _: int, batches: Iterator[pa.RecordBatch]) -> _Checked:
+    """Check the values of columns that one receiver got; it may have got none."""
+    pieces = list(batches)
+    if not pieces:
         return _Checked(0, None)
-    values = as_pandas(pa.chunked_array(chunks), column)
-    return _Checked(len(values), run_suite(suite, pd.DataFrame({column.name: values}, copy=False)))
+    values = {
+        column.name: as_pandas(pa.chunked_array([piece[column.name] for piece in pieces]), column) for column in columns
+    }
+    rows = sum(piece.num_rows for piece in pieces)
+    return _Checked(rows, run_suite(suite, pd.DataFrame(values, copy=False)))
 
 
 def _outcome(result: Any) -> Outcome:

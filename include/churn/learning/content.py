@@ -69,7 +69,8 @@ def _contents(values: pa.Array) -> Iterator[memoryview | bytes]:
         yield lengths.tobytes()
     else:
         if values.null_count:
-            values = pc.fill_null(values, pa.scalar(0, pa.int32()).cast(values.type))
+            number = pa.int64() if pa.types.is_timestamp(values.type) else pa.int32()
+            values = pc.fill_null(values, pa.scalar(0, number).cast(values.type))
         numbers = np.ascontiguousarray(values.to_numpy(zero_copy_only=False))
         yield numbers.view(np.uint8).data
         yield b""

@@ -21,7 +21,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from sklearn.base import clone
-from sklearn.model_selection import StratifiedKFold
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from threadpoolctl import threadpool_limits
 
 from churn.candidate import Candidate, Context
@@ -33,6 +33,9 @@ from churn.learning.candidate_module import STANDARD, line_of, read_candidates
 from churn.learning.example_answers import Examples, answer_examples
 
 Scores = NDArray[np.float64]
+Customers = NDArray[np.uint64] | None
+CUSTOMER = "_customer"
+"""Column of the training rows of a panel that tells customers apart."""
 Capacity = Mapping[str, Any]
 FEW_ROWS = 20_000
 """Up to this number of rows, one thread is faster than several, which wait for one another."""
@@ -164,9 +167,28 @@ def read_rows(file: Path, first: int, end: int, columns: list[str] | None = None
     return frame
 
 
-def fold_splits(target: NDArray[np.int64], folds: int, seed: int) -> list[tuple[NDArray[Any], NDArray[Any]]]:
-    """The rows to fit on and the rows to score, for each fold."""
-    return list(StratifiedKFold(folds, shuffle=True, random_state=seed).split(np.zeros(len(target)), target))
+def read_customers(file: Path, first: int, end: int, contract: Contract) -> Customers:
+    """Whose row each of the training rows is, shape (rows,); None if each customer has one row."""
+    if contract.as_of is None or contract.rows_per_customer == 1:
+        return None
+    return read_rows(file, first, end, [CUSTOMER])[CUSTOMER].to_numpy(np.uint64)
+
+
+def fold_splits(
+    target: NDArray[np.int64], folds: int, seed: int, customers: Customers = None
+) -> list[tuple[NDArray[Any], NDArray[Any]]]:
+    """The rows to fit on and the rows to score, for each fold. All rows of a customer are in one fold.
+
+    Args:
+        target: the labels, shape (rows,).
+        folds: the number of folds.
+        seed: of the shuffle.
+        customers: whose row each is, shape (rows,); None if each customer has one row.
+    """
+    if customers is None:
+        return list(StratifiedKFold(folds, shuffle=True, random_state=seed).split(np.zeros(len(target)), target))
+    grouped = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    return list(grouped.split(np.zeros(len(target)), target, customers))
 
 
 class Fitter:
@@ -205,6 +227,12 @@ class Fitter:
         rows = read_rows(self._setup.rows, first, end)
         return model_input(contract, rows), rows[contract.target.name].to_numpy(dtype="int64")
 
+    def _splits(
+        self, target: NDArray[np.int64], folds: int, first: int, end: int
+    ) -> list[tuple[NDArray[Any], NDArray[Any]]]:
+        customers = read_customers(self._setup.rows, first, end, self._setup.contract)
+        return fold_splits(target, folds, self._setup.context.seed, customers)
+
     def _model(self, capacity: Capacity, iterations: int | None = None) -> Any:
         chosen = dict(capacity)
         if self._candidate.iterations and iterations:
@@ -213,7 +241,7 @@ class Fitter:
 
     def _cross_validate(self, job: CrossValidate) -> Answer:
         features, target = self._rows(0, job.rows)
-        folds = fold_splits(target, job.folds, self._setup.context.seed)[: job.evaluated]
+        folds = self._splits(target, job.folds, 0, job.rows)[: job.evaluated]
         splits = [(fit[: job.fitted], test) for fit, test in folds]
         scores = np.full(len(target), np.nan)
         if not self._candidate.iterations:
@@ -266,7 +294,7 @@ class Fitter:
         features, target = self._rows(job.first, job.end)
         model = self._kept
         if job.folds is not None:
-            fit, test = fold_splits(target, job.folds, self._setup.context.seed)[0]
+            fit, test = self._splits(target, job.folds, job.first, job.end)[0]
             model = self._model(job.capacity, job.iterations)
             model.fit(features.iloc[fit], target[fit])
             features, target = features.iloc[test], target[test]

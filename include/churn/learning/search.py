@@ -17,7 +17,7 @@ import numpy as np
 
 from churn.candidate import Candidate
 from churn.errors import ChurnError
-from churn.learning.fitting import CrossValidate, FitApart, fold_splits
+from churn.learning.fitting import CrossValidate, Customers, FitApart, fold_splits
 from churn.learning.fitting_process import CandidateFailed, FittingProcess
 from churn.learning.trials import AVERAGE, Target, Trial, average, choose_trial, correct, measure
 
@@ -42,16 +42,32 @@ class NoCandidate(ChurnError):  # noqa: N818 -- it says what happened
 
 @dataclass(frozen=True)
 class Plan:
-    """The rows of each rung. `apart` rows each are for early stopping and for the last comparison, if it does not cross-validate."""
+    """The rows of each rung. `apart` rows are for early stopping and `compared` for the last comparison, if it does not cross-validate."""
 
     early: tuple[int, ...]
     rows: int
     apart: int
+    compared: int | None = None
 
     @property
     def end(self) -> int:
         """The number of rows of all parts."""
-        return self.rows + 2 * self.apart
+        return self.rows + self.apart + (self.apart if self.compared is None else self.compared)
+
+    def between_customers(self, customers: Customers) -> Plan:
+        """The plan with its borders moved down to where a customer begins, so that no customer is on both sides of one.
+
+        Args:
+            customers: whose row each is, shape (end,), those of a customer after one another; None if each has one row.
+        """
+        if customers is None or not self.apart:
+            return self
+        begins = np.flatnonzero(np.concatenate([[True], customers[1:] != customers[:-1]]))
+        first, second = (
+            int(begins[np.searchsorted(begins, border, side="right") - 1])
+            for border in (self.rows, self.rows + self.apart)
+        )
+        return Plan(self.early, first, second - first, self.end - second)
 
 
 @dataclass(frozen=True)
@@ -100,6 +116,7 @@ class Search:
         plan: the rows of each rung.
         folds: number of folds of a cross-validation.
         seed: the seed of the folds.
+        customers: whose row each is, shape (plan.end,); None if each customer has one.
         cores: number of threads that may run at the same time.
         forgiving: whether to go on without a candidate that fails.
     """
@@ -115,7 +132,9 @@ class Search:
         *,
         cores: int,
         forgiving: bool,
+        customers: Customers = None,
     ) -> None:
+        self._customers = customers
         self._processes, self._candidates, self._target, self._plan = processes, candidates, target, plan
         self._folds, self._seed, self._cores, self._forgiving = folds, seed, cores, forgiving
         self._left_out: dict[str, str] = {}
@@ -207,10 +226,14 @@ class Search:
         answer = self._processes[name].ask(
             CrossValidate(capacity, rows, self._folds, evaluated, self._cores // self._at_once)
         )
-        splits = fold_splits(self._target[:rows], self._folds, self._seed)[:evaluated]
+        customers = None if self._customers is None else self._customers[:rows]
+        splits = fold_splits(self._target[:rows], self._folds, self._seed, customers)[:evaluated]
         scored = np.sort(np.concatenate([test for _, test in splits]))
         measured = measure(self._target[scored], answer.scores[scored])
-        return Trial(name, capacity, place, rung, rows, measured, answer.iterations, answer.seconds)
+        return Trial(
+            name, capacity, place, rung, rows, measured, answer.iterations, answer.seconds,
+            customers=None if customers is None else customers[scored],
+        )  # fmt: skip
 
     def _fit_fewer(self, rows: int, name: str, place: int) -> Trial:
         capacity, fitted = self._candidates[name].capacities[place], rows * (self._folds - 1) // self._folds
@@ -219,7 +242,8 @@ class Search:
             CrossValidate(capacity, self._plan.rows, self._folds, self._folds, threads, fitted)
         )
         measured = measure(self._target[: self._plan.rows], answer.scores)
-        return Trial(name, capacity, place, 0, rows, measured, answer.iterations, answer.seconds)
+        customers = None if self._customers is None else self._customers[: self._plan.rows]
+        return Trial(name, capacity, place, 0, rows, measured, answer.iterations, answer.seconds, customers=customers)
 
     def _fit_apart(self, rung: int, name: str, place: int) -> Trial:
         plan, candidate = self._plan, self._candidates[name]
@@ -230,6 +254,7 @@ class Search:
         return Trial(
             name, job.capacity, place, rung, rows, measured, answer.iterations, answer.seconds,
             stopping=answer.scores[: plan.apart], model=answer.model,
+            customers=None if self._customers is None else self._customers[plan.rows + plan.apart :],
         )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from churn.foundation.examples import model_input
 from churn.learning.candidate_checks import CandidateUnusable
 from churn.learning.candidate_module import STANDARD, own_module, read_candidates
 from churn.learning.extra_packages import EXTRA_LOCK, SERVING_LOCK
-from churn.learning.fitting import FitAll, Setup, Shuffle, read_rows
+from churn.learning.fitting import Customers, FitAll, Setup, Shuffle, read_rows
 from churn.learning.fitting_process import CandidateFailed, FittingProcess, Limits, fitting_processes
 from churn.learning.importance import Importance, rank_features
 from churn.learning.readiness import Locks, Ready, find_unready, require_ready
@@ -67,7 +67,9 @@ class Selected:
     rows: int
 
 
-def select_model(file: Path, target: Target, plan: Plan, contract: Contract, spec: SearchSpec) -> Selected:
+def select_model(
+    file: Path, target: Target, plan: Plan, contract: Contract, spec: SearchSpec, customers: Customers = None
+) -> Selected:
     """Search, select and fit.
 
     Args:
@@ -76,6 +78,7 @@ def select_model(file: Path, target: Target, plan: Plan, contract: Contract, spe
         plan: the rows of each part.
         contract: the data contract.
         spec: candidates, folds and limits.
+        customers: whose row each is, shape (plan.end,); None if each customer has one.
 
     Raises:
         CandidateFailed: a standard candidate failed.
@@ -104,6 +107,7 @@ def select_model(file: Path, target: Target, plan: Plan, contract: Contract, spe
             spec.seed,
             cores=cores,
             forgiving=forgiving,
+            customers=customers,
         )
         found = search.run()
         compared, stopping = target[: plan.rows], None

@@ -1,17 +1,20 @@
-"""Takes snapshots: the latest accepted row of every customer, named by the hash of the rows."""
+"""Takes snapshots: the latest accepted row of every customer, in a panel of every customer and time, named by the hash of the rows."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from churn.contract import Contract, Role
@@ -21,6 +24,7 @@ from churn.foundation.digests import json_digest
 from churn.foundation.ledger import Ledger
 from churn.foundation.parts import (
     MANIFEST,
+    Manifest,
     PartFault,
     check_part,
     find_part_faults,
@@ -35,14 +39,18 @@ from churn.foundation.records import Batch, Snapshot
 from churn.foundation.sampling import Sampling
 from churn.foundation.storage import Storage
 from churn.learning.content import content_hash
+from churn.learning.maturity import complete_dates, count_mask, counting_of, known_through, today
 from churn.learning.single_snapshot import write_single_file
 from churn.learning.snapshot_merging import BaseFault
 from churn.learning.snapshot_parts import (
     BUCKETS_OF_PART,
     FORMAT,
+    PANEL_FORMAT,
     Base,
     check_base_part,
     compute_parts,
+    format_of,
+    latest_rows,
     snapshot_name,
 )
 from churn.learning.snapshot_writing import BUCKET, ComputedPart
@@ -60,9 +68,14 @@ _TRAINING_DRAW = "training"
 
 
 def take_snapshot(
-    storage: Storage, ledger: Ledger, contract: Contract, sampling: Sampling, without: Collection[str] = ()
+    storage: Storage,
+    ledger: Ledger,
+    contract: Contract,
+    sampling: Sampling,
+    without: Collection[str] = (),
+    cutoff: date | None = None,
 ) -> Snapshot:
-    """Take a snapshot of everything accepted so far. The same rows give the same snapshot.
+    """Take a snapshot of everything accepted so far. The same rows give the same snapshot, if the same of them count.
 
     It starts from an earlier snapshot and reads only the batches that this one lacks. Without a usable one, all batches are read.
 
@@ -72,27 +85,41 @@ def take_snapshot(
         contract: the data contract.
         sampling: assigns customers to buckets.
         without: batches to leave out, as if they had not arrived.
+        cutoff: under a contract with a horizon, rows whose horizon ends on this date or later do not count; by default today.
 
     Raises:
-        NothingToDo: no batch has been accepted yet.
+        NothingToDo: no batch has been accepted yet, or every row waits for its label.
         PartFault: accepted rows are missing or have been changed.
         ChurnError: batches of an earlier contract lack a column that today's contract needs, all of them or some.
     """
     batches = [batch for batch in ledger.batches(state="accepted") if batch.batch not in without]
     if not batches:
         raise NothingToDo("No batch has been accepted yet, so there is nothing to train on. Next: `churn land FILE`.")
+    cutoff = cutoff or today()
     for known in _possible_bases(ledger, contract, sampling, batches):
         base = _open_base(storage, known, batches)
         if base is None:
             continue
         try:
-            if set(known.batches) == {batch.batch for batch in batches}:
+            if set(known.batches) == {batch.batch for batch in batches} and not counts_others(
+                storage, ledger, known, contract, cutoff
+            ):
                 _check_base(storage, base, contract, sampling)
                 return known
-            return _take(storage, ledger, contract, sampling, batches, known, base)
+            return _take(storage, ledger, contract, sampling, batches, cutoff, known, base)
         except BaseFault as fault:
             log.warning("Snapshot %s is not used as a base: %s", known.snapshot[:12], fault)
-    return _take(storage, ledger, contract, sampling, batches)
+    return _take(storage, ledger, contract, sampling, batches, cutoff)
+
+
+def counts_others(storage: Storage, ledger: Ledger, snapshot: Snapshot, contract: Contract, cutoff: date) -> bool:
+    """Whether other rows of a snapshot would count at another cut-off, because labels of its as-of dates have become final."""
+    manifest = read_manifest(storage, snapshot_rows(snapshot.snapshot)) if snapshot.cutoff else None
+    if manifest is None:
+        return False
+    through = known_through(_batches_of(ledger, snapshot))
+    complete = complete_dates(_stored_dates(manifest), contract, cutoff, through)
+    return [day.isoformat() for day in complete] != snapshot.complete
 
 
 def rebuild_snapshot(
@@ -115,10 +142,16 @@ def rebuild_snapshot(
             )
     batches = _batches_of(ledger, snapshot)
     with storage.scratch() as scratch:
-        if snapshot.format == FORMAT:
-            parts = compute_parts(storage, batches, contract, sampling, scratch)
-            _require_same(snapshot, snapshot_name([part.written.content for part in parts]))
-            _store(storage, snapshot.snapshot, batches, parts)
+        if snapshot.format in (FORMAT, PANEL_FORMAT):
+            panel = snapshot.format == PANEL_FORMAT
+            parts = compute_parts(storage, batches, contract, sampling, scratch, panel=panel)
+            _require_same(snapshot, _name_of(snapshot, [part.written.content for part in parts]))
+            dates: tuple[columnar.DateCount, ...] = ()
+            if panel:
+                with columnar.engine(sampling.spread.memory_limit) as connection:
+                    columnar.scan_files(connection, "lines", [part.written.file for part in parts])
+                    dates = tuple(columnar.count_dates(connection, "lines", contract))
+            _store(storage, snapshot.snapshot, batches, parts, dates)
         else:
             rows = write_single_file(storage, batches, contract, sampling, scratch)
             _require_same(snapshot, content_hash(rows, [*contract.names, BUCKET]))
@@ -156,7 +189,7 @@ def find_snapshot_differences(
         for number, (now, then) in enumerate(zip(contents, stored, strict=False))
         if now != then
     ]
-    if snapshot_name(contents) != snapshot.snapshot and not faults:
+    if _name_of(snapshot, contents) != snapshot.snapshot and not faults:
         faults.append(f"{folder} has other rows than the accepted files.")
     return snapshot, faults
 
@@ -177,7 +210,7 @@ def find_snapshot_faults(storage: Storage, ledger: Ledger, hashes: bool = False)
         folder = snapshot_rows(snapshot.snapshot)
         found = find_part_faults(storage, folder, there, hashes, digest=None)
         manifest = None if found else read_manifest(storage, folder)
-        if manifest and snapshot_name([part.content for part in manifest.parts]) != snapshot.snapshot:
+        if manifest and _name_of(snapshot, [part.content for part in manifest.parts]) != snapshot.snapshot:
             found = [f"{folder}/{MANIFEST} has been changed since it was written."]
         next_step = f"Next: `churn snapshot rebuild {snapshot.snapshot[:12]}`."
         faults += [f"{fault} {next_step}" for fault in found]
@@ -190,22 +223,58 @@ def drawn_training_rows(
 ) -> Iterator[Path]:
     """A scratch file with customers that a challenger may be trained on (buckets 25-99), in the order of a draw.
 
-    Features are doubles and texts, and the target is an integer. The first rows are a sample of any size.
+    Features are doubles and texts, and the target is an integer. The first rows are a sample of any size. Of a panel, it has the rows
+    that count, all those of a customer after one another, and `_customer`, which tells customers apart.
 
     Raises:
         PartFault: a part of the snapshot is missing or has been changed.
     """
     with storage.scratch() as folder, columnar.engine(sampling.spread.memory_limit) as connection:
-        columnar.scan_files(connection, "snapshot", _checked(storage, snapshot, TRAINING, folder))
+        newest = contract.rows_per_customer
+        scan_counted(connection, "snapshot", storage, snapshot, contract, TRAINING, folder, newest)
         file = folder / "training.parquet"
         columnar.write_drawn_rows(connection, "snapshot", contract, TRAINING, sampling.salt, _TRAINING_DRAW, most, file)
         yield file
 
 
-def holdout_pieces(storage: Storage, snapshot: Snapshot, rows: int) -> Iterator[pd.DataFrame]:
+def scan_counted(
+    connection: duckdb.DuckDBPyConnection,
+    view: str,
+    storage: Storage,
+    snapshot: Snapshot,
+    contract: Contract,
+    buckets: range,
+    folder: Path,
+    newest: int | None = None,
+) -> None:
+    """Create a view of the rows of a snapshot that count, of some buckets and perhaps of others.
+
+    Args:
+        connection: the engine.
+        view: the name of the view.
+        storage: the data root.
+        snapshot: the snapshot.
+        contract: the data contract.
+        buckets: the buckets.
+        folder: scratch folder for files.
+        newest: of a panel, the number of newest rows of each customer; None for all.
+
+    Raises:
+        PartFault: a part of the snapshot is missing or has been changed.
+    """
+    files = _checked(storage, snapshot, buckets, folder)
+    if snapshot.format != PANEL_FORMAT:
+        columnar.scan_files(connection, view, files)
+        return
+    columnar.scan_files(connection, f"{view}_lines", files)
+    columnar.create_counting_view(connection, view, f"{view}_lines", contract, counting_of(snapshot), newest)
+
+
+def holdout_pieces(storage: Storage, snapshot: Snapshot, contract: Contract, rows: int) -> Iterator[pd.DataFrame]:
     """The customers that no version is ever trained on, ordered by part and key, in frames of a limited number of rows.
 
-    Besides the columns of the contract, each has `_customer` (64 bits of the keyed hash), `_arrived_at` and `_batch`.
+    Besides the columns of the contract, each has `_customer` (64 bits of the keyed hash), `_arrived_at` and `_batch`. Of a panel, it is
+    the newest row of each customer that counts; it has `_label_batch` and `_first_at`, too.
 
     Raises:
         PartFault: a part of the snapshot is missing or has been changed.
@@ -213,7 +282,7 @@ def holdout_pieces(storage: Storage, snapshot: Snapshot, rows: int) -> Iterator[
     waiting: list[pa.RecordBatch] = []  # parts with few rows are given together: each call of a model takes a while
     with storage.scratch() as folder:
         for file in _checked(storage, snapshot, HOLDOUT, folder):
-            for batch in pq.ParquetFile(file).iter_batches(rows):
+            for batch in _customers(file, snapshot, contract, rows):
                 buckets = batch[BUCKET].to_numpy()
                 piece = batch.filter(pa.array((buckets >= HOLDOUT.start) & (buckets < HOLDOUT.stop)))
                 if waiting and sum(map(len, waiting)) + len(piece) > rows:
@@ -223,6 +292,20 @@ def holdout_pieces(storage: Storage, snapshot: Snapshot, rows: int) -> Iterator[
                     waiting.append(piece)
         if waiting:
             yield _as_frame(waiting)
+
+
+def _customers(file: Path, snapshot: Snapshot, contract: Contract, rows: int) -> Iterator[pa.RecordBatch]:
+    """The rows of a part of a snapshot; of a panel, the newest row of each customer that counts."""
+    batches = pq.ParquetFile(file).iter_batches(rows)
+    if snapshot.format != PANEL_FORMAT:
+        yield from batches
+        return
+    counting, target = counting_of(snapshot), contract.target.name
+    counted = (batch.filter(pa.array(count_mask(batch, contract, counting))) for batch in batches)
+    for table in latest_rows(counted, contract):
+        place = table.schema.get_field_index(target)
+        labels = pc.fill_null(table[target], 0)
+        yield from table.set_column(place, table.schema.field(place), labels).combine_chunks().to_batches()
 
 
 def _as_frame(batches: list[pa.RecordBatch]) -> pd.DataFrame:
@@ -248,8 +331,8 @@ def count_contaminated(
         PartFault: a part of either snapshot is missing or has been changed.
     """
     with storage.scratch() as folder, columnar.engine(memory_limit) as connection:
-        columnar.scan_files(connection, "trained", _checked(storage, trained, TRAINING, folder))
-        columnar.scan_files(connection, "holdout", _checked(storage, holdout, HOLDOUT, folder))
+        scan_counted(connection, "trained", storage, trained, contract, TRAINING, folder)
+        scan_counted(connection, "holdout", storage, holdout, contract, HOLDOUT, folder)
         return columnar.count_shared_customers(connection, "trained", "holdout", contract.key, TRAINING, HOLDOUT)
 
 
@@ -264,32 +347,124 @@ def _take(
     contract: Contract,
     sampling: Sampling,
     batches: Sequence[Batch],
+    cutoff: date,
     known: Snapshot | None = None,
     base: Base | None = None,
 ) -> Snapshot:
     with storage.scratch() as scratch:
         held = (base, frozenset(known.batches)) if known and base else None
         parts = compute_parts(storage, batches, contract, sampling, scratch, held)
-        _require_values(parts, contract)
-        sizes = np.sum([part.sizes for part in parts], axis=0)
+        counted = _count_rows(parts, batches, contract, sampling, cutoff)
+        _require_values(parts, contract, sum(count.rows for count in counted.dates) or counted.rows)
         snapshot = Snapshot(
-            snapshot=snapshot_name([part.written.content for part in parts]),
-            rows=int(sizes.sum()),
-            training_rows=int(sizes[TRAINING.start : TRAINING.stop].sum()),
-            holdout_rows=int(sizes[HOLDOUT.start : HOLDOUT.stop].sum()),
+            snapshot=snapshot_name([part.written.content for part in parts], counted.complete),
+            rows=counted.rows,
+            training_rows=counted.training,
+            holdout_rows=counted.holdout,
             batches=[batch.batch for batch in batches],
             salt_fingerprint=sampling.fingerprint,
             contract_fingerprint=contract.fingerprint,
             made_at=datetime.now(UTC),
-            format=FORMAT,
+            format=format_of(contract),
+            cutoff=cutoff.isoformat() if contract.horizon_days is not None else None,
+            complete=counted.complete,
+            waiting=counted.waiting,
         )
-        _store(storage, snapshot.snapshot, batches, parts)
+        _store(storage, snapshot.snapshot, batches, parts, counted.dates)
     ledger.add_snapshot(snapshot)
     return snapshot
 
 
-def _store(storage: Storage, name: str, batches: Sequence[Batch], parts: Sequence[ComputedPart]) -> None:
-    store_parts(storage, snapshot_rows(name), [part.written for part in parts], _origin(batches))
+@dataclass(frozen=True)
+class _Counted:
+    """The rows of a snapshot that count: all, those that a training may use, and those of unseen customers; for a panel, which and why.
+
+    `dates` are the rows of a panel by as-of date, whether they count or not.
+    """
+
+    rows: int
+    training: int
+    holdout: int
+    complete: list[str] | None = None
+    waiting: dict[str, int] | None = None
+    dates: tuple[columnar.DateCount, ...] = ()
+
+
+def _count_rows(
+    parts: Sequence[ComputedPart], batches: Sequence[Batch], contract: Contract, sampling: Sampling, cutoff: date
+) -> _Counted:
+    """Count the rows that count.
+
+    Raises:
+        NothingToDo: there is none, because every row waits for its label.
+    """
+    if contract.as_of is None:
+        sizes = np.sum([part.sizes for part in parts], axis=0)
+        return _Counted(
+            int(sizes.sum()),
+            int(sizes[TRAINING.start : TRAINING.stop].sum()),
+            int(sizes[HOLDOUT.start : HOLDOUT.stop].sum()),
+        )
+    with columnar.engine(sampling.spread.memory_limit) as connection:
+        columnar.scan_files(connection, "lines", [part.written.file for part in parts])
+        dates = tuple(columnar.count_dates(connection, "lines", contract))
+        complete = complete_dates(dates, contract, cutoff, known_through(batches))
+        counting = columnar.Counting(cutoff, complete) if contract.horizon_days is not None else None
+        columnar.create_counting_view(connection, "counted", "lines", contract, counting)
+        by_date = columnar.count_by(connection, "counted", contract)
+        newest = contract.rows_per_customer
+        training = columnar.count_newest(connection, "counted", contract, TRAINING, newest)
+        holdout = columnar.count_newest(connection, "counted", contract, HOLDOUT, 1)
+    waiting = {
+        count.as_of.isoformat(): count.rows - by_date.get(count.as_of, 0)
+        for count in dates
+        if isinstance(count.as_of, date) and count.rows > by_date.get(count.as_of, 0)
+    }
+    if not by_date:
+        raise NothingToDo(_nothing_counts(waiting, contract))
+    listed = [day.isoformat() for day in complete]
+    rows = sum(by_date.values())
+    return _Counted(rows, training, holdout, listed, waiting if counting else None, dates)
+
+
+def _nothing_counts(waiting: dict[str, int], contract: Contract) -> str:
+    due = ""
+    if waiting and contract.horizon_days is not None:
+        first = date.fromisoformat(min(waiting)) + timedelta(days=contract.horizon_days + 1)
+        due = f" The first are due on {first}."
+    return (
+        f"All {sum(waiting.values()):,} accepted rows wait for their labels, so there is nothing to train on.{due} "
+        "Land the labels or the leavers: `churn land FILE`."
+    )
+
+
+def _name_of(snapshot: Snapshot, contents: Sequence[str | None]) -> str:
+    """The name that a snapshot with these parts has."""
+    return snapshot_name(contents, (snapshot.complete or []) if snapshot.format == PANEL_FORMAT else None)
+
+
+def _stored_dates(manifest: Manifest) -> list[columnar.DateCount]:
+    return [
+        columnar.DateCount(date.fromisoformat(day), rows, unlabelled, since and date.fromisoformat(since))
+        for day, rows, unlabelled, since in (manifest.about or {}).get("dates", [])
+    ]
+
+
+def _store(
+    storage: Storage,
+    name: str,
+    batches: Sequence[Batch],
+    parts: Sequence[ComputedPart],
+    dates: Sequence[columnar.DateCount],
+) -> None:
+    """Store the parts. The manifest of a panel has its rows by as-of date, which decide what counts at a later cut-off."""
+    listed = [
+        [day.as_of.isoformat(), day.rows, day.unlabelled, day.labelled_since and day.labelled_since.isoformat()]
+        for day in dates
+        if isinstance(day.as_of, date)
+    ]
+    about = {"dates": listed} if listed else None
+    store_parts(storage, snapshot_rows(name), [part.written for part in parts], _origin(batches), about)
 
 
 def _origin(batches: Sequence[Batch]) -> str:
@@ -304,7 +479,7 @@ def _batches_of(ledger: Ledger, snapshot: Snapshot) -> list[Batch]:
 
 def _is_comparable(snapshot: Snapshot, contract: Contract, sampling: Sampling) -> bool:
     fingerprints = (snapshot.contract_fingerprint, snapshot.salt_fingerprint)
-    return snapshot.format == FORMAT and fingerprints == (contract.fingerprint, sampling.fingerprint)
+    return snapshot.format == format_of(contract) and fingerprints == (contract.fingerprint, sampling.fingerprint)
 
 
 def _possible_bases(ledger: Ledger, contract: Contract, sampling: Sampling, batches: Sequence[Batch]) -> list[Snapshot]:
@@ -328,7 +503,7 @@ def _open_base(storage: Storage, snapshot: Snapshot, batches: Sequence[Batch]) -
         return None
     if manifest is None:
         return None
-    name = snapshot_name([part.content for part in manifest.parts])
+    name = _name_of(snapshot, [part.content for part in manifest.parts])
     held = set(snapshot.batches)
     if name != snapshot.snapshot or manifest.made_from != _origin([batch for batch in batches if batch.batch in held]):
         log.warning(
@@ -364,12 +539,11 @@ def _require_same(snapshot: Snapshot, rebuilt: str) -> None:
         )
 
 
-def _require_values(parts: Sequence[ComputedPart], contract: Contract) -> None:
+def _require_values(parts: Sequence[ComputedPart], contract: Contract, rows: int) -> None:
     """Check that every customer has a value in every required column: some batches may be older than the column.
 
     Intake checks each batch against the contract of its time.
     """
-    rows = sum(part.written.rows for part in parts)
     counts = {name: sum(part.missing[name] for part in parts) for name in _required(contract)}
     absent = [name for name, count in counts.items() if count == rows]
     if absent:

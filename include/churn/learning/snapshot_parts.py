@@ -1,4 +1,4 @@
-"""The parts of a snapshot: the latest row of every customer, in 20 files of 5 buckets each, ordered by key.
+"""The parts of a snapshot: the latest row of every customer, in a panel of every customer and time, in 20 files of 5 buckets each, ordered by key.
 
 A part is computed from accepted rows alone, or from the same part of an earlier snapshot and the rows accepted since. Both ways
 give the same bytes.
@@ -40,6 +40,7 @@ from churn.foundation.sampling import Sampling
 from churn.foundation.spread import INTO, by_threads
 from churn.foundation.storage import Storage
 from churn.intake.judged_rows import batch_number
+from churn.intake.label_files import EVENT_DATE, LABELS, LEAVERS, ROWS
 from churn.learning.snapshot_merging import BaseFault, FreshRows, merge_rows
 from churn.learning.snapshot_writing import (
     BUCKET,
@@ -50,23 +51,25 @@ from churn.learning.snapshot_writing import (
     write_rows,
 )
 
-FORMAT = 2
+FORMAT, PANEL_FORMAT = 2, 3
 PARTS = 20
 BUCKETS_OF_PART = columnar.BUCKETS // PARTS
 _READ_ROWS = 65_536
+_KINDS = {ROWS: columnar.ROW, LABELS: columnar.LABEL, LEAVERS: columnar.EVENT}
 _BYTES_OF_ROW = 1000
 """Of the memory of a worker, this is reserved for each row that is sorted in memory; more rows are sorted by DuckDB, on disk if need be."""
 
 
 @dataclass(frozen=True)
 class AcceptedPart:
-    """A file of accepted rows: its name, its sha256 (None if it is from before hashes were kept), its rows, its batch, and the batch's rank."""
+    """A file of accepted rows: its name, its sha256 (None if it is from before hashes were kept), its rows, its batch, and the batch's rank and kind."""
 
     name: str
     sha256: str | None
     rows: int
     batch: str
     rank: int
+    kind: str = ROWS
 
 
 @dataclass(frozen=True)
@@ -88,12 +91,25 @@ class _Job:
     base: Base | None
     scratch: Path
     memory_limit: str
+    panel: bool
     sorted_in_memory: int
 
 
-def snapshot_name(contents: Sequence[str | None]) -> str:
-    """The name of a snapshot: a hash of its format and the content hashes of its parts, in order."""
-    return json_digest({"format": FORMAT, "parts": list(contents)})
+def format_of(contract: Contract) -> int:
+    """The format of a snapshot of a contract."""
+    return PANEL_FORMAT if contract.as_of else FORMAT
+
+
+def snapshot_name(contents: Sequence[str | None], complete: Sequence[str] | None = None) -> str:
+    """The name of a snapshot: a hash of its format and the content hashes of its parts, in order.
+
+    Args:
+        contents: the content hashes.
+        complete: of a panel, the as-of dates of which every label is final: they decide which rows count. None for a snapshot that is not a panel.
+    """
+    if complete is None:
+        return json_digest({"format": FORMAT, "parts": list(contents)})
+    return json_digest({"format": PANEL_FORMAT, "parts": list(contents), "complete": list(complete)})
 
 
 def compute_parts(
@@ -104,6 +120,7 @@ def compute_parts(
     scratch: Path,
     base: tuple[Base, frozenset[str]] | None = None,
     sorted_in_memory: int | None = None,
+    panel: bool | None = None,
 ) -> list[ComputedPart]:
     """Compute the parts of a snapshot, spread over cores.
 
@@ -115,6 +132,8 @@ def compute_parts(
         scratch: the folder for the parts.
         base: an earlier snapshot of the same contract and salt, and the hashes of its batches. Only the others are read.
         sorted_in_memory: a part with more new rows than this is sorted by DuckDB; by default, as many as fit into the memory of a worker.
+        panel: whether every time of a customer is kept; by default, if the contract has an as-of column. Snapshots of earlier versions
+            have the latest one.
 
     Raises:
         BaseFault: the earlier snapshot is not the one that was written.
@@ -122,6 +141,7 @@ def compute_parts(
         ChurnError: rows of an earlier contract do not fit today's.
     """
     known = base[1] if base else frozenset()
+    panel = contract.as_of is not None if panel is None else panel
     memory = sampling.spread.engine_memory
     job = _Job(
         storage,
@@ -131,6 +151,7 @@ def compute_parts(
         base[0] if base else None,
         scratch,
         memory,
+        panel,
         sorted_in_memory or TypeAdapter(ByteSize).validate_python(memory) // _BYTES_OF_ROW,
     )
     lacking = [
@@ -142,9 +163,9 @@ def compute_parts(
     computing = sampling.spread.exchange(
         partial(_make, job, sampling.salt),
         _grouped(lacking),
-        columnar.bucketed_schema(contract),
+        columnar.statement_schema(contract) if panel else columnar.bucketed_schema(contract),
         PARTS,
-        partial(_keep, job),
+        partial(_keep_panel if panel else _keep, job),
     )
     what = "Computing the parts of a snapshot"
     return list(report_progress(computing, what, PARTS, rows=lambda part: part.written.rows))
@@ -162,15 +183,19 @@ def check_base_part(storage: Storage, base: Base, contract: Contract, scratch: P
 
 
 def _accepted_parts(storage: Storage, batch: Batch, rank: int) -> list[AcceptedPart]:
-    folder = accepted(batch.batch)
+    folder, kind = accepted(batch.batch), batch.kind or ROWS
     manifest = read_manifest(storage, folder)
     if manifest is None:
-        return [AcceptedPart(single_file(folder), batch.accepted_sha256, batch.accepted_rows or 0, batch.batch, rank)]
+        only = single_file(folder)
+        return [AcceptedPart(only, batch.accepted_sha256, batch.accepted_rows or 0, batch.batch, rank, kind)]
     if batch.accepted_sha256 and manifest.digest != batch.accepted_sha256:
         raise PartFault(
             f"The manifest of {storage.url(folder)} has been changed since the batch was accepted. {_restore(batch.batch)}"
         )
-    return [AcceptedPart(f"{folder}/{part.name}", part.sha256, part.rows, batch.batch, rank) for part in manifest.parts]
+    return [
+        AcceptedPart(f"{folder}/{part.name}", part.sha256, part.rows, batch.batch, rank, kind)
+        for part in manifest.parts
+    ]
 
 
 def _grouped(parts: Sequence[AcceptedPart]) -> list[list[AcceptedPart]]:
@@ -204,7 +229,12 @@ def _bucketed(
                 f"The accepted rows of batch {short} have no column {job.contract.key.name}, because they were accepted under another contract. "
                 f"Restore that contract, or run `churn batches withdraw {short} --reason ...`."
             )
-        for batch in columnar.read_bucketed_rows(connection, file, part.rank, job.contract, salt, GROUP_ROWS):
+        as_of = job.contract.as_of
+        named = {as_of.name: EVENT_DATE} if as_of and part.kind == LEAVERS else None
+        for batch in columnar.read_bucketed_rows(connection, file, part.rank, job.contract, salt, GROUP_ROWS, named):
+            if job.panel:
+                kinds = pa.repeat(pa.scalar(_KINDS[part.kind], pa.int8()), batch.num_rows)
+                batch = batch.append_column(columnar.KIND, kinds)  # noqa: PLW2901 -- the same rows
             yield batch.append_column(INTO, pc.divide(batch[BUCKET], BUCKETS_OF_PART))
     except columnar.OtherKind as error:
         raise ChurnError(
@@ -223,12 +253,33 @@ def _restore(batch: str) -> str:
 
 
 def _keep(job: _Job, number: int, batches: Iterator[pa.RecordBatch]) -> ComputedPart:
-    fresh = FreshRows(_described(_latest(_sorted(job, batches), job.contract), job), job.contract)
+    fresh = FreshRows(_described(latest_rows(_sorted(job, batches), job.contract), job), job.contract)
     rows = fresh.rest()
     if job.base:
         base = _base_rows(job.storage, job.base, job.contract, job.scratch, number)
         rows = merge_rows(base, fresh, job.contract, job.batches)
     return write_rows(rows, job.contract, job.scratch / part_name(number))
+
+
+def _keep_panel(job: _Job, number: int, batches: Iterator[pa.RecordBatch]) -> ComputedPart:
+    file, base = job.scratch / part_name(number), None
+    if job.base:
+        for _ in _base_rows(job.storage, job.base, job.contract, job.scratch, number):
+            pass  # checks the rows
+        base = _base_file(job.storage, job.base, job.scratch, number)
+    arrivals = pa.table(
+        {
+            "_rank": np.arange(len(job.batches)),
+            "_number": job.batches,
+            "_at": pa.array(job.arrived_at, pa.int64()).cast(pa.timestamp("us", "UTC")),
+        }
+    )
+    with columnar.engine(job.memory_limit, threads=1) as connection:
+        merged = columnar.merge_statements(connection, batches, base, arrivals, job.contract, _READ_ROWS)
+        computed = write_rows((pa.Table.from_batches([batch]) for batch in merged), job.contract, file, panel=True)
+    if base and not job.storage.local:
+        base.unlink()
+    return computed
 
 
 def _sorted(job: _Job, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch | pa.Table]:
@@ -255,8 +306,8 @@ def _emptied(held: list[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         yield held.pop(0)
 
 
-def _latest(rows: Iterator[pa.RecordBatch | pa.Table], contract: Contract) -> Iterator[pa.Table]:
-    """The last of the rows of each customer."""
+def latest_rows(rows: Iterator[pa.RecordBatch | pa.Table], contract: Contract) -> Iterator[pa.Table]:
+    """The last of the rows of each customer, which come after one another."""
     key, waiting = contract.key.name, None
     for piece in rows:
         table = pa.Table.from_batches([piece]) if isinstance(piece, pa.RecordBatch) else piece
@@ -291,11 +342,12 @@ def _base_rows(storage: Storage, base: Base, contract: Contract, scratch: Path, 
     So a snapshot that has been changed together with its manifest is not used either.
     """
     part = base.manifest.parts[number]
-    name, schema, digest = f"{base.folder}/{part.name}", snapshot_schema(contract), open_content_hash(contract)
-    try:
-        file = check_part(storage, name, part.sha256, scratch, RESTORE)
-    except PartFault as fault:
-        raise BaseFault(str(fault)) from fault
+    name, schema, digest = (
+        f"{base.folder}/{part.name}",
+        _schema(contract),
+        open_content_hash(contract, contract.as_of is not None),
+    )
+    file = _base_file(storage, base, scratch, number)
     try:
         for batch in pq.ParquetFile(file).iter_batches(_READ_ROWS):
             digest.update(batch)
@@ -307,3 +359,17 @@ def _base_rows(storage: Storage, base: Base, contract: Contract, scratch: Path, 
             file.unlink()
     if digest.hexdigest() != part.content:
         raise BaseFault(f"{name} has other rows than when it was written. {RESTORE}")
+
+
+def _schema(contract: Contract) -> pa.Schema:
+    """The columns of a snapshot that can be a base: of the newest format."""
+    return snapshot_schema(contract, contract.as_of is not None)
+
+
+def _base_file(storage: Storage, base: Base, scratch: Path, number: int) -> Path:
+    """A local file with a part of an earlier snapshot, after a check of its bytes."""
+    part = base.manifest.parts[number]
+    try:
+        return check_part(storage, f"{base.folder}/{part.name}", part.sha256, scratch, RESTORE)
+    except PartFault as fault:
+        raise BaseFault(str(fault)) from fault

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from churn.contract import Column, Contract, Kind
@@ -31,35 +32,39 @@ class ComputedPart:
     missing: dict[str, int]
 
 
-def snapshot_schema(contract: Contract) -> pa.Schema:
-    """The columns of a snapshot."""
+def snapshot_schema(contract: Contract, panel: bool = False) -> pa.Schema:
+    """The columns of a snapshot; of a panel, it also has labels whose rows have not arrived, and events."""
+    if panel:
+        return columnar.panel_schema(contract)
     added = [(BUCKET, pa.int32()), ("_customer", pa.uint64())]
     added += [("_arrived_at", pa.timestamp("us", "UTC")), ("_batch", pa.int64())]
     return pa.schema([*columnar.row_schema(contract), *(pa.field(name, kind) for name, kind in added)])
 
 
-def open_content_hash(contract: Contract) -> ContentHash:
-    """A hash of the rows of a part, to be fed with them."""
-    return ContentHash([*contract.names, BUCKET])
+def open_content_hash(contract: Contract, panel: bool = False) -> ContentHash:
+    """A hash of the rows of a part, to be fed with them. In a panel, it matters when a row and its label arrived."""
+    times = [columnar.KIND, columnar.FIRST_AT, columnar.LABELLED_AT] if panel else []
+    return ContentHash([*contract.names, BUCKET, *times])
 
 
-def write_rows(tables: Iterator[pa.Table], contract: Contract, file: Path) -> ComputedPart:
+def write_rows(tables: Iterator[pa.Table], contract: Contract, file: Path, panel: bool = False) -> ComputedPart:
     """Write rows in groups of a fixed size, and hash their content on the way."""
-    digest = open_content_hash(contract)
+    digest = open_content_hash(contract, panel)
     sizes = np.zeros(columnar.BUCKETS, np.int64)
     missing = dict.fromkeys(contract.names, 0)
-    with pq.ParquetWriter(file, snapshot_schema(contract), **_encoding(contract)) as writer:
+    with pq.ParquetWriter(file, snapshot_schema(contract, panel), **_encoding(contract, panel)) as writer:
         for table in _groups(tables):
             rows = table.combine_chunks()  # pages would otherwise depend on how the rows came
             digest.update(rows)
             sizes += np.bincount(rows[BUCKET].to_numpy(), minlength=columnar.BUCKETS)
+            lines = rows.filter(pc.equal(rows[columnar.KIND], columnar.ROW)) if panel else rows
             for name in missing:
-                missing[name] += rows[name].null_count
+                missing[name] += lines[name].null_count
             writer.write_table(rows, GROUP_ROWS)
     return ComputedPart(WrittenPart.of(file, digest.hexdigest()), sizes.tolist(), missing)
 
 
-def _encoding(contract: Contract) -> dict[str, Any]:
+def _encoding(contract: Contract, panel: bool) -> dict[str, Any]:
     """How a part is written: what is fastest to write and read, and about as small as with a compression.
 
     Numbers of few values become a dictionary of small codes, other integers differences; only texts are compressed.
@@ -67,8 +72,9 @@ def _encoding(contract: Contract) -> dict[str, Any]:
     whole = [column for column in contract.columns if column.kind is Kind.INTEGER]
     few = [column.name for column in whole if _has_few_values(column)]
     texts = [column.name for column in contract.columns if column.kind is Kind.TEXT]
+    times = [columnar.KIND, columnar.FIRST_AT, columnar.LABEL_BATCH, columnar.LABELLED_AT] if panel else []
     return {
-        "use_dictionary": [*few, *texts, BUCKET, "_arrived_at", "_batch"],
+        "use_dictionary": [*few, *texts, BUCKET, "_arrived_at", "_batch", *times],
         "column_encoding": {column.name: "DELTA_BINARY_PACKED" for column in whole if column.name not in few},
         "compression": dict.fromkeys(contract.names, "none") | dict.fromkeys(texts, "zstd"),
         "compression_level": dict.fromkeys(texts, 1),

@@ -29,7 +29,7 @@ from churn.foundation.sampling import Sampling
 from churn.foundation.storage import Storage
 from churn.foundation.tracking import RegistryChanged, Tracking
 from churn.learning.candidate_module import own_module, read_candidates
-from churn.learning.fitting import read_rows
+from churn.learning.fitting import read_customers, read_rows
 from churn.learning.needs import NO_TYPES, TypeRule, log_needs
 from churn.learning.registered_model import describe_registered_model, describe_use, log_model
 from churn.learning.search import plan_search
@@ -107,7 +107,9 @@ def train_challenger(
     with drawn_training_rows(storage, snapshot, contract, sampling, plan.end) as file:
         target = read_rows(file, 0, plan.end, [contract.target.name])[contract.target.name].to_numpy(dtype="int64")
         _require_enough(target, contract, spec)
-        selected = select_model(file, target, plan, contract, spec.search)
+        customers = read_customers(file, 0, plan.end, contract)
+        plan = plan.between_customers(customers)
+        selected = select_model(file, target, plan, contract, spec.search, customers)
     with tracking.explained("log and register the challenger"):
         uri = _log_training(run.info.run_id, selected, snapshot, storage, contract, spec)
         version = _register(run.info.run_id, uri, selected, night, snapshot, contract, tracking)

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
-from sklearn.model_selection import StratifiedKFold
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from churn.serving.recalibration import ISOTONIC, SIGMOID, apply_curve, fit_curve
 
 Scores = NDArray[np.float64]
 Target = NDArray[np.int64]
+Customers = NDArray[np.uint64] | None
 AVERAGE = "average"
 _CURVE_FOLDS = 5
 
@@ -31,6 +32,8 @@ class Measured:
 @dataclass(frozen=True)
 class Trial:
     """A kind with one capacity, `place` in the order of its capacities, fitted on `rows` rows.
+
+    `customers` tells whose rows the losses are of, None if each customer has one: standard errors are then those of customers.
 
     An average has `members`; a correction of the probabilities has a `method`, and the scores before it. `stopping` are the scores of the rows for early
     stopping, and `model` is pickled; both exist only if the last rung did not cross-validate.
@@ -49,6 +52,7 @@ class Trial:
     uncorrected: Scores | None = field(default=None, repr=False)
     stopping: Scores | None = field(default=None, repr=False)
     model: bytes = field(default=b"", repr=False)
+    customers: Customers = field(default=None, repr=False)
 
     @property
     def loss(self) -> float:
@@ -63,7 +67,7 @@ class Trial:
     @property
     def standard_error(self) -> float:
         """The standard error of the mean log loss."""
-        return float(self.losses.std(ddof=1) / np.sqrt(len(self.losses)))
+        return standard_error(self.losses, self.customers)
 
     @property
     def name(self) -> str:
@@ -96,9 +100,25 @@ def choose_trial(trials: Sequence[Trial]) -> Trial:
     best = min(trials, key=lambda trial: trial.loss)
     for trial in trials:
         worse = trial.losses - best.losses
-        if worse.mean() <= worse.std(ddof=1) / np.sqrt(len(worse)):
+        if worse.mean() <= standard_error(worse, trial.customers):
             return trial
     return best
+
+
+def standard_error(values: Scores, customers: Customers) -> float:
+    """The standard error of a mean over rows, of which those of a customer depend on one another.
+
+    The sandwich estimator for clusters (Liang and Zeger, Biometrika 73, 1986).
+
+    Args:
+        values: shape (rows,).
+        customers: whose row each is, shape (rows,); None if each customer has one.
+    """
+    if customers is None:
+        return float(values.std(ddof=1) / np.sqrt(len(values)))
+    _, places = np.unique(customers, return_inverse=True)
+    sums = np.bincount(places, weights=values - values.mean())
+    return float(np.sqrt((sums**2).sum() * len(sums) / (len(sums) - 1)) / len(values))
 
 
 def average(trials: Sequence[Trial], target: Target) -> list[Trial]:
@@ -112,7 +132,12 @@ def average(trials: Sequence[Trial], target: Target) -> list[Trial]:
     if first.stopping is not None and second.stopping is not None:
         stopping = (first.stopping + second.stopping) / 2
     measured = measure(target, (first.measured.scores + second.measured.scores) / 2)
-    return [Trial(AVERAGE, {}, 0, first.rung, first.rows, measured, members=(first, second), stopping=stopping)]
+    return [
+        Trial(
+            AVERAGE, {}, 0, first.rung, first.rows, measured,
+            members=(first, second), stopping=stopping, customers=first.customers,
+        )
+    ]  # fmt: skip
 
 
 def correct(trial: Trial, target: Target, stopping: Target | None) -> list[Trial]:
@@ -124,7 +149,10 @@ def correct(trial: Trial, target: Target, stopping: Target | None) -> list[Trial
     for method in (SIGMOID, ISOTONIC):
         if stopping is None or trial.stopping is None:
             scores = np.empty_like(trial.measured.scores)
-            for fit, test in StratifiedKFold(_CURVE_FOLDS, shuffle=True, random_state=0).split(scores, target):
+            folds = StratifiedKFold(_CURVE_FOLDS, shuffle=True, random_state=0)
+            if trial.customers is not None:
+                folds = StratifiedGroupKFold(_CURVE_FOLDS, shuffle=True, random_state=0)
+            for fit, test in folds.split(scores, target, trial.customers):
                 curve = fit_curve(method, trial.measured.scores[fit], target[fit])
                 scores[test] = apply_curve(curve, trial.measured.scores[test])
         else:

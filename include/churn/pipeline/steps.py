@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 from churn.errors import ChurnError, NothingToDo, Outage, require_reason
 from churn.foundation.ledger import Ledger
@@ -38,6 +40,7 @@ def arrive(workspace: Workspace, request: Request) -> Arrivals:
     """
     from churn.intake.arrival import collect_arrivals
 
+    cutoff_of_run(workspace, request)
     arrivals = collect_arrivals(
         workspace.storage, workspace.ledger, workspace.settings.settle_seconds, workspace.settings.part_size
     )
@@ -93,7 +96,11 @@ def train(workspace: Workspace, request: Request) -> Challenger:
             )
         raise NothingToDo("No batch was accepted since the last training.")
     snapshot = (workspace.ledger.snapshot(decided.snapshot) if decided else None) or take_snapshot(
-        workspace.storage, workspace.ledger, workspace.contract, workspace.sampling
+        workspace.storage,
+        workspace.ledger,
+        workspace.contract,
+        workspace.sampling,
+        cutoff=cutoff_of_run(workspace, request),
     )
     # Before anything is trained: in another registry, a new version would get a number that the ledger knows.
     rows = workspace.ledger.promotions(workspace.settings.model_name)
@@ -252,17 +259,30 @@ def counts(batch: Batch) -> dict[str, Any]:
     }
 
 
+def cutoff_of_run(workspace: Workspace, request: Request) -> date:
+    """The cut-off date of a run: that of its first step, which a repeated step uses again."""
+    today = datetime.now(ZoneInfo(workspace.settings.timezone)).date()
+    return workspace.ledger.fix_cutoff(request.night, today)
+
+
 def has_work(workspace: Workspace) -> bool:
-    """Whether a batch waits for a verdict, or an accepted batch for a training."""
+    """Whether a batch waits for a verdict, or an accepted batch, or rows whose labels have become final, for a training."""
     return bool(workspace.ledger.hashes(state="arrived")) or _untrained(workspace)
 
 
 def _untrained(workspace: Workspace) -> bool:
-    """Whether the accepted batches differ from those that the last decision used. Dry runs do not count."""
+    """Whether the accepted batches differ from those that the last decision used, or other rows of them count. Dry runs do not count."""
     ledger = workspace.ledger
     last = ledger.last_decision(workspace.settings.model_name)
-    seen = _snapshot(ledger, last.snapshot).batches if last else []
-    return set(ledger.hashes(state="accepted")) != set(seen)
+    seen = _snapshot(ledger, last.snapshot) if last else None
+    if set(ledger.hashes(state="accepted")) != set(seen.batches if seen else []):
+        return True
+    if seen is None or workspace.contract.horizon_days is None:
+        return False
+    from churn.learning.snapshot import counts_others
+
+    today = datetime.now(ZoneInfo(workspace.settings.timezone)).date()
+    return counts_others(workspace.storage, ledger, seen, workspace.contract, today)
 
 
 def _snapshot(ledger: Ledger, name: str) -> Snapshot:

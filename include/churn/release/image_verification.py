@@ -91,7 +91,7 @@ def find_extremes(version: int, scorer: Scorer, clients: Clients) -> pd.DataFram
         return None
     if not has_table(clients.storage, snapshot_rows(snapshot.snapshot)):
         return None
-    pieces = holdout_pieces(clients.storage, snapshot, _PIECE)
+    pieces = holdout_pieces(clients.storage, snapshot, clients.contract, _PIECE)
     return holdout_extremes(pieces, scorer, clients.contract)
 
 

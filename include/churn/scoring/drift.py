@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from churn.contract import Kind
 from churn.foundation import columnar
 from churn.foundation.clients import Clients
 from churn.foundation.records import Drift, ScoreList, Snapshot
 from churn.intake.drift import SAMPLE, compare_columns, index_by_chance, stability_index
-from churn.learning.snapshot import TRAINING, customer_files
+from churn.learning.snapshot import TRAINING, scan_counted
 from churn.scoring.ranking import Numbers
 from churn.scoring.scoring_policy import ScoredDrift
 from churn.scoring.summary import distribution_of
@@ -92,11 +91,10 @@ def measure_scored_drift(
 def _measure_columns(clients: Clients, files: Sequence[Path], trained: Snapshot, limit: float) -> list[Drift]:
     contract = clients.contract
     with clients.storage.scratch() as scratch, columnar.engine(clients.settings.duckdb_memory_limit) as connection:
-        known = customer_files(clients.storage, trained, scratch)
-        there = set(pq.read_schema(known[0]).names)
+        scan_counted(connection, "snapshot", clients.storage, trained, contract, TRAINING, scratch)
+        there = set(connection.view("snapshot").columns)
         columns = [column for column in contract.attributes if column.kind is not Kind.DATE and column.name in there]
         names = [column.name for column in columns]
-        columnar.scan_files(connection, "snapshot", known)
         columnar.select_buckets(connection, "trained", "snapshot", TRAINING)
         now = columnar.sample_rows(connection, files, names, contract, SAMPLE)
         before = columnar.sample_rows(connection, "trained", names, contract, SAMPLE)

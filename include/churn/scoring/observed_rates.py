@@ -16,7 +16,7 @@ from churn.foundation import columnar
 from churn.foundation.clients import Clients
 from churn.foundation.records import Snapshot
 from churn.intake.drift import SAMPLE
-from churn.learning.snapshot import TRAINING, customer_files
+from churn.learning.snapshot import TRAINING, scan_counted
 
 _MOST_LEVELS, _RANGES = 12, 5
 _FEWEST = 50
@@ -61,7 +61,7 @@ def read_training_rows(clients: Clients, trained: Snapshot) -> pd.DataFrame:
     """
     contract = clients.contract
     with clients.storage.scratch() as scratch, columnar.engine(clients.settings.duckdb_memory_limit) as connection:
-        columnar.scan_files(connection, "snapshot", customer_files(clients.storage, trained, scratch))
+        scan_counted(connection, "snapshot", clients.storage, trained, contract, TRAINING, scratch)
         columnar.select_buckets(connection, "trained", "snapshot", TRAINING)
         names = [*contract.feature_names, contract.target.name]
         rows: pd.DataFrame = columnar.sample_rows(connection, "trained", names, contract, SAMPLE).to_pandas()

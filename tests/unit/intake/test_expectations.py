@@ -22,7 +22,6 @@ def test_the_suite_of_a_contract_can_be_judged_by_frames() -> None:
     [
         ("ExpectColumnMeanToBeBetween", {"column": "age", "min_value": 0}),
         ("ExpectTableRowCountToEqual", {"value": 3}),
-        ("ExpectCompoundColumnsToBeUnique", {"column_list": ["age", "gone"]}),
         ("ExpectColumnValuesToNotBeNull", {"column": "age", "mostly": 0.9}),
     ],
 )

@@ -63,7 +63,7 @@ def test_equal_values_have_the_same_receiver(tmp_path: Path, column: Column, val
     files = [tmp_path / f"{number}.parquet" for number in range(2)]
     for file, some in zip(files, (values[:3], values[3:]), strict=True):
         pq.write_table(pa.table({"key": some}), file)
-    sent = [batch for file in files for batch in spread_by_value(column, 1000, Frame((Slice(file, 0, 3),)))]
+    sent = [batch for file in files for batch in spread_by_value([column], 1000, Frame((Slice(file, 0, 3),)))]
     receivers = np.concatenate([batch[INTO].to_numpy() for batch in sent])
     assert receivers[0] == receivers[2] == receivers[5]
     assert receivers[1] == receivers[4]

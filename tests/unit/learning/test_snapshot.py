@@ -54,7 +54,7 @@ def snap(storage: Storage, ledger: Ledger, sampling: Sampling = SAMPLING) -> Sna
 
 
 def holdout_rows(storage: Storage, snapshot: Snapshot) -> pd.DataFrame:
-    return pd.concat(holdout_pieces(storage, snapshot, 300))
+    return pd.concat(holdout_pieces(storage, snapshot, BANK_CHURN, 300))
 
 
 def training_rows(storage: Storage, snapshot: Snapshot) -> pd.DataFrame:
@@ -161,7 +161,7 @@ def dated(text: str, day: str, score: int) -> str:
 
 
 def test_a_late_file_does_not_overwrite_newer_rows(storage: Storage, ledger: Ledger) -> None:
-    """Where the contract says when a row was true, January's file that arrives after March's stays January's."""
+    """Where the contract says when a row was true, January's file that arrives after March's is a row of its own, and an older one."""
     contract = replace(BANK_CHURN, columns=(*BANK_CHURN.columns, Column("AsOf", Kind.DATE, Role.AS_OF)))
     for day, score in (("2026-03-31", 700), ("2026-01-31", 600)):
         with storage.writing("landing/batch.csv") as stream:
@@ -169,8 +169,12 @@ def test_a_late_file_does_not_overwrite_newer_rows(storage: Storage, ledger: Led
         for batch in collect_arrivals(storage, ledger).batches:
             accept_batch(batch.batch, "night", storage, ledger, contract, IntakeLimits(0.05, Here(2, "500MB")))
     snapshot = take_snapshot(storage, ledger, contract, SAMPLING)
-    assert snapshot.rows == 400
-    assert set(training_rows(storage, snapshot)["CreditScore"]) == {700}
+    assert (snapshot.rows, snapshot.holdout_rows * 10 < snapshot.rows * 2) == (800, True)
+    held = pd.concat(holdout_pieces(storage, snapshot, contract, 300))
+    assert set(held["CreditScore"]) == {700}
+    newest = replace(contract, rows_per_customer=1)
+    with drawn_training_rows(storage, snapshot, newest, SAMPLING, 10**6) as file:
+        assert set(read_rows(file, 0, 10**6)["CreditScore"]) == {700}
 
 
 def test_the_order_is_that_of_arrival_not_of_claiming(storage: Storage, ledger: Ledger, tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ Row = tuple[Any, ...]
 
 
 def by_key(rows: Iterable[Row]) -> list[Row]:
-    return sorted(rows, key=lambda row: str(row[0]))
+    return sorted(rows, key=str)
 
 
 @dataclass
@@ -99,15 +99,11 @@ class Arrived:
         return batch
 
     def latest(self, contract: Contract) -> list[Row]:
-        """The latest row of every customer, found by the plainest means."""
-        known: dict[Any, tuple[Any, dict[str, Any]]] = {}
+        """The latest row of every customer, in a panel of every customer and time, found by the plainest means."""
+        known: dict[Any, dict[str, Any]] = {}
         for batch in sorted(self.rows.keys() - self.withdrawn, key=lambda batch: (self.times[batch], f"{batch}.csv")):
-            for row in self.rows[batch]:
-                rank = row["AsOf"] if contract.as_of else 0
-                before = known.get(row["Customer"])
-                if before is None or rank >= before[0]:
-                    known[row["Customer"]] = (rank, row)
-        return by_key((tuple(row.get(name) for name in contract.names) for _, row in known.values()))
+            known |= {(row["Customer"], row.get("AsOf")): row for row in self.rows[batch]}
+        return by_key(tuple(row.get(name) for name in contract.names) for row in known.values())
 
 
 @pytest.fixture
@@ -152,7 +148,7 @@ def in_full(arrived: Arrived, contract: Contract, sampling: Sampling = SAMPLING,
 def parts_of(storage: Storage, snapshot: Snapshot) -> list[str]:
     manifest = read_manifest(storage, snapshot_rows(snapshot.snapshot))
     assert manifest is not None
-    assert snapshot_name([part.content for part in manifest.parts]) == snapshot.snapshot
+    assert snapshot_name([part.content for part in manifest.parts], snapshot.complete) == snapshot.snapshot
     return [part.sha256 for part in manifest.parts]
 
 
@@ -161,9 +157,9 @@ def bases(monkeypatch: pytest.MonkeyPatch) -> list[Base | None]:
     """The base of each computation of `take_snapshot`."""
     used: list[Base | None] = []
 
-    def recorded(*arguments: Any) -> Any:
+    def recorded(*arguments: Any, **options: Any) -> Any:
         used.append(arguments[5][0] if arguments[5] else None)
-        return compute_parts(*arguments)
+        return compute_parts(*arguments, **options)
 
     monkeypatch.setattr(snapshots, "compute_parts", recorded)
     return used
@@ -359,13 +355,13 @@ def test_readers_refuse_a_changed_part_of_theirs_only(arrived: Arrived) -> None:
     snapshot = take_two(arrived)
     folder = snapshot_rows(snapshot.snapshot)
     change_part(arrived.storage, folder, lambda rows: rows.slice(1), 11)
-    read = sum(len(piece) for piece in holdout_pieces(arrived.storage, snapshot, 7))
+    read = sum(len(piece) for piece in holdout_pieces(arrived.storage, snapshot, BY_NUMBER, 7))
     assert read == snapshot.holdout_rows > 20
     change_part(arrived.storage, folder, lambda rows: rows.slice(1), 2)
     with pytest.raises(
         PartFault, match=rf"part-0002.parquet has been changed.*churn snapshot rebuild {snapshot.snapshot[:12]}"
     ):
-        list(holdout_pieces(arrived.storage, snapshot, 7))
+        list(holdout_pieces(arrived.storage, snapshot, BY_NUMBER, 7))
 
 
 @pytest.mark.parametrize("damage", DAMAGE[:3])
@@ -475,8 +471,8 @@ def test_a_snapshot_of_format_1_is_rebuilt_by_its_own_rule(arrived: Arrived) -> 
     old = replace(snapshot, snapshot=name, format=None)
     rebuild(old)
     assert arrived.storage.exists(f"snapshots/{name}.parquet")
-    ours = list(holdout_pieces(arrived.storage, old, 50))
-    theirs = list(holdout_pieces(arrived.storage, snapshot, 50))
+    ours = list(holdout_pieces(arrived.storage, old, BY_NUMBER, 50))
+    theirs = list(holdout_pieces(arrived.storage, snapshot, BY_NUMBER, 50))
     assert sorted(key for piece in ours for key in piece["Customer"]) == sorted(
         key for piece in theirs for key in piece["Customer"]
     )

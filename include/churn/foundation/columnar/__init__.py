@@ -13,7 +13,14 @@ from churn.foundation.columnar.current_rows import (
 )
 from churn.foundation.columnar.draws import draw_customers, write_drawn_rows
 from churn.foundation.columnar.engine import engine, scan, scan_files
-from churn.foundation.columnar.history import count_disputes, sample_rows, unite_history
+from churn.foundation.columnar.history import (
+    LeaversCount,
+    count_disputes,
+    count_final_labels,
+    count_leavers,
+    sample_rows,
+    unite_history,
+)
 from churn.foundation.columnar.latest_rows import (
     BUCKETS,
     OtherKind,
@@ -27,23 +34,59 @@ from churn.foundation.columnar.latest_rows import (
     sort_columns,
     write_latest_rows,
 )
+from churn.foundation.columnar.panels import (
+    EVENT,
+    FIRST_AT,
+    KIND,
+    LABEL,
+    LABEL_BATCH,
+    LABELLED_AT,
+    ROW,
+    Counting,
+    DateCount,
+    count_by,
+    count_dates,
+    count_newest,
+    create_counting_view,
+    merge_statements,
+    panel_schema,
+    statement_schema,
+)
 from churn.foundation.columnar.row_rules import PlainLines, apply_row_rules, plain_lines
 
 __all__ = [
     "BUCKETS",
+    "EVENT",
+    "FIRST_AT",
+    "KIND",
+    "LABEL",
+    "LABELLED_AT",
+    "LABEL_BATCH",
+    "ROW",
     "TRAINED",
+    "Counting",
+    "DateCount",
+    "LeaversCount",
     "OtherKind",
     "PlainLines",
     "append_rule",
     "apply_row_rules",
     "bucketed_schema",
+    "count_by",
+    "count_dates",
     "count_disputes",
+    "count_final_labels",
+    "count_leavers",
+    "count_newest",
     "count_rules",
     "count_shared_customers",
+    "create_counting_view",
     "draw_customers",
     "engine",
     "first_rows_of_values",
     "hmac_pads",
+    "merge_statements",
+    "panel_schema",
     "plain_lines",
     "rank_of",
     "read_bucketed_rows",
@@ -56,6 +99,7 @@ __all__ = [
     "select_buckets",
     "sort_bucketed_rows",
     "sort_columns",
+    "statement_schema",
     "unite_history",
     "write_current_rows",
     "write_drawn_rows",

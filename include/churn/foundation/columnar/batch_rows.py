@@ -9,7 +9,7 @@ import duckdb
 import pyarrow as pa
 
 from churn.contract import CONFLICT, DUPLICATE, Contract, Role
-from churn.foundation.columnar.names import column_name, column_names, literal
+from churn.foundation.columnar.names import column_name, column_names, literal, row_key
 
 
 def rows_of_keys(
@@ -26,7 +26,7 @@ def rows_of_keys(
     Returns:
         `_key`, `_line` and the columns of the contract.
     """
-    key = f"hash({column_name(contract.key)})"
+    key = f"hash({row_key(contract)})"
     connection.register("rows", rows)
     found = connection.sql(
         f"""
@@ -39,7 +39,7 @@ def rows_of_keys(
 
 
 def resolve_repeats(connection: duckdb.DuckDBPyConnection, rows: pa.Table, contract: Contract) -> pa.Table:
-    """Find repeated customers: of identical rows the first is kept, of conflicting rows none.
+    """Find repeated customers, in a panel those repeated at one time: of identical rows the first is kept, of conflicting rows none.
 
     Args:
         connection: the engine.
@@ -49,7 +49,7 @@ def resolve_repeats(connection: duckdb.DuckDBPyConnection, rows: pa.Table, contr
     Returns:
         `_line` and `_rule` of the rows to quarantine.
     """
-    key = column_name(contract.key)
+    key = f"({row_key(contract)})"
     compared = ", ".join(column_name(column) for column in contract.columns if column.role is not Role.POSITION)
     connection.register("candidates", rows)
     return connection.sql(

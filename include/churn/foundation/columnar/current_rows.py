@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import duckdb
+import pyarrow.parquet as pq
 
 from churn.contract import Contract
 from churn.foundation.columnar.names import column_name, column_names, quoted
+from churn.foundation.columnar.panels import KIND, ROW
 
 TRAINED = "_trained"
 """The column that marks customers whose rows the version may have been trained on."""
@@ -24,6 +26,8 @@ def write_current_rows(
 ) -> None:
     """Write the current customers of a part of a snapshot, in its order, and mark those that a training may have seen.
 
+    Of a panel, the newest row of each customer counts, whether or not it waits for its label.
+
     Args:
         connection: the engine.
         part: Parquet file of the snapshot.
@@ -33,11 +37,16 @@ def write_current_rows(
         target: Parquet file with the columns of the contract without its target, and `_trained`.
     """
     rows = column_names(contract.without_target())
+    lines, current = "read_parquet($part, file_row_number = true)", f"{column_name(contract.target)} = 0"
+    if contract.as_of and KIND in pq.read_schema(part).names:
+        newest = f"row_number() OVER (PARTITION BY {column_name(contract.key)} ORDER BY {column_name(contract.as_of)} DESC) = 1"
+        lines = f"(SELECT * FROM {lines} WHERE {KIND} = {ROW} QUALIFY {newest})"  # noqa: S608 -- names come from the contract, quoted
+        current = f"coalesce({column_name(contract.target)}, 0) = 0"
     connection.execute(
         f"""
         COPY (
           SELECT {rows}, _bucket BETWEEN $first AND $last AND _customer IN (SELECT _customer FROM read_parquet($trained)) AS {TRAINED}
-          FROM read_parquet($part, file_row_number = true) WHERE {column_name(contract.target)} = 0 ORDER BY file_row_number
+          FROM {lines} WHERE {current} ORDER BY file_row_number
         ) TO $target (FORMAT parquet)
         """,  # noqa: S608 -- names come from the contract, quoted; values are parameters
         {

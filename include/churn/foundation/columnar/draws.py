@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from churn.contract import Contract
 from churn.foundation.columnar.latest_rows import hmac_pads
-from churn.foundation.columnar.names import column_name
+from churn.foundation.columnar.names import column_name, row_key
 
 _BETWEEN = "\x1f"
 
@@ -63,9 +63,9 @@ def write_drawn_rows(
     most: int,
     target: Path,
 ) -> None:
-    """Write features and target of the customers of some buckets in the order of a draw, at most a given number of them.
+    """Write features and target of the customers of some buckets in the order of a draw, at most a given number of rows.
 
-    Numbers are written as doubles, and the target as an integer.
+    Numbers are written as doubles, and the target as an integer. Of a panel, `_customer` is written, too.
 
     Args:
         connection: the engine.
@@ -82,11 +82,12 @@ def write_drawn_rows(
         for column in contract.features
     )
     key, label_column = column_name(contract.key), column_name(contract.target)
+    customer = ", _customer" if contract.as_of else ""
     connection.execute(
         f"""
         COPY (
-          SELECT {features}, CAST({label_column} AS TINYINT) AS {label_column} FROM {view}
-          WHERE _bucket BETWEEN $first AND $last ORDER BY {draw_sql(key)}, {key} LIMIT $most
+          SELECT {features}, CAST({label_column} AS TINYINT) AS {label_column}{customer} FROM {view}
+          WHERE _bucket BETWEEN $first AND $last ORDER BY {draw_sql(key)}, {row_key(contract)} LIMIT $most
         ) TO $target (COMPRESSION zstd, ROW_GROUP_SIZE 20480)
         """,  # noqa: S608 -- names come from the contract, quoted; values are parameters
         draw_parameters(salt, label) | {"first": buckets[0], "last": buckets[-1], "most": most, "target": str(target)},

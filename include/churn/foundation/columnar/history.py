@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 
-from churn.contract import Contract
+from churn.contract import Column, Contract
 from churn.errors import ChurnError
-from churn.foundation.columnar.names import column_name, literal, quoted
+from churn.foundation.columnar.names import column_name, literal, quoted, row_key
+from churn.foundation.columnar.panels import KIND, LABELLED_AT, ROW, utc_date
 
 
 def unite_history(
     connection: duckdb.DuckDBPyConnection, latest: str | None, more: str | None, arrivals: pa.Table, contract: Contract
 ) -> list[str]:
-    """Create the view `before`: the rows accepted so far, with `_arrived_at` and `_line`.
+    """Create the view `before`: the rows accepted so far, with `_arrived_at`, `_line`, and whether the label is final (`_final`).
+
+    A label is final if it was said after the horizon had passed; without a horizon, always.
 
     Args:
         connection: the engine.
@@ -42,10 +47,25 @@ def unite_history(
         )
     listed = ", ".join(column_name(column) for column in columns)
     connection.register("arrivals", arrivals)
-    parts = [f"SELECT {listed}, _arrived_at, 0 AS _line FROM {latest}"] if latest else []  # noqa: S608 -- quoted names
-    parts += [f"SELECT {listed}, _arrived_at, _line FROM {more} JOIN arrivals USING (_batch)"] if more else []  # noqa: S608
+    panel = bool(latest) and KIND in available[0]
+    rows = f"{latest} WHERE {KIND} = {ROW}" if panel else latest
+    final = _is_final(contract, LABELLED_AT if panel else "_arrived_at"), _is_final(contract, "_arrived_at")
+    parts = [f"SELECT {listed}, _arrived_at, 0 AS _line, {final[0]} AS _final FROM {rows}"] if latest else []  # noqa: S608 -- quoted names
+    parts += (
+        [f"SELECT {listed}, _arrived_at, _line, {final[1]} AS _final FROM {more} JOIN arrivals USING (_batch)"]  # noqa: S608
+        if more
+        else []
+    )
     connection.execute(f"CREATE OR REPLACE TEMP VIEW before AS {' UNION ALL '.join(parts)}")
     return [column.name for column in columns]
+
+
+def _is_final(contract: Contract, said_at: str) -> str:
+    """The SQL of whether the label of a row was said after its horizon had passed."""
+    if contract.horizon_days is None or contract.as_of is None:
+        return "TRUE"
+    end = f"{column_name(contract.as_of)} + {contract.horizon_days}"
+    return f"coalesce({utc_date(said_at)} > {end} AND {column_name(contract.target)} IS NOT NULL, FALSE)"
 
 
 def count_disputes(
@@ -60,9 +80,12 @@ def count_disputes(
         contract: the data contract.
 
     Returns:
-        Number of customers with history; of those, the number whose label changes back from 1 to 0, and the
-        number whose value in a permanent column has changed. A missing value does not count as a change.
+        Number of customers with history; of those, the number whose label changes back from 1 to 0 or is another one than a final
+        one, and the number whose value in a permanent column has changed. A missing value does not count as a change. In a panel,
+        labels are compared row by row, and customers by their newest row.
     """
+    if contract.as_of:
+        return _count_panel_disputes(connection, rows, columns, contract, contract.as_of)
     key, target = column_name(contract.key), column_name(contract.target)
     permanent = [column for column in contract.permanent if column.name in columns]
     names = ", ".join([key, target, *(column_name(column) for column in permanent)])
@@ -81,6 +104,111 @@ def count_disputes(
     ).fetchall()
     ((with_history, reversed_labels, changed_customers),) = counts
     return with_history, reversed_labels, changed_customers
+
+
+def _count_panel_disputes(
+    connection: duckdb.DuckDBPyConnection,
+    rows: Sequence[Path],
+    columns: Sequence[str],
+    contract: Contract,
+    as_of: Column,
+) -> tuple[int, int, int]:
+    key, target, by = column_name(contract.key), column_name(contract.target), row_key(contract)
+    permanent = [column for column in contract.permanent if column.name in columns]
+    names = ", ".join([key, *(column_name(column) for column in permanent)])
+    changed = " OR ".join(f"newest.{column_name(column)} <> known.{column_name(column)}" for column in permanent)
+    other = f"known.{target} = 1 AND here.{target} = 0"
+    if contract.horizon_days is not None or not contract.featured:
+        other = f"({other}) OR (known._final AND known.{target} <> here.{target})"
+    ((customers, relabelled, changed_customers),) = connection.execute(
+        f"""
+        WITH here AS (SELECT {by}, {target} FROM read_parquet($files)),
+        known AS (
+          SELECT {by}, {target}, _final FROM before WHERE {key} IN (SELECT {key} FROM here)
+          QUALIFY row_number() OVER (PARTITION BY {by} ORDER BY _arrived_at DESC, _line DESC) = 1
+        ),
+        labels AS (SELECT count(*) FILTER ({other}) AS relabelled FROM here JOIN known USING ({by})),
+        newest AS (
+          SELECT {names} FROM read_parquet($files) QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY {column_name(as_of)} DESC) = 1
+        ),
+        customers AS (
+          SELECT {names} FROM before WHERE {key} IN (SELECT {key} FROM here)
+          QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY {_latest_first(contract)}) = 1
+        ),
+        compared AS (
+          SELECT count(*) AS customers, count(*) FILTER ({changed or "FALSE"}) AS changed FROM newest JOIN customers AS known USING ({key})
+        )
+        SELECT customers, relabelled, changed FROM labels, compared
+        """,  # noqa: S608 -- names come from the contract, quoted; values are parameters
+        {"files": [str(file) for file in rows]},
+    ).fetchall()
+    return customers, relabelled, changed_customers
+
+
+@dataclass(frozen=True)
+class LeaversCount:
+    """What a file of leavers would do to rows that are known.
+
+    - `leavers`: its customers, and `unknown`, those without a row
+    - `relabelled`: rows whose final label says that the customer stayed
+    - `completed`: rows whose label becomes final because the file is complete through a date, and `events`, those with the event
+    """
+
+    leavers: int
+    unknown: int
+    relabelled: int
+    completed: int
+    events: int
+
+
+def count_leavers(
+    connection: duckdb.DuckDBPyConnection, rows: Sequence[Path], contract: Contract, event: str, through: date | None
+) -> LeaversCount:
+    """Compare a file of leavers with the rows in `before`.
+
+    Args:
+        connection: the engine, with the view `before`.
+        rows: Parquet files of its good rows.
+        contract: the data contract, with a horizon.
+        event: the name of the column with the date of the event.
+        through: the date through which it is complete; None if it is not said to be.
+    """
+    key, target, by = column_name(contract.key), column_name(contract.target), row_key(contract)
+    as_of, days = column_name(contract.row_key[-1]), contract.horizon_days
+    ((leavers, unknown),) = connection.execute(
+        f"""
+        SELECT count(DISTINCT {key}), count(DISTINCT {key}) FILTER ({key} NOT IN (SELECT {key} FROM before)) FROM read_parquet($files)
+        """,  # noqa: S608 -- names come from the contract, quoted; values are parameters
+        {"files": [str(file) for file in rows]},
+    ).fetchall()
+    ((relabelled, completed, events),) = connection.execute(
+        f"""
+        WITH known AS (
+          SELECT {by}, {target}, _final FROM before
+          QUALIFY row_number() OVER (PARTITION BY {by} ORDER BY _arrived_at DESC, _line DESC) = 1
+        ),
+        left_ AS (
+          SELECT {by}, {target}, _final, EXISTS (
+            SELECT 1 FROM read_parquet($files) AS file
+            WHERE file.{key} = known.{key} AND file.{quoted(event)} > {as_of} AND file.{quoted(event)} <= {as_of} + {days}
+          ) AS _left FROM known
+        )
+        SELECT count(*) FILTER (_final AND {target} = 0 AND _left),
+          count(*) FILTER (NOT _final AND {as_of} + {days} <= $through),
+          count(*) FILTER (NOT _final AND {as_of} + {days} <= $through AND (_left OR {target} = 1))
+        FROM left_
+        """,  # noqa: S608 -- names come from the contract, quoted; values are parameters
+        {"files": [str(file) for file in rows], "through": through or date.min},
+    ).fetchall()
+    return LeaversCount(leavers, unknown, relabelled, completed, events)
+
+
+def count_final_labels(connection: duckdb.DuckDBPyConnection, contract: Contract) -> tuple[int, int]:
+    """The rows in `before` with a final label, and those of them with the event."""
+    ((rows, events),) = connection.execute(
+        f"SELECT count(*), count(*) FILTER ({column_name(contract.target)} = 1) FROM before WHERE _final"  # noqa: S608 -- a quoted name
+    ).fetchall()
+    return rows, events
 
 
 def sample_rows(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import duckdb
@@ -114,7 +114,13 @@ def bucketed_schema(contract: Contract) -> pa.Schema:
 
 
 def read_bucketed_rows(
-    connection: duckdb.DuckDBPyConnection, file: Path, rank: int, contract: Contract, salt: bytes, rows: int
+    connection: duckdb.DuckDBPyConnection,
+    file: Path,
+    rank: int,
+    contract: Contract,
+    salt: bytes,
+    rows: int,
+    named: Mapping[str, str] | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """Read a file of accepted rows, with the bucket of each customer.
 
@@ -127,6 +133,7 @@ def read_bucketed_rows(
         contract: the data contract.
         salt: the secret key.
         rows: at most this number of rows are in a batch.
+        named: columns of the contract that have another name in the file.
 
     Yields:
         Batches with the columns of `bucketed_schema`. `_order` grows with the arrival of the batch, then with the line.
@@ -136,10 +143,10 @@ def read_bucketed_rows(
         duckdb.Error: the file cannot be read.
     """
     inner, outer = hmac_pads(salt)
-    available = set(pq.read_schema(file).names)
+    available, other = set(pq.read_schema(file).names), named or {}
     selected = ", ".join(
-        column_name(column)
-        if column.name in available
+        f"{quoted(other.get(column.name, column.name))} AS {column_name(column)}"
+        if other.get(column.name, column.name) in available
         else f"CAST(NULL AS {_ABSENT[column.kind]}) AS {column_name(column)}"
         for column in contract.columns
     )

@@ -40,3 +40,8 @@ def quoted(name: str) -> str:
 def literal(value: str) -> str:
     """Write a constant of the code as a literal, where SQL allows no parameter."""
     return "'" + value.replace("'", "''") + "'"
+
+
+def row_key(contract: Contract) -> str:
+    """Return the list of the columns that identify a row: the customer, and in a panel the time."""
+    return ", ".join(column_name(column) for column in contract.row_key)

@@ -9,7 +9,16 @@ import duckdb
 import pyarrow as pa
 
 from churn.contract import UNLABELLED, WRITTEN, Column, Contract, Kind, Role
-from churn.foundation.columnar.names import column_name, column_names, literal, parameter, quoted, raw_name, raw_names
+from churn.foundation.columnar.names import (
+    column_name,
+    column_names,
+    literal,
+    parameter,
+    quoted,
+    raw_name,
+    raw_names,
+    row_key,
+)
 
 _ABSENT = "''"
 """The cell of a column that the file lacks: empty."""
@@ -30,7 +39,7 @@ class PlainLines:
             lines: `_line` and `_text`, each text ending with a delimiter.
 
         Returns:
-            `_line`, the typed columns, `_key` (a hash of the key) and `_odd`: true if a line must be
+            `_line`, the typed columns, `_key` (a hash of what identifies a row) and `_odd`: true if a line must be
             read cell by cell, because it breaks a rule or uses another notation.
         """
         connection.register("lines", lines)
@@ -52,7 +61,7 @@ def plain_lines(contract: Contract, header: Sequence[str]) -> PlainLines:
         f"coalesce({quoted(relation.greater)} >= {quoted(relation.lesser)}, TRUE)" for relation in contract.relations
     ]
     sql = f"""
-        SELECT _line, {column_names(contract)}, hash({column_name(contract.key)}) AS _key,
+        SELECT _line, {column_names(contract)}, hash({row_key(contract)}) AS _key,
           NOT coalesce({" AND ".join(conditions)}, FALSE) AS _odd
         FROM (
           SELECT _line, _cells, {raw_names(contract)}, {typed}
@@ -75,7 +84,7 @@ def apply_row_rules(connection: duckdb.DuckDBPyConnection, records: pa.Table, co
 
     Returns:
         `_line`, `_raw`, `_failed` (list of rules; empty for a good row), the typed columns and `_key`
-        (a hash of the key), in the order of the lines.
+        (a hash of what identifies a row), in the order of the lines.
     """
     parameters: dict[str, object] = {}
     typed = ", ".join(f"{_typed(column, parameters)} AS {column_name(column)}" for column in contract.columns)
@@ -94,7 +103,7 @@ def apply_row_rules(connection: duckdb.DuckDBPyConnection, records: pa.Table, co
           _line, _raw,
           CASE WHEN _unreadable IS NOT NULL THEN [_unreadable]
                ELSE list_filter([{flags}], lambda rule: rule IS NOT NULL) END AS _failed,
-          {column_names(contract)}, hash({column_name(contract.key)}) AS _key
+          {column_names(contract)}, hash({row_key(contract)}) AS _key
         FROM typed ORDER BY _line
         """,  # noqa: S608 -- names come from the contract, quoted; values are parameters
         params=parameters,

@@ -101,8 +101,9 @@ class BatchRows(LedgerDatabase):
             return list(connection.scalars(query.order_by(batches.c.arrived_at, batches.c.name, batches.c.batch)).all())
 
     def accepted_sizes(self) -> list[tuple[int, int]]:
-        """Return the number of accepted rows, and of events among them, for every accepted batch."""
-        query = sa.select(batches.c.accepted_rows, batches.c.events).where(batches.c.state == "accepted")
+        """Return the number of accepted rows, and of events among them, for every accepted batch of rows."""
+        rows = sa.func.coalesce(batches.c.kind, "rows") == "rows"
+        query = sa.select(batches.c.accepted_rows, batches.c.events).where(batches.c.state == "accepted", rows)
         with self._transaction() as connection:
             return [(rows, events or 0) for rows, events in connection.execute(query)]
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import sqlalchemy as sa
 
 from churn.foundation.ledger.database import LedgerDatabase
 from churn.foundation.records import Approval, DecisionRecord, Look, Snapshot, VersionRecord
-from churn.foundation.schema import approvals, decisions, looks, snapshots, versions
+from churn.foundation.schema import approvals, cutoffs, decisions, looks, snapshots, versions
 
 UNJUDGED = "POLICY_INVALID"
 """The code of a decision that judged nothing; its evidence still has to be judged."""
@@ -25,6 +25,15 @@ class DecisionRows(LedgerDatabase):
         update = {"batches": row["batches"]}
         with self._transaction() as connection:
             connection.execute(statement.on_conflict_do_update(index_elements=["snapshot"], set_=update))
+
+    def fix_cutoff(self, night: str, cutoff: date) -> date:
+        """Store the cut-off date of a run, once; returns the one that was stored first."""
+        row = {"night": night, "cutoff": cutoff.isoformat(), "fixed_at": datetime.now(UTC)}
+        with self._transaction() as connection:
+            connection.execute(self._insert(cutoffs).values(row).on_conflict_do_nothing(index_elements=["night"]))
+            return date.fromisoformat(
+                connection.scalar(sa.select(cutoffs.c.cutoff).where(cutoffs.c.night == night)) or ""
+            )
 
     def snapshot(self, snapshot: str) -> Snapshot | None:
         """Return the snapshot with this hash."""

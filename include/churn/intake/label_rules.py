@@ -1,0 +1,167 @@
+"""The rules for a batch of labels or of leavers as a whole: what it changes, and whether it is complete."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+from math import sqrt
+from pathlib import Path
+
+import duckdb
+
+from churn.contract import DUPLICATE, Contract
+from churn.foundation import columnar
+from churn.intake.history import History
+from churn.intake.judged_rows import Judged
+from churn.intake.label_files import COMPLETE_THROUGH, LABELS, LEAVERS, ROW_COUNT, Completeness
+from churn.intake.table_rules import FEWEST_DISPUTED, RATE_FACTOR, RATE_SIGMAS, IntakeLimits, TableRule
+
+_FEWEST_FINAL = 100
+"""Final labels that a rate of events needs before another one is compared with it."""
+
+
+def read_completeness(connection: duckdb.DuckDBPyConnection, good: Sequence[Path]) -> Completeness | None:
+    """What a file of leavers says of itself; None if it says nothing, or not the same on each row."""
+    files = [str(file) for file in good]
+    ((through, throughs, count, counts, rows),) = connection.execute(
+        f"""
+        SELECT any_value({COMPLETE_THROUGH}), count(DISTINCT {COMPLETE_THROUGH}), any_value({ROW_COUNT}), count(DISTINCT {ROW_COUNT}),
+          count(*) FILTER ({COMPLETE_THROUGH} IS NOT NULL AND {ROW_COUNT} IS NOT NULL) - count(*)
+        FROM read_parquet($files)
+        """,  # noqa: S608 -- our own names
+        {"files": files},
+    ).fetchall()
+    return Completeness(through, count) if (throughs, counts, rows) == (1, 1, 0) else None
+
+
+def label_rules(
+    connection: duckdb.DuckDBPyConnection,
+    judged: Judged,
+    history: History | None,
+    contract: Contract,
+    kind: str,
+    arrived: date,
+    limits: IntakeLimits,
+    short: str,
+) -> list[TableRule]:
+    """The rules for a batch under a contract with a horizon, critical ones first; none for one of rows.
+
+    Args:
+        connection: the engine, with the view `before` if there is a history.
+        judged: the rows.
+        history: the accepted history.
+        contract: the data contract.
+        kind: of the batch.
+        arrived: the date of its arrival.
+        limits: for a batch.
+        short: names the batch in commands.
+    """
+    if kind == LABELS:
+        return [_label_rate(connection, judged.events, judged.accepted, contract, short)] if history else []
+    if kind != LEAVERS or not judged.accepted:
+        return []
+    stated = read_completeness(connection, judged.good)
+    rules = [_statement(connection, judged, stated), _future(stated, arrived), _whole(connection, judged, stated)]
+    if history:
+        through = stated.through if stated else None
+        found = columnar.count_leavers(connection, judged.good, contract, "event_date", through)
+        rules.append(_relabelled(found, limits, short))
+        rules.append(_unknown(found))
+        if through:
+            rules.append(_label_rate(connection, found.events, found.completed, contract, short))
+    return rules
+
+
+def _statement(connection: duckdb.DuckDBPyConnection, judged: Judged, stated: Completeness | None) -> TableRule:
+    """A file that says through which date it is complete says on each row the same, and has as many rows as it says."""
+    files = [str(file) for file in judged.good]
+    ((said,),) = connection.execute(
+        f"SELECT count(*) FILTER ({COMPLETE_THROUGH} IS NOT NULL OR {ROW_COUNT} IS NOT NULL) FROM read_parquet($files)",  # noqa: S608 -- our own names
+        {"files": files},
+    ).fetchall()
+    right = stated.rows == judged.arrived if stated else not said
+    rows = (
+        f"says that it has {stated.rows:,} rows, and {judged.arrived:,} arrived"
+        if stated
+        else "does not say the same on each row"
+    )
+    return TableRule(
+        "leavers.row_count",
+        True,
+        float(right),
+        minimum=1,
+        sentence=f"The file of leavers {rows}, so a part of it may be lost, and customers who left would count as having stayed. "
+        f"Send it again with {COMPLETE_THROUGH} and {ROW_COUNT} on each row, or without both: it then completes nothing.",
+    )
+
+
+def _future(stated: Completeness | None, arrived: date) -> TableRule:
+    ahead = float((stated.through - arrived).days) if stated else 0.0
+    through = f"{stated.through}" if stated else ""
+    return TableRule(
+        "leavers.complete_through",
+        True,
+        ahead,
+        maximum=0,
+        sentence=f"The file arrived on {arrived} and says that it is complete through {through}, which is after its arrival. Send it again "
+        "with the date of the last day that it covers.",
+    )
+
+
+def _whole(connection: duckdb.DuckDBPyConnection, judged: Judged, stated: Completeness | None) -> TableRule:
+    """A row in quarantine may be a customer who left, so the file is not complete."""
+    lost = 0
+    if stated and judged.set_aside:
+        broken = columnar.count_rules(connection, judged.aside, 0)
+        lost = judged.set_aside - sum(rows for rule, rows, _ in broken if rule == DUPLICATE)
+    return TableRule(
+        "leavers.quarantined",
+        True,
+        lost,
+        maximum=0,
+        sentence=f"{lost:,} rows of the file of leavers broke a rule, so it is not complete through the date that it states. Fix these rows "
+        f"and send it again, or send it without {COMPLETE_THROUGH} and {ROW_COUNT}.",
+    )
+
+
+def _relabelled(found: columnar.LeaversCount, limits: IntakeLimits, short: str) -> TableRule:
+    share = found.relabelled / max(found.leavers, 1) if found.relabelled >= FEWEST_DISPUTED else 0.0
+    return TableRule(
+        "batch.labels_reversed",
+        True,
+        share,
+        maximum=limits.max_disputed_share,
+        sentence=f"{found.relabelled:,} rows of {found.leavers:,} leavers had stayed by their final label "
+        f"({share:.1%}, limit {limits.max_disputed_share:.1%}), so the file may be wrong. Ask the sender to check it. If it is right, raise "
+        f"CHURN_MAX_DISPUTED_SHARE for one run and run `churn batches rejudge {short}`.",
+    )
+
+
+def _unknown(found: columnar.LeaversCount) -> TableRule:
+    return TableRule(
+        "leavers.unknown",
+        False,
+        found.unknown / max(found.leavers, 1),
+        maximum=0.5,
+        sentence=f"{found.unknown:,} of {found.leavers:,} leavers have no accepted row. Check the key of the file.",
+    )
+
+
+def _label_rate(
+    connection: duckdb.DuckDBPyConnection, events: int, rows: int, contract: Contract, short: str
+) -> TableRule:
+    """The share of events among the labels that a batch makes final. A lost part of a file of leavers shows in it."""
+    known, known_events = columnar.count_final_labels(connection, contract)
+    rate, past = events / max(rows, 1), known_events / max(known, 1)
+    chance = RATE_SIGMAS * sqrt(past * (1 - past) / max(rows, 1))
+    comparable = rows > 0 and known >= _FEWEST_FINAL
+    return TableRule(
+        "batch.label_rate",
+        True,
+        rate if comparable else 0.0,
+        minimum=min(past / RATE_FACTOR, past - chance) if comparable else 0.0,
+        maximum=max(past * RATE_FACTOR, past + chance) if comparable else 1.0,
+        sentence=f"{rate:.1%} of the {rows:,} rows whose label becomes final {contract.event_in_words}, compared with {past:.1%} before. A part "
+        f"of the file may be lost, or it may be the one of another bank. Ask the sender to check it. If it is right, land the same labels "
+        f"as rows, or withdraw the batches that set the earlier rate; `churn batches rejudge {short}` judges it again.",
+    )

@@ -1,0 +1,1 @@
+"""Room 6: what happened afterwards, compared with what was predicted."""
