@@ -56,7 +56,7 @@ stop: ## Stop the services that `make run` started.
 	@if [ -x $(CHURN) ]; then $(CHURN) local stop; else echo "Nothing was set up yet."; fi
 
 clean: stop ## Stop the services and delete all their data, which cannot be undone; the environment is kept.
-	rm -rf var data/landing data/originals data/accepted data/quarantine data/snapshots data/docs data/decisions data/scores data/populations data/unfinished
+	rm -rf var data/landing data/originals data/accepted data/quarantine data/snapshots data/docs data/decisions data/scores data/populations data/outcomes data/unfinished
 
 lint: .venv/dev ## Check style, types, layers, spelling, wording and the generated reference.
 	.venv/bin/ruff format --check .

@@ -7,6 +7,7 @@ events that have no alert yet, and retries alerts that could not be sent. It nee
 |---|---|---|
 | watch | records new alerts, and sends those that are waiting | an alert could not be sent, or the file that `CHURN_NOTIFICATIONS_FILE` names is invalid |
 | score | triggers **churn_scoring**, at most once a day, if the current list was not made by the version in production, such as after `churn rollback`; otherwise it is skipped | the ledger is unavailable |
+| refuted | triggers **churn_rollback**, once, if later rows have refuted the promotion in force and `CHURN_ON_REFUTED` is `rollback`; otherwise it is skipped | the ledger is unavailable |
 
 To send a test alert through every notification channel, choose *Send a test alert* in the trigger form.
 """
@@ -17,7 +18,7 @@ from datetime import timedelta
 
 from airflow.sdk import Param, dag, get_current_context, task
 
-from churn_airflow.scoring import ScoreOperator
+from churn_airflow.scoring import RefutedOperator, ScoreOperator
 from churn_airflow.steps import TASK_DEFAULTS, core_step
 from churn_airflow.timetables import cron
 
@@ -56,6 +57,7 @@ def churn_watch() -> None:
 
     watch()
     ScoreOperator(task_id="score", daily=True)
+    RefutedOperator(task_id="refuted")
 
 
 churn_watch()

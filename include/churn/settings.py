@@ -60,6 +60,7 @@ TIMES = "When runs start"
 ALERTS = "Alerts"
 RULES = "Intake, training and promotion"
 SCORING = "Scores of current customers"
+OUTCOMES = "What happened afterwards"
 RETENTION = "What maintenance keeps, besides what production and a rollback need"
 SERVICES = "MLflow and Airflow"
 IMAGES = "The serving image"
@@ -233,6 +234,25 @@ class Settings(BaseSettings):
         "approval too.",
         False,
     )
+    shadows: int = _setting(
+        OUTCOMES,
+        "Number of newest held challengers that also score what arrives. Their results are shown; none is promoted by them.",
+        3,
+        ge=0,
+    )
+    on_refuted: Literal["alert", "ask", "rollback"] = _setting(
+        OUTCOMES,
+        "What follows when later rows refute a promotion, besides the alert: nothing, a link in it to the form of the rollback, or the "
+        "rollback itself, which turns automatic promotion off.",
+        "alert",
+    )
+    confirmation_days: int = _setting(
+        OUTCOMES,
+        "Days after which a promotion that later rows have neither confirmed nor refuted counts as undecided.",
+        90,
+        ge=1,
+    )
+
     hand_made_changes: Literal["refuse", "adopt"] = _setting(
         RULES,
         "What happens when someone has changed the production version manually in MLflow: `refuse` stops the run, `adopt` "
@@ -287,6 +307,13 @@ class Settings(BaseSettings):
         RETENTION,
         "Number of newest files of current customers that are kept, with their quarantined rows. Those of kept lists are always kept.",
         5,
+        ge=1,
+    )
+    keep_outcomes: int = _setting(
+        RETENTION,
+        "Number of newest batches whose scores on arrival are kept, and of looks whose rows are. What the version in production is "
+        "measured by is always kept.",
+        400,
         ge=1,
     )
     keep_days: int = _setting(RETENTION, "Number of days for which Airflow's task logs are kept.", 180, ge=1)

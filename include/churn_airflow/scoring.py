@@ -27,6 +27,41 @@ def deliver_current(target: str) -> int | None:
             measure_delivery(workspace.ledger, undelivered.row.list_id, target)
 
 
+class RefutedOperator(TriggerDagRunOperator):
+    """Triggers churn_rollback, once for a promotion that later rows have refuted, if `CHURN_ON_REFUTED` is `rollback`.
+
+    Args:
+        kwargs: of the operator.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(
+            trigger_dag_id="churn_rollback",
+            skip_when_already_exists=True,
+            execution_timeout=timedelta(minutes=5),
+            on_failure_callback=report_failure,
+            **kwargs,
+        )
+
+    def execute(self, context: Context) -> None:
+        """Find the promotion, and trigger a rollback that is named after it."""
+        from churn.errors import NothingToDo
+        from churn.pipeline.observing import refuted_promotion
+
+        with core_step() as (workspace, _):
+            change = refuted_promotion(workspace)
+            if change is None:
+                raise NothingToDo("Later rows have not refuted the promotion in force.")
+            if workspace.settings.on_refuted != "rollback":
+                raise NothingToDo(
+                    f"Later rows have refuted the promotion of version {change.version}. CHURN_ON_REFUTED is {workspace.settings.on_refuted}, "
+                    "so a person decides."
+                )
+        self.trigger_run_id = f"refuted-{change.sequence}"
+        self.conf = {"reason": f"Later rows have refuted the promotion of version {change.version}."}
+        super().execute(context)
+
+
 class ScoreOperator(TriggerDagRunOperator):
     """Triggers churn_scoring if the current list was made by another version than the one in production, once that is verified.
 

@@ -24,7 +24,7 @@ from churn_airflow.review.pages import CANNOT_SHOW
 from support.basics import free_port
 from support.review_ledger import NOW, batch_hash, fill_ledger
 
-PAGES = ["", "nights", "data", "images", "scores"]
+PAGES = ["", "nights", "data", "images", "scores", "outcomes"]
 HANGING = 10
 """Seconds: far above the time-outs of the pages, far below those of the clients, so that a busy machine fails no test."""
 ROLES = ["VIEWER", "USER", "OP", "ADMIN"]

@@ -35,7 +35,7 @@ TASKS = {
     "churn_landing": ("rest", "landed", "night"),
     "churn_population_landing": ("rest", "landed", "scores"),
     "churn_maintenance": ("clean", "check_snapshot", "clean_images", "clean_logs"),
-    "churn_watch": ("watch", "score"),
+    "churn_watch": ("watch", "score", "refuted"),
 }
 WATCHES = ("churn_landing", "churn_population_landing")
 CONF: dict[str, dict[str, Any]] = {

@@ -163,6 +163,7 @@ def fill_ledger(url: str, nights: int, text: str = "", until: datetime = NOW) ->
             previous, champion = champion, version
         if champion is not None:
             _add_list(rows, number, night, at, text, champion)
+            _add_look(rows, night, at, champion, previous)
     with ledger._transaction() as connection:
         for table in schema.metadata.sorted_tables:
             for begin_at in range(0, len(rows[table.name]), 500):
@@ -234,6 +235,46 @@ def _add_list(
                 "at": at + timedelta(minutes=9),
             }
         )
+
+
+def _add_look(
+    rows: dict[str, list[dict[str, Any]]], night: str, at: datetime, version: int, before: int | None
+) -> None:
+    """Add what later rows said of the promotion in force, and the results of the newest list."""
+    sequence = rows["promotions"][-1]["sequence"]
+    interval = {"value": 0.81, "lower": 0.79, "upper": 0.83}
+    measure = {"name": "brier", "gain": 0.004, "standard_error": 0.001, "lower": 0.001, "upper": 0.007, "margin": 0.0}
+    health = {
+        "rows": 4200, "events": 800, "missing": {"rows": 0, "events": 0}, "contacted": False, "excluded": {}, "roc_auc": interval,
+        "brier": interval, "observed_expected": {"value": 1.02, "lower": 0.96, "upper": 1.08},
+        "calibration": [{"rows": 420, "score": 0.2, "observed": 0.21}] * 10,
+    }  # fmt: skip
+    shadow = {"version": 7, "rows": 900, "missing": {"rows": 0}, "roc_auc": interval, "brier": interval, "better": True}
+    figures = {
+        "version": version, "before": before, "measures": [measure], "promised": {"brier": interval}, "health": health,
+        "shadows": [shadow], "excluded": {"trained": 12, "contacted": 40}, "contacted": False, "waiting": {},
+    }  # fmt: skip
+    look = {"state": "confirmed", "rows": 4200, "events": 800, "figures": figures, "evidence": None}
+    rows["outcome_looks"].append({"model": "churn", "sequence": sequence, "night": night, "looked_at": at} | look)
+    group = {"decile": 1, "rows": 400, "predicted": 0.5, "realised": 0.48, "lower": 0.43, "upper": 0.53}
+    effect = {
+        "contact": {"customers": 380, "events": 90, "rate": 0.24}, "control": {"customers": 90, "events": 40, "rate": 0.44},
+        "kept_share": 0.2, "lower": 0.1, "upper": 0.3, "tells": True, "value": {"kept_share": 9e4, "lower": 4e4, "upper": 12e4},
+    }  # fmt: skip
+    result = {
+        "deciles": [group] * 10, "at_capacity": {"lift": 2.4, "precision": 0.5, "recall": 0.3}, "effect": effect, "contacted": False,
+    }  # fmt: skip
+    rows["list_results"].append(
+        {
+            "list_id": rows["score_lists"][-1]["list_id"],
+            "revision": 1,
+            "rows": 3900,
+            "events": 700,
+            "figures": result,
+            "night": night,
+            "measured_at": at,
+        }
+    )
 
 
 def _name_of_change(kind: str, night: str, sequence: int) -> str:

@@ -20,12 +20,13 @@ ZONES = {
     "decisions",
     "scores",
     "populations",
+    "outcomes",
     "unfinished",
 }
 """Folders of the data root. `make clean` deletes each, `data/README.md` describes it, and the page on retention says how long it is kept."""
 TABLES = {
     "batches", "sightings", "withdrawals", "drifts", "version_flags", "snapshots", "cutoffs", "decisions", "versions", "looks", "approvals",
-    "promotions", "thaws", "confirmations", "owner", "images", "populations", "score_lists", "deliveries", "alerts",
+    "promotions", "thaws", "confirmations", "owner", "images", "populations", "score_lists", "deliveries", "alerts", "arrival_scores", "outcome_looks", "list_results",
 }  # fmt: skip
 """Tables of the ledger. No row is ever deleted, and a backup of the database contains all of them."""
 DAGS = {
@@ -33,7 +34,15 @@ DAGS = {
     "churn_maintenance", "churn_watch",
 }  # fmt: skip
 """The page on tasks says for each what a cleared task does."""
-KEPT = {"keep_versions", "keep_decisions", "keep_images", "keep_lists", "keep_populations", "keep_days"}
+KEPT = {
+    "keep_versions",
+    "keep_decisions",
+    "keep_images",
+    "keep_lists",
+    "keep_populations",
+    "keep_outcomes",
+    "keep_days",
+}
 """Settings that say how much is kept; the page on retention has each."""
 
 

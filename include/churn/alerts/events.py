@@ -12,16 +12,36 @@ from churn.decision.policy import UNMET
 from churn.decision.reasons import Reason
 from churn.errors import ChurnError
 from churn.foundation.ledger import Ledger
-from churn.foundation.links import comparison_page, docs_page, run_page, scores_page, version_page
-from churn.foundation.records import Alert, Batch, DecisionRecord, ImageRecord, Promotion, ScoreList, Snapshot
+from churn.foundation.links import (
+    ROLLBACK,
+    comparison_page,
+    docs_page,
+    outcomes_page,
+    run_page,
+    scores_page,
+    trigger_page,
+    version_page,
+)
+from churn.foundation.records import (
+    Alert,
+    Batch,
+    DecisionRecord,
+    ImageRecord,
+    OutcomeLook,
+    Promotion,
+    ScoreList,
+    Snapshot,
+)
 from churn.foundation.schedule import NEWS
 from churn.foundation.wording import KIND_WORDS, cause_of_rejection
+from churn.outcomes.states import State
 from churn.settings import Settings
 
 PROMOTION, HOLD, BATCH, IMAGE = "promotion", "hold", "batch_rejected", "image_failed"
 TASK, CHAMPION, SILENCE, TEST = "task_failed", "champion_below_floor", "silence", "test"
 SNAPSHOT, LIST, DELIVERY, SCORED = "snapshot_differs", "list_failed", "delivery_failed", "scores_drifted"
-KINDS = (PROMOTION, HOLD, BATCH, IMAGE, TASK, CHAMPION, SILENCE, SNAPSHOT, LIST, DELIVERY, SCORED)
+REFUTED = "promotion_refuted"
+KINDS = (PROMOTION, HOLD, BATCH, IMAGE, TASK, CHAMPION, SILENCE, SNAPSHOT, LIST, DELIVERY, SCORED, REFUTED)
 
 SILENT_CHANGES = frozenset({"take_back"})
 """Changes of production without an alert of their own: an automatic rollback is reported by the image that caused it."""
@@ -42,6 +62,8 @@ def find_events(ledger: Ledger, settings: Settings, now: datetime) -> list[Alert
         if change.promoted_at >= since and change.kind not in SILENT_CHANGES
     ]
     drifted = [row for row in ledger.score_lists(model, since=since) if row.summary["drift"]["drifted"]]
+    current = ledger.in_production(model)
+    look = ledger.last_look(model, current.sequence) if current else None
     images = [image for image in ledger.images(model) if image.state in FAILED_IMAGES and image.recorded_at >= since]
     return [
         *(batch_rejected(batch, settings, now) for batch in rejected),
@@ -51,6 +73,7 @@ def find_events(ledger: Ledger, settings: Settings, now: datetime) -> list[Alert
         *(promoted(change, settings, now) for change in reversed(changes)),
         *(image_failed(image, settings, now) for image in images),
         *(scores_drifted(row, settings, now) for row in drifted),
+        *([promotion_refuted(look, settings, now)] if look and look.state == State.REFUTED else []),
     ]
 
 
@@ -207,6 +230,30 @@ def scores_drifted(row: ScoreList, settings: Settings, now: datetime) -> Alert:
         f"{', '.join(row.summary['drift']['drifted'])}. The list was published.",
         "Check the file of customers, and whether a retraining is due. `churn scores show` has the figures.",
         scores_page(settings, row.list_id),
+        now,
+    )
+
+
+def promotion_refuted(look: OutcomeLook, settings: Settings, now: datetime) -> Alert:
+    """Alert about a promotion that later rows have refuted; what follows depends on `CHURN_ON_REFUTED`."""
+    version, before = look.figures.get("version"), look.figures.get("before")
+    failing = ", ".join(
+        f"{measure['name']} {measure['gain']:+.4f} (at most {measure['upper']:+.4f})"
+        for measure in look.figures.get("measures", [])
+        if measure["upper"] < -measure["margin"]
+    )
+    step = {
+        "alert": "Roll back (`churn rollback --reason ...`), or leave it and watch the page Outcomes.",
+        "ask": f"To roll back, trigger churn_rollback: {trigger_page(settings, ROLLBACK)}",
+        "rollback": "The rollback follows within an hour, and turns automatic promotion off. `churn unfreeze --reason ...` turns it on again.",
+    }[settings.on_refuted]
+    return make_alert(
+        f"{REFUTED}:{look.model}:{look.sequence}",
+        f"The promotion of version {version} of {look.model} is refuted",
+        f"{look.rows:,} rows that came after the promotion, {look.events:,} of them with the event, say that version {version} does worse "
+        f"than version {before}: {failing}.",
+        step,
+        outcomes_page(settings),
         now,
     )
 

@@ -18,6 +18,7 @@ from churn.cli.contracts import contract_app
 from churn.cli.data import audit, batches_app, quarantine_app, snapshot_app
 from churn.cli.decisions import policy_app, replay, simulate
 from churn.cli.images import image_app as image_commands
+from churn.cli.outcomes import outcomes
 from churn.cli.production import alerts, approve, history, maintain, prune, reconcile, report, rollback, unfreeze
 from churn.cli.scores import score, scores_app
 from churn.cli.terminal import AsJson, console, explained, named_now, print_json, who
@@ -56,6 +57,7 @@ app.add_typer(scores_app, name="scores")
 for command in (
     audit,
     score,
+    outcomes,
     history,
     alerts,
     report,

@@ -64,14 +64,19 @@ def suspect_batches(ledger: Ledger, model: str, snapshot: Snapshot, champion: in
     last = ledger.last_decision(model)
     seen = ledger.snapshot(last.snapshot) if last else None
     compared = set(seen.batches) if seen else set()
-    disputed = {
+    disputed = disputed_batches(ledger, model, champion)
+    return [batch for batch in snapshot.batches if batch not in compared or batch in disputed]
+
+
+def disputed_batches(ledger: Ledger, model: str, champion: int) -> set[str]:
+    """The batches that contradicted the earlier ones when a version was the champion."""
+    return {
         batch
         for decision in ledger.decisions(limit=None, champion=champion, model=model)
         if not decision.dry_run
         and any(rule.get("code") == Reason.BATCH_DISPUTED and not rule["passed"] for rule in decision.rules)
         for batch in decision.comparison["case"]["suspects"]
     }
-    return [batch for batch in snapshot.batches if batch not in compared or batch in disputed]
 
 
 def take_look(

@@ -62,6 +62,16 @@ def scores_page(settings: Settings, name: str | None = None) -> str:
     return f"{settings.airflow_ui}/plugin/churn-review{REVIEW}/{scores_path(name)}"
 
 
+def outcomes_page(settings: Settings) -> str:
+    """Link to the review of what happened afterwards, inside the Airflow UI."""
+    return f"{settings.airflow_ui}/plugin/churn-review{REVIEW}/outcomes"
+
+
+def trigger_page(settings: Settings, dag: str) -> str:
+    """Link to a DAG in Airflow, with the form that triggers it."""
+    return f"{settings.airflow_ui}/dags/{dag}/runs?modal=trigger"
+
+
 def scores_path(name: str | None = None) -> str:
     """Return the path of the review of a list of scores, or of the current ones."""
     return f"scores?list={name}" if name else "scores"

@@ -11,6 +11,7 @@ DOCS = "docs"
 DECISIONS = "decisions"
 SCORES = "scores"
 POPULATIONS = "populations"
+OUTCOMES = "outcomes"
 UNFINISHED = "unfinished"
 
 
@@ -42,6 +43,16 @@ def snapshot_rows(snapshot: str) -> str:
 def decision_rows(evidence: str) -> str:
     """Folder of the scored rows behind a decision, named after their hash."""
     return f"{DECISIONS}/{evidence}"
+
+
+def arrival_scores(batch: str, model: str) -> str:
+    """Folder of the scores that versions of a model gave the rows of a batch on arrival."""
+    return f"{OUTCOMES}/arrivals/{model}/{batch}"
+
+
+def outcome_rows(evidence: str) -> str:
+    """Folder of the later rows that confirmed or refuted a promotion, named after their hash."""
+    return f"{OUTCOMES}/looks/{evidence}"
 
 
 def docs_index(batch: str) -> str:

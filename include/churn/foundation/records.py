@@ -418,3 +418,50 @@ class Delivery:
     place: str
     detail: str
     at: datetime
+
+
+@dataclass(frozen=True)
+class ArrivalScores:
+    """A batch whose rows versions have scored on arrival, before any training could use them.
+
+    `versions` has, for the number of each version as a text, its `role`, its `state` (scored or unscorable) and a `detail`.
+    """
+
+    batch: str
+    model: str
+    versions: dict[str, dict[str, str]]
+    rows: int
+    manifest: str
+    night: str
+    scored_at: datetime
+
+
+@dataclass(frozen=True)
+class OutcomeLook:
+    """What the later rows so far say of a promotion, see `outcomes.confirmation`.
+
+    `sequence` is that of the promotion. `evidence` is the hash of the rows that confirmed or refuted it; None before.
+    """
+
+    model: str
+    sequence: int
+    night: str
+    state: str
+    rows: int
+    events: int
+    figures: dict[str, Any]
+    evidence: str | None
+    looked_at: datetime
+
+
+@dataclass(frozen=True)
+class ListResult:
+    """What became of the customers of a list, as far as it is known; later labels make a new revision."""
+
+    list_id: str
+    revision: int
+    rows: int
+    events: int
+    figures: dict[str, Any]
+    night: str
+    measured_at: datetime

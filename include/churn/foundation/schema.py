@@ -23,7 +23,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-HEAD = "0015"
+HEAD = "0016"
 """The migration that creates these tables."""
 
 
@@ -401,4 +401,46 @@ deliveries = Table(
     Column("at", Moment, nullable=False, doc="when it was first delivered; before that, when the last attempt ended"),
     CheckConstraint("target IN ('database', 'drop')", name="target"),
     CheckConstraint("state IN ('delivered', 'failed', 'due', 'removed')", name="state"),
+)
+
+arrival_scores = Table(
+    "arrival_scores",
+    metadata,
+    Column("batch", Text, ForeignKey("batches.batch"), primary_key=True, doc="the batch"),
+    Column("model", Text, primary_key=True, doc="name of the registered model"),
+    Column(
+        "versions", JSON, nullable=False, doc="the versions that scored it on arrival: role, state and detail of each"
+    ),
+    Column("rows", Integer, nullable=False, doc="rows that were scored"),
+    Column("manifest", Text, nullable=False, doc="sha256 of the manifest of the scores"),
+    Column("night", Text, nullable=False, doc="the run that scored it"),
+    Column("scored_at", Moment, nullable=False, doc="when"),
+)
+
+outcome_looks = Table(
+    "outcome_looks",
+    metadata,
+    Column("model", Text, primary_key=True, doc="name of the registered model"),
+    Column("sequence", Integer, primary_key=True, autoincrement=False, doc="the promotion"),
+    Column("night", Text, primary_key=True, doc="the run that looked"),
+    Column("state", Text, nullable=False, doc="unconfirmed, confirmed, refuted, undecided or not_comparable"),
+    Column("rows", Integer, nullable=False, doc="later rows that compare it with the version before"),
+    Column("events", Integer, nullable=False, doc="those of them with the event"),
+    Column("figures", JSON, nullable=False, doc="measures, health, shadows, and rows that do not count"),
+    Column("evidence", Text, doc="hash of the rows that confirmed or refuted it; null: not decided in this look"),
+    Column("looked_at", Moment, nullable=False, doc="when"),
+    CheckConstraint("state IN ('unconfirmed', 'confirmed', 'refuted', 'undecided', 'not_comparable')", name="state"),
+    Index(None, "model", "sequence", "looked_at"),
+)
+
+list_results = Table(
+    "list_results",
+    metadata,
+    Column("list_id", Text, ForeignKey("score_lists.list_id"), primary_key=True, doc="the list"),
+    Column("revision", Integer, primary_key=True, autoincrement=False, doc="1, 2, ...: later labels make a new one"),
+    Column("rows", Integer, nullable=False, doc="customers of the list whose label is known"),
+    Column("events", Integer, nullable=False, doc="those of them with the event"),
+    Column("figures", JSON, nullable=False, doc="by decile, at the capacity, and contact group against control group"),
+    Column("night", Text, nullable=False, doc="the run that measured"),
+    Column("measured_at", Moment, nullable=False, doc="when"),
 )

@@ -72,16 +72,6 @@ def cutoff_of(snapshot: Snapshot) -> date | None:
     return date.fromisoformat(snapshot.cutoff) if snapshot.cutoff else None
 
 
-def due_dates(snapshot: Snapshot, contract: Contract) -> dict[date, int]:
-    """The rows that wait, by the date on which their horizon has passed."""
-    if contract.horizon_days is None:
-        return {}
-    return {
-        date.fromisoformat(day) + timedelta(days=contract.horizon_days + 1): rows
-        for day, rows in sorted((snapshot.waiting or {}).items())
-    }
-
-
 def count_mask(
     batch: pa.RecordBatch | pa.Table, contract: Contract, counting: Counting | None
 ) -> np.ndarray[Any, np.dtype[np.bool_]]:

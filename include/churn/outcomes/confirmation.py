@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from churn.outcomes.confidence import (
     auc_difference,
     brier_difference,
 )
+from churn.outcomes.states import State
 
 ERROR = 0.05
 """The chance that a right promotion is ever refuted, and that a wrong one is ever confirmed."""
@@ -25,20 +25,6 @@ FEWEST_ROWS, FEWEST_EVENTS = 500, 50
 """With fewer rows, or rows of a class, nothing is concluded."""
 SUPERIOR = "SUPERIOR"
 FRESH_NONINFERIOR = "FRESH_NONINFERIOR"
-
-
-class State(StrEnum):
-    """What later rows say of a promotion."""
-
-    UNCONFIRMED = "unconfirmed"
-    CONFIRMED = "confirmed"
-    REFUTED = "refuted"
-    UNDECIDED = "undecided"
-    NOT_COMPARABLE = "not_comparable"
-
-
-FINAL = frozenset({State.CONFIRMED, State.REFUTED, State.NOT_COMPARABLE})
-"""States that later rows do not change any more."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Checks everything that the data root should contain: batches, snapshots, evidence, and lists of scores."""
+"""Checks everything that the data root should contain: batches, snapshots, evidence, lists of scores, and outcomes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from churn.decision.evidence_file import find_evidence_faults
 from churn.foundation.clients import Clients
 from churn.intake.audit import find_losses
 from churn.learning.snapshot import find_snapshot_faults
+from churn.outcomes.audit import find_outcome_faults
 from churn.scoring.audit import find_list_faults
 
 
@@ -22,4 +23,5 @@ def audit_data(clients: Clients, hashes: bool = False) -> list[str]:
         *find_snapshot_faults(storage, ledger, hashes),
         *find_evidence_faults(storage, ledger, hashes),
         *find_list_faults(storage, ledger, hashes),
+        *find_outcome_faults(storage, ledger, clients.settings.model_name, hashes),
     ]

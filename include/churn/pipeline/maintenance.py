@@ -1,4 +1,4 @@
-"""Deletes what is no longer needed: versions, MLflow runs, snapshots, evidence, score lists, unfinished files, old logs.
+"""Deletes what is no longer needed: versions, MLflow runs, snapshots, evidence, score lists, outcomes, unfinished files, old logs.
 
 Kept is everything that production, a rollback, an open decision or the newest decisions depend on. No row of the ledger is
 ever deleted, so that the state of production at any time can be looked up.
@@ -21,6 +21,7 @@ from churn.foundation.parts import remove_table
 from churn.foundation.paths import DECISIONS, SNAPSHOTS, decision_rows, snapshot_rows
 from churn.foundation.records import DecisionRecord, Delivery, ScoreList, VersionRecord
 from churn.foundation.tracking import NIGHT
+from churn.outcomes.retention import expendable_outcomes
 from churn.pipeline.workspace import Workspace
 from churn.release.lineage import lineage
 from churn.release.retention import Retention, delete_versions, plan_retention
@@ -77,7 +78,8 @@ def plan_maintenance(workspace: Workspace) -> MaintenancePlan:
         _runs_of(nights, workspace),
         _there(SNAPSHOTS, {snapshot_rows(name) for name in snapshots}, workspace)
         + _there(DECISIONS, {decision_rows(name) for name in evidence}, workspace)
-        + _scored(workspace, lists),
+        + _scored(workspace, lists)
+        + expendable_outcomes(workspace.storage, ledger, model, settings.keep_outcomes),
         find_delivered(workspace, lists),
     )
 

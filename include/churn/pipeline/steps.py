@@ -71,7 +71,7 @@ def validate(workspace: Workspace, request: Request, batch: str) -> Batch:
 
 
 def train(workspace: Workspace, request: Request) -> Challenger:
-    """Take a snapshot and train a challenger on it.
+    """Let the living versions score what arrived, take a snapshot, look at what became of promotions and lists, and train a challenger.
 
     Raises:
         NothingToDo: nothing was accepted since the last training, and no retraining was requested.
@@ -83,6 +83,7 @@ def train(workspace: Workspace, request: Request) -> Challenger:
     from churn.learning.selection import SearchSpec
     from churn.learning.snapshot import take_snapshot
     from churn.learning.training import TrainingSpec, train_challenger
+    from churn.pipeline.observing import observe, score_first
     from churn.release.agreement import require_same_registry
     from churn.release.mirror import read_registry
 
@@ -95,6 +96,8 @@ def train(workspace: Workspace, request: Request) -> Challenger:
                 f"{'was' if len(arrived) == 1 else 'were'} rejected, so nothing is trained. `churn batches` shows why."
             )
         raise NothingToDo("No batch was accepted since the last training.")
+    if decided is None:
+        score_first(workspace, request.night)
     snapshot = (workspace.ledger.snapshot(decided.snapshot) if decided else None) or take_snapshot(
         workspace.storage,
         workspace.ledger,
@@ -102,6 +105,8 @@ def train(workspace: Workspace, request: Request) -> Challenger:
         workspace.sampling,
         cutoff=cutoff_of_run(workspace, request),
     )
+    if decided is None:
+        observe(workspace, request.night, snapshot)
     # Before anything is trained: in another registry, a new version would get a number that the ledger knows.
     rows = workspace.ledger.promotions(workspace.settings.model_name)
     require_same_registry(rows, read_registry(workspace.tracking), workspace.ledger, workspace.tracking)

@@ -14,6 +14,7 @@ from churn.foundation.svg import Curve, Mark, Series, Span
 from churn.review.data import Heat, Reason
 from churn.review.measures import Budget, MetricLine, SliceLine
 from churn.review.nights import Night
+from churn.review.outcomes import HealthPoint
 from churn.review.overview import NightPoint
 from churn.review.presentation import Interval, Reign, counted
 
@@ -176,6 +177,18 @@ def draw_distribution(counts: Sequence[int]) -> Markup:
     reading = "Customers by score, in equal ranges. The table below has the numbers."
     curve = Curve("champion", [*points, (1.0, 0.0)])
     return svg.draw_histograms("scores", "Customers by score", reading, [("customers", [curve])], "score")
+
+
+def draw_health(points: Sequence[HealthPoint]) -> Markup:
+    """Draw ROC AUC of the version in production on all rows since its promotion, look by look."""
+    series = [
+        (point.roc_auc.value, point.roc_auc.lower, point.roc_auc.upper) if point.roc_auc else None for point in points
+    ]
+    labels = [f"{point.looked_at:%m-%d}" if place in (0, len(points) - 1) else "" for place, point in enumerate(points)]
+    reading = "ROC AUC on all rows that came after the promotion, with its 95% interval, at each run."
+    return svg.draw_series(
+        "health", "Health of the version in production", reading, [Series("champion", series)], labels
+    )
 
 
 def order_drift(heat: Heat) -> list[int]:

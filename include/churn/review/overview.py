@@ -111,6 +111,7 @@ def load_facts(ledger: Ledger, settings: Settings, now: datetime) -> OverviewFac
         frozen=ledger.freeze(model),
         flags=ledger.flags(model, version or 0),
         failures=ledger.failures(RETRAINING, since=now - NEWS),
+        look=ledger.last_look(model, changes[0].sequence) if changes else None,
     )
 
 

@@ -20,12 +20,14 @@ from churn.foundation.digests import text_digest
 from churn.foundation.links import night_path, scores_path
 from churn.foundation.plain_text import clean
 from churn.foundation.wording import KIND_WORDS
+from churn.outcomes.states import REASONS
 from churn.review import charts
 from churn.review.changes import group_changes
 from churn.review.data import EARLIER, BatchView, Data
 from churn.review.images import Images
 from churn.review.night_list import NightList
 from churn.review.nights import ComparedRuns, Night
+from churn.review.outcomes import Outcomes
 from churn.review.overview import Overview
 from churn.review.presentation import ROWS_SHOWN, Link, counted, describe_answer, span_words
 from churn.review.scores import Scores
@@ -42,7 +44,7 @@ class Links(Protocol):
     """The targets of the pages' links to each other; None if a page does not exist."""
 
     def page(self, name: str, before: object = None) -> str | None:
-        """Link to overview, nights, data, images or scores; `before` is the cursor of a further page."""
+        """Link to overview, nights, data, images, scores or outcomes; `before` is the cursor of a further page."""
 
     def night(self, name: str) -> str | None:
         """Link to a run."""
@@ -239,6 +241,12 @@ def render_scores(view: Scores, site: Site) -> str:
     )
     distribution = charts.draw_distribution(shown.distribution) if shown and shown.distribution else None
     return _render("scores.html", "Scores", view, site, reasons=reasons, distribution=distribution)
+
+
+def render_outcomes(view: Outcomes, site: Site) -> str:
+    """Render what happened afterwards."""
+    drawn = charts.draw_health(view.history) if any(point.roc_auc for point in view.history) else None
+    return _render("outcomes.html", "Outcomes", view, site, drawn=drawn, reasons=REASONS)
 
 
 def render_message(

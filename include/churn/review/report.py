@@ -14,6 +14,7 @@ from churn.review.data import load_batch, load_data
 from churn.review.images import load_images
 from churn.review.night_list import load_nights
 from churn.review.nights import load_night
+from churn.review.outcomes import load_outcomes
 from churn.review.overview import load_overview
 from churn.review.pages import FolderLinks, Site, batch_file, night_file
 from churn.review.presentation import encode_for_json
@@ -63,6 +64,8 @@ def write_report(folder: Path, ledger: Ledger, settings: Settings, now: datetime
     scores = load_scores(ledger, settings, now, limit=limit)
     if scores:
         write("scores", scores, pages.render_scores(scores, with_json("scores")))
+    outcomes = load_outcomes(ledger, settings, now, limit=limit)
+    write("outcomes", outcomes, pages.render_outcomes(outcomes, with_json("outcomes")))
     for line in nights.lines:
         if night := load_night(ledger, settings, line.night):
             name = night_file(night.night)

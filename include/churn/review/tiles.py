@@ -15,11 +15,13 @@ from churn.foundation.records import (
     Drift,
     ImageRecord,
     NightRow,
+    OutcomeLook,
     Promotion,
     VersionFlag,
 )
 from churn.foundation.schedule import NEWS, UNFINISHED, due_nights
 from churn.foundation.wording import KIND_WORDS, REVERSALS, as_sentence_end, cause_of_rejection, why_not_built
+from churn.outcomes.states import State
 from churn.review.presentation import (
     BAD,
     DRY,
@@ -70,6 +72,7 @@ class OverviewFacts:
     frozen: Promotion | None
     flags: Sequence[VersionFlag]
     failures: Sequence[Alert]
+    look: OutcomeLook | None = None
 
 
 def make_tiles(facts: OverviewFacts, settings: Settings, now: datetime) -> list[Tile]:
@@ -273,15 +276,42 @@ def _health_tile(current: Promotion | None, facts: OverviewFacts, settings: Sett
     last = facts.last if facts.last and facts.last.champion == current.version else None
     if problem := _health_problem(current.version, facts, last):
         return Tile(name, BAD, *problem)
+    if tile := _later_health(name, facts.look):
+        return tile
     if last is None or not last.watch:
         how = KIND_WORDS.get(current.kind, current.kind)
-        detail = f"Version {current.version} has not been scored on new customers since it was {how}."
+        detail = (
+            f"Version {current.version} has not been scored on new customers since it was {how}.{_missing(facts.look)}"
+        )
         return Tile(name, UNMONITORED, UNMONITORED, detail)
     day = f"{last.decided_at:%Y-%m-%d}"
     if last.decided_at < next(due_nights(settings, now), now - NEWS):
-        detail = f"Floor and calibration were met on the unseen customers of {day}. No run has checked since."
+        detail = f"Floor and calibration were met on the unseen customers of {day}. No run has checked since.{_missing(facts.look)}"
         return Tile(name, UNMONITORED, f"not monitored since {day}", detail)
     return Tile(name, GOOD, "healthy", f"Floor and calibration are met on the unseen customers of {day}.")
+
+
+def _later_health(name: str, look: OutcomeLook | None) -> Tile | None:
+    """What rows that came after the promotion say; None until there are enough of them."""
+    health = look.figures.get("health", {}) if look else {}
+    auc, ratio = health.get("roc_auc"), health.get("observed_expected")
+    if look is None or not auc or not ratio:
+        return None
+    detail = (
+        f"On {health['rows']:,} rows that came after the promotion: ROC AUC {auc['value']:.3f} ({auc['lower']:.3f} to {auc['upper']:.3f}), "
+        f"observed/expected {ratio['value']:.2f} ({ratio['lower']:.2f} to {ratio['upper']:.2f})."
+    )
+    if look.state == State.REFUTED:
+        return Tile(name, BAD, "refuted", f"Later rows say that the version before does better. {detail}")
+    return Tile(name, GOOD, "confirmed" if look.state == State.CONFIRMED else "measured", detail)
+
+
+def _missing(look: OutcomeLook | None) -> str:
+    """How many later rows are missing until the health can be given."""
+    missing = look.figures.get("health", {}).get("missing", {}) if look else {}
+    if not missing:
+        return ""
+    return f" Figures on later rows follow with {missing['rows']:,} more of them, and {missing['events']:,} more of the rarer class."
 
 
 def _health_problem(champion: int, facts: OverviewFacts, checked: DecisionRecord | None) -> tuple[str, str] | None:

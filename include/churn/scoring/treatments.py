@@ -152,7 +152,7 @@ def _first_of_each(
     """
     found = _NOBODY
     for row in lists:
-        members = _members(storage, row, key, groups)
+        members = read_members(storage, row, key, groups)
         if began_with is not None:
             members = members.filter(pc.is_in(members[FIRST], value_set=began_with))
         new = pc.invert(pc.is_in(members[KEY], value_set=found[KEY].combine_chunks()))
@@ -163,7 +163,12 @@ def _first_of_each(
 _NOBODY = pa.table({name: pa.array([], pa.string()) for name in (KEY, GROUP, FIRST)})
 
 
-def _members(storage: Storage, row: ScoreList, key: str, groups: tuple[str, ...]) -> pa.Table:
+def read_members(storage: Storage, row: ScoreList, key: str, groups: tuple[str, ...]) -> pa.Table:
+    """The members of some groups of a list: the text of their key, their group, and the list that their treatment began with.
+
+    Raises:
+        TreatmentsUnknown: its rows were deleted, or have another key.
+    """
     if not has_table(storage, list_rows(row.list_id)):
         raise _unknown(row, "its rows were deleted")
     tables = []

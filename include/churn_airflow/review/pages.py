@@ -191,6 +191,16 @@ def scores(
     return _answer(request, view, render_scores, format)
 
 
+@router.get("/outcomes", dependencies=guard)
+def outcomes(request: Request, before: Before = None, format: Format = "html") -> Response:  # noqa: A002
+    """Show what happened afterwards: promotions, the champion's health, and lists; `before` is the cursor of a page."""
+    from churn.review.outcomes import load_outcomes
+    from churn.review.pages import render_outcomes
+
+    view = _read(lambda ledger, settings: load_outcomes(ledger, settings, datetime.now(UTC), before))
+    return _answer(request, view, render_outcomes, format)
+
+
 def wants_json(request: Request) -> bool:
     """Whether a request asks for JSON: by its query, or by accepting JSON but not HTML."""
     accepted = request.headers.get("accept", "")

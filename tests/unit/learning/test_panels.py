@@ -23,7 +23,7 @@ from churn.foundation.spread import Here
 from churn.foundation.storage import Storage
 from churn.learning import snapshot as snapshots
 from churn.learning.fitting import CUSTOMER, read_rows
-from churn.learning.maturity import count_mask, due_dates
+from churn.learning.maturity import count_mask
 from churn.learning.snapshot import (
     TRAINING,
     counts_others,
@@ -36,6 +36,7 @@ from churn.learning.snapshot import (
     take_snapshot,
 )
 from churn.learning.snapshot_parts import compute_parts
+from churn.outcomes.states import due_dates
 from support.panels import HORIZON, LABELS, LEAVERS, PANEL, PanelBatches
 
 SAMPLING = Sampling(b"a salt of sixteen bytes or more", Here(2, "500MB"))

@@ -7,7 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from churn.outcomes.confirmation import FRESH_NONINFERIOR, SUPERIOR, LaterRows, State, conclude, measure_gains
+from churn.outcomes.confirmation import FRESH_NONINFERIOR, SUPERIOR, LaterRows, conclude, measure_gains
+from churn.outcomes.states import State
 
 MARGINS = (0.01, 0.002)
 

@@ -21,6 +21,7 @@ from churn.review.data import Data, load_batch, load_data, make_data
 from churn.review.images import load_images
 from churn.review.night_list import load_nights
 from churn.review.nights import ComparedRuns, Night, load_night
+from churn.review.outcomes import load_outcomes
 from churn.review.overview import Pending, load_overview
 from churn.review.pages import (
     render_batch,
@@ -30,6 +31,7 @@ from churn.review.pages import (
     render_message,
     render_night,
     render_nights,
+    render_outcomes,
     render_overview,
     render_scores,
     render_undecided,
@@ -66,6 +68,7 @@ def every_page(ledger: Ledger) -> dict[str, str]:
         "batch": render_batch(batch, SITE),
         "images": render_images(load_images(ledger, SETTINGS), SITE),
         "scores": render_scores(lists_of(ledger), SITE),
+        "outcomes": render_outcomes(load_outcomes(ledger, SETTINGS, NOW), SITE),
     }
 
 
@@ -234,12 +237,13 @@ def test_the_number_of_queries_does_not_grow_with_the_ledger(tmp_path: Path, cou
             lambda ledger, batch=batch: load_batch(ledger, SETTINGS, batch),
             lambda ledger: load_images(ledger, SETTINGS),
             lists_of,
+            lambda ledger: load_outcomes(ledger, SETTINGS, NOW),
         ):
             counted_queries.clear()
             load(ledger)
             counts.setdefault(nights, []).append(len(counted_queries))
     assert counts[10] == counts[300]
-    assert max(counts[300]) <= 14
+    assert max(counts[300]) <= 15
 
 
 def test_a_reader_neither_changes_nor_creates_a_ledger(tmp_path: Path) -> None:
@@ -275,7 +279,7 @@ def test_data_without_batches_shows_the_next_step() -> None:
 def test_a_report_works_without_airflow(ledger: Ledger, tmp_path: Path) -> None:
     """Every link between its pages leads to a file of the folder. There are no scripts and actions; each page has its JSON."""
     files = write_report(tmp_path / "out", ledger, SETTINGS, NOW, 12)
-    assert len(files) == 5 + 12 + 12
+    assert len(files) == 6 + 12 + 12
     for file in files:
         page = Page(file.read_text())
         assert page.all("script") == []

@@ -11,7 +11,7 @@ from churn.foundation.columnar.current_rows import (
     select_buckets,
     write_current_rows,
 )
-from churn.foundation.columnar.draws import draw_customers, write_drawn_rows
+from churn.foundation.columnar.draws import draw_customers, hash_customers, write_drawn_rows
 from churn.foundation.columnar.engine import engine, scan, scan_files
 from churn.foundation.columnar.history import (
     LeaversCount,
@@ -84,6 +84,7 @@ __all__ = [
     "draw_customers",
     "engine",
     "first_rows_of_values",
+    "hash_customers",
     "hmac_pads",
     "merge_statements",
     "panel_schema",

@@ -92,3 +92,23 @@ def write_drawn_rows(
         """,  # noqa: S608 -- names come from the contract, quoted; values are parameters
         draw_parameters(salt, label) | {"first": buckets[0], "last": buckets[-1], "most": most, "target": str(target)},
     )
+
+
+def hash_customers(connection: duckdb.DuckDBPyConnection, keys: pa.Array, salt: bytes) -> NDArray[np.uint64]:
+    """The `_customer` of `write_latest_rows` of each key, in the order of the keys.
+
+    Args:
+        connection: the engine.
+        keys: of customers.
+        salt: the secret key.
+    """
+    inner, outer = hmac_pads(salt)
+    connection.register("hashed", pa.table({"_at": np.arange(len(keys)), "_key": keys}))
+    numbers = connection.sql(
+        """
+        SELECT CAST('0x' || substr(sha256($outer || unhex(sha256($inner || encode(CAST(_key AS VARCHAR))))), 9, 16) AS UBIGINT) AS _number
+        FROM hashed ORDER BY _at
+        """,
+        params={"inner": inner, "outer": outer},
+    )
+    return np.asarray(numbers.fetchnumpy()["_number"], np.uint64)

@@ -7,6 +7,7 @@ from churn.foundation.ledger.alerts import AlertRows
 from churn.foundation.ledger.batches import BatchRows
 from churn.foundation.ledger.database import LedgerError
 from churn.foundation.ledger.decisions import DecisionRows
+from churn.foundation.ledger.outcomes import OutcomeRows
 from churn.foundation.ledger.ownership import LedgerOfAnother, OwnershipRows
 from churn.foundation.ledger.production import ProductionRows, PromotionConflict
 from churn.foundation.ledger.reviews import ReviewRows
@@ -15,7 +16,7 @@ from churn.foundation.ledger.scores import ScoreRows
 __all__ = ["Ledger", "LedgerError", "LedgerOfAnother", "PromotionConflict", "open_ledger", "read_ledger"]
 
 
-class Ledger(BatchRows, DecisionRows, ProductionRows, ReviewRows, AlertRows, OwnershipRows, ScoreRows):
+class Ledger(BatchRows, DecisionRows, ProductionRows, ReviewRows, AlertRows, OwnershipRows, ScoreRows, OutcomeRows):
     """Reads and writes of the ledger, on SQLite or PostgreSQL."""
 
 
