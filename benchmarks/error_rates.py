@@ -38,6 +38,8 @@ from churn.decision.simulation import (
     simulate,
 )
 from churn.decision.slices import slice_codes, slicings
+from churn.outcomes.confirmation import FRESH_NONINFERIOR, SUPERIOR, LaterRows, conclude
+from churn.outcomes.states import State
 from support.evidence_cases import POLICY, make_case, make_evidence
 
 ROWS, ROUNDS, YEARS = 2000, 10_000, 40
@@ -95,6 +97,7 @@ def main() -> int:
         *measure_calibration_rule(rounds // 5),
         *measure_slice_rule(rounds // 5),
         *measure_years(years),
+        *measure_confirmation(max(200, rounds // 20)),
     ]
     show(figures, f"{rounds:,} rounds at n = {ROWS:,}, {years} years")
     return int(any(figure.missed for figure in figures))
@@ -119,6 +122,57 @@ def steps(count: int, what: str) -> Iterable[int]:
 def chance(rate: float, rounds: int) -> float:
     """Two standard errors of a rate; none where there are rounds enough for the goals as they are."""
     return 0.0 if rounds >= ROUNDS // 5 else 2 * math.sqrt(rate * (1 - rate) / rounds)
+
+
+# Confirmation -------------------------------------------------------------------------------------
+
+NIGHTLY, LIFE = 500, 30
+"""Later rows of a night, and the nights within which a worse promotion has to be refuted."""
+
+
+def measure_confirmation(lives: int) -> list[Figure]:
+    """How often later rows refute a promotion that is as good, over a year, and one that made ROC AUC worse, within 30 nights."""
+    looks = [*range(1, LIFE + 1), *range(LIFE + 5, 366, 5)]
+    same = sum(refuted_at(SUPERIOR, 0.60, life, looks) is not None for life in steps(lives, "as good"))
+    worse = sum(
+        refuted_at(SUPERIOR, 0.745, life, range(1, LIFE + 1)) is not None for life in steps(lives, "superior, worse")
+    )
+    fresh = sum(
+        refuted_at(FRESH_NONINFERIOR, 0.865, life, range(1, LIFE + 1)) is not None
+        for life in steps(lives, "non-inferior, worse")
+    )
+    by_chance = 2 * math.sqrt(0.05 * 0.95 / lives)
+    return [
+        Figure("false refutation within a year of nights", same / lives, Goal("<= .05", high=0.05).widened(by_chance)),
+        Figure("refuted within 30 nights: superior, ROC AUC truly .010 worse", worse / lives, Goal(">= .8", low=0.8)),
+        Figure(
+            "refuted within 30 nights: non-inferior, ROC AUC truly .020 worse", fresh / lives, Goal(">= .8", low=0.8)
+        ),
+    ]
+
+
+def refuted_at(code: str, noise: float, life: int, looks: Iterable[int]) -> int | None:
+    """The night of the refutation; None if there is none. The version before has a noise of .60."""
+    nights = list(looks)
+    rng = np.random.default_rng([19, life])
+    rows = NIGHTLY * nights[-1]
+    truth = rng.normal(-1.6, 1.5, rows)
+    labels = (rng.random(rows) < expit(truth)).astype(np.int64)
+    first, second = (calibrated(truth, each, rng) for each in (noise, 0.60))
+    for night in nights:
+        end = NIGHTLY * night
+        later = LaterRows(np.arange(end, dtype=np.uint64), labels[:end], first[:end], second[:end], np.ones(end))
+        state = conclude(later, code, 0.01, 0.002, night, 1e9).state
+        if state in (State.CONFIRMED, State.REFUTED):
+            return night if state is State.REFUTED else None
+    return None
+
+
+def calibrated(truth: np.ndarray, noise: float, rng: np.random.Generator) -> np.ndarray:
+    """The chance of the event, given a noisy sight of its logit."""
+    share = 1.5**2 / (1.5**2 + noise**2)
+    seen = -1.6 + share * (truth + rng.normal(0, noise, len(truth)) + 1.6)
+    return np.asarray(expit(seen / np.sqrt(1 + np.pi * 1.5**2 * (1 - share) / 8)))
 
 
 # Intervals ----------------------------------------------------------------------------------------

@@ -102,7 +102,7 @@ def deliver(result: Any, settings: dict[str, Any], url: str) -> None:
     with psycopg2.connect(url.replace("+psycopg2", "")) as connection, connection.cursor() as cursor:
         cursor.execute("DROP TABLE IF EXISTS churn_score_rows CASCADE")
     with timed(result):
-        deliver_to_database(workspace.storage, row, url, workspace.contract, "churn_scores")
+        deliver_to_database(workspace.storage, row, url, workspace.contract, "churn_scores", lambda: True)
 
 
 def bare_copy(result: Any, settings: dict[str, Any], url: str) -> None:

@@ -90,8 +90,7 @@ class PanelBatches:
                 place = (line["Customer"], line["AsOf"])
                 if kind == ROWS:
                     found.rows[place] = {name: line.get(name) for name in ("Balance", "Segment")}
-                    found.first.setdefault(place, at)
-                    found.first[place] = min(found.first[place], at)
+                    found.first.setdefault(place, (at, line.get("Left") is not None))
                 if line.get("Left") is not None:
                     found.labels[place] = (rank, at, line["Left"])
         return found
@@ -102,7 +101,7 @@ class Panel:
     """Rows, labels and events by customer and date, as they were last said."""
 
     rows: dict[tuple[int, date], dict[str, Any]] = field(default_factory=dict)
-    first: dict[tuple[int, date], datetime] = field(default_factory=dict)
+    first: dict[tuple[int, date], tuple[datetime, bool]] = field(default_factory=dict)
     labels: dict[tuple[int, date], tuple[int, datetime, int]] = field(default_factory=dict)
     events: dict[tuple[int, date], tuple[int, datetime]] = field(default_factory=dict)
     through: date | None = None
@@ -133,7 +132,8 @@ class Panel:
         complete, found = self.complete(cutoff), {}
         for place in self.rows:
             end, word = place[1] + timedelta(HORIZON), self.label(place)
-            arrived_after = self.first[place].date() > end and word is not None
+            first, labelled = self.first[place]
+            arrived_after = first.date() > end and labelled
             if end < cutoff and (arrived_after or place[1] in complete):
                 found[place] = word[2] if word else 0
         return found

@@ -234,6 +234,9 @@ def simulate(
         print_json({name: [asdict(year) for year in done] for name, done in results.items()})
         return
     console.print(_years_table(results))
+    known = _history_to_replay(settings)
+    if known:
+        console.print(f"The ledger has {known} accepted batches: `churn backtest` replays them under the same policy.")
     console.print(f"Charts: {picture}", soft_wrap=True)
 
 
@@ -263,6 +266,17 @@ def _population(
     if measured and customers is None and measured.customers > MOST_CUSTOMERS:
         words += f" The ledger has {measured.customers:,} a night; --customers {measured.customers} takes longer."
     return population, words
+
+
+def _history_to_replay(settings: Settings) -> int:
+    """The number of accepted batches, if they are enough for a backtest; 0 if they are not, or the ledger does not answer."""
+    from churn.foundation.ledger import read_ledger
+
+    try:
+        accepted = len(read_ledger(settings.ledger_url).hashes(state="accepted"))
+    except ChurnError:
+        return 0
+    return accepted if accepted >= 3 else 0  # noqa: PLR2004 -- one to begin with, and two to compare
 
 
 def _measured(settings: Settings) -> Measured | None:

@@ -14,6 +14,7 @@ import typer
 from rich.table import Table
 
 from churn.checkout import HOME
+from churn.cli.backtest import backtest
 from churn.cli.contracts import contract_app
 from churn.cli.data import audit, batches_app, quarantine_app, snapshot_app
 from churn.cli.decisions import policy_app, replay, simulate
@@ -58,6 +59,7 @@ for command in (
     audit,
     score,
     outcomes,
+    backtest,
     history,
     alerts,
     report,
@@ -95,6 +97,13 @@ def sample(
     faults: Annotated[int, typer.Option(min=0, help="Number of rows with a planted fault.")] = 0,
     invert_labels: Annotated[bool, typer.Option(help="Invert the labels, to simulate a disputed batch.")] = False,
     turned_round: Annotated[bool, typer.Option(hidden=True, help="The name of --invert-labels until 0.1.")] = False,
+    panel: Annotated[
+        int,
+        typer.Option(
+            min=0, max=120, help="Write a panel of this number of months instead: files of rows, and of those who left."
+        ),
+    ] = 0,
+    labels: Annotated[bool, typer.Option("--labels", help="With --panel, files of labels instead of leavers.")] = False,
 ) -> None:
     """Write the sample: three nights of synthetic customers, always the same. With --file, one file of your choice."""
     from churn.sample.generator import Night, make_night, write_sample
@@ -102,7 +111,15 @@ def sample(
     if turned_round:
         typer.echo("--turned-round is now --invert-labels; the old name works for one minor version.", err=True)
     contract = Settings.load().contract
-    if file is None:
+    if panel:
+        from churn.sample.panels import make_panel
+
+        folder.mkdir(parents=True, exist_ok=True)
+        files = []
+        for made in make_panel(contract, rows, panel, seed, labels):
+            files.append(folder / made.name)
+            files[-1].write_text(made.text)
+    elif file is None:
         files = write_sample(contract, folder)
     else:
         night = Night(rows, 10_000_000 + seed * 1_000_000, seed, older_share, faults, invert_labels or turned_round)

@@ -12,8 +12,8 @@ class Batch:
     """A file that arrived. `batch` is the sha256 of its bytes; states: arrived, accepted, rejected, withdrawn.
 
     `rules` contains, for each rule that rows broke, its name, the number of rows and the first lines. `origin`
-    is the batch whose quarantined rows this one repairs. `kind` is rows (or None), labels or leavers; of leavers, `complete_through` is
-    the date through which every event is known.
+    is the batch whose quarantined rows this one repairs. `kind` is rows (or None), labels or leavers; of leavers, every event from
+    `complete_from` (None: of all time) through `complete_through` (None: it is not said) is known, or would be if it were accepted.
     """
 
     batch: str
@@ -36,6 +36,7 @@ class Batch:
     accepted_sha256: str | None
     quarantined_sha256: str | None = None
     kind: str | None = None
+    complete_from: str | None = None
     complete_through: str | None = None
 
 
@@ -58,6 +59,7 @@ class BatchVerdict:
     accepted_sha256: str | None = None
     quarantined_sha256: str | None = None
     kind: str | None = None
+    complete_from: str | None = None
     complete_through: str | None = None
 
 

@@ -23,7 +23,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-HEAD = "0016"
+HEAD = "0017"
 """The migration that creates these tables."""
 
 
@@ -75,6 +75,7 @@ batches = Table(
     Column("accepted_sha256", Text, doc="of the file of accepted rows"),
     Column("quarantined_sha256", Text, doc="of the manifest of quarantined rows; null: there are none, or it is older"),
     Column("kind", Text, doc="rows (or null), labels, or leavers"),
+    Column("complete_from", Text, doc="of leavers: the date from which every event is known; null: of all time"),
     Column("complete_through", Text, doc="of leavers: the date through which every event is known; null: not stated"),
     CheckConstraint("state IN ('arrived', 'accepted', 'rejected', 'withdrawn')", name="state"),
     CheckConstraint("arrived_rows = accepted_rows + quarantined_rows", name="no_row_lost"),

@@ -35,7 +35,7 @@ from churn.intake.history import open_history
 from churn.intake.judged_rows import Judged
 from churn.intake.judging import REJECTED, judge_rows, reject_rows
 from churn.intake.label_files import LEAVERS, ROWS, contract_of, kind_of
-from churn.intake.label_rules import label_rules, read_completeness
+from churn.intake.label_rules import label_rules, read_completeness, stated_through
 from churn.intake.reading import open_file
 from churn.intake.rule_words import EXAMPLE_LINES, BrokenRule, most_frequent
 from churn.intake.table_rules import IntakeLimits, TableRule, table_rules
@@ -163,7 +163,9 @@ def _validate(
     rules = table_rules(connection, judged, history, drift, contract, limits, job.batch.batch[:12])
     if job.whole.horizon_days is not None:
         arrived, short = job.batch.arrived_at.astimezone(UTC).date(), job.batch.batch[:12]
-        rules += label_rules(connection, judged, history, job.whole, job.kind, arrived, limits, short)
+        rules += label_rules(
+            connection, judged, history, job.whole, job.kind, arrived, limits, job.ledger.batches(), short
+        )
     named = {rule.name: rule for rule in rules}
     verdict = validation.judge_batch(job.batch.batch, judged.good, rules, contract, job.docs, limits.spread)
     if drift:
@@ -189,7 +191,7 @@ def _accept(job: _BatchJob, judged: Judged, warnings: list[str], drift: list[Dri
     if _overtaken(job):
         return
     rules = _rules(job, judged)
-    stated = read_completeness(job.connection, judged.good) if job.kind == LEAVERS else None
+    stated = read_completeness(job.connection, judged.good, job.ledger.batches()) if job.kind == LEAVERS else None
     manifest = store_parts(job.storage, accepted(batch), [part.good for part in judged.parts])
     _, aside_digest = _quarantine(job, [part.aside for part in judged.parts])
     job.ledger.judge_batch(
@@ -207,6 +209,7 @@ def _accept(job: _BatchJob, judged: Judged, warnings: list[str], drift: list[Dri
             accepted_sha256=manifest.digest,
             quarantined_sha256=aside_digest,
             kind=job.kind,
+            complete_from=stated.begin.isoformat() if stated and stated.begin else None,
             complete_through=stated.through.isoformat() if stated else None,
         ),
         drift,
@@ -239,6 +242,7 @@ def _reject(job: _BatchJob, file: DividedFile, judged: Judged | None, rule: str,
         return
     if judged is None:
         _publish(job, None, [sentence])
+    through = stated_through(job.connection, judged.good) if judged and job.kind == LEAVERS else None
     quarantined_rows, aside_digest = _quarantine(job, reject_rows(job.spread, file, batch, job.scratch, judged, rule))
     kept = (
         f"Its {quarantined_rows:,} rows are in {quarantined(batch)}."
@@ -257,6 +261,7 @@ def _reject(job: _BatchJob, file: DividedFile, judged: Judged | None, rule: str,
             rules=_rules(job, judged) if judged else [],
             quarantined_sha256=aside_digest,
             kind=job.kind,
+            complete_through=through.isoformat() if through else None,
             reason=rejection(
                 batch[:12], job.batch.name, f"{sentence} {kept} Report: {job.storage.url(docs_index(batch))}"
             ),

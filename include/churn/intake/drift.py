@@ -30,7 +30,7 @@ Counts = NDArray[np.int64]
 def measure_drift(
     connection: duckdb.DuckDBPyConnection, rows: Sequence[Path], history: History, contract: Contract, limit: float
 ) -> list[Drift]:
-    """Compare the features and the target of a batch with the accepted history.
+    """Compare the features and the target of a batch with the accepted history; with a horizon, the features, since labels come later.
 
     Both sides are sampled deterministically, about 50,000 rows each.
 
@@ -42,7 +42,8 @@ def measure_drift(
         limit: the population stability index above which a column has drifted. In small batches, the value that chance alone
             may reach applies if it is larger.
     """
-    columns = [column for column in (*contract.attributes, contract.target) if column.kind is not Kind.DATE]
+    compared = contract.attributes if contract.horizon_days is not None else (*contract.attributes, contract.target)
+    columns = [column for column in compared if column.kind is not Kind.DATE]
     columns = [column for column in columns if column.name in history.columns]
     names = [column.name for column in columns]
     now = columnar.sample_rows(connection, rows, names, contract, SAMPLE)

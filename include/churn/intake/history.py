@@ -6,6 +6,7 @@ A snapshot is taken in every run, so that reading the history costs the same how
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import date, datetime
 from statistics import median
 
 import duckdb
@@ -18,7 +19,7 @@ from churn.foundation.parts import has_table, part_names
 from churn.foundation.paths import accepted, snapshot_rows
 from churn.foundation.storage import Storage
 from churn.intake.judged_rows import batch_number
-from churn.intake.label_files import ROWS
+from churn.intake.label_files import EVENT_DATE, LABELS, LEAVERS, ROWS, known_periods
 
 RECENT = 5
 """Number of snapshots to try, the latest first. A withdrawn batch makes those that contain it unusable."""
@@ -28,12 +29,16 @@ RECENT = 5
 class History:
     """The accepted history. Its rows are in the view `before` of the engine.
 
-    `columns` are the columns of the contract that all of it has. `sizes` are the accepted rows of each batch.
+    - `columns`: the columns of the contract that all of it has
+    - `sizes`: the accepted rows of each batch
+    - `events`: the accepted rows with the event
+    - `periods`: those of which every event is known from files of leavers
     """
 
     columns: list[str]
     sizes: list[int]
     events: int
+    periods: tuple[tuple[date, date], ...]
 
     @property
     def rows(self) -> int:
@@ -68,23 +73,24 @@ def open_history(
             break
     if base:
         columnar.scan(connection, "latest", storage, base)
-    arrivals = {
-        batch.batch: batch.arrived_at
-        for batch in accepted_batches
-        if batch.batch not in held and (batch.kind or ROWS) == ROWS
-    }
-    if arrivals:
-        columnar.scan(
-            connection, "more", storage, [name for batch in arrivals for name in part_names(storage, accepted(batch))]
-        )
+    arrivals: dict[str, datetime] = {}
+    views: dict[str, str | None] = {ROWS: None, LABELS: None, LEAVERS: None}
+    for kind, view in ((ROWS, "more"), (LABELS, "labels_apart"), (LEAVERS, "leavers")):
+        fresh = [batch for batch in accepted_batches if batch.batch not in held and (batch.kind or ROWS) == kind]
+        if fresh:
+            names = [name for batch in fresh for name in part_names(storage, accepted(batch.batch))]
+            columnar.scan(connection, view, storage, names)
+            arrivals |= {batch.batch: batch.arrived_at for batch in fresh}
+            views[kind] = view
     table = pa.table(
         {
             "_batch": pa.array([batch_number(batch) for batch in arrivals], pa.int64()),
             "_arrived_at": pa.array(list(arrivals.values()), pa.timestamp("us", "UTC")),
         }
     )
-    columns = columnar.unite_history(
-        connection, "latest" if base else None, "more" if arrivals else None, table, contract
-    )
+    periods = known_periods(accepted_batches)
+    leavers = tuple(batch_number(batch.batch) for batch in accepted_batches if batch.kind == LEAVERS)
+    stated = columnar.Statements(views[LABELS], views[LEAVERS], EVENT_DATE, leavers, periods)
+    columns = columnar.unite_history(connection, "latest" if base else None, views[ROWS], table, contract, stated)
     sizes = ledger.accepted_sizes()
-    return History(columns, [rows for rows, _ in sizes], sum(events for _, events in sizes))
+    return History(columns, [rows for rows, _ in sizes], sum(events for _, events in sizes), periods)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date
+from datetime import date, timedelta
 from math import sqrt
 from pathlib import Path
 
@@ -11,27 +11,59 @@ import duckdb
 
 from churn.contract import DUPLICATE, Contract
 from churn.foundation import columnar
+from churn.foundation.records import Batch
 from churn.intake.history import History
 from churn.intake.judged_rows import Judged
-from churn.intake.label_files import COMPLETE_THROUGH, LABELS, LEAVERS, ROW_COUNT, Completeness
+from churn.intake.label_files import (
+    COMPLETE_FROM,
+    COMPLETE_THROUGH,
+    EVENT_DATE,
+    LABELS,
+    LEAVERS,
+    ROW_COUNT,
+    Completeness,
+    continued_from,
+    join_periods,
+)
 from churn.intake.table_rules import FEWEST_DISPUTED, RATE_FACTOR, RATE_SIGMAS, IntakeLimits, TableRule
 
 _FEWEST_FINAL = 100
 """Final labels that a rate of events needs before another one is compared with it."""
 
 
-def read_completeness(connection: duckdb.DuckDBPyConnection, good: Sequence[Path]) -> Completeness | None:
-    """What a file of leavers says of itself; None if it says nothing, or not the same on each row."""
+def read_completeness(
+    connection: duckdb.DuckDBPyConnection, good: Sequence[Path], batches: Sequence[Batch]
+) -> Completeness | None:
+    """What a file of leavers says of itself; None if it says nothing, or not the same on each row.
+
+    Args:
+        connection: the engine.
+        good: Parquet files of its good rows.
+        batches: those that are known, whatever became of them; a file that does not say from which date continues the one before.
+    """
     files = [str(file) for file in good]
-    ((through, throughs, count, counts, rows),) = connection.execute(
+    ((begin, begins, through, throughs, count, counts, rows),) = connection.execute(
         f"""
-        SELECT any_value({COMPLETE_THROUGH}), count(DISTINCT {COMPLETE_THROUGH}), any_value({ROW_COUNT}), count(DISTINCT {ROW_COUNT}),
+        SELECT any_value({COMPLETE_FROM}), count(DISTINCT {COMPLETE_FROM}), any_value({COMPLETE_THROUGH}), count(DISTINCT {COMPLETE_THROUGH}),
+          any_value({ROW_COUNT}), count(DISTINCT {ROW_COUNT}),
           count(*) FILTER ({COMPLETE_THROUGH} IS NOT NULL AND {ROW_COUNT} IS NOT NULL) - count(*)
         FROM read_parquet($files)
         """,  # noqa: S608 -- our own names
         {"files": files},
     ).fetchall()
-    return Completeness(through, count) if (throughs, counts, rows) == (1, 1, 0) else None
+    if (throughs, counts, rows) != (1, 1, 0) or begins > 1:
+        return None
+    return Completeness(begin or continued_from(batches, through), through, count)
+
+
+def stated_through(connection: duckdb.DuckDBPyConnection, good: Sequence[Path]) -> date | None:
+    """The latest date through which a file of leavers says to be complete on any row. If it is refused, its events are missing until then."""
+    files = [str(file) for file in good]
+    ((through,),) = connection.execute(
+        f"SELECT max({COMPLETE_THROUGH}) FROM read_parquet($files)",  # noqa: S608 -- our own name
+        {"files": files},
+    ).fetchall()
+    return through if isinstance(through, date) else None
 
 
 def label_rules(
@@ -42,6 +74,7 @@ def label_rules(
     kind: str,
     arrived: date,
     limits: IntakeLimits,
+    batches: Sequence[Batch],
     short: str,
 ) -> list[TableRule]:
     """The rules for a batch under a contract with a horizon, critical ones first; none for one of rows.
@@ -54,21 +87,26 @@ def label_rules(
         kind: of the batch.
         arrived: the date of its arrival.
         limits: for a batch.
+        batches: those that are known, whatever became of them.
         short: names the batch in commands.
     """
     if kind == LABELS:
         return [_label_rate(connection, judged.events, judged.accepted, contract, short)] if history else []
     if kind != LEAVERS or not judged.accepted:
         return []
-    stated = read_completeness(connection, judged.good)
+    stated = read_completeness(connection, judged.good, batches)
     rules = [_statement(connection, judged, stated), _future(stated, arrived), _whole(connection, judged, stated)]
     if history:
-        through = stated.through if stated else None
-        found = columnar.count_leavers(connection, judged.good, contract, "event_date", through)
+        periods = join_periods(
+            [*history.periods, (stated.begin or date.min, stated.through)] if stated else history.periods
+        )
+        gap = _gap(stated, history.periods)
+        found = columnar.count_leavers(connection, judged.good, contract, EVENT_DATE, periods, gap)
         rules.append(_relabelled(found, limits, short))
         rules.append(_unknown(found))
-        if through:
+        if stated:
             rules.append(_label_rate(connection, found.events, found.completed, contract, short))
+            rules.append(_cut_off(found.cut_off, gap))
     return rules
 
 
@@ -76,7 +114,7 @@ def _statement(connection: duckdb.DuckDBPyConnection, judged: Judged, stated: Co
     """A file that says through which date it is complete says on each row the same, and has as many rows as it says."""
     files = [str(file) for file in judged.good]
     ((said,),) = connection.execute(
-        f"SELECT count(*) FILTER ({COMPLETE_THROUGH} IS NOT NULL OR {ROW_COUNT} IS NOT NULL) FROM read_parquet($files)",  # noqa: S608 -- our own names
+        f"SELECT count(*) FILTER (coalesce({COMPLETE_FROM}, {COMPLETE_THROUGH}) IS NOT NULL OR {ROW_COUNT} IS NOT NULL) FROM read_parquet($files)",  # noqa: S608 -- our own names
         {"files": files},
     ).fetchall()
     right = stated.rows == judged.arrived if stated else not said
@@ -91,7 +129,29 @@ def _statement(connection: duckdb.DuckDBPyConnection, judged: Judged, stated: Co
         float(right),
         minimum=1,
         sentence=f"The file of leavers {rows}, so a part of it may be lost, and customers who left would count as having stayed. "
-        f"Send it again with {COMPLETE_THROUGH} and {ROW_COUNT} on each row, or without both: it then completes nothing.",
+        f"Send it again with {COMPLETE_THROUGH} and {ROW_COUNT} on each row, or with neither of them: it then completes nothing.",
+    )
+
+
+def _gap(stated: Completeness | None, known: Sequence[tuple[date, date]]) -> tuple[date, date] | None:
+    """The first and the last day before a file of which no accepted file of leavers says that it is complete."""
+    if stated is None or stated.begin is None:
+        return None
+    before = [through for begin, through in known if begin < stated.begin]
+    first, last = (max(before) if before else date.min) + timedelta(1), stated.begin - timedelta(1)
+    return (first, last) if first <= last else None
+
+
+def _cut_off(rows: int, gap: tuple[date, date] | None) -> TableRule:
+    first, last = gap or (date.min, date.min)
+    begin = f"from {first} " if first > date.min + timedelta(1) else ""
+    return TableRule(
+        "leavers.gap",
+        False,
+        rows,
+        maximum=0,
+        sentence=f"{rows:,} rows go on waiting for their labels: of the time {begin}through {last}, no accepted file of leavers says that it is "
+        f"complete, because it was rejected, withdrawn or not sent. Send it again, or one for the whole time, with {COMPLETE_FROM} on each row.",
     )
 
 

@@ -43,7 +43,7 @@ def snapshot_schema(contract: Contract, panel: bool = False) -> pa.Schema:
 
 def open_content_hash(contract: Contract, panel: bool = False) -> ContentHash:
     """A hash of the rows of a part, to be fed with them. In a panel, it matters when a row and its label arrived."""
-    times = [columnar.KIND, columnar.FIRST_AT, columnar.LABELLED_AT] if panel else []
+    times = [columnar.KIND, columnar.FIRST_AT, columnar.FIRST_LABELLED, columnar.LABELLED_AT] if panel else []
     return ContentHash([*contract.names, BUCKET, *times])
 
 

@@ -43,13 +43,14 @@ class Pair:
     since: datetime
 
 
-def read_later_rows(clients: Clients, pair: Pair, now: Snapshot) -> LaterRows:
+def read_later_rows(clients: Clients, pair: Pair, now: Snapshot, treated: pa.Table | None = None) -> LaterRows:
     """Read the rows that compare two versions.
 
     Args:
         clients: data root, ledger and contract.
         pair: the versions. They may be the same, to measure one of them.
         now: the newest snapshot, which has the labels.
+        treated: what `read_treated` returns, if it has been read already.
 
     Raises:
         PartFault: a part of a snapshot is missing or has been changed.
@@ -66,7 +67,7 @@ def read_later_rows(clients: Clients, pair: Pair, now: Snapshot) -> LaterRows:
         _register_batches(connection, clients, scores)
         _scan_labels(connection, clients, now, scratch)
         _scan_known(connection, clients, pair, scratch)
-        connection.register("treated", read_treated(clients))
+        connection.register("treated", read_treated(clients) if treated is None else treated)
         connection.execute(f"CREATE TEMP TABLE asked AS {_asking_sql(clients.contract, pair)}")
         return _result(connection)
 
@@ -109,10 +110,9 @@ def _scan_labels(connection: duckdb.DuckDBPyConnection, clients: Clients, now: S
     """`labels`: the final label of every row of a panel that counts; without a horizon, the label came with the row."""
     contract = clients.contract
     if contract.horizon_days is None:
-        nothing = pa.table(
-            {CUSTOMER: pa.array([], pa.uint64()), AS_OF: pa.array([], pa.date32()), "y": pa.array([], pa.int8())}
+        connection.execute(
+            f"CREATE TEMP VIEW labels AS SELECT {CUSTOMER}, {AS_OF}, CAST(NULL AS TINYINT) AS y FROM scored WHERE FALSE"  # noqa: S608 -- our own names
         )
-        connection.register("labels", nothing)
         return
     scan_counted(connection, "counted", clients.storage, now, contract, range(columnar.BUCKETS), scratch)
     as_of = contract.row_key[-1].name.replace('"', '""')

@@ -34,6 +34,7 @@ from churn.outcomes.confirmation import (
 from churn.outcomes.health import measure_health, measure_shadow
 from churn.outcomes.later import Pair, read_later_rows
 from churn.outcomes.states import FINAL, PROMOTIONS, State, due_dates
+from churn.outcomes.treated import read_treated
 from churn.release.lineage import predecessor
 
 log = logging.getLogger(__name__)
@@ -48,13 +49,14 @@ class Margins:
     brier: float
 
 
-def look_at_promotion(clients: Clients, night: str, now: Snapshot) -> OutcomeLook | None:
+def look_at_promotion(clients: Clients, night: str, now: Snapshot, at: datetime | None = None) -> OutcomeLook | None:
     """Look at the promotion in force, once for a run.
 
     Args:
         clients: data root, ledger and contract.
         night: the id of the run.
         now: the newest snapshot, which has the labels.
+        at: the time of a look that is replayed; None: now.
 
     Returns:
         What was found; None if nothing is in production, or a rollback was the last change.
@@ -68,8 +70,10 @@ def look_at_promotion(clients: Clients, night: str, now: Snapshot) -> OutcomeLoo
         return None
     change, before = rows[0], predecessor(rows)
     last = ledger.last_look(model, change.sequence)
-    conclusion, evidence = _conclude(clients, change, before, now, last)
-    figures = conclusion.to_json() | _more(clients, change, now, before)
+    looked_at = at or datetime.now(UTC)
+    treated = read_treated(clients)
+    conclusion, evidence = _conclude(clients, change, before, now, last, looked_at, treated)
+    figures = conclusion.to_json() | _more(clients, change, now, before, treated)
     if conclusion.state in (State.CONFIRMED, State.REFUTED) and (last is None or last.state not in FINAL):
         log.warning("Promotion of version %s: %s by %d later rows.", change.version, conclusion.state, conclusion.rows)
     look = OutcomeLook(
@@ -81,13 +85,19 @@ def look_at_promotion(clients: Clients, night: str, now: Snapshot) -> OutcomeLoo
         events=conclusion.events,
         figures=json.loads(json.dumps(figures)),
         evidence=evidence,
-        looked_at=datetime.now(UTC),
+        looked_at=looked_at,
     )
     return ledger.add_look(look)
 
 
 def _conclude(
-    clients: Clients, change: Promotion, before: int | None, now: Snapshot, last: OutcomeLook | None
+    clients: Clients,
+    change: Promotion,
+    before: int | None,
+    now: Snapshot,
+    last: OutcomeLook | None,
+    looked_at: datetime,
+    treated: pa.Table,
 ) -> tuple[Conclusion, str | None]:
     """The conclusion, and the hash of the rows that it rests on, if it is new. What was concluded once is not looked at again."""
     if before is None or change.version is None:
@@ -96,8 +106,8 @@ def _conclude(
         kept = {name: last.figures.get(name) for name in ("measures",)}
         return Concluded(State(last.state), last.rows, last.events, (), kept["measures"] or []), last.evidence
     code, margins = _terms_of(clients, change)
-    later = read_later_rows(clients, Pair(change.version, before, change.promoted_at), now)
-    days = (datetime.now(UTC) - change.promoted_at) / timedelta(days=1)
+    later = read_later_rows(clients, Pair(change.version, before, change.promoted_at), now, treated)
+    days = (looked_at - change.promoted_at) / timedelta(days=1)
     conclusion = conclude(later, code, margins.roc_auc, margins.brier, days, clients.settings.confirmation_days)
     about = {"code": code, "margins": asdict(margins)}
     found = Concluded(
@@ -146,10 +156,10 @@ def _terms_of(clients: Clients, change: Promotion) -> tuple[str, Margins]:
     return (code if code == FRESH_NONINFERIOR else SUPERIOR), margins
 
 
-def _more(clients: Clients, change: Promotion, now: Snapshot, before: int | None) -> dict[str, Any]:
+def _more(clients: Clients, change: Promotion, now: Snapshot, before: int | None, treated: pa.Table) -> dict[str, Any]:
     """Health of the champion, held challengers, the evidence of the decision, and what waits."""
     settings, version = clients.settings, change.version or 0
-    alone = read_later_rows(clients, Pair(version, version, change.promoted_at), now)
+    alone = read_later_rows(clients, Pair(version, version, change.promoted_at), now, treated)
     shadows = []
     held = [
         number
@@ -159,7 +169,7 @@ def _more(clients: Clients, change: Promotion, now: Snapshot, before: int | None
     for number in held:
         record = clients.ledger.version(settings.model_name, number)
         since = max(change.promoted_at, record.registered_at) if record else change.promoted_at
-        rows = read_later_rows(clients, Pair(number, version, since), now)
+        rows = read_later_rows(clients, Pair(number, version, since), now, treated)
         shadows.append(measure_shadow(number, rows, len(held)))
     waiting = due_dates(now, clients.contract)
     return {

@@ -51,7 +51,7 @@ def decide_run(workspace: Workspace, request: Request, challenger: Challenger) -
     snapshot = workspace.ledger.snapshot(challenger.snapshot)
     if snapshot is None:
         raise ChurnError(f"The ledger has no snapshot {challenger.snapshot}. Run the training again.")
-    now = datetime.now(UTC)
+    now = request.at or datetime.now(UTC)
     if request.plausible_reason:
         confirm_plausible(workspace, request.plausible_reason, request.requested_by or "someone")
     history = read_history(workspace.ledger, workspace.settings.model_name, promotion, now, _force(request))

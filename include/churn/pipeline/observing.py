@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from datetime import datetime
 
 from churn.foundation.records import ArrivalScores, ListResult, OutcomeLook, Promotion, Snapshot
 from churn.outcomes.arrivals import score_arrivals
@@ -19,8 +20,10 @@ def score_first(workspace: Workspace, night: str) -> list[ArrivalScores]:
     return score_arrivals(workspace, night)
 
 
-def observe(workspace: Workspace, night: str, snapshot: Snapshot) -> tuple[OutcomeLook | None, list[ListResult]]:
-    """Look at the promotion in force, and at every list whose labels have become known.
+def observe(
+    workspace: Workspace, night: str, snapshot: Snapshot, at: datetime | None = None
+) -> tuple[OutcomeLook | None, list[ListResult]]:
+    """Look at the promotion in force, and at every list whose labels have become known. `at` is the time of a run that is replayed.
 
     Returns:
         What was found of the promotion, if there is one, and the results of lists that have changed.
@@ -28,7 +31,7 @@ def observe(workspace: Workspace, night: str, snapshot: Snapshot) -> tuple[Outco
     Raises:
         PartFault: a part of a snapshot is missing or has been changed.
     """
-    look = look_at_promotion(workspace, night, snapshot)
+    look = look_at_promotion(workspace, night, snapshot, at)
     if look:
         log.info(
             "The promotion in force is %s: %d later rows, %d of them with the event.",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
@@ -106,7 +106,7 @@ def train(workspace: Workspace, request: Request) -> Challenger:
         cutoff=cutoff_of_run(workspace, request),
     )
     if decided is None:
-        observe(workspace, request.night, snapshot)
+        observe(workspace, request.night, snapshot, request.at)
     # Before anything is trained: in another registry, a new version would get a number that the ledger knows.
     rows = workspace.ledger.promotions(workspace.settings.model_name)
     require_same_registry(rows, read_registry(workspace.tracking), workspace.ledger, workspace.tracking)
@@ -139,8 +139,8 @@ def compare(workspace: Workspace, request: Request, challenger: Challenger) -> D
     return decide_run(workspace, request, challenger)
 
 
-def promote(workspace: Workspace, night: str) -> int:
-    """Act on the decision of a run.
+def promote(workspace: Workspace, night: str, at: datetime | None = None) -> int:
+    """Act on the decision of a run. `at` is the time of a run that is replayed.
 
     Returns:
         The version that was put into production.
@@ -152,7 +152,7 @@ def promote(workspace: Workspace, night: str) -> int:
     from churn.release import promotion
 
     decision, approval = recorded.decision_of(workspace, night), workspace.ledger.approval(night)
-    if promotion.promote(decision, approval, workspace.ledger, workspace.tracking) is None:
+    if promotion.promote(decision, approval, workspace.ledger, workspace.tracking, at) is None:
         raise NothingToDo(f"Held ({recorded.why_held(decision, approval)}): {decision.sentence}")
     return decision.challenger
 
@@ -266,7 +266,8 @@ def counts(batch: Batch) -> dict[str, Any]:
 
 def cutoff_of_run(workspace: Workspace, request: Request) -> date:
     """The cut-off date of a run: that of its first step, which a repeated step uses again."""
-    today = datetime.now(ZoneInfo(workspace.settings.timezone)).date()
+    now = request.at or datetime.now(UTC)
+    today = now.astimezone(ZoneInfo(workspace.settings.timezone)).date()
     return workspace.ledger.fix_cutoff(request.night, today)
 
 

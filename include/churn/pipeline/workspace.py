@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from churn.checkout import HOME
@@ -27,7 +28,8 @@ class Request:
     """How a run is requested, by the schedule or by a person. `night` is its id, and `link` its page in Airflow.
 
     `force_reason` requests the promotion whatever the policy decides; `approval` requests a person's approval before it.
-    `plausible_reason` confirms for the registered model that a very high ROC AUC is plausible.
+    `plausible_reason` confirms for the registered model that a very high ROC AUC is plausible. `at` is the time of a run that is
+    replayed; None: now.
     """
 
     night: str
@@ -39,6 +41,7 @@ class Request:
     force_reason: str | None = None
     requested_by: str | None = None
     plausible_reason: str | None = None
+    at: datetime | None = None
 
 
 @dataclass(frozen=True)

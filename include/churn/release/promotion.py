@@ -81,9 +81,20 @@ def _changed_manually(difference: str, tracking: Tracking) -> str:
 
 
 def promote(
-    decision: DecisionRecord, approval: Approval | None, ledger: Ledger, tracking: Tracking
+    decision: DecisionRecord,
+    approval: Approval | None,
+    ledger: Ledger,
+    tracking: Tracking,
+    at: datetime | None = None,
 ) -> Promotion | None:
     """Act on a decision: promote and mirror. A hold, a dry run or a missing approval changes nothing.
+
+    Args:
+        decision: the decision.
+        approval: a person's answer, if there is one.
+        ledger: commits the change.
+        tracking: MLflow.
+        at: the time of a promotion that is replayed; None: now.
 
     Returns:
         The promotion, or None if nothing was promoted.
@@ -107,7 +118,7 @@ def promote(
         kind="forced" if forced else "promotion",
         night=decision.night,
         reason=decision.sentence + (f" Approved by {approved.by}: {approved.reason}" if approved else ""),
-        promoted_at=datetime.now(UTC),
+        promoted_at=at or datetime.now(UTC),
         anchor=_baseline_after(decision, ledger),
         actor=approved.by if approved else forced["by"] if forced else POLICY,
         code=decision.code,

@@ -19,10 +19,19 @@ from churn.foundation.sampling import Sampling
 from churn.foundation.spread import Here
 from churn.foundation.storage import Storage
 from churn.intake.acceptance import BatchRejected, accept_batch
-from churn.intake.label_files import LABELS, LEAVERS, ROWS, Completeness, contract_of, kind_of
+from churn.intake.label_files import (
+    LABELS,
+    LEAVERS,
+    ROWS,
+    Completeness,
+    contract_of,
+    join_periods,
+    kind_of,
+    known_periods,
+)
 from churn.intake.label_rules import read_completeness
 from churn.intake.table_rules import IntakeLimits
-from churn.learning.snapshot import take_snapshot
+from churn.learning.snapshot import scan_counted, take_snapshot
 from support.panels import HORIZON, PANEL, at_noon
 
 SAMPLING = Sampling(b"a salt of sixteen bytes or more", Here(2, "500MB"))
@@ -45,11 +54,16 @@ def rows_text(customers: Sequence[int], days: Sequence[date], label: str = "") -
     return "\n".join(["Customer,AsOf,Balance,Segment,Left", *lines]) + "\n"
 
 
-def leavers_text(leavers: Sequence[tuple[int, date]], through: date | None = None, rows: int | None = None) -> str:
+def leavers_text(
+    leavers: Sequence[tuple[int, date]],
+    through: date | None = None,
+    rows: int | None = None,
+    begin: date | None = None,
+) -> str:
     if through is None:
         return "\n".join(["Customer,event_date", *(f"{who},{day}" for who, day in leavers)]) + "\n"
-    about = f"{through},{len(leavers) if rows is None else rows}"
-    header = "Customer,event_date,complete_through,rows"
+    about = f"{through},{len(leavers) if rows is None else rows}{f',{begin}' if begin else ''}"
+    header = f"Customer,event_date,complete_through,rows{',complete_from' if begin else ''}"
     return "\n".join([header, *(f"{who},{day},{about}" for who, day in leavers)]) + "\n"
 
 
@@ -58,13 +72,18 @@ def snap(storage: Storage, ledger: Ledger, cutoff: date) -> Snapshot:
 
 
 @pytest.fixture
-def early(storage: Storage, ledger: Ledger) -> None:
-    """200 customers in January and February, sent before their labels, and 300 final rows of December."""
+def final(storage: Storage, ledger: Ledger) -> None:
+    """300 rows of November with final labels."""
     final = [
         rows_text(range(1000, 1240), [date(2025, 11, 1)], "0"),
         rows_text(range(1240, 1300), [date(2025, 11, 1)], "1"),
     ]
     take_in(storage, ledger, final[0] + final[1].split("\n", 1)[1], JANUARY)
+
+
+@pytest.fixture
+def early(storage: Storage, ledger: Ledger, final: None) -> None:
+    """200 customers in January and February, sent before their labels, and the final rows of November."""
     take_in(storage, ledger, rows_text(range(1, 201), [JANUARY]), JANUARY + timedelta(1))
     take_in(storage, ledger, rows_text(range(1, 201), [FEBRUARY]), FEBRUARY + timedelta(1))
 
@@ -160,6 +179,17 @@ def test_a_leavers_file_that_lost_something_makes_nobody_stay(
 
 
 @pytest.mark.usefixtures("early")
+def test_rows_that_a_complete_file_does_not_name_count_as_stayed(storage: Storage, ledger: Ledger) -> None:
+    """The next file is compared with the share of events of all rows whose label is final, and not of those that were named."""
+    for month, day in ((JANUARY, MARCH), (FEBRUARY, MARCH + timedelta(31))):
+        left = [(who, month + timedelta(1 + who % HORIZON)) for who in range(1, 41)]
+        through = month + timedelta(HORIZON)
+        take_in(storage, ledger, leavers_text(left, through), day)
+        snap(storage, ledger, day)
+    assert len(ledger.batches(state="accepted")) == 5
+
+
+@pytest.mark.usefixtures("early")
 def test_leavers_without_a_statement_are_events_and_complete_nothing(storage: Storage, ledger: Ledger) -> None:
     batch = take_in(storage, ledger, leavers_text([(1, JANUARY + timedelta(3))]), MARCH)
     assert (batch.kind, batch.complete_through) == (LEAVERS, None)
@@ -193,9 +223,136 @@ def test_rows_without_labels_are_accepted_and_wait(storage: Storage, ledger: Led
 
 def test_a_statement_is_the_same_on_each_row(tmp_path: Path) -> None:
     """Otherwise the file says nothing."""
-    said = {"complete_through": [MARCH, MARCH], "rows": [2, 2]}
-    for change, stated in (({}, Completeness(MARCH, 2)), ({"rows": [2, 3]}, None), ({"rows": [2, None]}, None)):
+    said = {"complete_from": [JANUARY, JANUARY], "complete_through": [MARCH, MARCH], "rows": [2, 2]}
+    for change, stated in (
+        ({}, Completeness(JANUARY, MARCH, 2)),
+        ({"complete_from": pa.nulls(2, pa.date32())}, Completeness(None, MARCH, 2)),
+        ({"complete_from": [JANUARY, FEBRUARY]}, None),
+        ({"rows": [2, 3]}, None),
+        ({"rows": [2, None]}, None),
+    ):
         file = tmp_path / "leavers.parquet"
         pq.write_table(pa.table({"event_date": [MARCH, MARCH], **said, **change}), file)
         with columnar.engine("100MB") as connection:
-            assert read_completeness(connection, [file]) == stated
+            assert read_completeness(connection, [file], []) == stated
+
+
+def test_periods_that_follow_one_another_are_one() -> None:
+    days = [JANUARY + timedelta(day) for day in range(10)]
+    assert join_periods([(days[3], days[5]), (days[0], days[2])]) == ((days[0], days[5]),)
+    assert join_periods([(days[0], days[8]), (days[2], days[3])]) == ((days[0], days[8]),)
+    assert join_periods([(days[0], days[2]), (days[4], days[5])]) == ((days[0], days[2]), (days[4], days[5]))
+    assert join_periods([(days[5], days[4])]) == ()
+
+
+MONTHS = [date(2026, month, 1) for month in range(1, 7)]
+
+
+def monthly_leavers(month: int) -> str:
+    """A fifth of 200 customers of each as-of date leave in its horizon; the file of a month has those of that month."""
+    day = MONTHS[month]
+    left = [(2000 + 1000 * month + who, day + timedelta(1 + who % HORIZON)) for who in range(1, 41)]
+    return leavers_text(left, MONTHS[month + 1] - timedelta(1))
+
+
+def land_months(storage: Storage, ledger: Ledger) -> None:
+    """Rows of four months, each with customers of its own and without labels."""
+    for month, day in enumerate(MONTHS[:4]):
+        customers = range(2000 + 1000 * month + 1, 2000 + 1000 * month + 201)
+        take_in(storage, ledger, rows_text(customers, [day]), day)
+
+
+@pytest.mark.usefixtures("final")
+def test_files_of_several_months_may_arrive_in_one_night(storage: Storage, ledger: Ledger) -> None:
+    """Each is compared with the rows that the files before it made final, although no snapshot has them yet."""
+    land_months(storage, ledger)
+    for month in range(4):
+        take_in(storage, ledger, monthly_leavers(month), date(2026, 6, 1))
+    snapshot = snap(storage, ledger, date(2026, 6, 1))
+    assert snapshot.complete == ["2025-11-01", *map(str, MONTHS[:3])]  # the horizon of April ends in May
+    assert not any(batch.warnings for batch in ledger.batches(state="accepted") if batch.kind == LEAVERS)
+
+
+@pytest.mark.usefixtures("final")
+@pytest.mark.parametrize("how", ["rejected", "withdrawn"])
+def test_a_file_of_leavers_that_is_missing_makes_nobody_stay(storage: Storage, ledger: Ledger, how: str) -> None:
+    """The dates whose horizon touches its days go on waiting, and later ones count, until it is sent again."""
+    land_months(storage, ledger)
+    take_in(storage, ledger, monthly_leavers(0), MARCH)
+    lost = monthly_leavers(1)
+    if how == "rejected":
+        with pytest.raises(BatchRejected, match="says that it has 40 rows"):
+            take_in(storage, ledger, lost.rsplit("\n", 9)[0] + "\n", MARCH + timedelta(20))
+    else:
+        ledger.withdraw(take_in(storage, ledger, lost, MARCH + timedelta(20)).batch, "withdrawn", "wrong")
+    later = take_in(storage, ledger, monthly_leavers(2), date(2026, 4, 10))
+    assert later.complete_from == "2026-03-01"
+    assert len(later.warnings) == 1
+    assert (
+        "200 rows go on waiting for their labels: of the time from 2026-02-01 through 2026-02-28, no accepted"
+        in later.warnings[0]
+    )
+    day = date(2026, 4, 20)
+    assert snap(storage, ledger, day).complete == ["2025-11-01", "2026-01-01", "2026-03-01"]
+    assert take_in(storage, ledger, lost, day).complete_from == "2026-02-01"
+    assert known_periods(ledger.batches(state="accepted")) == ((date.min, date(2026, 3, 31)),)
+    whole = snap(storage, ledger, day)
+    assert whole.complete == ["2025-11-01", *map(str, MONTHS[:3])]
+    with storage.scratch() as folder, columnar.engine("100MB") as connection:
+        scan_counted(connection, "counted", storage, whole, PANEL, range(100), folder)
+        found = connection.sql('SELECT "AsOf", sum("Left") FROM counted GROUP BY ALL ORDER BY ALL').fetchall()
+    assert [events for _, events in found] == [60, 40, 40, 40]
+
+
+@pytest.mark.usefixtures("final")
+def test_a_file_may_say_from_when_it_is_complete(storage: Storage, ledger: Ledger) -> None:
+    """Then a time before it of which nothing is known is a gap, and a file that covers it closes it."""
+    land_months(storage, ledger)
+    march = monthly_leavers(2).replace("rows", "rows,complete_from", 1).replace(",40\n", ",40,2026-03-01\n")
+    assert take_in(storage, ledger, march, date(2026, 4, 10)).complete_from == "2026-03-01"
+    assert snap(storage, ledger, date(2026, 4, 20)).complete == ["2025-11-01", "2026-03-01"]
+    both = [
+        (2000 + 1000 * month + who, MONTHS[month] + timedelta(1 + who % HORIZON))
+        for month in (0, 1)
+        for who in range(1, 41)
+    ]
+    take_in(storage, ledger, leavers_text(both, date(2026, 2, 28), begin=JANUARY), date(2026, 4, 21))
+    assert snap(storage, ledger, date(2026, 4, 21)).complete == ["2025-11-01", *map(str, MONTHS[:3])]
+
+
+@pytest.mark.usefixtures("final")
+def test_rows_that_arrive_late_without_labels_wait_for_all_of_them(storage: Storage, ledger: Ledger) -> None:
+    """A file of leavers gives some of them a label; if they counted by it, everybody of that date would have left."""
+    take_in(storage, ledger, rows_text(range(1, 201), [JANUARY]), MARCH)
+    left = [(who, JANUARY + timedelta(1 + who % HORIZON)) for who in range(1, 41)]
+    take_in(storage, ledger, leavers_text(left), MARCH + timedelta(1))
+    snapshot = snap(storage, ledger, MARCH + timedelta(2))
+    assert (snapshot.rows, snapshot.waiting) == (300, {"2026-01-01": 200})
+    take_in(storage, ledger, leavers_text(left, JANUARY + timedelta(HORIZON)), MARCH + timedelta(2))
+    assert snap(storage, ledger, MARCH + timedelta(2)).rows == 500
+
+
+@pytest.mark.usefixtures("final")
+def test_labels_and_events_may_be_there_before_their_rows(storage: Storage, ledger: Ledger) -> None:
+    """What the snapshot knows of customers whose rows had not arrived counts when those are compared."""
+    left = [(who, JANUARY + timedelta(1 + who % HORIZON)) for who in range(1, 31)]
+    take_in(storage, ledger, leavers_text(left), MARCH)
+    labels = "\n".join(["Customer,AsOf,Left", *(f"{who},{JANUARY},{int(who % 5 == 0)}" for who in range(31, 41))]) + "\n"
+    take_in(storage, ledger, labels, MARCH)
+    snap(storage, ledger, MARCH)
+    take_in(storage, ledger, rows_text(range(1, 201), [JANUARY]), MARCH + timedelta(1))
+    few = leavers_text([(200, JANUARY + timedelta(1))], JANUARY + timedelta(HORIZON))
+    batch = take_in(storage, ledger, few, MARCH + timedelta(2))  # with the 32 that are known, a sixth has left
+    assert batch.state == "accepted"
+    assert snap(storage, ledger, MARCH + timedelta(2)).rows == 500
+
+
+@pytest.mark.usefixtures("final")
+def test_labels_of_one_night_are_compared_with_each_other(storage: Storage, ledger: Ledger) -> None:
+    """A file that contradicts another one that no snapshot has yet is found."""
+    take_in(storage, ledger, rows_text(range(1, 201), [JANUARY], ""), JANUARY)
+    labels = [f"{who},{JANUARY},{int(who % 5 == 0)}" for who in range(1, 201)]
+    take_in(storage, ledger, "\n".join(["Customer,AsOf,Left", *labels]) + "\n", MARCH)
+    other = [f"{who},{JANUARY},{int(who % 5 == 1)}" for who in range(1, 201)]
+    with pytest.raises(BatchRejected, match="contradict a final label"):
+        take_in(storage, ledger, "\n".join(["Customer,AsOf,Left", *other]) + "\n", MARCH)

@@ -196,7 +196,7 @@ def test_the_audit_names_the_damaged_part(
 def test_the_audit_notices_quarantined_rows_of_another_batch(storage: Storage, ledger: Ledger, batch: Batch) -> None:
     """As many rows with a manifest of their own, in their place."""
     folder = quarantined(batch.batch)
-    rows = storage.read_table(f"{folder}/part-0000.parquet")
+    rows = table_rows(storage, folder)
     with storage.scratch() as scratch:
         pq.write_table(rows.take(list(range(rows.num_rows))[::-1]), scratch / "other.parquet")
         store_parts(storage, folder, [WrittenPart.of(scratch / "other.parquet")])

@@ -12,7 +12,7 @@ from churn.pipeline.audit import audit_data
 
 def test_batches_snapshots_and_evidence_are_checked(ledger: Ledger, storage: Storage) -> None:
     """A folder that the ledger does not know, in any of the zones, is a finding where files of batches are concerned."""
-    clients = Mock(storage=storage, ledger=ledger)
+    clients = Mock(storage=storage, ledger=ledger, settings=Mock(model_name="churn"))
     assert audit_data(clients) == []
     for folder in (accepted("a" * 64), snapshot_rows("b" * 64), decision_rows("c" * 64)):
         with storage.writing(f"{folder}/part-0000.parquet") as stream:

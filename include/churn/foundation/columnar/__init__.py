@@ -15,6 +15,7 @@ from churn.foundation.columnar.draws import draw_customers, hash_customers, writ
 from churn.foundation.columnar.engine import engine, scan, scan_files
 from churn.foundation.columnar.history import (
     LeaversCount,
+    Statements,
     count_disputes,
     count_final_labels,
     count_leavers,
@@ -37,6 +38,7 @@ from churn.foundation.columnar.latest_rows import (
 from churn.foundation.columnar.panels import (
     EVENT,
     FIRST_AT,
+    FIRST_LABELLED,
     KIND,
     LABEL,
     LABEL_BATCH,
@@ -58,6 +60,7 @@ __all__ = [
     "BUCKETS",
     "EVENT",
     "FIRST_AT",
+    "FIRST_LABELLED",
     "KIND",
     "LABEL",
     "LABELLED_AT",
@@ -69,6 +72,7 @@ __all__ = [
     "LeaversCount",
     "OtherKind",
     "PlainLines",
+    "Statements",
     "append_rule",
     "apply_row_rules",
     "bucketed_schema",

@@ -13,22 +13,47 @@ import pyarrow as pa
 from churn.contract import Column, Contract
 from churn.errors import ChurnError
 from churn.foundation.columnar.names import column_name, literal, quoted, row_key
-from churn.foundation.columnar.panels import KIND, LABELLED_AT, ROW, utc_date
+from churn.foundation.columnar.panels import EVENT, KIND, LABEL, LABEL_BATCH, LABELLED_AT, ROW, utc_date
+
+
+@dataclass(frozen=True)
+class Statements:
+    """What is known of labels besides the rows and the snapshot.
+
+    - `labels`: view of files of labels that the snapshot does not contain, or None
+    - `leavers`: view of files of leavers that it does not contain, or None
+    - `event`: the name of the leavers' column with the date of the event
+    - `batches`: the numbers of all batches of leavers
+    - `periods`: those of which every event is known, first and last day
+    """
+
+    labels: str | None = None
+    leavers: str | None = None
+    event: str = ""
+    batches: tuple[int, ...] = ()
+    periods: tuple[tuple[date, date], ...] = ()
 
 
 def unite_history(
-    connection: duckdb.DuckDBPyConnection, latest: str | None, more: str | None, arrivals: pa.Table, contract: Contract
+    connection: duckdb.DuckDBPyConnection,
+    latest: str | None,
+    more: str | None,
+    arrivals: pa.Table,
+    contract: Contract,
+    stated: Statements | None = None,
 ) -> list[str]:
     """Create the view `before`: the rows accepted so far, with `_arrived_at`, `_line`, and whether the label is final (`_final`).
 
-    A label is final if it was said after the horizon had passed; without a horizon, always.
+    A label is final if rows or labels said it after the horizon had passed, or if every event of the horizon is known; a row that then has
+    no label has stayed. That a file of leavers has the customer does not make it final: those who stayed are not in it. Without a horizon, a label is always final.
 
     Args:
         connection: the engine.
         latest: view of a snapshot, or None.
         more: view of accepted batches that the snapshot does not contain, or None.
-        arrivals: `_batch` and `_arrived_at` of those batches.
+        arrivals: `_batch` and `_arrived_at` of those batches, and of those of labels and of leavers.
         contract: the data contract.
+        stated: what files of labels and of leavers say.
 
     Returns:
         The columns of the contract that all of these rows have; an earlier contract may have lacked some of them.
@@ -48,24 +73,84 @@ def unite_history(
     listed = ", ".join(column_name(column) for column in columns)
     connection.register("arrivals", arrivals)
     panel = bool(latest) and KIND in available[0]
-    rows = f"{latest} WHERE {KIND} = {ROW}" if panel else latest
-    final = _is_final(contract, LABELLED_AT if panel else "_arrived_at"), _is_final(contract, "_arrived_at")
-    parts = [f"SELECT {listed}, _arrived_at, 0 AS _line, {final[0]} AS _final FROM {rows}"] if latest else []  # noqa: S608 -- quoted names
-    parts += (
-        [f"SELECT {listed}, _arrived_at, _line, {final[1]} AS _final FROM {more} JOIN arrivals USING (_batch)"]  # noqa: S608
-        if more
-        else []
-    )
-    connection.execute(f"CREATE OR REPLACE TEMP VIEW before AS {' UNION ALL '.join(parts)}")
+    said = f"CASE WHEN {column_name(contract.target)} IS NOT NULL THEN _arrived_at END AS _said_at"
+    parts = []
+    if latest:
+        events = ", ".join(map(str, stated.batches)) if stated and stated.batches else ""
+        told = (
+            f"CASE WHEN {f'{LABEL_BATCH} NOT IN ({events})' if events else 'TRUE'} THEN {LABELLED_AT} END AS _said_at"
+        )
+        known, only = (told, f"WHERE {KIND} = {ROW}") if panel else (said, "")
+        parts.append(f"SELECT {listed}, _arrived_at, 0 AS _line, {known} FROM {latest} {only}")  # noqa: S608 -- quoted names
+    if more:
+        parts.append(f"SELECT {listed}, _arrived_at, _line, {said} FROM {more} JOIN arrivals USING (_batch)")  # noqa: S608
+    rows = " UNION ALL ".join(parts)
+    if contract.horizon_days is None or contract.as_of is None:
+        rows = f"SELECT * EXCLUDE (_said_at), TRUE AS _final FROM ({rows})"  # noqa: S608
+    else:
+        rows = _label_rows(rows, latest if panel and more else None, contract, stated or Statements())
+    connection.execute(f"CREATE OR REPLACE TEMP VIEW before AS {rows}")
     return [column.name for column in columns]
 
 
-def _is_final(contract: Contract, said_at: str) -> str:
-    """The SQL of whether the label of a row was said after its horizon had passed."""
-    if contract.horizon_days is None or contract.as_of is None:
-        return "TRUE"
-    end = f"{column_name(contract.as_of)} + {contract.horizon_days}"
-    return f"coalesce({utc_date(said_at)} > {end} AND {column_name(contract.target)} IS NOT NULL, FALSE)"
+def _label_rows(rows: str, panel: str | None, contract: Contract, stated: Statements) -> str:
+    """The SQL of rows with the labels that other files say: the latest word counts, and an event in the horizon is one."""
+    key, target, by, as_of = (
+        column_name(contract.key),
+        column_name(contract.target),
+        row_key(contract),
+        column_name(contract.row_key[-1]),
+    )
+    labels = [f"SELECT {by}, {target}, _arrived_at FROM {stated.labels} JOIN arrivals USING (_batch)"] * bool(  # noqa: S608 -- quoted names
+        stated.labels
+    )
+    events = [
+        f"SELECT {key}, {quoted(stated.event)} AS _event, _arrived_at FROM {stated.leavers} JOIN arrivals USING (_batch)"  # noqa: S608
+    ] * bool(stated.leavers)
+    if panel:  # what it knows of rows that had not arrived yet
+        labels.append(f"SELECT {by}, {target}, {LABELLED_AT} AS _arrived_at FROM {panel} WHERE {KIND} = {LABEL}")  # noqa: S608
+        events.append(f"SELECT {key}, {as_of} AS _event, _arrived_at FROM {panel} WHERE {KIND} = {EVENT}")  # noqa: S608
+    latest_label = (
+        f"SELECT {by}, arg_max({target}, _arrived_at) AS _told, max(_arrived_at) AS _told_at FROM ({' UNION ALL '.join(labels)}) GROUP BY {by}"  # noqa: S608
+        if labels
+        else f"SELECT {by}, {target} AS _told, _said_at AS _told_at FROM rows WHERE FALSE"  # noqa: S608
+    )
+    latest_event = (
+        f"""
+        SELECT {", ".join(f"rows.{column_name(column)}" for column in contract.row_key)}, max(events._arrived_at) AS _left_at
+        FROM (SELECT DISTINCT {by} FROM rows) AS rows JOIN ({" UNION ALL ".join(events)}) AS events USING ({key})
+        WHERE _event > {as_of} AND _event <= {as_of} + {contract.horizon_days} GROUP BY ALL
+        """  # noqa: S608
+        if events
+        else f"SELECT {by}, _said_at AS _left_at FROM rows WHERE FALSE"  # noqa: S608
+    )
+    never = "TIMESTAMPTZ '0001-01-01 00:00:00+00'"
+    label = (
+        f"CASE WHEN coalesce(_left_at, {never}) > greatest(coalesce(_said_at, {never}), coalesce(_told_at, {never})) THEN 1 "
+        f"WHEN _told_at > coalesce(_said_at, {never}) THEN _told ELSE {target} END"
+    )
+    complete = _is_complete(contract, stated.periods)
+    final = f"coalesce({utc_date('_said_at')} > {as_of} + {contract.horizon_days} AND {target} IS NOT NULL, FALSE)"
+    return f"""
+        WITH rows AS ({rows}),
+        labelled AS (
+          SELECT rows.* REPLACE ({label} AS {target}, greatest(_said_at, _told_at) AS _said_at)
+          FROM rows LEFT JOIN ({latest_label}) USING ({by}) LEFT JOIN ({latest_event}) USING ({by})
+        )
+        SELECT * EXCLUDE (_said_at) REPLACE (CASE WHEN {complete} THEN coalesce({target}, 0) ELSE {target} END AS {target}),
+          ({final} OR {complete}) AS _final
+        FROM labelled
+        """  # noqa: S608 -- names come from the contract, quoted
+
+
+def _is_complete(contract: Contract, periods: Sequence[tuple[date, date]]) -> str:
+    """The SQL of whether every event of the horizon of a row is known."""
+    as_of = column_name(contract.row_key[-1])
+    inside = [
+        f"({as_of} + {contract.horizon_days} <= DATE '{through}' AND {as_of} + 1 >= DATE '{begin}')"
+        for begin, through in periods
+    ]
+    return f"coalesce({' OR '.join(inside)}, FALSE)" if inside else "FALSE"
 
 
 def count_disputes(
@@ -151,7 +236,8 @@ class LeaversCount:
 
     - `leavers`: its customers, and `unknown`, those without a row
     - `relabelled`: rows whose final label says that the customer stayed
-    - `completed`: rows whose label becomes final because the file is complete through a date, and `events`, those with the event
+    - `completed`: rows whose label becomes final because the file is complete, and `events`, those with the event
+    - `cut_off`: rows that go on waiting because events of days before the file are not known
     """
 
     leavers: int
@@ -159,10 +245,16 @@ class LeaversCount:
     relabelled: int
     completed: int
     events: int
+    cut_off: int
 
 
 def count_leavers(
-    connection: duckdb.DuckDBPyConnection, rows: Sequence[Path], contract: Contract, event: str, through: date | None
+    connection: duckdb.DuckDBPyConnection,
+    rows: Sequence[Path],
+    contract: Contract,
+    event: str,
+    periods: Sequence[tuple[date, date]],
+    gap: tuple[date, date] | None,
 ) -> LeaversCount:
     """Compare a file of leavers with the rows in `before`.
 
@@ -171,7 +263,8 @@ def count_leavers(
         rows: Parquet files of its good rows.
         contract: the data contract, with a horizon.
         event: the name of the column with the date of the event.
-        through: the date through which it is complete; None if it is not said to be.
+        periods: those of which every event is known once the file is accepted.
+        gap: the first and the last day before the file of which that is not so, or None.
     """
     key, target, by = column_name(contract.key), column_name(contract.target), row_key(contract)
     as_of, days = column_name(contract.row_key[-1]), contract.horizon_days
@@ -181,26 +274,28 @@ def count_leavers(
         """,  # noqa: S608 -- names come from the contract, quoted; values are parameters
         {"files": [str(file) for file in rows]},
     ).fetchall()
-    ((relabelled, completed, events),) = connection.execute(
+    first, last = gap or (date.max, date.min)
+    ((relabelled, completed, events, cut_off),) = connection.execute(
         f"""
         WITH known AS (
           SELECT {by}, {target}, _final FROM before
           QUALIFY row_number() OVER (PARTITION BY {by} ORDER BY _arrived_at DESC, _line DESC) = 1
         ),
         left_ AS (
-          SELECT {by}, {target}, _final, EXISTS (
+          SELECT {by}, {target}, _final, {_is_complete(contract, periods)} AS _complete, EXISTS (
             SELECT 1 FROM read_parquet($files) AS file
             WHERE file.{key} = known.{key} AND file.{quoted(event)} > {as_of} AND file.{quoted(event)} <= {as_of} + {days}
           ) AS _left FROM known
         )
         SELECT count(*) FILTER (_final AND {target} = 0 AND _left),
-          count(*) FILTER (NOT _final AND {as_of} + {days} <= $through),
-          count(*) FILTER (NOT _final AND {as_of} + {days} <= $through AND (_left OR {target} = 1))
+          count(*) FILTER (NOT _final AND _complete),
+          count(*) FILTER (NOT _final AND _complete AND (_left OR {target} = 1)),
+          count(*) FILTER (NOT _final AND NOT _complete AND {as_of} < $last AND {as_of} + {days} >= $first)
         FROM left_
         """,  # noqa: S608 -- names come from the contract, quoted; values are parameters
-        {"files": [str(file) for file in rows], "through": through or date.min},
+        {"files": [str(file) for file in rows], "first": first, "last": last},
     ).fetchall()
-    return LeaversCount(leavers, unknown, relabelled, completed, events)
+    return LeaversCount(leavers, unknown, relabelled, completed, events, cut_off)
 
 
 def count_final_labels(connection: duckdb.DuckDBPyConnection, contract: Contract) -> tuple[int, int]:

@@ -18,8 +18,9 @@ from churn.contract import Contract
 from churn.foundation.columnar.latest_rows import bucketed_schema, row_schema
 from churn.foundation.columnar.names import column_name, literal, row_key
 
-KIND, FIRST_AT, LABEL_BATCH, LABELLED_AT = "_kind", "_first_at", "_label_batch", "_labelled_at"
-"""Columns of a panel: what a line is, when the row arrived first, and which batch said its label when."""
+KIND, FIRST_AT, FIRST_LABELLED = "_kind", "_first_at", "_first_labelled"
+LABEL_BATCH, LABELLED_AT = "_label_batch", "_labelled_at"
+"""Columns of a panel: what a line is, when the row arrived first, whether it had a label then, and which batch said its label when."""
 ROW, LABEL, EVENT = 0, 1, 2
 """Lines of a panel: a row; a label whose row has not arrived; an event, whose date is in the as-of column."""
 _RANK_SHIFT = 40
@@ -61,6 +62,7 @@ def panel_schema(contract: Contract) -> pa.Schema:
         ("_batch", pa.int64()),
         (KIND, pa.int8()),
         (FIRST_AT, pa.timestamp("us", "UTC")),
+        (FIRST_LABELLED, pa.bool_()),
         (LABEL_BATCH, pa.int64()),
         (LABELLED_AT, pa.timestamp("us", "UTC")),
     ]
@@ -138,16 +140,18 @@ def _merging_sql(contract: Contract) -> str:
         WITH touched AS (SELECT DISTINCT {key} FROM fresh),
         said AS (
           SELECT {by}, _bucket, _customer, {packed} AS _row, CASE WHEN {KIND} = {ROW} THEN _rank END AS _row_rank,
-            {target} AS _label, CASE WHEN {target} IS NOT NULL THEN _rank END AS _label_rank, CASE WHEN {KIND} = {ROW} THEN _at END AS _first
+            {target} AS _label, CASE WHEN {target} IS NOT NULL THEN _rank END AS _label_rank, CASE WHEN {KIND} = {ROW} THEN _at END AS _first,
+            CASE WHEN {KIND} = {ROW} THEN {target} IS NOT NULL END AS _first_labelled
           FROM fresh JOIN batches USING (_rank) WHERE {KIND} <> {EVENT}
           UNION ALL
-          SELECT {by}, _bucket, _customer, {packed}, sent._rank, {target}, told._rank, {FIRST_AT}
+          SELECT {by}, _bucket, _customer, {packed}, sent._rank, {target}, told._rank, {FIRST_AT}, {FIRST_LABELLED}
           FROM base LEFT JOIN batches AS sent ON sent._number = base._batch LEFT JOIN batches AS told ON told._number = base.{LABEL_BATCH}
           WHERE {KIND} <> {EVENT} AND {key} IN (SELECT {key} FROM touched)
         ),
         words AS (
           SELECT {by}, any_value(_bucket) AS _bucket, any_value(_customer) AS _customer, arg_max(_row, _row_rank) AS _row,
-            max(_row_rank) AS _row_rank, arg_max(_label, _label_rank) AS _label, max(_label_rank) AS _label_rank, min(_first) AS _first
+            max(_row_rank) AS _row_rank, arg_max(_label, _label_rank) AS _label, max(_label_rank) AS _label_rank, min(_first) AS _first,
+            arg_min(_first_labelled, 2 * epoch_us(_first) + CASE WHEN _first_labelled THEN 0 ELSE 1 END) AS _first_labelled
           FROM said GROUP BY {by}
         ),
         happened AS (
@@ -162,18 +166,18 @@ def _merging_sql(contract: Contract) -> str:
         events AS ({happened_in}),
         merged AS (
           SELECT {listed}, words._bucket, words._customer, sent._at AS _arrived_at, sent._number AS _batch,
-            CASE WHEN _row_rank IS NULL THEN {LABEL} ELSE {ROW} END AS {KIND}, _first AS {FIRST_AT},
+            CASE WHEN _row_rank IS NULL THEN {LABEL} ELSE {ROW} END AS {KIND}, _first AS {FIRST_AT}, _first_labelled AS {FIRST_LABELLED},
             told._number AS {LABEL_BATCH}, told._at AS {LABELLED_AT}
           FROM words LEFT JOIN events ON words.{key} = events.{key} AND words.{as_of} IS NOT DISTINCT FROM events.{as_of}
           LEFT JOIN batches AS sent ON sent._rank = _row_rank
           LEFT JOIN batches AS told ON told._rank = greatest(_label_rank, _event_rank)
         )
         SELECT * FROM (
-          SELECT {", ".join(column_name(column) for column in contract.columns)}, _bucket, _customer, _arrived_at, _batch, {KIND}, {FIRST_AT},
+          SELECT {", ".join(column_name(column) for column in contract.columns)}, _bucket, _customer, _arrived_at, _batch, {KIND}, {FIRST_AT}, {FIRST_LABELLED},
             {LABEL_BATCH}, {LABELLED_AT} FROM base WHERE {key} NOT IN (SELECT {key} FROM touched)
           UNION ALL SELECT * FROM merged
           UNION ALL
-          SELECT {nothing}, _bucket, _customer, _at, _number, {EVENT}, NULL, NULL, NULL FROM happened JOIN batches USING (_rank)
+          SELECT {nothing}, _bucket, _customer, _at, _number, {EVENT}, NULL, NULL, NULL, NULL FROM happened JOIN batches USING (_rank)
         ) ORDER BY {key}, {as_of}, {KIND}
         """  # noqa: S608 -- names come from the contract, quoted
 
@@ -222,11 +226,11 @@ def counting_sql(contract: Contract, counting: Counting | None) -> str:
     """The SQL of whether a line of a panel is a row that counts."""
     if counting is None or contract.horizon_days is None:
         return f"{KIND} = {ROW} AND {column_name(contract.target)} IS NOT NULL"
-    as_of, target = column_name(contract.row_key[-1]), column_name(contract.target)
+    as_of = column_name(contract.row_key[-1])
     end = f"{as_of} + {contract.horizon_days}"
     complete = ", ".join(f"DATE '{day.isoformat()}'" for day in counting.complete)
     whole = f" OR {as_of} IN ({complete})" if complete else ""
-    said = f"{utc_date(FIRST_AT)} > {end} AND {target} IS NOT NULL"
+    said = f"{utc_date(FIRST_AT)} > {end} AND {FIRST_LABELLED}"
     return f"{KIND} = {ROW} AND {end} < DATE '{counting.cutoff.isoformat()}' AND (({said}){whole})"
 
 
