@@ -337,7 +337,9 @@ def test_labels_and_events_may_be_there_before_their_rows(storage: Storage, ledg
     """What the snapshot knows of customers whose rows had not arrived counts when those are compared."""
     left = [(who, JANUARY + timedelta(1 + who % HORIZON)) for who in range(1, 31)]
     take_in(storage, ledger, leavers_text(left), MARCH)
-    labels = "\n".join(["Customer,AsOf,Left", *(f"{who},{JANUARY},{int(who % 5 == 0)}" for who in range(31, 41))]) + "\n"
+    labels = (
+        "\n".join(["Customer,AsOf,Left", *(f"{who},{JANUARY},{int(who % 5 == 0)}" for who in range(31, 41))]) + "\n"
+    )
     take_in(storage, ledger, labels, MARCH)
     snap(storage, ledger, MARCH)
     take_in(storage, ledger, rows_text(range(1, 201), [JANUARY]), MARCH + timedelta(1))
