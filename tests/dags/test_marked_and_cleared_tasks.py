@@ -130,7 +130,7 @@ MARKED = [
         for task in TASKS["churn_maintenance"]
         for state in ("success", "failed")
     ),
-    *(Case("churn_watch", task, state, {}) for task in ("watch", "score") for state in ("success", "failed")),
+    *(Case("churn_watch", task, state, {}) for task in TASKS["churn_watch"] for state in ("success", "failed")),
 ]
 
 

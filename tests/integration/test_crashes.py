@@ -33,14 +33,23 @@ NARROW = Contract(
 LIMITS = limits()
 
 
-def test_killed_after_any_write_the_next_run_comes_to_the_same(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("what", "batches", "sightings", "files"),
+    [
+        # Two originals and the note of parts; three parts and their manifest, accepted and quarantined; a rejected file of one part.
+        ("rows", 2, 3, {"originals": 3, "accepted": 4, "quarantine": 6}),
+        # Three accepted files of a part each, one of them with a row in quarantine, and a rejected one.
+        ("labels", 4, 4, {"originals": 4, "accepted": 6, "quarantine": 4}),
+    ],
+)
+def test_killed_after_any_write_the_next_run_comes_to_the_same(
+    what: str, batches: int, sightings: int, files: dict[str, int], tmp_path: Path
+) -> None:
     """SIGKILL after each outside write: the same files, byte for byte, and the same ledger rows, times apart."""
-    outcome = run_script("crash_intake.py", tmp_path)
+    outcome = run_script("crash_intake.py", tmp_path, what)
     rows = outcome["calm"]["rows"]
-    assert (len(rows["batches"]), len(rows["sightings"])) == (2, 3)
-    zones = Counter(Path(name).parts[1] for name in outcome["calm"]["files"])
-    # Two originals and the note of parts; three parts and their manifest, accepted and quarantined; a rejected file of one part.
-    assert zones == {"originals": 3, "accepted": 4, "quarantine": 6}
+    assert (len(rows["batches"]), len(rows["sightings"])) == (batches, sightings)
+    assert Counter(Path(name).parts[1] for name in outcome["calm"]["files"]) == files
     assert len(outcome["killed"]) >= 2
     for run in outcome["killed"]:
         assert (run["killed"], run["again"]) == (-9, 0)

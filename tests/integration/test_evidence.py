@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,19 +17,25 @@ from churn.contract import Column, Contract, Kind, Role
 from churn.contracts.bank import BANK_CHURN
 from churn.decision import scoring
 from churn.decision.evidence import choose_window
+from churn.decision.evidence_file import read_evidence
 from churn.decision.policy_file import Enough
+from churn.decision.replay import replay
 from churn.decision.scoring import Unscorable, open_scorer
 from churn.errors import ChurnError
+from churn.foundation import columnar
 from churn.foundation.artifacts import downloaded
 from churn.foundation.examples import example_rows, model_input
 from churn.foundation.parts import remove_table
 from churn.foundation.paths import snapshot_rows
 from churn.foundation.records import DecisionRecord
 from churn.learning.registered_model import inputs_of
-from churn.learning.snapshot import BUCKET
+from churn.learning.snapshot import BUCKET, TRAINING, holdout_pieces, scan_counted, take_snapshot
 from churn.learning.training import Challenger
-from churn.pipeline import answers, steps
+from churn.outcomes import treated as treatments_of_customers
+from churn.outcomes.treated import SCHEMA
+from churn.pipeline import answers, deciding, steps
 from churn.pipeline.workspace import Request, Workspace
+from churn.review.measures import describe_customers
 from churn.sample.generator import Night, make_night
 from churn.settings import VAR
 from support.basics import TWO_KINDS, land_night, land_text, run_night
@@ -251,3 +258,78 @@ def test_the_whole_holdout_is_shown_beside_the_newest(two_champions: Workspace) 
     comparison = decision_of(workspace, "night 3").comparison
     assert comparison["whole"]["rows"] > comparison["evidence"]["rows"] > 1000
     assert comparison["case"]["window"]["widened"] is False
+
+
+def treat(workspace: Workspace, contacted: int, control: int, weight: float) -> pa.Table:
+    """A list that contacted the first unseen customers today, and left the next ones alone."""
+    snapshot = take_snapshot(workspace.storage, workspace.ledger, workspace.contract, workspace.sampling)
+    pieces = holdout_pieces(workspace.storage, snapshot, workspace.contract, 10**6)
+    customers = pd.concat(pieces)["_customer"].to_numpy()[: contacted + control]
+    day = datetime.now(UTC).date()
+    return pa.table(
+        {
+            "customer": pa.array(customers, pa.uint64()),
+            "contacted": np.arange(contacted + control) < contacted,
+            "since": [day - timedelta(1)] * len(customers),
+            "until": [day + timedelta(1)] * len(customers),
+            "weight": np.where(np.arange(contacted + control) < contacted, 0.0, weight),
+        }
+    ).cast(SCHEMA)
+
+
+def test_customers_whom_a_list_had_contacted_do_not_count(
+    two_nights: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are left out, a control group counts for them, and the decision says so and replays."""
+    workspace = two_nights
+    treated = treat(workspace, contacted=120, control=30, weight=5.0)
+    challenger = steps.train(workspace, Request("night 2", retrain=True))
+    before = steps.compare(workspace, Request("night 2"), challenger)
+    monkeypatch.setattr(deciding, "read_treated", lambda _: treated)
+    again = steps.compare(workspace, Request("night 3"), challenger)
+    assert again.comparison["case"]["contact"] == {"left_out": 120, "control": 30}
+    assert before.comparison["case"]["contact"] == {"left_out": 0, "control": 0}
+    evidence, _ = read_evidence(again.digests["evidence"], workspace.storage)
+    assert evidence.weights is not None
+    assert sorted(set(evidence.weights)) == [0, 1, 5]
+    assert evidence.used.sum() == again.comparison["evidence"]["rows"] == before.comparison["evidence"]["rows"] - 120
+    brier = np.average(
+        (evidence.challenger - evidence.labels)[evidence.used] ** 2, weights=evidence.weights[evidence.used]
+    )
+    assert again.comparison["evidence"]["challenger"]["brier"]["value"] == pytest.approx(brier, abs=1e-12)
+    assert "120 customers whom a list had contacted are left out; 30 customers of control groups" in describe_customers(
+        again.comparison
+    )
+    assert replay(again, workspace.storage).same
+    monkeypatch.setattr(deciding, "read_treated", lambda _: treated.slice(0, 120))
+    alone = steps.compare(workspace, Request("night 4"), challenger)
+    assert "the figures are affected by contact" in describe_customers(alone.comparison)
+
+
+def test_a_policy_may_leave_contacted_customers_out_of_the_training(
+    two_nights: Workspace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """By default they are trained on; either way the version says how many they are."""
+    workspace, model = two_nights, two_nights.settings.model_name
+    snapshot = take_snapshot(workspace.storage, workspace.ledger, workspace.contract, workspace.sampling)
+    with workspace.storage.scratch() as folder, columnar.engine("500MB") as connection:
+        scan_counted(connection, "rows", workspace.storage, snapshot, workspace.contract, TRAINING, folder)
+        customers = connection.execute("SELECT _customer FROM rows WHERE _bucket >= 25 LIMIT 500").fetchnumpy()
+    day = datetime.now(UTC).date()
+    about = {"contacted": [True] * 500, "since": [day] * 500, "until": [day] * 500, "weight": [0.0] * 500}
+    treated = pa.table({"customer": customers["_customer"], **about}).cast(SCHEMA)
+    monkeypatch.setattr(treatments_of_customers, "read_treated", lambda _: treated)
+    trained = steps.train(workspace, Request("night 2", retrain=True))
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(workspace.settings.policy_file.read_text().replace("contacted: train", "contacted: leave_out"))
+    strict = Workspace(
+        workspace.settings.model_copy(update={"policy_file": policy}), workspace.storage, workspace.ledger
+    )
+    without = steps.train(strict, Request("night 3", retrain=True))
+    records = [workspace.ledger.version(model, challenger.version) for challenger in (trained, without)]
+    assert [(record.contacted_rows, record.contacted_trained) for record in records if record] == [
+        (500, True),
+        (500, False),
+    ]
+    rows = [int((record.parameters or {})["training_rows"]) for record in records if record]
+    assert rows == [snapshot.training_rows, snapshot.training_rows - 500]

@@ -41,7 +41,7 @@ from churn.review.outcomes import load_outcomes
 from churn.review.pages import render_outcomes
 from churn.sample.generator import Night, make_night
 from churn.scoring.list_parts import list_schema
-from support.basics import clone_workspace, export, land_text
+from support.basics import clone_workspace, export, land_text, run_script
 from support.review_ledger import SITE
 from support.score_lists import published
 
@@ -132,6 +132,16 @@ def test_living_versions_score_a_batch_once_before_it_is_trained_on(bench: Works
     assert set(table.column_names) == {"_customer", "_bucket", "_as_of", "_label", "_batch", "version_1", "version_2"}
     assert not set(table["_customer"].to_pylist()) & set(keys_of(bench, batch))
     assert audit_data(bench, hashes=True) == []
+
+
+def test_a_version_that_was_deleted_in_mlflow_does_not_stop_the_others(bench: Workspace) -> None:
+    """It is recorded as one that cannot score, with the reason, and a run goes on."""
+    bench.tracking.client.delete_model_version(bench.settings.model_name, "1")
+    arrive(bench, "later", NEW, rows=300)
+    (scores,) = score_arrivals(bench, "later")
+    assert scores.versions["2"]["state"] == "scored"
+    assert scores.versions["1"]["state"] == "unscorable"
+    assert "no longer exists" in scores.versions["1"]["detail"]
 
 
 def test_only_rows_that_neither_version_knew_compare_them(bench: Workspace) -> None:
@@ -333,3 +343,30 @@ def test_a_run_scores_looks_and_trains(bench: Workspace) -> None:
     assert len(bench.ledger.looks_since(model, change.sequence)) == 1
     assert outcomes.__doc__
     assert pd.Timestamp(look.looked_at) >= pd.Timestamp(change.promoted_at)
+
+
+def test_killed_after_any_write_the_next_run_comes_to_the_same(bench: Workspace, tmp_path: Path) -> None:
+    """SIGKILL after each write to data root and ledger: each batch is scored once, and there is one look and one result of the list."""
+    keys = range(NEW, NEW + 900)
+    listing(bench, {key: ("control" if key % 4 == 0 else "contact") if key % 3 else "rest" for key in keys}, share=0.25)
+    arrive(bench, "labels", NEW, rows=900)
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    outcome = run_script("crash_outcomes.py", folder, bench.settings.mlflow_tracking_uri, tmp_path)
+    calm = outcome["calm"]
+    assert (len(calm["scored"]), len(calm["lists"]), calm["same"], calm["faults"]) == (2, 1, True, [])
+    effects = " ".join(outcome["effects"])
+    for part in (
+        "arrivals/MODEL/ID/manifest",
+        "add_arrival_scores",
+        "add_snapshot",
+        "looks/ID",
+        "add_look",
+        "add_list_result",
+    ):
+        assert part in effects, outcome["effects"]
+    assert len(outcome["killed"]) >= 6
+    for run in outcome["killed"]:
+        assert (run["killed"], run["again"]) == (-9, 0), run["after"]
+        assert json.dumps(run["state"]["lists"]) == json.dumps(calm["lists"])
+        assert run["state"] == calm, run["after"]

@@ -93,7 +93,8 @@ def check(
         if trial.arrived:
             console.print(trial.summary)
             share = f"{trial.rejected_share:.1%} of the labelled rows broke a rule; the limit is {trial.limit:.1%}."
-            console.print(f"{share} Of the accepted customers, {trial.events:,} {settings.contract.event_in_words}.")
+            left = f" Of the accepted customers, {trial.events:,} {settings.contract.event_in_words}."
+            console.print(share + ("" if trial.kind == "leavers" else left))
             met = trial.expectations - len(trial.failed) - len(trial.warnings)
             console.print(f"Great Expectations: {met} of {trial.expectations} expectations are met.")
         if trial.arrived and trial.rules:

@@ -95,7 +95,12 @@ def parity_table(evidence: Evidence, sliced: tuple[Slicing, ...], capacity: floa
     used = evidence.used
     y = evidence.labels[used]
     models = {"challenger": evidence.challenger, "champion": evidence.champion}
-    within = {model: within_capacity(scores[used], capacity) for model, scores in models.items() if scores is not None}
+    weights = np.ones(len(y)) if evidence.weights is None else evidence.weights[used]
+    within = {
+        model: within_capacity(scores[used], capacity, weights)
+        for model, scores in models.items()
+        if scores is not None
+    }
     rows = []
     for slicing in (slicing for slicing in sliced if slicing.parity):
         codes = evidence.codes[slicing.column][used]
@@ -104,7 +109,7 @@ def parity_table(evidence: Evidence, sliced: tuple[Slicing, ...], capacity: floa
             for model, scores in models.items():
                 if scores is None:
                     continue
-                inside, happened = scores[used][chosen], y[chosen] == 1
+                inside, happened, each = scores[used][chosen], y[chosen] == 1, weights[chosen]
                 flagged = within[model][chosen]
                 rows.append(
                     ParityRow(
@@ -112,11 +117,11 @@ def parity_table(evidence: Evidence, sliced: tuple[Slicing, ...], capacity: floa
                         group=group,
                         model=model,
                         rows=len(happened),
-                        observed=_mean(happened),
-                        predicted=_mean(inside),
-                        flagged=_mean(flagged),
-                        recall=_mean(flagged[happened]),
-                        precision=_mean(happened[flagged]),
+                        observed=_mean(happened, each),
+                        predicted=_mean(inside, each),
+                        flagged=_mean(flagged, each),
+                        recall=_mean(flagged[happened], each[happened]),
+                        precision=_mean(happened[flagged], each[flagged]),
                     )
                 )
     return rows
@@ -210,8 +215,8 @@ def _picture(title: str, figure: Markup, names: EventNames) -> dict[str, Any]:
     return {"heading": heading, "reading": reading, "tall": title in _TALL, "svg": figure}
 
 
-def _mean(values: np.ndarray[Any, Any]) -> float | None:
-    return float(values.mean()) if len(values) else None
+def _mean(values: np.ndarray[Any, Any], weights: np.ndarray[Any, Any]) -> float | None:
+    return float(np.average(values, weights=weights)) if len(values) else None
 
 
 def _metric(estimate: Estimate | None) -> str:

@@ -86,6 +86,25 @@ class History:
 
 
 @dataclass(frozen=True)
+class Contact:
+    """Unseen customers whom a list had contacted before it was known whether they would leave.
+
+    They are left out, and customers of a control group stand for them.
+
+    - `left_out`: how many were contacted
+    - `control`: how many of a control group stand for them
+    """
+
+    left_out: int = 0
+    control: int = 0
+
+    @property
+    def unanswered(self) -> bool:
+        """Whether customers are missing for whom nobody stands."""
+        return self.left_out > 0 and not self.control
+
+
+@dataclass(frozen=True)
 class Case:
     """Which versions are compared on which snapshot, and what else the policy needs. `suspects` are batches that may be wrong."""
 
@@ -99,6 +118,7 @@ class Case:
     leaks: Leaks = field(default_factory=Leaks)
     refusal: Refusal | None = None
     anchor_refusal: Refusal | None = None
+    contact: Contact = field(default_factory=Contact)
 
 
 @dataclass(frozen=True)
@@ -106,7 +126,8 @@ class Evidence:
     """Scored rows, in the order of their customers. Every array has shape (rows,).
 
     `customers` are keyed hashes, and `batches` are numbers of the batches of the rows. The rows marked `used` decide, those marked
-    `current` are the whole holdout of today, and `undisputed` are the rows as they would be without the suspect batches.
+    `current` are the whole holdout of today, and `undisputed` are the rows as they would be without the suspect batches. `weights` say how
+    many customers a row stands for; None if each stands for itself.
     """
 
     customers: NDArray[np.uint64]
@@ -119,6 +140,7 @@ class Evidence:
     challenger: Scores
     champion: Scores | None
     anchor: Scores | None
+    weights: Scores | None = None
 
 
 @dataclass(frozen=True)
@@ -193,26 +215,27 @@ def compare(case: Case, evidence: Evidence | None, sliced: tuple[Slicing, ...], 
     if evidence is None:
         return Comparison(case, Figures(0, 0, {}, {}, {}), 0.0, 0.0)
     y = evidence.labels[evidence.used]
-    events, share = int(y.sum()), float(y.mean()) if len(y) else 0.0
+    weights = None if evidence.weights is None else evidence.weights[evidence.used]
+    events, share = int(y.sum()), float(np.average(y, weights=weights)) if len(y) else 0.0
     unmeasured = Comparison(case, Figures(len(y), events, {}, {}, {}), share * (1 - share), 0.0)
     if (case.refusal and not case.refusal.code.leaves_challenger) or not _both_classes(y):
         return unmeasured
     of_all = {
-        role: rank(scores)
+        role: rank(scores, evidence.weights)
         for role, scores in (("challenger", evidence.challenger), ("champion", evidence.champion))
         if scores is not None
     }
     used = {role: _among(ranked, evidence.used) for role, ranked in of_all.items()}
     challenger, champion = used["challenger"], used.get("champion")
-    anchor = None if evidence.anchor is None else rank(evidence.anchor[evidence.used])
+    anchor = None if evidence.anchor is None else rank(evidence.anchor[evidence.used], weights)
     codes = {column: codes[evidence.used] for column, codes in evidence.codes.items()}
     return Comparison(
         case=case,
         evidence=_figures(y, challenger, champion),
         base_rate_brier=share * (1 - share),
         same_score_share=float(np.bincount(challenger.level).max() / len(y)),
-        challenger_calibration=calibrate(y, challenger.scores),
-        champion_calibration=calibrate(y, champion.scores) if champion else None,
+        challenger_calibration=calibrate(y, challenger.scores, weights),
+        champion_calibration=calibrate(y, champion.scores, weights) if champion else None,
         slices=compare_slices(y, challenger, champion, codes, sliced, slice_class) if champion else [],
         anchor_deltas={metric: measure(y, challenger, anchor, metric).delta for metric in ("roc_auc", "brier")}
         if anchor
@@ -263,14 +286,16 @@ def _figures(y: Labels, challenger: Ranked, champion: Ranked | None) -> Figures:
 
 
 def _shown(y: Labels, ranked: Ranked) -> Shown:
-    top = ranked.order[-max(1, round(len(y) * TOP_SHARE)) :]
+    weights = np.ones(len(y)) if ranked.weights is None else ranked.weights
+    above = weights[ranked.order][::-1].cumsum()[::-1]  # customers with this score or a higher one
+    top = ranked.order[above <= max(above[-1], round(above[0] * TOP_SHARE))]
     flagged = ranked.scores >= OPERATING_POINT
-    hits = int(y[flagged].sum())
+    hits = float(weights[flagged] @ y[flagged])
     return Shown(
-        lift=float(y[top].mean() / y.mean()),
+        lift=float(np.average(y[top], weights=weights[top]) / np.average(y, weights=weights)),
         calibration_error=expected_calibration_error(y, ranked),
-        precision=hits / int(flagged.sum()) if flagged.any() else None,
-        recall=hits / int(y.sum()),
+        precision=hits / float(weights[flagged].sum()) if flagged.any() else None,
+        recall=hits / float(weights @ y),
     )
 
 

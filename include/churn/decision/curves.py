@@ -34,8 +34,13 @@ def curves_of(
     if evidence is None or not comparison.evidence.challenger:
         return None
     y = evidence.labels[evidence.used]
+    weights = None if evidence.weights is None else evidence.weights[evidence.used]
     models = {"challenger": evidence.challenger, "champion": evidence.champion}
-    return {role: _curves(y, scores[evidence.used], capacity) for role, scores in models.items() if scores is not None}
+    return {
+        role: _curves(y, scores[evidence.used], capacity, weights)
+        for role, scores in models.items()
+        if scores is not None
+    }
 
 
 def thin(x: Curve, y: Curve, most: int) -> tuple[Curve, Curve]:
@@ -48,25 +53,29 @@ def thin(x: Curve, y: Curve, most: int) -> tuple[Curve, Curve]:
     return x[kept], y[kept]
 
 
-def in_tenths(y: Labels, scores: Scores) -> tuple[Curve, Curve, Curve]:
-    """Mean score, observed share and half its 95% interval, in ten bins of equal size.
+def in_tenths(y: Labels, scores: Scores, weights: Scores | None = None) -> tuple[Curve, Curve, Curve]:
+    """Mean score, observed share and half its 95% interval, in ten bins of equal size. A weight says how many customers a row stands for.
 
     scikit-learn's `calibration_curve` returns no sizes of its bins, which the intervals need.
     """
     parts = [part for part in np.array_split(np.argsort(scores, kind="stable"), BINS) if len(part)]
-    predicted = np.array([scores[part].mean() for part in parts])
-    observed = np.array([y[part].mean() for part in parts])
-    return predicted, observed, 1.96 * np.sqrt(observed * (1 - observed) / [len(part) for part in parts])
+    each = np.ones(len(y)) if weights is None else weights
+    predicted = np.array([np.average(scores[part], weights=each[part]) for part in parts])
+    observed = np.array([np.average(y[part], weights=each[part]) for part in parts])
+    effective = [
+        each[part].sum() ** 2 / (each[part] ** 2).sum() for part in parts
+    ]  # rows of equal weight that say as much
+    return predicted, observed, 1.96 * np.sqrt(observed * (1 - observed) / effective)
 
 
-def _curves(y: Labels, scores: Scores, capacity: float | None) -> dict[str, Any]:
-    false_positives, true_positives, _ = roc_curve(y, scores, drop_intermediate=False)
+def _curves(y: Labels, scores: Scores, capacity: float | None, weights: Scores | None) -> dict[str, Any]:
+    false_positives, true_positives, _ = roc_curve(y, scores, sample_weight=weights, drop_intermediate=False)
     roc = thin(false_positives, true_positives, KEPT_POINTS)
     return {
         "roc": _points(*roc),
-        "calibration": _points(*in_tenths(y, scores)),
-        "capacity": [point.to_json() for point in capacity_curve(y, scores)],
-        "at": None if capacity is None else at_capacity(y, scores, capacity).to_json(),
+        "calibration": _points(*in_tenths(y, scores, weights)),
+        "capacity": [point.to_json() for point in capacity_curve(y, scores, weights)],
+        "at": None if capacity is None else at_capacity(y, scores, capacity, weights).to_json(),
     }
 
 

@@ -12,10 +12,11 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from churn.contract import Contract
-from churn.decision.comparison import Evidence, EvidenceWindow, Flags, Leaks, Refusal, find_invalid_scores
+from churn.decision.comparison import Contact, Evidence, EvidenceWindow, Flags, Leaks, Refusal, find_invalid_scores
 from churn.decision.eligibility import ANCHOR, CHALLENGER, CHAMPION, ComparedVersions, find_refusal, missing
 from churn.decision.inference import Labels, Scores
 from churn.decision.leaks import find_leaks
@@ -45,13 +46,15 @@ class Gathered:
     leaks: Leaks = field(default_factory=Leaks)
     refusal: Refusal | None = None
     anchor_refusal: Refusal | None = None
+    contact: Contact = field(default_factory=Contact)
 
 
 @dataclass(frozen=True)
 class _Rows:
     """Unseen customers without their scores. Every array has shape (rows,). Times are in microseconds since 1970.
 
-    `told` is the batch that said the label; without labels that come apart, it is the one of the row.
+    `told` is the batch that said the label; without labels that come apart, it is the one of the row. `weights` say how many customers a
+    row stands for: none if a list had contacted this one, and more than one in a control group.
     """
 
     customers: NDArray[np.uint64]
@@ -59,7 +62,13 @@ class _Rows:
     batches: NDArray[np.int64]
     told: NDArray[np.int64]
     arrived: NDArray[np.int64]
+    weights: Scores
     codes: dict[str, Codes]
+
+    @property
+    def uncontacted(self) -> Flags:
+        """Which rows no list has contacted."""
+        return self.weights > 0
 
     def suspect(self, suspects: list[str]) -> Flags:
         """Which rows belong to one of these batches."""
@@ -75,6 +84,7 @@ class _Rows:
             self.batches[chosen],
             self.told[chosen],
             self.arrived[chosen],
+            self.weights[chosen],
             codes,
         )
 
@@ -87,12 +97,21 @@ class _Rows:
             np.concatenate([self.batches, more.batches]),
             np.concatenate([self.told, more.told]),
             np.concatenate([self.arrived, more.arrived]),
+            np.concatenate([self.weights, more.weights]),
             codes,
         )
 
 
-def gather_evidence(compared: ComparedVersions, policy: Policy, clients: Clients) -> Gathered:
+def gather_evidence(
+    compared: ComparedVersions, policy: Policy, clients: Clients, treated: pa.Table | None = None
+) -> Gathered:
     """Score the unseen customers of a snapshot, or explain why versions cannot be compared.
+
+    Args:
+        compared: the versions.
+        policy: how many customers are needed.
+        clients: data root, ledger, MLflow and contract.
+        treated: whom lists have contacted or left alone: `customer` (the keyed hash), `contacted`, `since`, `until`, and `weight`.
 
     Raises:
         FilesGone: the files of the challenger do not exist.
@@ -103,11 +122,10 @@ def gather_evidence(compared: ComparedVersions, policy: Policy, clients: Clients
     refusal = refusals[CHALLENGER] or refusals.get(CHAMPION)
     if refusal and not refusal.code.leaves_challenger:
         return Gathered(refusal=refusal)
-    now = _read_rows(clients, compared.snapshot)
-    enough = policy.enough(compared.champion is None)
-    window, used = choose_window(now.arrived, now.labels, enough, policy.evidence.window_days)
+    now = _read_rows(clients, compared.snapshot, treated)
+    window, used = _choose_uncontacted(now, policy.enough(compared.champion is None), policy.evidence.window_days)
     retold = now.customers[now.suspect(compared.suspects)] if compared.champion else now.customers[:0]
-    earlier, before = _earlier_rows(compared, now, retold, clients)
+    earlier, before = _earlier_rows(compared, now, retold, clients, treated)
     undisputed = _undisputed(compared, now, earlier, policy)
     leaks = find_leaks(_sample(clients, compared.snapshot, used), clients.contract)
 
@@ -120,6 +138,7 @@ def gather_evidence(compared: ComparedVersions, policy: Policy, clients: Clients
     scores, failed = _score(compared, clients, refusals, pieces, len(rows.labels))
     if CHALLENGER not in scores:
         return Gathered(window=window, refusal=failed[CHALLENGER])
+    contact = Contact(int((~now.uncontacted).sum()), int((now.weights[used] > 1).sum()))
     not_now = np.zeros(len(earlier.labels), bool)
     anchor = CHAMPION if compared.anchor == compared.champion else ANCHOR
     evidence = Evidence(
@@ -128,13 +147,21 @@ def gather_evidence(compared: ComparedVersions, policy: Policy, clients: Clients
         batches=rows.batches,
         codes=rows.codes,
         used=np.concatenate([used, not_now]),
-        current=np.concatenate([np.ones(len(now.labels), bool), not_now]),
+        current=np.concatenate([now.uncontacted, not_now]),
         undisputed=undisputed,
         challenger=scores[CHALLENGER],
         champion=scores.get(CHAMPION),
         anchor=scores.get(anchor),
+        weights=rows.weights if (rows.weights > 1).any() else None,
     )
-    return Gathered(evidence, window, leaks, failed.get(CHAMPION), failed.get(anchor))
+    return Gathered(evidence, window, leaks, failed.get(CHAMPION), failed.get(anchor), contact)
+
+
+def _choose_uncontacted(rows: _Rows, enough: Enough | Window, days: float) -> tuple[EvidenceWindow, Flags]:
+    """As `choose_window`, among customers whom no list has contacted."""
+    used = rows.uncontacted.copy()
+    window, used[used] = choose_window(rows.arrived[used], rows.labels[used], enough, days)
+    return window, used
 
 
 def choose_window(
@@ -168,11 +195,14 @@ def choose_window(
     return window, used
 
 
-def _read_rows(clients: Clients, snapshot: Snapshot) -> _Rows:
+def _read_rows(clients: Clients, snapshot: Snapshot, treated: pa.Table | None) -> _Rows:
     """The unseen customers of a snapshot."""
     contract = clients.contract
-    pieces = [_row_facts(piece, contract) for piece in holdout_pieces(clients.storage, snapshot, contract, _PIECE)]
-    columns = ["_customer", "_label", "_batch", "_told", "_arrived", *(by.column for by in clients.contract.slices)]
+    pieces = [
+        _row_facts(piece, contract, treated) for piece in holdout_pieces(clients.storage, snapshot, contract, _PIECE)
+    ]
+    numbers = ["_customer", "_label", "_batch", "_told", "_arrived", "_weight"]
+    columns = [*numbers, *(by.column for by in clients.contract.slices)]
     facts = pd.concat(pieces) if pieces else pd.DataFrame({name: [] for name in columns})
     return _Rows(
         facts["_customer"].to_numpy(np.uint64),
@@ -180,11 +210,12 @@ def _read_rows(clients: Clients, snapshot: Snapshot) -> _Rows:
         facts["_batch"].to_numpy(np.int64),
         facts["_told"].to_numpy(np.int64),
         facts["_arrived"].to_numpy(np.int64),
+        facts["_weight"].to_numpy(np.float64),
         {by.column: facts[by.column].to_numpy(np.int8) for by in clients.contract.slices},
     )
 
 
-def _row_facts(piece: pd.DataFrame, contract: Contract) -> pd.DataFrame:
+def _row_facts(piece: pd.DataFrame, contract: Contract, treated: pa.Table | None) -> pd.DataFrame:
     """A few numbers per row: all that is kept of it."""
     batches = piece["_batch"].to_numpy(np.int64)
     told = piece[columnar.LABEL_BATCH].fillna(0) if columnar.LABEL_BATCH in piece else batches
@@ -196,13 +227,51 @@ def _row_facts(piece: pd.DataFrame, contract: Contract) -> pd.DataFrame:
             "_batch": batches,
             "_told": np.asarray(told, np.int64),
             "_arrived": arrived,
+            "_weight": contact_weights(piece, contract, treated),
             **slice_codes(piece, contract),
         }
     )
 
 
+def contact_weights(piece: pd.DataFrame, contract: Contract, treated: pa.Table | None) -> Scores:
+    """How many customers each row stands for: none if a list had contacted this one before it was known whether it would leave.
+
+    That is so from the as-of date to the end of the horizon; without a horizon, on the day on which the row arrived.
+
+    Args:
+        piece: rows with `_customer` and `_arrived_at`, and the as-of column if the contract has one.
+        contract: the data contract.
+        treated: as for `gather_evidence`.
+
+    Returns:
+        Shape (rows,): 0 for a customer whom a list had contacted, the weight of one of a control group, and 1 for the others.
+    """
+    weights = np.ones(len(piece))
+    if treated is None or not treated.num_rows:
+        return weights
+    begins = piece["_arrived_at"].dt.tz_convert(None).dt.normalize()
+    if contract.as_of is not None and contract.horizon_days is not None:
+        begins = pd.to_datetime(piece[contract.as_of.name])
+    ends = begins + pd.Timedelta(days=contract.horizon_days or 0)
+    customers = piece["_customer"].to_numpy()
+    rows = pd.DataFrame(
+        {"row": np.arange(len(piece)), "customer": customers, "begins": begins.to_numpy(), "ends": ends.to_numpy()}
+    )
+    touched = rows.merge(treated.to_pandas(), on="customer")
+    within = (pd.to_datetime(touched["since"]) <= touched["ends"]) & (
+        pd.to_datetime(touched["until"]) >= touched["begins"]
+    )
+    touched = touched[within].groupby("row").agg(contacted=("contacted", "any"), weight=("weight", "max"))
+    weights[touched.index] = np.where(touched["contacted"], 0.0, np.maximum(touched["weight"], 1.0))
+    return weights
+
+
 def _earlier_rows(
-    compared: ComparedVersions, now: _Rows, retold: NDArray[np.uint64], clients: Clients
+    compared: ComparedVersions,
+    now: _Rows,
+    retold: NDArray[np.uint64],
+    clients: Clients,
+    treated: pa.Table | None,
 ) -> tuple[_Rows, Snapshot | None]:
     """The earlier rows of customers whom the suspect batches contain again, and the snapshot with these rows."""
     nothing = now.some(np.zeros(len(now.labels), bool))
@@ -216,7 +285,7 @@ def _earlier_rows(
         without=compared.suspects,
         cutoff=cutoff_of(compared.snapshot),
     )
-    rows = _read_rows(clients, before)
+    rows = _read_rows(clients, before, treated)
     return rows.some(np.isin(rows.customers, retold)), before
 
 
@@ -231,7 +300,7 @@ def _undisputed(compared: ComparedVersions, now: _Rows, earlier: _Rows, policy: 
     """Which rows are the newest customers as they would be without the suspect batches."""
     kept = np.concatenate([~now.suspect(compared.suspects), np.ones(len(earlier.labels), bool)])
     rows = now.and_then(earlier).some(kept)
-    _, used = choose_window(rows.arrived, rows.labels, policy.evidence, policy.evidence.window_days)
+    _, used = _choose_uncontacted(rows, policy.evidence, policy.evidence.window_days)
     undisputed = kept.copy()
     undisputed[kept] = used
     return undisputed

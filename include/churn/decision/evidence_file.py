@@ -33,7 +33,7 @@ from churn.foundation.storage import Storage
 SCORES = ("challenger", "champion", "anchor")
 FLAGS = ("used", "current", "undisputed")
 PART_ROWS = 1_000_000
-_SLICE = "slice:"
+_SLICE, _WEIGHT = "slice:", "weight"
 _SLICINGS = b"churn.slicings"
 _RESTORE = "Restore it from a backup of the data root; until then its decision cannot be replayed."
 
@@ -55,6 +55,8 @@ def digests_of(evidence: Evidence, sliced: tuple[Slicing, ...]) -> dict[str, str
         scores = getattr(evidence, role)
         if scores is not None:
             parts[role] = array_digest(scores)
+    if evidence.weights is not None:
+        parts["weights"] = array_digest(evidence.weights)
     return {**parts, "evidence": json_digest(parts)}
 
 
@@ -74,6 +76,7 @@ def write_evidence(evidence: Evidence, sliced: tuple[Slicing, ...], digest: str,
         **{flag: pa.array(getattr(evidence, flag)) for flag in FLAGS},
         **{f"{_SLICE}{column}": pa.array(codes) for column, codes in evidence.codes.items()},
         **{role: pa.array(scores) for role in SCORES if (scores := getattr(evidence, role)) is not None},
+        **({} if evidence.weights is None else {_WEIGHT: pa.array(evidence.weights)}),
     }
     description = json.dumps(_described(sliced)).encode()
     table = pa.table(columns).replace_schema_metadata({_SLICINGS: description})
@@ -112,6 +115,7 @@ def read_evidence(digest: str, storage: Storage) -> tuple[Evidence, tuple[Slicin
         challenger=columns["challenger"],
         champion=columns.get("champion"),
         anchor=columns.get("anchor"),
+        weights=columns.get(_WEIGHT),
     )
     return evidence, tuple(sliced)
 

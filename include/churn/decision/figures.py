@@ -74,7 +74,7 @@ def draw_figures(
     if comparison.slices:
         drawn["slices"] = draw_intervals("slices", *caption("slices"), _slice_marks(comparison.slices, harm))
     if comparison.evidence.challenger and evidence is not None:
-        drawn |= _draw_models(evidence.labels[evidence.used], _models(evidence), names)
+        drawn |= _draw_models(evidence.labels[evidence.used], _models(evidence), names, _weights(evidence))
     shown = sorted(past, key=lambda run: run.decided_at)[-MOST_RUNS:]
     if any(run.challenger_auc or run.champion_auc for run in shown):
         drawn["history"] = _draw_history(shown)
@@ -86,16 +86,21 @@ def _models(evidence: Evidence) -> list[_Model]:
     return [_Model(role, scored[evidence.used]) for role, scored in scores.items() if scored is not None]
 
 
-def _draw_models(y: Labels, models: list[_Model], names: EventNames) -> dict[str, Markup]:
+def _weights(evidence: Evidence) -> Scores | None:
+    return None if evidence.weights is None else evidence.weights[evidence.used]
+
+
+def _draw_models(y: Labels, models: list[_Model], names: EventNames, weights: Scores | None) -> dict[str, Markup]:
     roc, precision_recall, calibration = [], [], []
     for role, scores in models:
-        false_positives, true_positives, _ = roc_curve(y, scores, drop_intermediate=False)
-        precision, recall, _ = precision_recall_curve(y, scores)
+        false_positives, true_positives, _ = roc_curve(y, scores, sample_weight=weights, drop_intermediate=False)
+        precision, recall, _ = precision_recall_curve(y, scores, sample_weight=weights)
         roc.append(Curve(role, list(zip(*thin(false_positives, true_positives, MOST_POINTS), strict=True))))
         precision_recall.append(Curve(role, list(zip(*thin(recall[::-1], precision[::-1], MOST_POINTS), strict=True))))
-        predicted, observed, reach = in_tenths(y, scores)
+        predicted, observed, reach = in_tenths(y, scores, weights)
         calibration.append(Curve(role, list(zip(predicted, observed, strict=True)), list(reach)))
-    no_skill = ((0.0, float(y.mean())), (1.0, float(y.mean())))
+    share = float(np.average(y, weights=weights))
+    no_skill = ((0.0, share), (1.0, share))
     return {
         "roc": draw_curves("roc", *caption("roc", names), roc, ("false positive rate", "true positive rate")),
         "precision_recall": draw_curves(
@@ -107,16 +112,17 @@ def _draw_models(y: Labels, models: list[_Model], names: EventNames) -> dict[str
             calibration,
             ("predicted probability", f"observed share that {names.event}"),
         ),
-        "scores": _draw_scores(y, models, names),
+        "scores": _draw_scores(y, models, names, weights),
     }
 
 
-def _draw_scores(y: Labels, models: list[_Model], names: EventNames) -> Markup:
-    edges = np.linspace(0, 1, _SCORE_BINS + 1)
+def _draw_scores(y: Labels, models: list[_Model], names: EventNames, weights: Scores | None) -> Markup:
+    edges, each = np.linspace(0, 1, _SCORE_BINS + 1), np.ones(len(y)) if weights is None else weights
     panels = []
     for label, outcome in ((0, names.non_event), (1, names.event)):
         chosen = y == label
-        shares = {role: np.histogram(scores[chosen], edges)[0] / chosen.sum() for role, scores in models}
+        total = each[chosen].sum()
+        shares = {role: np.histogram(scores[chosen], edges, weights=each[chosen])[0] / total for role, scores in models}
         highest = max(share.max() for share in shares.values()) or 1.0
         curves = [Curve(role, _outline(edges, share / highest)) for role, share in shares.items()]
         panels.append((f"Customers that {outcome} (n = {chosen.sum():,})", curves))

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from churn.contract import CHURNED, EventNames
 from churn.foundation.plain_text import clean
-from churn.foundation.wording import describe_evidence
+from churn.foundation.wording import describe_contact, describe_evidence
 
 if TYPE_CHECKING:
     from churn.decision.comparison import Comparison
@@ -110,7 +110,8 @@ def rule_value(value: float | None) -> str:
 
 def describe_compared(comparison: Comparison, names: EventNames = CHURNED) -> str:
     """Say on which customers both versions were compared; empty if nothing was measured."""
-    window, evidence = comparison.case.window, comparison.evidence
+    window, evidence, contact = comparison.case.window, comparison.evidence, comparison.case.contact
     if window is None:
         return ""
-    return describe_evidence(evidence.rows, evidence.events, (window.since, window.until), window.widened, names)
+    about = describe_evidence(evidence.rows, evidence.events, (window.since, window.until), window.widened, names)
+    return " ".join(filter(None, [about, describe_contact(contact.left_out, contact.control)]))

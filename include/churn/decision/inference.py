@@ -2,7 +2,9 @@
 
 Closed forms: no random numbers, the same input gives the same figures. Every metric is written as a
 sum of independent groups of per-row components, so that its variance, and that of a paired
-difference, is the sum over groups of variance / size.
+difference, is the sum over groups of variance / size. With weights, components are deviations from the
+weighted mean, scaled so that this is the variance of a ratio of weighted sums (Särndal, Swensson and
+Wretman, Model Assisted Survey Sampling, 1992, section 5.7).
 """
 
 from __future__ import annotations
@@ -31,18 +33,20 @@ class Components(NamedTuple):
 class Ranked(NamedTuple):
     """Scores sorted once, for every metric that needs their order.
 
-    `order` has the rows from the lowest score on; `level` numbers the distinct scores in that order.
-    All arrays have shape (rows,).
+    `order` has the rows from the lowest score on; `level` numbers the distinct scores in that order. `weights` say how many customers a
+    row stands for; None if each stands for itself. All arrays have shape (rows,).
     """
 
     scores: Scores
     order: NDArray[np.intp]
     level: NDArray[np.int64]
+    weights: Scores | None = None
 
     def among(self, chosen: NDArray[np.bool_]) -> Ranked:
         """The same for a subset of the rows, without sorting again."""
         order = self.order[chosen[self.order]]
-        return _leveled(self.scores[chosen], (np.cumsum(chosen) - 1)[order])
+        weights = None if self.weights is None else self.weights[chosen]
+        return _leveled(self.scores[chosen], (np.cumsum(chosen) - 1)[order], weights)
 
 
 @dataclass(frozen=True)
@@ -66,9 +70,9 @@ class Estimate:
         return self.value - half, self.value + half
 
 
-def rank(scores: Scores | Ranked) -> Ranked:
+def rank(scores: Scores | Ranked, weights: Scores | None = None) -> Ranked:
     """Sort scores, shape (rows,). Scores that are already sorted are returned as they are."""
-    return scores if isinstance(scores, Ranked) else _leveled(scores, np.argsort(scores, kind="stable"))
+    return scores if isinstance(scores, Ranked) else _leveled(scores, np.argsort(scores, kind="stable"), weights)
 
 
 def roc_auc(y: Labels, ranked: Ranked) -> Components:
@@ -78,15 +82,19 @@ def roc_auc(y: Labels, ranked: Ranked) -> Components:
     IEEE Signal Processing Letters 21 (2014): O(n log n). Tied scores count half.
     """
     event = y[ranked.order] == 1
-    of_level = np.bincount(ranked.level)
-    cases = np.bincount(ranked.level, weights=event)
+    ordered = None if ranked.weights is None else ranked.weights[ranked.order]
+    of_level = np.bincount(ranked.level, weights=ordered)
+    cases = np.bincount(ranked.level, weights=event if ordered is None else event * ordered)
     controls = of_level - cases
     below = (controls.cumsum() - controls / 2) / controls.sum()  # share of controls that a case of this level beats
     above = 1 - (cases.cumsum() - cases / 2) / cases.sum()
     of_cases, of_controls = np.empty(len(y)), np.empty(len(y))
     of_cases[ranked.order], of_controls[ranked.order] = below[ranked.level], above[ranked.level]
     groups = of_cases[y == 1], of_controls[y != 1]
-    return Components(float(groups[0].mean()), groups)
+    if ranked.weights is None:
+        return Components(float(groups[0].mean()), groups)
+    left, stayed = (_mean(group, ranked.weights[y == label]) for group, label in zip(groups, (1, 0), strict=True))
+    return Components(left.value, left.groups + stayed.groups)
 
 
 def pr_auc(y: Labels, ranked: Ranked) -> Components:
@@ -96,32 +104,40 @@ def pr_auc(y: Labels, ranked: Ranked) -> Components:
     Its influence function follows by the delta method (Hampel, The influence curve and its role in
     robust estimation, 1974); ties share one threshold, as in scikit-learn.
     """
-    rows = len(y)
-    counts = np.bincount(ranked.level)
-    events = np.bincount(ranked.level, weights=y[ranked.order])
+    ordered = np.ones(len(y)) if ranked.weights is None else ranked.weights[ranked.order]
+    rows = float(ordered.sum())
+    counts = np.bincount(ranked.level, weights=ordered)
+    events = np.bincount(ranked.level, weights=y[ranked.order] * ordered)
     above = counts[::-1].cumsum()[::-1] / rows
     precision = events[::-1].cumsum()[::-1] / rows / above
-    prevalence = float(y.mean())
+    prevalence = float(events.sum() / rows)
     weight = (events / above).cumsum() / rows
     weighted = (events * precision / above).cumsum() / rows
     value = float((events * precision).sum() / rows / prevalence)
-    influence = np.empty(rows)
+    influence = np.empty(len(y))
     event, of_row = y[ranked.order], ranked.level
     influence[ranked.order] = (event * (precision[of_row] + weight[of_row] - value) - weighted[of_row]) / prevalence
-    return Components(value, (influence,))
+    return Components(value, (influence,) if ranked.weights is None else _mean(influence, ranked.weights).groups)
 
 
 def brier(y: Labels, ranked: Ranked) -> Components:
     """Mean squared error of the probability (Brier, 1950); smaller is better."""
-    loss = (ranked.scores - y) ** 2
-    return Components(float(loss.mean()), (loss,))
+    return _mean((ranked.scores - y) ** 2, ranked.weights)
 
 
 def log_loss(y: Labels, ranked: Ranked) -> Components:
     """Mean negative log-likelihood, natural logarithm; smaller is better."""
     clipped = np.clip(ranked.scores, CLIP, 1 - CLIP)
-    loss = -np.log(np.where(y == 1, clipped, 1 - clipped))
-    return Components(float(loss.mean()), (loss,))
+    return _mean(-np.log(np.where(y == 1, clipped, 1 - clipped)), ranked.weights)
+
+
+def _mean(values: Scores, weights: Scores | None) -> Components:
+    """A mean, and components of the same variance."""
+    if weights is None:
+        return Components(float(values.mean()), (values,))
+    total = weights.sum()
+    mean = float((weights * values).sum() / total)
+    return Components(mean, (len(values) * weights * (values - mean) / total,))
 
 
 METRICS: dict[str, Callable[[Labels, Ranked], Components]] = {
@@ -185,8 +201,8 @@ def _standard_error(groups: tuple[Scores, ...]) -> float:
     return float(np.sqrt(sum(group.var(ddof=1) / len(group) for group in groups)))
 
 
-def _leveled(scores: Scores, order: NDArray[np.intp]) -> Ranked:
+def _leveled(scores: Scores, order: NDArray[np.intp], weights: Scores | None = None) -> Ranked:
     ordered = scores[order]
     level = np.zeros(len(order), np.int64)
     np.cumsum(ordered[1:] != ordered[:-1], out=level[1:])
-    return Ranked(scores, order, level)
+    return Ranked(scores, order, level, weights)

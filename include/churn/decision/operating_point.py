@@ -39,33 +39,39 @@ class OperatingPoint:
         ]
 
 
-def within_capacity(scores: Scores, share: float) -> NDArray[np.bool_]:
+def within_capacity(scores: Scores, share: float, weights: Scores | None = None) -> NDArray[np.bool_]:
     """Whether each customer is within a capacity: those with the highest scores; of equal ones, the first.
 
     Args:
         scores: shape (customers,).
         share: the capacity, as a share of the customers.
+        weights: how many customers each stands for; None if each stands for itself.
     """
-    chosen = np.zeros(len(scores), bool)
-    chosen[np.argsort(-scores, kind="stable")[: floor(share * len(scores) + 1e-9)]] = True
+    chosen, order = np.zeros(len(scores), bool), np.argsort(-scores, kind="stable")
+    if weights is None:
+        chosen[order[: floor(share * len(scores) + 1e-9)]] = True
+    else:
+        chosen[order] = weights[order].cumsum() <= share * weights.sum() + 1e-9
     return chosen
 
 
-def at_capacity(target: Labels, scores: Scores, share: float) -> OperatingPoint:
+def at_capacity(target: Labels, scores: Scores, share: float, weights: Scores | None = None) -> OperatingPoint:
     """Precision, recall and lift at a capacity.
 
     Args:
         target: 1 for the event, shape (customers,).
         scores: shape (customers,).
         share: the capacity, as a share of the customers.
+        weights: how many customers each stands for; None if each stands for itself.
     """
-    chosen = within_capacity(scores, share)
-    hits, events, listed = int(target[chosen].sum()), int(target.sum()), int(chosen.sum())
+    chosen = within_capacity(scores, share, weights)
+    each = np.ones(len(scores)) if weights is None else weights
+    hits, events, listed = (float(part.sum()) for part in ((each * target)[chosen], each * target, each[chosen]))
     precision = hits / listed if listed else None
-    lift = precision / (events / len(target)) if precision is not None and events else None
+    lift = precision / (events / float(each.sum())) if precision is not None and events else None
     return OperatingPoint(share, precision, hits / events if events else None, lift)
 
 
-def capacity_curve(target: Labels, scores: Scores) -> list[OperatingPoint]:
+def capacity_curve(target: Labels, scores: Scores, weights: Scores | None = None) -> list[OperatingPoint]:
     """The operating point at each of `SHARES`."""
-    return [at_capacity(target, scores, share) for share in SHARES]
+    return [at_capacity(target, scores, share, weights) for share in SHARES]

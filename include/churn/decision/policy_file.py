@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Self, TypeVar
+from typing import Annotated, Literal, Self, TypeVar
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, ValidationError
@@ -146,6 +146,13 @@ class Freshness(Section):
     """Increase of the Brier score that still counts as non-inferior."""
 
 
+class Training(Section):
+    """What a challenger is trained on."""
+
+    contacted: Literal["train", "leave_out"] = "train"
+    """Rows of customers whom a list had contacted before it was known whether they would leave: train, or leave_out."""
+
+
 class Policy(Section):
     """The whole of promotion_policy.yaml.
 
@@ -162,6 +169,7 @@ class Policy(Section):
     dispute: Dispute
     superiority: Superiority
     freshness: Freshness
+    training: Training = Training()
 
     @classmethod
     def read(cls, text: str, name: str) -> Self:

@@ -30,7 +30,7 @@ from churn.foundation.storage import Storage
 TOLERANCE = 1e-9
 ADDED_RECORD_FIELDS = frozenset({"rules_version"})
 """Fields that records did not always have. A record without one is hashed as it was hashed then."""
-ADDED_FIGURES: frozenset[str] = frozenset()
+ADDED_FIGURES = frozenset({"case.contact"})
 """Paths of figures that comparisons did not always have, such as `evidence.lift`. A stored comparison may lack them."""
 _POSITION = re.compile(r"\[\d+\]")
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -43,6 +43,7 @@ _PARTS = {
     "challenger": "the challenger's scores",
     "champion": "the champion's scores",
     "anchor": "the baseline version's scores",
+    "weights": "how many customers a row stands for",
 }
 
 

@@ -141,7 +141,8 @@ class VersionRecord:
     """A registered version: its training data and parameters, and the hash of its files at registration.
 
     `parameters` is None for a version from before they were recorded. `trusted_types` lists the types in its files that are loaded
-    because its candidates declared or defined them; None is none.
+    because its candidates declared or defined them; None is none. `contacted_rows` counts the training rows of customers whom a list had
+    contacted, and `contacted_trained` says whether it was trained on them; both are None for a version from before they were counted.
     """
 
     model: str
@@ -153,6 +154,8 @@ class VersionRecord:
     registered_at: datetime
     parameters: dict[str, str] | None = None
     trusted_types: list[str] | None = None
+    contacted_rows: int | None = None
+    contacted_trained: bool | None = None
 
 
 @dataclass(frozen=True)

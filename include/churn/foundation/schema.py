@@ -23,7 +23,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-HEAD = "0017"
+HEAD = "0018"
 """The migration that creates these tables."""
 
 
@@ -209,6 +209,8 @@ versions = Table(
         JSON(none_as_null=True),
         doc="types in its files that are loaded because its candidates declared or defined them; null: none",
     ),
+    Column("contacted_rows", Integer, doc="training rows of customers whom a list had contacted; null: not counted"),
+    Column("contacted_trained", Boolean, doc="whether it was trained on these rows; null: not counted"),
 )
 
 looks = Table(

@@ -67,6 +67,23 @@ def describe_evidence(
     return f"{rows:,} unseen customers{when}; {events:,} of them {names.event}."
 
 
+def describe_contact(left_out: int, control: int) -> str:
+    """Say how many customers do not count because a list had contacted them, and who counts for them; empty if there are none.
+
+    Args:
+        left_out: number of customers whom a list had contacted.
+        control: number of customers of control groups.
+    """
+    if not left_out:
+        return ""
+    instead = (
+        f"{control:,} customers of control groups count for them too"
+        if control
+        else "no control group counts for them, so the figures are affected by contact"
+    )
+    return f"{left_out:,} customers whom a list had contacted are left out; {instead}."
+
+
 def as_sentence_end(text: str) -> str:
     """A person's words with a full stop, so that another sentence may follow."""
     return text if text.rstrip().endswith((".", "!", "?")) else f"{text.rstrip()}."

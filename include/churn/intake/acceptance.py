@@ -30,11 +30,11 @@ from churn.intake.batch_file import FileFault
 from churn.intake.batch_page import PICTURE, write_index
 from churn.intake.divided_file import DividedFile, divide_original
 from churn.intake.drift import draw_drift, measure_drift
-from churn.intake.header import extra_columns, in_contract_spelling
+from churn.intake.header import extra_columns
 from churn.intake.history import open_history
 from churn.intake.judged_rows import Judged
 from churn.intake.judging import REJECTED, judge_rows, reject_rows
-from churn.intake.label_files import LEAVERS, ROWS, contract_of, kind_of
+from churn.intake.label_files import LEAVERS, ROWS, contract_of, kind_of_file
 from churn.intake.label_rules import label_rules, read_completeness, stated_through
 from churn.intake.reading import open_file
 from churn.intake.rule_words import EXAMPLE_LINES, BrokenRule, most_frequent
@@ -128,9 +128,7 @@ def _judge(job: _BatchJob, limits: IntakeLimits) -> None:
     with job.storage.reading(name) as stream:
         file = open_file(stream)
         try:
-            kind = ROWS
-            if job.whole.horizon_days is not None:
-                kind = kind_of(in_contract_spelling(file.names(), job.whole), job.whole)
+            kind = kind_of_file(file.names(), job.whole)
             job = replace(job, kind=kind, contract=contract_of(kind, job.whole))
             file.check(job.contract)
             notes = notes_on_columns(file.header, job.contract)

@@ -15,6 +15,7 @@ from datetime import date, timedelta
 
 from churn.contract import Column, Contract, Kind, Role
 from churn.foundation.records import Batch
+from churn.intake.header import in_contract_spelling
 
 ROWS, LABELS, LEAVERS = "rows", "labels", "leavers"
 """The kinds of batches."""
@@ -43,6 +44,11 @@ def kind_of(names: Sequence[str], contract: Contract) -> str:
     if {column.name for column in (*contract.row_key, contract.target)} <= header:
         return LABELS
     return LEAVERS if {contract.key.name, EVENT_DATE} <= header else ROWS
+
+
+def kind_of_file(names: Sequence[str], contract: Contract) -> str:
+    """The kind of a batch, by the names in its header as they are spelled there."""
+    return ROWS if contract.horizon_days is None else kind_of(in_contract_spelling(names, contract), contract)
 
 
 def contract_of(kind: str, contract: Contract) -> Contract:

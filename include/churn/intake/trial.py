@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
@@ -15,6 +16,8 @@ from churn.intake.acceptance import describe_outcomes, explain_rejection, notes_
 from churn.intake.batch_file import FileFault
 from churn.intake.divided_file import divide_copy
 from churn.intake.judging import judge_rows
+from churn.intake.label_files import ROWS, contract_of, kind_of_file
+from churn.intake.label_rules import label_rules
 from churn.intake.reading import open_file
 from churn.intake.rule_words import EXAMPLE_LINES, BrokenRule, in_words
 from churn.intake.table_rules import IntakeLimits, table_rules
@@ -37,11 +40,12 @@ class TriedRule:
 class Trial:
     """What would happen to a file under a contract.
 
-    `reason` says why the batch would be rejected; None if it would be accepted. `expectations` is the number of those of Great
+    `kind` is rows, labels or leavers. `reason` says why the batch would be rejected; None if it would be accepted. `expectations` is the number of those of Great
     Expectations, and `failed` describes the ones that are not met.
     """
 
     contract: str
+    kind: str
     reason: str | None
     arrived: int
     accepted: int
@@ -60,7 +64,10 @@ class Trial:
     def summary(self) -> str:
         """The counts, in a sentence."""
         waiting = f", {self.unlabelled:,} of them waiting for a label" if self.unlabelled else ""
-        return f"{self.arrived:,} rows: {self.accepted:,} would be accepted, {self.quarantined:,} quarantined{waiting}."
+        what = "rows" if self.kind == ROWS else f"rows of {self.kind}"
+        return (
+            f"{self.arrived:,} {what}: {self.accepted:,} would be accepted, {self.quarantined:,} quarantined{waiting}."
+        )
 
 
 def try_file(stream: IO[bytes], contract: Contract, limits: IntakeLimits) -> Trial:
@@ -79,22 +86,27 @@ def try_file(stream: IO[bytes], contract: Contract, limits: IntakeLimits) -> Tri
         tempfile.TemporaryDirectory(prefix="churn-trial-") as folder,
         columnar.engine(limits.spread.memory_limit) as connection,
     ):
-        scratch = Path(folder)
+        scratch, kind = Path(folder), ROWS
         try:
-            file.check(contract)
-            notes = notes_on_columns(file.header, contract)
-            judged_by = contract.of_file(file.header)
+            kind = kind_of_file(file.names(), contract)
+            expected = contract_of(kind, contract)
+            file.check(expected)
+            notes = notes_on_columns(file.header, expected)
+            judged_by = expected.of_file(file.header)
             divided = divide_copy(_copied(stream, scratch), file, scratch, limits.part_size)
             judged = judge_rows(limits.spread, divided, _NAME, judged_by, scratch)
         except FileFault as fault:
-            return _unreadable(contract, fault, limits)
-        rules = {rule.name: rule for rule in table_rules(connection, judged, None, [], judged_by, limits, None)}
+            return _unreadable(contract, kind, fault, limits)
+        of_batch = table_rules(connection, judged, None, [], judged_by, limits, None)
+        of_batch += label_rules(connection, judged, None, contract, kind, datetime.now(UTC).date(), limits, [], "")
+        rules = {rule.name: rule for rule in of_batch}
         docs = scratch / "docs"
         docs.mkdir()
         verdict = validation.judge_batch(_NAME, judged.good, [*rules.values()], judged_by, docs, limits.spread)
         broken = columnar.count_rules(connection, judged.aside, EXAMPLE_LINES)
         return Trial(
             contract=contract.name,
+            kind=kind,
             reason=None if verdict.passed else explain_rejection(judged_by, judged, verdict, rules, broken),
             arrived=judged.arrived,
             accepted=judged.accepted,
@@ -124,9 +136,10 @@ def _tried(broken: list[BrokenRule], contract: Contract) -> list[TriedRule]:
     return [TriedRule(rule, rows, lines, in_words(rule, contract)) for rule, rows, lines in broken]
 
 
-def _unreadable(contract: Contract, fault: FileFault, limits: IntakeLimits) -> Trial:
+def _unreadable(contract: Contract, kind: str, fault: FileFault, limits: IntakeLimits) -> Trial:
     return Trial(
         contract=contract.name,
+        kind=kind,
         reason=fault.sentence,
         arrived=0,
         accepted=0,

@@ -221,14 +221,50 @@ def find_snapshot_faults(storage: Storage, ledger: Ledger, hashes: bool = False)
     return faults
 
 
+def count_contacted(
+    storage: Storage, snapshot: Snapshot, contract: Contract, sampling: Sampling, treated: pa.Table
+) -> int:
+    """Count the rows that a challenger may be trained on of customers whom a list had contacted before their label was known.
+
+    Args:
+        storage: the data root.
+        snapshot: the snapshot.
+        contract: the data contract.
+        sampling: how work spreads.
+        treated: as for `columnar.leave_out_contacted`.
+
+    Raises:
+        PartFault: a part of the snapshot is missing or has been changed.
+    """
+    if not treated.num_rows:
+        return 0
+    with storage.scratch() as folder, columnar.engine(sampling.spread.memory_limit) as connection:
+        scan_counted(connection, "snapshot", storage, snapshot, contract, TRAINING, folder, contract.rows_per_customer)
+        columnar.leave_out_contacted(connection, "snapshot", contract, treated)
+        return columnar.count_newest(connection, "snapshot_contacted", contract, TRAINING, None)
+
+
 @contextmanager
 def drawn_training_rows(
-    storage: Storage, snapshot: Snapshot, contract: Contract, sampling: Sampling, most: int
+    storage: Storage,
+    snapshot: Snapshot,
+    contract: Contract,
+    sampling: Sampling,
+    most: int,
+    without: pa.Table | None = None,
 ) -> Iterator[Path]:
     """A scratch file with customers that a challenger may be trained on (buckets 25-99), in the order of a draw.
 
     Features are doubles and texts, and the target is an integer. The first rows are a sample of any size. Of a panel, it has the rows
     that count, all those of a customer after one another, and `_customer`, which tells customers apart.
+
+    Args:
+        storage: the data root.
+        snapshot: the snapshot.
+        contract: the data contract.
+        sampling: the salt, and how work spreads.
+        most: at most this number of rows.
+        without: customers whom a list has contacted, as for `columnar.leave_out_contacted`; their rows are left out.
 
     Raises:
         PartFault: a part of the snapshot is missing or has been changed.
@@ -236,8 +272,11 @@ def drawn_training_rows(
     with storage.scratch() as folder, columnar.engine(sampling.spread.memory_limit) as connection:
         newest = contract.rows_per_customer
         scan_counted(connection, "snapshot", storage, snapshot, contract, TRAINING, folder, newest)
-        file = folder / "training.parquet"
-        columnar.write_drawn_rows(connection, "snapshot", contract, TRAINING, sampling.salt, _TRAINING_DRAW, most, file)
+        file, view = folder / "training.parquet", "snapshot"
+        if without is not None:
+            columnar.leave_out_contacted(connection, view, contract, without)
+            view = "snapshot_others"
+        columnar.write_drawn_rows(connection, view, contract, TRAINING, sampling.salt, _TRAINING_DRAW, most, file)
         yield file
 
 

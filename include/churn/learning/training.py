@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 import mlflow
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from mlflow.data.pandas_dataset import from_pandas
 from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH
 from numpy.typing import NDArray
@@ -35,7 +36,7 @@ from churn.learning.registered_model import describe_registered_model, describe_
 from churn.learning.search import plan_search
 from churn.learning.search_report import describe_capacity, write_search
 from churn.learning.selection import SearchSpec, Selected, select_model
-from churn.learning.snapshot import drawn_training_rows, snapshot_url
+from churn.learning.snapshot import count_contacted, drawn_training_rows, snapshot_url
 
 log = logging.getLogger(__name__)
 
@@ -50,11 +51,31 @@ class NotEnoughRows(ChurnError):  # noqa: N818 -- it says what is the matter
 
 @dataclass(frozen=True)
 class TrainingSpec:
-    """Everything besides the rows that determines the model."""
+    """Everything besides the rows that determines the model.
+
+    `treated` are the customers whom lists have contacted, as for `columnar.leave_out_contacted`. Their rows are counted, and left out of the
+    training if `leave_out_contacted`.
+    """
 
     min_rows: int
     git_commit: str | None
     search: SearchSpec
+    treated: pa.Table | None = None
+    leave_out_contacted: bool = False
+
+
+@dataclass(frozen=True)
+class TrainedRows:
+    """The rows that a version is trained on.
+
+    - `rows`: their number
+    - `contacted`: how many rows of the snapshot are of customers whom a list had contacted
+    - `contacted_trained`: whether these are among them
+    """
+
+    rows: int
+    contacted: int
+    contacted_trained: bool
 
 
 @dataclass(frozen=True)
@@ -101,20 +122,40 @@ def train_challenger(
             log.info("Run %s has already trained version %s.", night, trained)
             known = ledger.version(tracking.model, trained)  # its module may have been deleted since
             rule = NO_TYPES if known else type_rule(snapshot, contract, spec.search)
-            remember_version(trained, run.info.run_id, night, snapshot, ledger, tracking, rule)
+            rows = _count_rows(snapshot, storage, contract, sampling, spec)
+            remember_version(trained, run.info.run_id, night, snapshot, ledger, tracking, rule, rows)
             return Challenger(trained, run.info.run_id, run.data.tags["churn.kind"], snapshot.snapshot)
-    plan = plan_search(snapshot.training_rows, spec.search.max_rows)
-    with drawn_training_rows(storage, snapshot, contract, sampling, plan.end) as file:
+    rows = _count_rows(snapshot, storage, contract, sampling, spec)
+    plan = plan_search(rows.rows, spec.search.max_rows)
+    without = None if rows.contacted_trained else spec.treated
+    with drawn_training_rows(storage, snapshot, contract, sampling, plan.end, without) as file:
         target = read_rows(file, 0, plan.end, [contract.target.name])[contract.target.name].to_numpy(dtype="int64")
         _require_enough(target, contract, spec)
         customers = read_customers(file, 0, plan.end, contract)
         plan = plan.between_customers(customers)
         selected = select_model(file, target, plan, contract, spec.search, customers)
     with tracking.explained("log and register the challenger"):
-        uri = _log_training(run.info.run_id, selected, snapshot, storage, contract, spec)
-        version = _register(run.info.run_id, uri, selected, night, snapshot, contract, tracking)
-    remember_version(version, run.info.run_id, night, snapshot, ledger, tracking, selected.ready.needs.types)
+        uri = _log_training(run.info.run_id, selected, snapshot, storage, contract, spec, rows)
+        version = _register(run.info.run_id, uri, selected, night, snapshot, contract, tracking, rows)
+    remember_version(version, run.info.run_id, night, snapshot, ledger, tracking, selected.ready.needs.types, rows)
     return Challenger(version, run.info.run_id, selected.chosen.name, snapshot.snapshot)
+
+
+def _count_rows(
+    snapshot: Snapshot, storage: Storage, contract: Contract, sampling: Sampling, spec: TrainingSpec
+) -> TrainedRows:
+    contacted = 0
+    if spec.treated is not None:
+        contacted = count_contacted(storage, snapshot, contract, sampling, spec.treated)
+    if not contacted:
+        return TrainedRows(snapshot.training_rows, 0, contacted_trained=True)
+    trained = not spec.leave_out_contacted
+    log.info(
+        "%s training rows are of customers whom a list had contacted; the challenger is %s them.",
+        f"{contacted:,}",
+        "trained on" if trained else "not trained on",
+    )
+    return TrainedRows(snapshot.training_rows - (0 if trained else contacted), contacted, trained)
 
 
 def type_rule(snapshot: Snapshot, contract: Contract, search: SearchSpec) -> TypeRule:
@@ -140,6 +181,7 @@ def _log_training(
     storage: Storage,
     contract: Contract,
     spec: TrainingSpec,
+    rows: TrainedRows,
 ) -> str:
     """Log parameters, model and metrics; in this order each is one call. Returns the URI of the model."""
     chosen = selected.chosen
@@ -149,13 +191,18 @@ def _log_training(
             {
                 "kind": chosen.name,
                 "features": ", ".join(contract.feature_names),
-                "training_rows": snapshot.training_rows,
+                "training_rows": rows.rows,
                 "fitted_rows": selected.rows,
                 "folds": spec.search.folds,
                 "seed": spec.search.seed,
             }
             | describe_capacity(chosen)
             | ({"left_out": _left_out(selected)} if selected.left_out else {})
+            | (
+                {"contacted_rows": rows.contacted, "contacted_trained": rows.contacted_trained}
+                if rows.contacted
+                else {}
+            )
         )
         schema = pd.DataFrame({name: [] for name in [*contract.feature_names, contract.target.name]})
         mlflow.log_input(
@@ -192,6 +239,7 @@ def remember_version(
     ledger: Ledger,
     tracking: Tracking,
     types: TypeRule = NO_TYPES,
+    rows: TrainedRows | None = None,
 ) -> None:
     """Record the hash of the version's files as they are in the store now, its parameters, and the types that its candidates brought.
 
@@ -211,7 +259,17 @@ def remember_version(
         parameters = dict(tracking.client.get_run(run_id).data.params)
     ledger.add_version(
         VersionRecord(
-            tracking.model, version, night, run_id, snapshot.snapshot, digest, datetime.now(UTC), parameters, trusted
+            tracking.model,
+            version,
+            night,
+            run_id,
+            snapshot.snapshot,
+            digest,
+            datetime.now(UTC),
+            parameters,
+            trusted,
+            rows.contacted if rows else None,
+            rows.contacted_trained if rows else None,
         )
     )
 
@@ -227,7 +285,14 @@ def _tags(selected: Selected, snapshot: Snapshot, contract: Contract, spec: Trai
 
 
 def _register(
-    run_id: str, uri: str, selected: Selected, night: str, snapshot: Snapshot, contract: Contract, tracking: Tracking
+    run_id: str,
+    uri: str,
+    selected: Selected,
+    night: str,
+    snapshot: Snapshot,
+    contract: Contract,
+    tracking: Tracking,
+    rows: TrainedRows,
 ) -> int:
     client = tracking.client
     describe_registered_model(contract, tracking)
@@ -237,7 +302,7 @@ def _register(
         run_id=run_id,
         model_id=uri.removeprefix("models:/"),
         description=(
-            f"Trained in run {night} as {selected.chosen.name} on {snapshot.training_rows:,} customers "
+            f"Trained in run {night} as {selected.chosen.name} on {rows.rows:,} customers "
             f"(snapshot {snapshot.snapshot[:12]}, {len(snapshot.batches)} batches). Run: {tracking.run_link(run_id)}\n\n"
             f"{describe_use(uri, contract)}"
         ),

@@ -18,7 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from churn.contract import Contract
-from churn.decision.scoring import FilesGone, ModelUnloadable, Scorer, Unscorable, open_scorer
+from churn.decision.scoring import Scorer, Unscorable, open_scorer
+from churn.errors import ChurnError, Outage
 from churn.foundation import columnar
 from churn.foundation.clients import Clients
 from churn.foundation.ledger import Ledger
@@ -116,7 +117,9 @@ def _opened(clients: Clients, versions: Mapping[int, str]) -> Iterator[_Opened]:
             try:
                 scorer = open_scorer(version, clients.ledger, clients.tracking, clients.environments)
                 found.scorers[version] = stack.enter_context(scorer)
-            except (Unscorable, FilesGone, ModelUnloadable) as fault:
+            except Outage:
+                raise
+            except (Unscorable, ChurnError) as fault:
                 log.warning("Version %d does not score what arrives: %s", version, fault)
                 found.faults[version] = str(fault)
         yield found

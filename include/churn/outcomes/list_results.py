@@ -123,12 +123,18 @@ def _weighted(share: float | None) -> str:
     )
 
 
+def _exact(value: str) -> str:
+    """The SQL of a sum that does not depend on the order of the rows, so that the same labels make no new revision."""
+    return f"CAST(coalesce(sum(CAST({value} AS DECIMAL(38, 12))), 0) AS DOUBLE)"
+
+
 def _deciles(connection: duckdb.DuckDBPyConnection, share: float | None) -> list[dict[str, float]]:
     """Of each tenth of the ranks: customers with a label, mean score, and share with the event with its interval."""
     weight = _weighted(share)
     found = connection.execute(
         f"""
-        SELECT decile, count(*) FILTER (w > 0), sum(w * probability) / sum(w), sum(w * y) / sum(w), sum(w) * sum(w) / sum(w * w)
+        SELECT decile, count(*) FILTER (w > 0), {_exact("w * probability")} / {_exact("w")}, {_exact("w * y")} / {_exact("w")},
+          {_exact("w")} * {_exact("w")} / {_exact("w * w")}
         FROM (SELECT *, {weight} AS w FROM known) GROUP BY decile HAVING sum(w) > 0 ORDER BY decile
         """  # noqa: S608 -- our own names
     ).fetchall()
@@ -142,8 +148,8 @@ def _at_capacity(connection: duckdb.DuckDBPyConnection, share: float | None) -> 
     """Precision, share of leavers caught, and lift of the customers within the capacity."""
     ((inside, caught, every, left),) = connection.execute(
         f"""
-        SELECT coalesce(sum(w) FILTER ({quoted(GROUP)} <> 'rest'), 0), coalesce(sum(w * y) FILTER ({quoted(GROUP)} <> 'rest'), 0), sum(w), sum(w * y)
-        FROM (SELECT *, {_weighted(share)} AS w FROM known)
+        SELECT {_exact("w * inside")}, {_exact("w * y * inside")}, {_exact("w")}, {_exact("w * y")}
+        FROM (SELECT *, {_weighted(share)} AS w, CASE WHEN {quoted(GROUP)} <> 'rest' THEN 1 ELSE 0 END AS inside FROM known)
         """  # noqa: S608 -- our own names
     ).fetchall()
     precision = caught / inside if inside else None

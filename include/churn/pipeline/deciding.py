@@ -26,6 +26,7 @@ from churn.foundation.digests import json_digest, text_digest
 from churn.foundation.links import docs_page, night_page
 from churn.foundation.records import Batch, DecisionRecord, Promotion, Snapshot
 from churn.learning.training import Challenger
+from churn.outcomes.treated import read_treated
 from churn.pipeline.answers import confirm_plausible
 from churn.pipeline.workspace import Request, Workspace
 from churn.release.promotion import settle_champion
@@ -80,6 +81,12 @@ def requires_approval(decision: Decision, request: Request, when: str, second_pe
     return wanted and (disputed or decision.verdict is Verdict.PROMOTE)
 
 
+def leaves_out_contacted(workspace: Workspace) -> bool:
+    """Whether the policy wants no training on customers whom a list had contacted; a policy that cannot be used wants nothing."""
+    _, policy, _ = _read_policy(workspace)
+    return policy is not None and policy.training.contacted == "leave_out"
+
+
 def docs_link(workspace: Workspace, batch: str) -> str:
     """The address of a batch's Data Docs."""
     return docs_page(workspace.settings, batch)
@@ -98,7 +105,7 @@ def _measure(
     champion, anchor = (promotion.version, promotion.anchor) if promotion else (None, None)
     suspects = suspect_batches(workspace.ledger, workspace.settings.model_name, snapshot, champion)
     compared = ComparedVersions(challenger.version, champion, anchor, snapshot, suspects)
-    gathered = gather_evidence(compared, policy, workspace)
+    gathered = gather_evidence(compared, policy, workspace, read_treated(workspace))
     case = Case(
         challenger=challenger.version,
         champion=champion,
@@ -110,6 +117,7 @@ def _measure(
         leaks=gathered.leaks,
         refusal=gathered.refusal,
         anchor_refusal=gathered.anchor_refusal,
+        contact=gathered.contact,
     )
     comparison = compare(case, gathered.evidence, slicings(workspace.contract), policy.slices.min_each_class)
     if promotion and gathered.evidence and tests_superiority(comparison, policy):

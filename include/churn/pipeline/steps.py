@@ -83,6 +83,8 @@ def train(workspace: Workspace, request: Request) -> Challenger:
     from churn.learning.selection import SearchSpec
     from churn.learning.snapshot import take_snapshot
     from churn.learning.training import TrainingSpec, train_challenger
+    from churn.outcomes.treated import read_treated
+    from churn.pipeline.deciding import leaves_out_contacted
     from churn.pipeline.observing import observe, score_first
     from churn.release.agreement import require_same_registry
     from churn.release.mirror import read_registry
@@ -128,7 +130,9 @@ def train(workspace: Workspace, request: Request) -> Challenger:
         workspace.contract,
         workspace.sampling,
         workspace.tracking,
-        TrainingSpec(settings.min_training_rows, git_commit(), search),
+        TrainingSpec(
+            settings.min_training_rows, git_commit(), search, read_treated(workspace), leaves_out_contacted(workspace)
+        ),
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from churn.contract import CHURNED, EventNames
 from churn.decision.formatting import METRIC_NAMES, SMALLER_IS_BETTER
 from churn.decision.policy_file import Policy
-from churn.foundation.wording import describe_evidence
+from churn.foundation.wording import describe_contact, describe_evidence
 from churn.review.presentation import Interval, interval
 
 
@@ -91,7 +91,10 @@ def describe_customers(stored: dict[str, Any], names: EventNames = CHURNED) -> s
     if not evidence.get("rows"):
         return ""
     ends = (datetime.fromisoformat(window["since"]), datetime.fromisoformat(window["until"])) if window else None
-    return describe_evidence(evidence["rows"], evidence["events"], ends, bool(window and window["widened"]), names)
+    about = describe_evidence(evidence["rows"], evidence["events"], ends, bool(window and window["widened"]), names)
+    contact = stored["case"].get("contact", {}) if "case" in stored else {}
+    said = describe_contact(contact.get("left_out", 0), contact.get("control", 0))
+    return " ".join(filter(None, [about, said]))
 
 
 def metric_lines(evidence: dict[str, Any], policy: Policy | None) -> list[MetricLine]:

@@ -165,3 +165,34 @@ def test_the_expected_calibration_error_weighs_bins_by_their_rows() -> None:
 def test_fewer_rows_than_bins_are_no_error() -> None:
     """Empty bins count nothing."""
     assert expected_calibration_error(np.array([0, 1, 1]), rank(np.array([0.0, 1.0, 0.7]))) == pytest.approx(0.1)
+
+
+def test_weighted_calibration_is_that_of_all_customers() -> None:
+    """A row that stands for three counts like three; the error is larger than theirs, since they are one customer."""
+    rng = np.random.default_rng(4)
+    scores = rng.uniform(0.02, 0.9, 3000)
+    y = (rng.random(3000) < scores**1.2).astype(np.int64)
+    weights = np.where(scores > 0.5, 3.0, 1.0)
+    repeated = np.repeat(np.arange(3000), weights.astype(int))
+    found, whole = calibrate(y, scores, weights), calibrate(y[repeated], scores[repeated])
+    assert found
+    assert whole
+    assert found.slope.value == pytest.approx(whole.slope.value, abs=1e-6)
+    assert found.observed_expected.value == pytest.approx(whole.observed_expected.value, abs=1e-9)
+    assert found.slope.standard_error > whole.slope.standard_error
+    assert found.observed_expected.standard_error > whole.observed_expected.standard_error
+
+
+def test_the_error_of_a_weighted_slope_agrees_with_a_plain_bootstrap() -> None:
+    rng = np.random.default_rng(6)
+    scores = rng.uniform(0.02, 0.9, 1500)
+    y, weights = (rng.random(1500) < scores).astype(np.int64), np.where(rng.random(1500) < 0.2, 5.0, 1.0)
+    slopes = []
+    for _ in range(300):
+        rows = rng.integers(1500, size=1500)
+        drawn = calibrate(y[rows], scores[rows], weights[rows])
+        assert drawn
+        slopes.append(drawn.slope.value)
+    found = calibrate(y, scores, weights)
+    assert found
+    assert found.slope.standard_error == pytest.approx(np.std(slopes), rel=0.15)

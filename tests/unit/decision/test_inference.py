@@ -82,3 +82,39 @@ def test_some_rows_of_a_ranking_are_as_if_ranked_alone(metric: str) -> None:
     chosen = np.random.default_rng(3).random(len(y)) < 0.3
     of_all = measure(y[chosen], rank(a).among(chosen), rank(b).among(chosen), metric)
     assert of_all == measure(y[chosen], a[chosen], b[chosen], metric)
+
+
+def sample_of(rng: np.random.Generator, rows: int = 3000) -> tuple[np.ndarray, ...]:
+    """A sample in which customers of high scores are rare, and weigh as much more."""
+    y, a, b = draw(rows * 4, int(rng.integers(10**6)))
+    chance = np.where(b > np.quantile(b, 0.8), 0.2, 1.0)
+    kept = rng.random(len(y)) < chance
+    return y[kept], a[kept], b[kept], 1 / chance[kept]
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_weighted_values_are_scikit_learns(metric: str) -> None:
+    """A row that stands for several customers counts as often; equal weights change nothing, standard errors included."""
+    y, a, b, weights = sample_of(np.random.default_rng(5))
+    assert estimate(y, rank(a, weights), metric).value == pytest.approx(
+        ORACLES[metric](y, a, sample_weight=weights), abs=1e-12
+    )
+    same, plain = (
+        measure(y, rank(a, np.full(len(y), 3.0)), rank(b, np.full(len(y), 3.0)), metric),
+        measure(y, a, b, metric),
+    )
+    assert same.delta.value == pytest.approx(plain.delta.value, abs=1e-12)
+    assert same.delta.standard_error == pytest.approx(plain.delta.standard_error, rel=1e-9)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_weighted_intervals_cover_what_all_customers_have(metric: str) -> None:
+    """Of 200 samples drawn by known chances, at least 93% of the intervals of the difference have the value of the whole."""
+    y, a, b = draw(400_000, 77)
+    truth = ORACLES[metric](y, a) - ORACLES[metric](y, b)
+    rng, covered = np.random.default_rng(8), 0
+    for _ in range(200):
+        found_y, found_a, found_b, weights = sample_of(rng, 1000)
+        delta = measure(found_y, rank(found_a, weights), rank(found_b, weights), metric).delta
+        covered += delta.lower <= truth <= delta.upper
+    assert covered >= 186

@@ -15,6 +15,7 @@ from support.basics import ROOT, small_file
 from support.coded_contract import CODED
 from support.divisions import limits
 from support.judged_files import judge
+from support.panels import PANEL
 
 LIMITS = limits()
 FAULTS = cell_faults(BANK_CHURN)
@@ -84,3 +85,16 @@ def test_the_telco_file_is_accepted_as_it_is_published() -> None:
     data = (ROOT.parent / "shared/data/Telco-Customer-Churn.csv").read_bytes()
     tried = trial(data, load_contract("telco.yaml", ROOT))
     assert (tried.reason, tried.accepted, tried.events) == (None, 7043, 1869)
+
+
+def test_labels_that_come_apart_are_tried_too() -> None:
+    """With the rules that need no earlier batch: a file of leavers says that a part of it is lost."""
+    labels = trial("Customer,AsOf,Left\n1,2026-01-01,1\n2,2026-01-01,\n", PANEL)
+    assert (labels.kind, labels.accepted, labels.quarantined) == ("labels", 1, 1)
+    whole = "Customer,event_date,complete_through,rows\n1,2026-01-02,2026-01-31,2\n2,2026-01-05,2026-01-31,2\n"
+    leavers = trial(whole, PANEL)
+    assert (leavers.kind, leavers.reason) == ("leavers", None)
+    assert leavers.summary == "2 rows of leavers: 2 would be accepted, 0 quarantined."
+    lost = trial(whole.rsplit("2,2026", 1)[0], PANEL)
+    assert lost.reason is not None
+    assert "says that it has 2 rows, and 1 arrived" in lost.reason

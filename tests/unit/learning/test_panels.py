@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from churn.decision.evidence import contact_weights
 from churn.errors import NothingToDo
 from churn.foundation import columnar
 from churn.foundation.ledger import Ledger
@@ -26,6 +27,7 @@ from churn.learning.fitting import CUSTOMER, read_rows
 from churn.learning.maturity import count_mask
 from churn.learning.snapshot import (
     TRAINING,
+    count_contacted,
     counts_others,
     drawn_training_rows,
     find_snapshot_differences,
@@ -37,6 +39,7 @@ from churn.learning.snapshot import (
 )
 from churn.learning.snapshot_parts import compute_parts
 from churn.outcomes.states import due_dates
+from churn.outcomes.treated import SCHEMA
 from support.panels import HORIZON, LABELS, LEAVERS, PANEL, PanelBatches
 
 SAMPLING = Sampling(b"a salt of sixteen bytes or more", Here(2, "500MB"))
@@ -281,3 +284,35 @@ def test_unseen_customers_have_as_many_events_as_those_that_are_trained_on(batch
     assert held["Left"].mean() == pytest.approx(rows["Left"].mean(), abs=4 * (0.2 * 0.8 / len(held)) ** 0.5)
     last = all_that_count(batches, snapshot).sort_values("AsOf").drop_duplicates("Customer", keep="last")
     assert last["Left"].mean() > 0.5
+
+
+def test_rows_of_customers_who_were_contacted_meanwhile_are_left_out(batches: PanelBatches) -> None:
+    """Only those whose horizon the list touches: the same customer a month before and a month after is like any other."""
+    days = [JANUARY, FEBRUARY, MARCH]
+    lines = [
+        {"Customer": who, "AsOf": day, "Balance": 1.0, "Segment": "a", "Left": int(who % 4 == 0)}
+        for day in days
+        for who in range(1, CUSTOMERS + 1)
+    ]
+    batches.accept(lines, date(2026, 6, 1))
+    snapshot = snap(batches, date(2026, 6, 1))
+    rows = trained_on(batches, snapshot)
+    chosen = rows[CUSTOMER].unique()[:20]
+    listed = {"since": date(2026, 2, 10), "until": date(2026, 2, 20), "contacted": True, "weight": 0.0}
+    left_alone = [{"customer": int(rows[CUSTOMER].unique()[20]), **listed, "contacted": False, "weight": 9.0}]
+    treated = pa.Table.from_pylist([{"customer": int(who), **listed} for who in chosen] + left_alone, SCHEMA)
+    storage, known = batches.storage, snapshot
+    assert count_contacted(storage, known, PANEL, SAMPLING, treated) == 20
+    with drawn_training_rows(storage, known, PANEL, SAMPLING, 10**6, treated) as file:
+        without = read_rows(file, 0, 10**6)
+    assert len(without) == len(rows) - 20
+    assert without[CUSTOMER].value_counts()[chosen].tolist() == [2] * 20
+    piece = pd.DataFrame(
+        {
+            "_customer": np.array([chosen[0], chosen[0], left_alone[0]["customer"], 1], np.uint64),
+            "AsOf": [FEBRUARY, MARCH, FEBRUARY, FEBRUARY],
+            "_arrived_at": pd.to_datetime(["2026-06-01"] * 4, utc=True),
+        }
+    )
+    assert contact_weights(piece, PANEL, treated).tolist() == [0, 1, 9, 1]
+    assert contact_weights(piece, PANEL, None).tolist() == [1, 1, 1, 1]

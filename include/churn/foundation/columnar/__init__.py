@@ -11,7 +11,7 @@ from churn.foundation.columnar.current_rows import (
     select_buckets,
     write_current_rows,
 )
-from churn.foundation.columnar.draws import draw_customers, hash_customers, write_drawn_rows
+from churn.foundation.columnar.draws import draw_customers, hash_customers, leave_out_contacted, write_drawn_rows
 from churn.foundation.columnar.engine import engine, scan, scan_files
 from churn.foundation.columnar.history import (
     LeaversCount,
@@ -90,6 +90,7 @@ __all__ = [
     "first_rows_of_values",
     "hash_customers",
     "hmac_pads",
+    "leave_out_contacted",
     "merge_statements",
     "panel_schema",
     "plain_lines",

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from churn.contract import Contract
 from churn.foundation.columnar.latest_rows import hmac_pads
 from churn.foundation.columnar.names import column_name, row_key
+from churn.foundation.columnar.panels import utc_date
 
 _BETWEEN = "\x1f"
 
@@ -92,6 +93,27 @@ def write_drawn_rows(
         """,  # noqa: S608 -- names come from the contract, quoted; values are parameters
         draw_parameters(salt, label) | {"first": buckets[0], "last": buckets[-1], "most": most, "target": str(target)},
     )
+
+
+def leave_out_contacted(
+    connection: duckdb.DuckDBPyConnection, view: str, contract: Contract, treated: pa.Table
+) -> None:
+    """Create the views `{view}_contacted` and `{view}_others`: rows of customers whom a list had contacted meanwhile, and the others.
+
+    That is from the as-of date to the end of the horizon; without a horizon, on the day on which the row arrived.
+
+    Args:
+        connection: the engine.
+        view: the rows of a snapshot.
+        contract: the data contract.
+        treated: `customer` (the keyed hash), `contacted`, `since` and `until`.
+    """
+    begins = utc_date("_arrived_at") if contract.horizon_days is None else column_name(contract.row_key[-1])
+    connection.register("treated", treated)
+    within = f"treated.since <= {begins} + {contract.horizon_days or 0} AND treated.until >= {begins}"
+    meanwhile = f"EXISTS (SELECT 1 FROM treated WHERE treated.contacted AND treated.customer = _customer AND {within})"  # noqa: S608
+    for name, chosen in (("contacted", meanwhile), ("others", f"NOT {meanwhile}")):
+        connection.execute(f"CREATE OR REPLACE TEMP VIEW {view}_{name} AS SELECT * FROM {view} WHERE {chosen}")  # noqa: S608 -- our own names
 
 
 def hash_customers(connection: duckdb.DuckDBPyConnection, keys: pa.Array, salt: bytes) -> NDArray[np.uint64]:
