@@ -3,7 +3,7 @@
 # The environment is .venv, created from the locks with uv: the one on the PATH, or one installed into .uv.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-crashes test-divisions test-stack status maintain stop clean lint format lock docs docs-reference bench up down stack logs user land serve upkeep backup restore bench-intake bench-decision bench-image bench-stack bench-review statistics screenshots sample
+.PHONY: help run test test-quarter test-crashes test-divisions test-stack status maintain stop clean lint format lock docs docs-reference bench up down stack logs user land serve upkeep backup restore bench-intake bench-decision bench-image bench-stack bench-review statistics screenshots sample
 SHELL := /bin/bash
 
 # The first that works and has a version that the locks support. A name on the PATH may be a shim that does not work.
@@ -36,6 +36,9 @@ test: .venv/dev ## Run the tests (COVERAGE=1 measures branch coverage); the long
 
 test-stack: .venv/dev ## Attack the stack: faults, scale, browser. Half an hour, with a container engine.
 	@.venv/bin/python -m pytest -m stack tests/stack $(ARGS)
+
+test-quarter: .venv/dev ## Take thirteen weekly files through the DAGs, with the clock moved week by week; ten minutes.
+	@.venv/bin/python -m pytest -s -m quarter tests/dags/test_quarter.py $(ARGS)
 
 test-crashes: .venv/dev ## Kill the pipeline after each write, and clear each task with what follows; `make test` does both for a fixed sample.
 	@TEST_CRASHES=all .venv/bin/python -m pytest -k "killed_after or cleared_task" tests/integration tests/dags $(ARGS)

@@ -1,6 +1,6 @@
 """`make bench WHAT=error-rates`: the error rates of the intervals and rules of a decision. Fails if one exceeds what is promised.
 
-    make bench WHAT=error-rates                   10,000 rounds, 40 years of each scenario: some seven minutes
+    make bench WHAT=error-rates                   10,000 rounds, 40 years of each scenario: some nine minutes
     make bench WHAT=error-rates ARGS=--quick      1,000 rounds, 4 years
 
 Seeds are fixed, so that a figure moves only when the code does. Customers are drawn from a truth that is known; what
@@ -14,6 +14,7 @@ import math
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 import numpy as np
 import pandas as pd
@@ -39,8 +40,11 @@ from churn.decision.simulation import (
 )
 from churn.decision.slices import slice_codes, slicings
 from churn.outcomes.confirmation import FRESH_NONINFERIOR, SUPERIOR, LaterRows, conclude
+from churn.outcomes.health import measure_health
+from churn.outcomes.list_results import GroupCount, describe_effect
 from churn.outcomes.states import State
 from support.evidence_cases import POLICY, make_case, make_evidence
+from support.score_lists import published
 
 ROWS, ROUNDS, YEARS = 2000, 10_000, 40
 QUICK_ROUNDS, QUICK_YEARS = 1000, 4
@@ -98,6 +102,7 @@ def main() -> int:
         *measure_slice_rule(rounds // 5),
         *measure_years(years),
         *measure_confirmation(max(200, rounds // 20)),
+        *measure_months(rounds // 5),
     ]
     show(figures, f"{rounds:,} rounds at n = {ROWS:,}, {years} years")
     return int(any(figure.missed for figure in figures))
@@ -173,6 +178,101 @@ def calibrated(truth: np.ndarray, noise: float, rng: np.random.Generator) -> np.
     share = 1.5**2 / (1.5**2 + noise**2)
     seen = -1.6 + share * (truth + rng.normal(0, noise, len(truth)) + 1.6)
     return np.asarray(expit(seen / np.sqrt(1 + np.pi * 1.5**2 * (1 - share) / 8)))
+
+
+# Months of a bank with a campaign ------------------------------------------------------------------
+
+CUSTOMERS, SEASONS = 20_000, 4
+CAPACITY, CONTROL, KEPT = 0.2, 0.1, 0.3
+"""Share of the customers who would be contacted, share of these who are left alone, and share of leavers whom contact keeps."""
+
+
+@dataclass(frozen=True)
+class Month:
+    """Customers of a month: their scores by two versions, what would have happened without contact, and what did.
+
+    The newest quarter of the rows waits for its labels, although some of their leavers are known already. All arrays have shape (customers,).
+    """
+
+    left_alone: np.ndarray
+    labels: np.ndarray
+    first: np.ndarray
+    second: np.ndarray
+    contacted: np.ndarray
+    control: np.ndarray
+    mature: np.ndarray
+
+    def later(self, second: np.ndarray | None = None) -> LaterRows:
+        """The rows that count: no contacted customers, and those of the control group for them."""
+        kept = self.mature & ~self.contacted
+        weights = np.where(self.control, 1 / CONTROL, 1.0)[kept]
+        other = self.first if second is None else second
+        return LaterRows(
+            np.flatnonzero(kept).astype(np.uint64), self.labels[kept], self.first[kept], other[kept], weights
+        )
+
+
+def draw_month(rng: np.random.Generator, season: int, customers: int) -> Month:
+    """Churn dates from a hazard that drifts with the season; the first version's list is contacted, and contact keeps some leavers."""
+    truth = rng.normal(-1.6 + 0.1 * season, 1.5, customers)
+    left_alone = (rng.random(customers) < expit(truth)).astype(np.int64)
+    first, second = (calibrated(truth, noise, rng) for noise in (0.6, 0.9))
+    listed = np.zeros(customers, bool)
+    listed[np.argsort(-first)[: int(CAPACITY * customers)]] = True
+    control = listed & (rng.random(customers) < CONTROL)
+    contacted = listed & ~control
+    labels = np.where(contacted & (rng.random(customers) < KEPT), 0, left_alone)
+    return Month(left_alone, labels, first, second, contacted, control, rng.random(customers) < 0.75)
+
+
+def true_figures(season: int) -> dict[str, float]:
+    """What a very large bank has, without any contact."""
+    month = draw_month(np.random.default_rng([31, season]), season, 4 * LARGE)
+    y, one, other = month.left_alone, rank(month.first), rank(month.second)
+    of_list = month.contacted | month.control
+    return {
+        "roc_auc": METRICS["roc_auc"](y, one).value,
+        "brier": METRICS["brier"](y, one).value,
+        "observed_expected": float(y.mean() / month.first.mean()),
+        "gain roc_auc": METRICS["roc_auc"](y, one).value - METRICS["roc_auc"](y, other).value,
+        "gain brier": METRICS["brier"](y, other).value - METRICS["brier"](y, one).value,
+        "effect": KEPT * float(y[of_list].mean()),
+    }
+
+
+def measure_months(months: int) -> list[Figure]:
+    """How often the intervals that outcomes show, and those of the evidence of a decision, have what is true without contact."""
+    truth, covered = [true_figures(season) for season in steps(SEASONS, "true months")], dict[str, int]()
+    for number in steps(months, "months"):
+        season = number % SEASONS
+        month = draw_month(np.random.default_rng([32, number]), season, CUSTOMERS)
+        for name, (lower, upper) in intervals_of(month).items():
+            true = truth[season][name.partition(": ")[2]]
+            covered[name] = covered.get(name, 0) + (lower <= true <= upper)
+    goal = Goal(">= .93", low=0.93).widened(chance(0.95, months))
+    return [Figure(f"coverage without contact, {name}", count / months, goal) for name, count in covered.items()]
+
+
+def intervals_of(month: Month) -> dict[str, tuple[float, float]]:
+    """The intervals of health, of the evidence of a decision, of a confirmation, and of the effect of being listed."""
+    health, pair = measure_health(month.later()), month.later(month.second)
+    found = {
+        f"health: {name}": (health[name]["lower"], health[name]["upper"])
+        for name in ("roc_auc", "brier", "observed_expected")
+    }
+    ranked = [rank(scores, pair.weights) for scores in (pair.first, pair.second)]
+    for metric, sign in (("roc_auc", 1), ("brier", -1)):
+        delta = measure(pair.labels, *ranked, metric).delta
+        found[f"evidence: gain {metric}"] = tuple(sorted((sign * delta.lower, sign * delta.upper)))  # type: ignore[assignment]
+    for made in conclude(pair, FRESH_NONINFERIOR, 0.01, 0.002, 1, 1e9).measures:
+        found[f"confirmation: gain {made.name}"] = (made.lower, made.upper)
+    groups = [
+        GroupCount(int(some.sum()), int(month.labels[some].sum()))
+        for some in (month.contacted & month.mature, month.control & month.mature)
+    ]
+    effect = describe_effect(*groups, published("list", "retention", 1, 1, datetime.now(UTC)))
+    found["list: effect"] = (effect["lower"], effect["upper"])
+    return found
 
 
 # Intervals ----------------------------------------------------------------------------------------

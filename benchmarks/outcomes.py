@@ -164,7 +164,8 @@ def _score_large(table: Table, home: Path, workspace: Workspace, settings: dict[
     file = Path(workspace.settings.data_root) / "landing" / "large.csv"
     say(f"{rows:,} rows: making the file")
     write_file(file, rows, 0.0)
-    _accept(workspace, "large")
+    trusting = workspace.settings.model_copy(update={"max_disputed_share": 1.0})  # some customers are known already
+    _accept(Workspace(trusting, workspace.storage, workspace.ledger), "large")
     say(f"{rows:,} rows: five versions on arrival, against five bare scorings")
     pairs = paired(3, home, lambda at: (ours, settings, at), lambda at: (bare, settings, at))
     add(table, "five versions score a batch on arrival, to five bare scorings", rows, "<= 1.3, <= 1 GB", *pairs)

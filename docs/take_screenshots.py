@@ -86,6 +86,8 @@ def _look_at_comparison(visit: Visit) -> None:
 def _look_at_hold(visit: Visit) -> None:
     _take(visit, "review", "", TALL)
     _take(visit, "review-held", _night(visit, 0))
+    _take(visit, "review-scores", "scores", TALL)
+    _take(visit, "review-outcomes", "outcomes", TALL)
 
 
 def _look_at_data(visit: Visit) -> None:

@@ -190,12 +190,12 @@ sys.stdout.write(image["tag"].rpartition(":")[0] + "@" + image["digest"] if imag
   say "Serving $SERVED_IMAGE on http://127.0.0.1:$(setting SERVING_PORT 8081)/invocations"
 }
 
-# Lands a file of this machine, complete or not at all.
+# Lands a file of this machine, complete or not at all; with POPULATION=1, current customers to be scored.
 land() {
-  [ -f "${FILE:-}" ] || fail "Name the file: make stack DO=land FILE=path/to/Churn_Modelling.csv"
+  [ -f "${FILE:-}" ] || fail "Name the file: make stack DO=land FILE=path/to/Churn_Modelling.csv (POPULATION=1: customers to be scored)"
   # shellcheck disable=SC2016,SC2094 # the container's variables, and the container's file
   compose run --rm -T --entrypoint include/stack/entrypoint.sh churn \
-    sh -c 'cat >"$TMPDIR/$1" && exec churn land "$TMPDIR/$1"' sh "$(basename "$FILE")" <"$FILE"
+    sh -c 'cat >"$TMPDIR/$1" && exec churn land "$TMPDIR/$@"' sh "$(basename "$FILE")" ${POPULATION:+--population} <"$FILE"
 }
 
 user() {

@@ -12,8 +12,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from churn.contracts.bank import BANK_CHURN
 from churn.foundation.links import IMAGE_BUILD, RETRAINING, SCORING
 from churn.local.airflow_api import AirflowUnreachable
+from churn.sample.generator import Night, make_night
 from stack.conftest import Person
 from support.basics import ROOT
 from support.stacks import Stack
@@ -84,6 +86,20 @@ def test_a_promotion_is_followed_by_a_list(stack: Stack, night: str, people: dic
     assert (newest["campaign"], newest["contact"] + newest["control"]) == ("spring", 40)
     assert newest["requested_by"] == people["Op"].name
     assert newest["excludes"] == [row["list_id"]]
+
+
+def test_customers_that_land_are_scored(stack: Stack, night: str, people: dict[str, Person], tmp_path: Path) -> None:
+    """A file of current customers, without their labels, is scored by the next run; arrived is scored plus quarantined."""
+    assert night
+    file = tmp_path / "customers.csv"
+    file.write_text(make_night(BANK_CHURN, Night(300, first_customer=90_000_000, seed=9, faults=2)))
+    stack.make("land", FILE=str(file), POPULATION="1")
+    operator = stack.airflow(people["Op"].name, people["Op"].password)
+    operator.trigger(SCORING, "of-a-file", {})
+    assert stack.follow(SCORING, "of-a-file") == "success", _why(stack, SCORING, "of-a-file")
+    row = json.loads(stack.churn("scores", "show", "--json").stdout)
+    assert (row["source"], row["source_name"], row["arrived_rows"]) == ("file", "customers.csv", 300)
+    assert row["arrived_rows"] == row["rows"] + row["quarantined_rows"]
 
 
 def test_anonymous_sees_nothing_and_a_viewer_changes_nothing(

@@ -95,19 +95,32 @@ def _effective(weights: Scores) -> float:
 
 
 def _placements(labels: Labels, scores: Scores, weights: Scores) -> Scores:
-    """The share of the other class that each row is on the right side of; shape (rows,)."""
-    order = np.argsort(scores, kind="stable")
-    ordered = scores[order]
-    level = np.zeros(len(order), np.int64)
-    np.cumsum(ordered[1:] != ordered[:-1], out=level[1:])
+    """The share of the other class that each row is on the right side of; shape (rows,). Written to need little memory."""
+    order = np.argsort(scores, kind="stable").astype(np.int32)
+    level = np.zeros(len(order), np.int32)
+    np.cumsum(_changes(scores, order), out=level[1:])
     event = labels[order] == 1
     weight = weights[order]
-    cases, controls = (np.bincount(level, weights=weight * chosen) for chosen in (event, ~event))
-    below = (controls.cumsum() - controls / 2) / controls.sum()
-    above = 1 - (cases.cumsum() - cases / 2) / cases.sum()
     placed = np.empty(len(scores))
-    placed[order] = np.where(event, below[level], above[level])
+    stayed = ~event
+    for own, others in ((event, stayed), (stayed, event)):
+        passed = np.bincount(level[others], weights=weight[others], minlength=level[-1] + 1)
+        half = passed / 2
+        np.cumsum(passed, out=passed)
+        total = passed[-1]
+        passed -= half
+        del half
+        passed /= total
+        if others is event:  # an own row that stayed is right to be below
+            np.subtract(1, passed, out=passed)
+        placed[order[own]] = passed[level[own]]
+        del passed
     return placed
+
+
+def _changes(scores: Scores, order: NDArray[np.int32]) -> NDArray[np.bool_]:
+    ordered = scores[order]
+    return np.asarray(ordered[1:] != ordered[:-1])
 
 
 def _from_placements(labels: Labels, placed: Scores, weights: Scores) -> Weighted:

@@ -196,6 +196,8 @@ def close(workspace: Workspace, request: Request, ingested: bool = True) -> str:
             for batch in workspace.ledger.batches(state="arrived")
         ]
     decision = workspace.ledger.decision(request.night)
+    if decision is None and not faults:
+        _require_rows_that_count(workspace, request)
     if decision is None and (request.retrain or arrived or _untrained(workspace)):
         faults.append(
             f"Run {request.night} has no decision. Open the log of its failed task and fix the cause. Then clear that task, with its downstream tasks."
@@ -273,6 +275,20 @@ def cutoff_of_run(workspace: Workspace, request: Request) -> date:
     now = request.at or datetime.now(UTC)
     today = now.astimezone(ZoneInfo(workspace.settings.timezone)).date()
     return workspace.ledger.fix_cutoff(request.night, today)
+
+
+def _require_rows_that_count(workspace: Workspace, request: Request) -> None:
+    """Check that something can be trained on.
+
+    Raises:
+        NothingToDo: every accepted row waits for its label.
+    """
+    from churn.learning.snapshot import take_snapshot
+
+    if workspace.contract.horizon_days is None or not workspace.ledger.hashes(state="accepted"):
+        return
+    cutoff = cutoff_of_run(workspace, request)
+    take_snapshot(workspace.storage, workspace.ledger, workspace.contract, workspace.sampling, cutoff=cutoff)
 
 
 def has_work(workspace: Workspace) -> bool:
