@@ -104,7 +104,9 @@ def _placements(labels: Labels, scores: Scores, weights: Scores) -> Scores:
     placed = np.empty(len(scores))
     stayed = ~event
     for own, others in ((event, stayed), (stayed, event)):
-        passed = np.bincount(level[others], weights=weight[others], minlength=level[-1] + 1)
+        passed: Scores = np.bincount(level[others], weights=weight[others], minlength=level[-1] + 1).astype(
+            np.float64, copy=False
+        )
         half = passed / 2
         np.cumsum(passed, out=passed)
         total = passed[-1]
