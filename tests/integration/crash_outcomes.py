@@ -5,12 +5,8 @@ The parent imports everything and starts no thread, so that each child is a chea
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +15,6 @@ import mlflow.sklearn  # noqa: F401
 import numpy as np
 import skops.io  # noqa: F401
 
-from churn.foundation.ledger import Ledger
 from churn.learning.snapshot import take_snapshot
 from churn.outcomes import looks
 from churn.outcomes.confirmation import LaterRows
@@ -27,7 +22,8 @@ from churn.outcomes.looks import replay_look
 from churn.pipeline.audit import audit_data
 from churn.pipeline.observing import observe, score_first
 from churn.pipeline.workspace import Workspace
-from support.basics import clone_workspace, crash_points, make_workspace, start_fork, wait_for_exit
+from support.basics import clone_workspace, make_workspace
+from support.crashes import note_effects, print_outcomes
 
 KILLED_AFTER = (
     "arrivals/MODEL/ID/part", "arrivals/MODEL/ID/manifest", "add_arrival_scores", "snapshots/ID/manifest", "add_snapshot", "looks/ID",
@@ -36,9 +32,9 @@ KILLED_AFTER = (
 LEDGER_WRITES = ("add_arrival_scores", "add_snapshot", "add_look", "add_list_result")
 
 
-def plain(path: object) -> str:
+def plain(path: str) -> str:
     """The end of a path without hashes and the name of the model, which differs from run to run."""
-    return re.sub("looked-[a-z0-9-]+", "MODEL", re.sub("[0-9a-f]{64}", "ID", "/".join(str(path).split("/")[-4:])))
+    return re.sub("looked-[a-z0-9-]+", "MODEL", re.sub("[0-9a-f]{64}", "ID", "/".join(path.split("/")[-4:])))
 
 
 def later_rows() -> LaterRows:
@@ -51,23 +47,7 @@ def later_rows() -> LaterRows:
 
 def look(workspace: Workspace, kill_after: int | None, log: Path) -> None:
     """Score what arrived, and look at promotion and lists, as the first step of a training; be killed after one of the effects."""
-    done: list[str] = []
-
-    def counted(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
-        def effect(*args: Any, **kwargs: Any) -> Any:
-            result = method(*args, **kwargs)
-            done.append(f"mv {plain(args[-1])}" if name == "mv" else name)
-            log.write_text("\n".join(done))
-            if len(done) == kill_after:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return result
-
-        return effect
-
-    files = type(workspace.storage.fs)
-    setattr(files, "mv", counted("mv", files.mv))  # noqa: B010
-    for name in LEDGER_WRITES:
-        setattr(Ledger, name, counted(name, getattr(Ledger, name)))
+    note_effects(workspace.storage, LEDGER_WRITES, plain, log, kill_after)
     looks.read_later_rows = lambda *_: later_rows()  # so many that something is concluded from them
     score_first(workspace, "night")
     snapshot = take_snapshot(workspace.storage, workspace.ledger, workspace.contract, workspace.sampling)
@@ -102,16 +82,7 @@ def main(folder: Path, mlflow_url: str, source: Path) -> None:
         return clone_workspace(original, folder / name)
 
     log = folder / "effects"
-    calm = workspace("calm")
-    assert wait_for_exit(start_fork(lambda: look(calm, None, log))) == 0
-    effects = log.read_text().splitlines()
-    outcome: dict[str, Any] = {"calm": state(calm), "effects": effects, "killed": []}
-    for effect in crash_points(effects, KILLED_AFTER):
-        here = workspace(f"killed-{effect}")
-        killed = wait_for_exit(start_fork(lambda here=here, effect=effect: look(here, effect, log)))  # type: ignore[misc]
-        again = wait_for_exit(start_fork(lambda here=here: look(here, None, log)))  # type: ignore[misc]
-        outcome["killed"].append({"after": effects[effect - 1], "killed": killed, "again": again, "state": state(here)})
-    print(json.dumps(outcome))  # noqa: T201 -- the test reads it
+    print_outcomes(workspace, lambda here, kill_after: look(here, kill_after, log), state, log, KILLED_AFTER)
 
 
 if __name__ == "__main__":

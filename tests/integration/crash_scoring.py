@@ -6,11 +6,8 @@ The parent imports everything and starts no thread, so that each child is a chea
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +15,6 @@ import duckdb  # noqa: F401 -- like the next ones: before the forks
 import mlflow.sklearn  # noqa: F401
 import skops.io  # noqa: F401
 
-from churn.foundation.ledger import Ledger
 from churn.foundation.storage import Storage
 from churn.pipeline.audit import audit_data
 from churn.pipeline.workspace import Workspace
@@ -26,7 +22,8 @@ from churn.scoring import second_scoring
 from churn.scoring.delivery import deliver_list
 from churn.scoring.population import collect_populations, land_population
 from churn.scoring.score_list import ListRequest, make_list
-from support.basics import clone_workspace, crash_points, make_workspace, start_fork, wait_for_exit
+from support.basics import clone_workspace, make_workspace
+from support.crashes import note_effects, print_outcomes
 from support.score_lists import in_this_process
 
 KILLED_AFTER = (
@@ -36,27 +33,15 @@ KILLED_AFTER = (
 LEDGER_WRITES = ("add_population", "publish_list", "judge_population", "record_delivery")
 
 
+def plain(path: str) -> str:
+    """The end of a path without hashes."""
+    return re.sub(r"[0-9a-f]{64}", "ID", "/".join(path.split("/")[-3:]))
+
+
 def score_what_landed(workspace: Workspace, kill_after: int | None, log: Path) -> None:
     """Collect, score, publish, deliver; note each effect, and be killed after one of them. A killed run is begun again as the DAG does."""
-    done: list[str] = []
-
-    def counted(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
-        def effect(*args: Any, **kwargs: Any) -> Any:
-            result = method(*args, **kwargs)
-            target = re.sub(r"[0-9a-f]{64}", "ID", "/".join(str(args[-1]).split("/")[-3:]))
-            done.append(f"mv {target}" if name == "mv" else name)
-            log.write_text("\n".join(done))
-            if len(done) == kill_after:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return result
-
-        return effect
-
+    note_effects(workspace.storage, LEDGER_WRITES, plain, log, kill_after)
     second_scoring.open_scorer = in_this_process  # type: ignore[assignment] -- to start another process takes longer than all the rest
-    files = type(workspace.storage.fs)
-    setattr(files, "mv", counted("mv", files.mv))  # noqa: B010
-    for name in LEDGER_WRITES:
-        setattr(Ledger, name, counted(name, getattr(Ledger, name)))
     landed = collect_populations(workspace.storage, workspace.ledger, 0, 20_000)
     model = workspace.settings.model_name
     for population in landed:
@@ -96,16 +81,9 @@ def main(folder: Path, mlflow_url: str, source: Path, customers: Path) -> None:
         return Workspace(settings, clone.storage, clone.ledger)
 
     log = folder / "effects"
-    calm = workspace("calm")
-    assert wait_for_exit(start_fork(lambda: score_what_landed(calm, None, log))) == 0
-    effects = log.read_text().splitlines()
-    outcome: dict[str, Any] = {"calm": state(calm), "effects": effects, "killed": []}
-    for effect in crash_points(effects, KILLED_AFTER):
-        here = workspace(f"killed-{effect}")
-        killed = wait_for_exit(start_fork(lambda here=here, effect=effect: score_what_landed(here, effect, log)))  # type: ignore[misc]
-        again = wait_for_exit(start_fork(lambda here=here: score_what_landed(here, None, log)))  # type: ignore[misc]
-        outcome["killed"].append({"after": effects[effect - 1], "killed": killed, "again": again, "state": state(here)})
-    print(json.dumps(outcome))  # noqa: T201 -- the test reads it
+    print_outcomes(
+        workspace, lambda here, kill_after: score_what_landed(here, kill_after, log), state, log, KILLED_AFTER
+    )
 
 
 if __name__ == "__main__":
