@@ -187,6 +187,19 @@ def test_contacted_customers_are_left_out_and_control_customers_stand_for_them(b
     assert later(bench).excluded == {"contacted": 195}
 
 
+def test_a_control_group_is_one_before_its_rows_count(bench: Workspace) -> None:
+    known = bench.ledger.batches()[0].batch
+    batch = arrive(bench, "new", NEW, rows=300)
+    arrive_again(bench, "known", known, 300)
+    score_first(bench, "a")
+    left_alone = dict.fromkeys(keys_of(bench, known)[:50], "control")
+    listing(bench, dict.fromkeys(keys_of(bench, batch)[:95], "contact") | left_alone)
+    rows = later(bench)
+    assert rows.excluded["contacted"] == 95
+    assert set(rows.weights) == {1.0}
+    assert rows.contacted is False
+
+
 def test_a_promotion_is_looked_at_once_in_a_run(bench: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is unconfirmed, with what its evidence promised and the champion's health; the page shows it, and so does JSON."""
     arrive(bench, "new", NEW, rows=3000)

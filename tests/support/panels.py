@@ -107,14 +107,16 @@ class Panel:
     through: date | None = None
 
     def label(self, place: tuple[int, date]) -> tuple[int, datetime, int] | None:
-        """The last word on the label of a row: rank of the batch, time, and label."""
-        said = [self.labels[place]] if place in self.labels else []
-        said += [
+        """The last word on the label of a row: rank of the batch, time, and label. A 0 before the horizon has passed undoes no event."""
+        events = [
             (rank, at, 1)
             for (customer, day), (rank, at) in self.events.items()
             if customer == place[0] and place[1] < day <= place[1] + timedelta(HORIZON)
         ]
-        return max(said, default=None, key=lambda word: word[0])
+        said = [self.labels[place]] if place in self.labels else []
+        if events and said and said[0][2] == 0 and said[0][1].date() <= place[1] + timedelta(HORIZON):
+            said = []
+        return max(said + events, default=None, key=lambda word: word[0])
 
     def complete(self, cutoff: date) -> set[date]:
         """The as-of dates of which every label is final."""

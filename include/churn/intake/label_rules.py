@@ -25,8 +25,9 @@ from churn.intake.label_files import (
     continued_from,
     join_periods,
 )
-from churn.intake.table_rules import FEWEST_DISPUTED, RATE_FACTOR, RATE_SIGMAS, IntakeLimits, TableRule
+from churn.intake.table_rules import FEWEST_DISPUTED, RATE_FACTOR, RATE_SIGMAS, IntakeLimits, TableRule, contradicted
 
+_DAY = timedelta(1)
 _FEWEST_FINAL = 100
 """Final labels that a rate of events needs before another one is compared with it."""
 
@@ -95,7 +96,12 @@ def label_rules(
     if kind != LEAVERS or not judged.accepted:
         return []
     stated = read_completeness(connection, judged.good, batches)
-    rules = [_statement(connection, judged, stated), _future(stated, arrived), _whole(connection, judged, stated)]
+    rules = [
+        _statement(connection, judged, stated),
+        _future(stated, arrived),
+        _future_events(connection, judged, arrived),
+        _whole(connection, judged, stated),
+    ]
     if history:
         periods = join_periods(
             [*history.periods, (stated.begin or date.min, stated.through)] if stated else history.periods
@@ -103,6 +109,7 @@ def label_rules(
         gap = _gap(stated, history.periods)
         found = columnar.count_leavers(connection, judged.good, contract, EVENT_DATE, periods, gap)
         rules.append(_relabelled(found, limits, short))
+        rules.append(contradicted(found.relabelled))
         rules.append(_unknown(found))
         if stated:
             rules.append(_label_rate(connection, found.events, found.completed, contract, short))
@@ -113,22 +120,26 @@ def label_rules(
 def _statement(connection: duckdb.DuckDBPyConnection, judged: Judged, stated: Completeness | None) -> TableRule:
     """A file that says through which date it is complete says on each row the same, and has as many rows as it says."""
     files = [str(file) for file in judged.good]
-    ((said,),) = connection.execute(
-        f"SELECT count(*) FILTER (coalesce({COMPLETE_FROM}, {COMPLETE_THROUGH}) IS NOT NULL OR {ROW_COUNT} IS NOT NULL) FROM read_parquet($files)",  # noqa: S608 -- our own names
+    ((said, through, rows),) = connection.execute(
+        f"""
+        SELECT count(*) FILTER (coalesce({COMPLETE_FROM}, {COMPLETE_THROUGH}) IS NOT NULL OR {ROW_COUNT} IS NOT NULL),
+          count({COMPLETE_THROUGH}), count({ROW_COUNT}) FROM read_parquet($files)
+        """,  # noqa: S608 -- our own names
         {"files": files},
     ).fetchall()
     right = stated.rows == judged.arrived if stated else not said
-    rows = (
-        f"says that it has {stated.rows:,} rows, and {judged.arrived:,} arrived"
-        if stated
-        else "does not say the same on each row"
-    )
+    if stated:
+        states = f"says that it has {stated.rows:,} rows, and {judged.arrived:,} arrived"
+    elif through and rows:
+        states = "does not say the same on each row"
+    else:
+        states = f"says nothing in {ROW_COUNT if through else COMPLETE_THROUGH}"
     return TableRule(
         "leavers.row_count",
         True,
         float(right),
         minimum=1,
-        sentence=f"The file of leavers {rows}, so a part of it may be lost, and customers who left would count as having stayed. "
+        sentence=f"The file of leavers {states}, so a part of it may be lost, and customers who left would count as having stayed. "
         f"Send it again with {COMPLETE_THROUGH} and {ROW_COUNT} on each row, or with neither of them: it then completes nothing.",
     )
 
@@ -138,13 +149,13 @@ def _gap(stated: Completeness | None, known: Sequence[tuple[date, date]]) -> tup
     if stated is None or stated.begin is None:
         return None
     before = [through for begin, through in known if begin < stated.begin]
-    first, last = (max(before) if before else date.min) + timedelta(1), stated.begin - timedelta(1)
+    first, last = (max(before) if before else date.min) + _DAY, stated.begin - _DAY
     return (first, last) if first <= last else None
 
 
 def _cut_off(rows: int, gap: tuple[date, date] | None) -> TableRule:
     first, last = gap or (date.min, date.min)
-    begin = f"from {first} " if first > date.min + timedelta(1) else ""
+    begin = f"from {first} " if first > date.min + _DAY else ""
     return TableRule(
         "leavers.gap",
         False,
@@ -165,6 +176,22 @@ def _future(stated: Completeness | None, arrived: date) -> TableRule:
         maximum=0,
         sentence=f"The file arrived on {arrived} and says that it is complete through {through}, which is after its arrival. Send it again "
         "with the date of the last day that it covers.",
+    )
+
+
+def _future_events(connection: duckdb.DuckDBPyConnection, judged: Judged, arrived: date) -> TableRule:
+    """An event is not known before it has happened. The bank's date may be a day ahead of the one in UTC."""
+    ((ahead, last),) = connection.execute(
+        f"SELECT count(*) FILTER ({EVENT_DATE} > $day), max({EVENT_DATE}) FROM read_parquet($files)",  # noqa: S608 -- our own name
+        {"files": [str(file) for file in judged.good], "day": arrived + _DAY},
+    ).fetchall()
+    return TableRule(
+        "leavers.event_date",
+        True,
+        ahead,
+        maximum=0,
+        sentence=f"The file arrived on {arrived}, and {ahead:,} of its customers leave after that, the last one on {last}. Correct {EVENT_DATE} "
+        "and send it again with what has happened.",
     )
 
 

@@ -144,15 +144,16 @@ def _disputes(
 ) -> list[TableRule]:
     customers, reversed_labels, changed = columnar.count_disputes(connection, good, history.columns, contract)
     names, target = " or ".join(column.name for column in contract.permanent), contract.target.texts
+    apart = contract.horizon_days is not None or not contract.featured
     disputes = {
         "batch.labels_reversed": (
             reversed_labels,
             f"are reported as “{contract.non_event}” and were “{contract.event}” before ({contract.target.name} from {target.get(1, 1)} to {target.get(0, 0)})"
-            + (", or contradict a final label" if contract.horizon_days is not None or not contract.featured else ""),
+            + (", or contradict a final label" if apart else ""),
         ),
         "batch.identities_changed": (changed, f"have a different {names} than before"),
     }
-    return [
+    return [contradicted(reversed_labels)] * apart + [
         TableRule(
             name,
             True,
@@ -166,6 +167,18 @@ def _disputes(
         )
         for name, (count, what) in disputes.items()
     ]
+
+
+def contradicted(labels: int) -> TableRule:
+    """A warning for labels that say otherwise than what was known; too many of them reject the batch by another rule."""
+    return TableRule(
+        "batch.labels_contradicted",
+        False,
+        labels,
+        maximum=0,
+        sentence=f"{labels:,} labels contradict what was known. Both values are kept: the later one is in the next snapshot, unless it says that a "
+        "customer has not left, before the horizon has passed, and a file of leavers says when; earlier snapshots do not change.",
+    )
 
 
 def _size(judged: Judged, history: History, limits: IntakeLimits) -> TableRule:

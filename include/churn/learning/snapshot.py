@@ -496,17 +496,19 @@ def _count_rows(
         if isinstance(count.as_of, date) and count.rows > by_date.get(count.as_of, 0)
     }
     if not by_date:
-        raise NothingToDo(_nothing_counts(waiting, contract))
+        raise NothingToDo(_nothing_counts(waiting, contract, cutoff))
     listed = [day.isoformat() for day in complete]
     rows = sum(by_date.values())
     return _Counted(rows, training, holdout, listed, waiting if counting else None, dates)
 
 
-def _nothing_counts(waiting: dict[str, int], contract: Contract) -> str:
+def _nothing_counts(waiting: dict[str, int], contract: Contract, cutoff: date) -> str:
+    if not waiting:
+        return "No row has been accepted yet, only labels, so there is nothing to train on. Next: `churn land FILE`."
     due = ""
-    if waiting and contract.horizon_days is not None:
+    if contract.horizon_days is not None:
         first = date.fromisoformat(min(waiting)) + timedelta(days=contract.horizon_days + 1)
-        due = f" The first are due on {first}."
+        due = f" The first {'are' if first >= cutoff else 'were'} due on {first}."
     return (
         f"All {sum(waiting.values()):,} accepted rows wait for their labels, so there is nothing to train on.{due} "
         "Land the labels or the leavers: `churn land FILE`."

@@ -219,6 +219,7 @@ def _asking_sql(contract: Contract, pair: Pair) -> str:
 
 def _result(connection: duckdb.DuckDBPyConnection) -> LaterRows:
     counts = dict(connection.execute("SELECT reason, count(*) FROM asked GROUP BY reason").fetchall())
+    ((stood_for,),) = connection.execute("SELECT coalesce(bool_or(weight > 1), FALSE) FROM asked").fetchall()
     rows = connection.execute(
         f"SELECT {CUSTOMER}, CAST(y AS BIGINT) AS y, first, second, weight FROM asked WHERE reason = '{COUNTS}' ORDER BY {CUSTOMER}"  # noqa: S608 -- our own names
     ).fetchnumpy()
@@ -231,5 +232,5 @@ def _result(connection: duckdb.DuckDBPyConnection) -> LaterRows:
         np.asarray(rows["second"], np.float64),
         weights,
         {reason: int(counts[reason]) for reason in REASONS if reason in counts},
-        contacted and not bool((weights > 1).any()),
+        contacted and not stood_for,
     )

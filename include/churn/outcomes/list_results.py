@@ -98,16 +98,23 @@ def _measure(connection: duckdb.DuckDBPyConnection, row: ScoreList, contract: Co
 def _join(connection: duckdb.DuckDBPyConnection, row: ScoreList, contract: Contract) -> None:
     """`known`: the customers of the list whose label is known, with it.
 
-    In a panel it is the label of the row that was scored; otherwise the one of a row that arrived after the list was published.
+    In a panel it is the label of the row that was scored; otherwise the one of a row that arrived after the list was published. What was over
+    before that says nothing of the list: a horizon that had passed, or a label that had come with the row.
     """
     key, target = quoted(contract.key.name), quoted(contract.target.name)
     columns = set(connection.view("listed").columns)
     first = FIRST if FIRST in columns else f"CASE WHEN {quoted(GROUP)} <> 'rest' THEN list_id END"
     on = f"CAST(listed.{quoted(key_column(contract))} AS VARCHAR) = CAST(labels.{key} AS VARCHAR)"
+    published = row.published_at.astimezone(UTC)
     if contract.as_of is not None and contract.as_of.name in columns:
-        on += f" AND listed.{quoted(contract.as_of.name)} = labels.{quoted(contract.as_of.name)}"
+        as_of = quoted(contract.as_of.name)
+        on += f" AND listed.{as_of} = labels.{as_of}"
+        if contract.horizon_days is not None:
+            on += f" AND labels.{as_of} + {contract.horizon_days} >= DATE '{published.date()}'"
+        else:
+            on += f" AND labels.{columnar.FIRST_AT} > TIMESTAMPTZ '{published.isoformat()}'"
     else:
-        on += f" AND labels._arrived_at > TIMESTAMPTZ '{row.published_at.astimezone(UTC).isoformat()}'"
+        on += f" AND labels._arrived_at > TIMESTAMPTZ '{published.isoformat()}'"
     connection.execute(
         f"CREATE OR REPLACE TEMP TABLE known AS SELECT probability, decile, {quoted(GROUP)} AS {quoted(GROUP)}, {first} AS {FIRST}, "  # noqa: S608 -- quoted names
         f"CAST(labels.{target} AS INTEGER) AS y FROM listed JOIN labels ON {on}"

@@ -11,8 +11,9 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 from churn.foundation.ledger import Ledger
-from churn.foundation.records import ListResult, OutcomeLook, Promotion, ScoreList, Snapshot
+from churn.foundation.records import ListResult, OutcomeLook, Promotion, ScoreList
 from churn.outcomes.states import PROMOTIONS, State, due_dates
+from churn.release.lineage import predecessor
 from churn.review.presentation import ROWS_SHOWN, Interval
 from churn.settings import Settings
 
@@ -124,10 +125,26 @@ class ListOutcome:
 
 @dataclass(frozen=True)
 class Waiting:
-    """Rows that wait for their label: how many in all, and the first dates on which they are due."""
+    """Rows that wait for their label: how many in all, those whose horizon has passed, and the first dates on which others are due."""
 
     rows: int
+    overdue: int
     dates: list[tuple[date, int]]
+
+    @property
+    def words(self) -> str:
+        """What there is to wait for, in sentences."""
+        if not self.rows:
+            return "Every label is known."
+        overdue = (
+            f" The horizon of {self.overdue:,} has passed: their labels, or a file of leavers for that time, have not arrived or were rejected. "
+            "`churn batches` shows which files came."
+            if self.overdue
+            else ""
+        )
+        due = f" The next labels are due on {self.dates[0][0]}." if self.dates else ""
+        due = due or ("" if self.overdue else " The log of the newest run says when the first are due.")
+        return f"{self.rows:,} rows wait for their label.{overdue}{due}"
 
 
 @dataclass(frozen=True)
@@ -160,27 +177,29 @@ def load_outcomes(
         limit: promotions, and lists, on the page.
     """
     model = settings.model_name
-    changes = [row for row in ledger.promotions(model) if row.kind in PROMOTIONS and row.version is not None]
+    rows = ledger.promotions(model)
+    changes = [row for row in rows if row.kind in PROMOTIONS and row.version is not None]
     shown = [row for row in changes if before is None or row.sequence < before][: limit + 1]
     looks = {look.sequence: look for look in ledger.last_looks(model, [row.sequence for row in shown])}
     current = ledger.in_production(model)
     history = ledger.looks_since(model, current.sequence, limit) if current else []
     lists = ledger.score_lists_page(model, limit)
     results = ledger.list_results([row.list_id for row in lists])
-    snapshot = next(iter(ledger.snapshots(limit=1)), None)
-    return make_outcomes(shown, looks, current, history, lists, results, snapshot, settings, now, before is None, limit)
+    waiting = _waiting(ledger, settings, now)
+    return make_outcomes(
+        shown, looks, current, predecessor(rows), history, lists, results, waiting, before is None, limit
+    )
 
 
 def make_outcomes(
     changes: Sequence[Promotion],
     looks: Mapping[int, OutcomeLook],
     current: Promotion | None,
+    previous: int | None,
     history: Sequence[OutcomeLook],
     lists: Sequence[ScoreList],
     results: Mapping[str, ListResult],
-    snapshot: Snapshot | None,
-    settings: Settings,
-    now: datetime,
+    waiting: Waiting | None,
     first: bool = True,
     limit: int = PAGE,
 ) -> Outcomes:
@@ -190,19 +209,20 @@ def make_outcomes(
         changes: promotions, newest first; one more than `limit` if there is another page.
         looks: what was last found of each promotion, by its sequence number.
         current: what is in production.
+        previous: the version before it; None if there was none.
         history: looks at the promotion in force, in order.
         lists: the newest lists.
         results: their results, by id.
-        snapshot: the newest one.
-        settings: whose horizon says when labels are due.
-        now: the time of the page.
+        waiting: the rows that wait for their label; None without a horizon.
         first: whether this is the newest page.
         limit: promotions on the page.
     """
-    lines = [_promotion(row, looks.get(row.sequence)) for row in changes[:limit]]
+    lines = [
+        _promotion(row, looks.get(row.sequence), previous if current and row.sequence == current.sequence else None)
+        for row in changes[:limit]
+    ]
     older = changes[limit - 1].sequence if len(changes) > limit else None
     last = history[-1] if history else None
-    waiting = _waiting(snapshot, settings, now)
     health = _health(last) if last else None
     headline, detail = _answer(lines, current, health, waiting)
     return Outcomes(
@@ -223,7 +243,7 @@ def _answer(
     lines: Sequence[PromotionOutcome], current: Promotion | None, health: Health | None, waiting: Waiting | None
 ) -> tuple[str, str]:
     """The headline, and what follows it."""
-    due = f" The next labels are due on {waiting.dates[0][0]}." if waiting and waiting.dates else ""
+    due = f" {waiting.words}" if waiting and waiting.rows else ""
     if current is None or current.version is None:
         return "Nothing is in production.", f"Outcomes are measured from the first promotion on.{due}"
     line = next((line for line in lines if line.sequence == current.sequence), None)
@@ -242,8 +262,10 @@ def _answer(
     )
 
 
-def _promotion(row: Promotion, look: OutcomeLook | None) -> PromotionOutcome:
-    state = State(look.state) if look else State.UNCONFIRMED
+def _promotion(row: Promotion, look: OutcomeLook | None, before: int | None) -> PromotionOutcome:
+    """`before` is the version before, if the promotion is in force: it may not have been looked at yet."""
+    unseen = State.UNCONFIRMED if before is not None else State.NOT_COMPARABLE
+    state = State(look.state) if look else unseen
     mark, words, meaning = STATES[state]
     figures = look.figures if look else {}
     promised = figures.get("promised") or {}
@@ -251,7 +273,7 @@ def _promotion(row: Promotion, look: OutcomeLook | None) -> PromotionOutcome:
     return PromotionOutcome(
         row.sequence,
         row.version or 0,
-        figures.get("before"),
+        figures.get("before", before),
         row.night,
         row.promoted_at,
         state.value,
@@ -338,13 +360,16 @@ def _list(row: ScoreList, result: ListResult) -> ListOutcome:
     )
 
 
-def _waiting(snapshot: Snapshot | None, settings: Settings, now: datetime) -> Waiting | None:
-    if snapshot is None or settings.contract.horizon_days is None:
+def _waiting(ledger: Ledger, settings: Settings, now: datetime) -> Waiting | None:
+    if settings.contract.horizon_days is None:
         return None
+    snapshot = next(iter(ledger.snapshots(limit=1)), None)
+    if snapshot is None:  # a run whose rows all wait takes none
+        return Waiting(sum(rows for rows, _ in ledger.accepted_sizes()), 0, [])
     due = due_dates(snapshot, settings.contract)
     today = now.astimezone(UTC).date()
     later = [(day, rows) for day, rows in due.items() if day >= today]
-    return Waiting(sum(due.values()), later[:PAGE])
+    return Waiting(sum(due.values()), sum(due.values()) - sum(rows for _, rows in later), later[:PAGE])
 
 
 def _interval(found: Mapping[str, Any] | None) -> Interval | None:

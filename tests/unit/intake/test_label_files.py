@@ -148,8 +148,10 @@ def test_leavers_complete_their_dates(storage: Storage, ledger: Ledger) -> None:
     [
         ("truncated", "says that it has 40 rows, and 25 arrived"),
         ("one statement", "does not say the same on each row"),
-        ("no count", "does not say the same on each row"),
+        ("no count", "says nothing in rows"),
+        ("no date", "says nothing in complete_through"),
         ("future", "which is after its arrival"),
+        ("future event", "1 of its customers leave after that, the last one on 2031-01-15"),
         ("faulty", "1 rows of the file of leavers broke a rule"),
         ("few", "compared with 20.0% before"),
     ],
@@ -167,6 +169,10 @@ def test_a_leavers_file_that_lost_something_makes_nobody_stay(
         text = text.replace(f"{through},40\n40,", f"{through - timedelta(1)},40\n40,")
     if change == "no count":
         text = text.replace(f"{through},40", f"{through},")
+    if change == "no date":
+        text = text.replace(f",{through},40", ",,40")
+    if change == "future event":
+        text = leavers_text([*left[:-1], (40, date(2031, 1, 15))], through)
     if change == "future":
         text = leavers_text(left, MARCH + timedelta(1))
     if change == "faulty":
@@ -206,7 +212,8 @@ def test_labels_that_contradict_final_ones_are_limited(storage: Storage, ledger:
     )
     with pytest.raises(BatchRejected, match="contradict a final label"):
         take_in(storage, ledger, many, MARCH)
-    take_in(storage, ledger, few.replace(",1\n", ",0\n", 3), MARCH)
+    batch = take_in(storage, ledger, few, MARCH)
+    assert [said for said in batch.warnings or [] if said.startswith("4 labels contradict what was known")]
     after = snap(storage, ledger, MARCH)
     assert after.snapshot != before.snapshot
     assert ledger.snapshot(before.snapshot) == before
@@ -330,6 +337,30 @@ def test_rows_that_arrive_late_without_labels_wait_for_all_of_them(storage: Stor
     assert (snapshot.rows, snapshot.waiting) == (300, {"2026-01-01": 200})
     take_in(storage, ledger, leavers_text(left, JANUARY + timedelta(HORIZON)), MARCH + timedelta(2))
     assert snap(storage, ledger, MARCH + timedelta(2)).rows == 500
+
+
+@pytest.mark.usefixtures("early")
+def test_a_label_of_today_does_not_undo_a_departure(storage: Storage, ledger: Ledger) -> None:
+    """Rows that are sent again before their horizon has passed, with the flag that they have on that day; afterwards it is a correction."""
+    left = [(who, JANUARY + timedelta(5)) for who in range(1, 41)]
+    take_in(storage, ledger, leavers_text(left, JANUARY + timedelta(9)), JANUARY + timedelta(10))
+    again = rows_text([1, 2, 3, 4], [JANUARY], "0") + rows_text(range(201, 261), [JANUARY]).split("\n", 1)[1]
+    batch = take_in(storage, ledger, again, JANUARY + timedelta(11))
+    assert [said for said in batch.warnings or [] if said.startswith("4 labels contradict what was known")]
+    through = JANUARY + timedelta(HORIZON)
+    rest = leavers_text([(41, JANUARY + timedelta(20))], through, begin=JANUARY + timedelta(10))
+    take_in(storage, ledger, rest, MARCH)
+    assert leavers_of(storage, snap(storage, ledger, MARCH)) == 41
+    take_in(storage, ledger, f"Customer,AsOf,Left\n4,{JANUARY},0\n", MARCH + timedelta(1))
+    assert leavers_of(storage, snap(storage, ledger, MARCH + timedelta(1))) == 40
+
+
+def leavers_of(storage: Storage, snapshot: Snapshot) -> int:
+    """The rows of January that count, with the event."""
+    with storage.scratch() as folder, columnar.engine("500MB") as connection:
+        scan_counted(connection, "counted", storage, snapshot, PANEL, range(columnar.BUCKETS), folder)
+        ((events,),) = connection.execute('SELECT sum("Left") FROM counted WHERE "AsOf" = ?', [JANUARY]).fetchall()
+    return int(events)
 
 
 @pytest.mark.usefixtures("final")

@@ -183,7 +183,7 @@ def test_early_events_wait_for_the_others_of_their_date(batches: PanelBatches) -
         [{"Customer": who, "event_date": JANUARY + timedelta(9)} for who, _ in first[:20]], FEBRUARY, LEAVERS
     )
     with pytest.raises(
-        NothingToDo, match=r"All 100 accepted rows wait for their labels.*The first are due on 2026-02-01"
+        NothingToDo, match=r"All 100 accepted rows wait for their labels.*The first were due on 2026-02-01"
     ):
         snap(batches, MARCH)
     batches.accept(

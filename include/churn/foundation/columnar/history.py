@@ -13,7 +13,7 @@ import pyarrow as pa
 from churn.contract import Column, Contract
 from churn.errors import ChurnError
 from churn.foundation.columnar.names import column_name, literal, quoted, row_key
-from churn.foundation.columnar.panels import EVENT, KIND, LABEL, LABEL_BATCH, LABELLED_AT, ROW, utc_date
+from churn.foundation.columnar.panels import EVENT, KIND, LABEL, LABEL_BATCH, LABELLED_AT, ROW, is_early, utc_date
 
 
 @dataclass(frozen=True)
@@ -125,10 +125,10 @@ def _label_rows(rows: str, panel: str | None, contract: Contract, stated: Statem
         else f"SELECT {by}, _said_at AS _left_at FROM rows WHERE FALSE"  # noqa: S608
     )
     never = "TIMESTAMPTZ '0001-01-01 00:00:00+00'"
-    label = (
-        f"CASE WHEN coalesce(_left_at, {never}) > greatest(coalesce(_said_at, {never}), coalesce(_told_at, {never})) THEN 1 "
-        f"WHEN _told_at > coalesce(_said_at, {never}) THEN _told ELSE {target} END"
-    )
+    said = f"CASE WHEN _told_at > coalesce(_said_at, {never}) THEN _told ELSE {target} END"
+    said_at = f"greatest(coalesce(_said_at, {never}), coalesce(_told_at, {never}))"
+    early = is_early(said, said_at, as_of, contract.horizon_days or 0)
+    label = f"CASE WHEN _left_at IS NOT NULL AND (_left_at > {said_at} OR {early}) THEN 1 ELSE {said} END"
     complete = _is_complete(contract, stated.periods)
     final = f"coalesce({utc_date('_said_at')} > {as_of} + {contract.horizon_days} AND {target} IS NOT NULL, FALSE)"
     return f"""

@@ -1,7 +1,8 @@
 """Panels: rows of customers at several times, whose labels may come later, in rows, in files of labels and in files of leavers.
 
 Each is a statement, and the statements of a customer are merged: of two rows of a customer for one time the later one counts, and
-so does the later label. An event makes the label 1 of every row whose horizon it falls into.
+so does the later label. An event makes the label 1 of every row whose horizon it falls into; a 0 that is said before the horizon has
+passed does not undo it, since it says no more than that the customer had not left by then.
 """
 
 from __future__ import annotations
@@ -69,6 +70,11 @@ def panel_schema(contract: Contract) -> pa.Schema:
     return pa.schema([*row_schema(contract), *(pa.field(name, kind) for name, kind in added)])
 
 
+def is_early(label: str, said_at: str, as_of: str, horizon_days: int) -> str:
+    """The SQL of whether a label says that the customer has not left, before the horizon has passed."""
+    return f"({label} = 0 AND {utc_date(said_at)} <= {as_of} + {horizon_days})"
+
+
 def utc_date(moment: str) -> str:
     """The SQL of the date, in UTC, of a moment."""
     return f"(DATE '1970-01-01' + CAST(floor(epoch_us({moment}) / 86400000000) AS INTEGER))"
@@ -116,7 +122,11 @@ def _merging_sql(contract: Contract) -> str:
     others = [column for column in contract.columns if column not in (*contract.row_key, contract.target)]
     packed = "{" + ", ".join(f"{literal(column.name)}: {column_name(column)}" for column in others) + "}"
     unpacked = {column.name: f"_row[{literal(column.name)}]" for column in others}
-    label = f"CASE WHEN coalesce(_event_rank, -1) > coalesce(_label_rank, -1) THEN 1 ELSE _label END AS {target}"
+    left_ = "_event_rank IS NOT NULL"
+    if contract.horizon_days is not None:
+        early = is_early("_label", "_label_at", f"words.{as_of}", contract.horizon_days)
+        left_ += f" AND (_event_rank > coalesce(_label_rank, -1) OR {early})"
+    label = f"CASE WHEN {left_} THEN 1 ELSE _label END AS {target}"
     listed = ", ".join(
         label
         if column is contract.target
@@ -140,17 +150,19 @@ def _merging_sql(contract: Contract) -> str:
         WITH touched AS (SELECT DISTINCT {key} FROM fresh),
         said AS (
           SELECT {by}, _bucket, _customer, {packed} AS _row, CASE WHEN {KIND} = {ROW} THEN _rank END AS _row_rank,
-            {target} AS _label, CASE WHEN {target} IS NOT NULL THEN _rank END AS _label_rank, CASE WHEN {KIND} = {ROW} THEN _at END AS _first,
+            {target} AS _label, CASE WHEN {target} IS NOT NULL THEN _rank END AS _label_rank, _at AS _label_at,
+            CASE WHEN {KIND} = {ROW} THEN _at END AS _first,
             CASE WHEN {KIND} = {ROW} THEN {target} IS NOT NULL END AS _first_labelled
           FROM fresh JOIN batches USING (_rank) WHERE {KIND} <> {EVENT}
           UNION ALL
-          SELECT {by}, _bucket, _customer, {packed}, sent._rank, {target}, told._rank, {FIRST_AT}, {FIRST_LABELLED}
+          SELECT {by}, _bucket, _customer, {packed}, sent._rank, {target}, told._rank, told._at, {FIRST_AT}, {FIRST_LABELLED}
           FROM base LEFT JOIN batches AS sent ON sent._number = base._batch LEFT JOIN batches AS told ON told._number = base.{LABEL_BATCH}
           WHERE {KIND} <> {EVENT} AND {key} IN (SELECT {key} FROM touched)
         ),
         words AS (
           SELECT {by}, any_value(_bucket) AS _bucket, any_value(_customer) AS _customer, arg_max(_row, _row_rank) AS _row,
-            max(_row_rank) AS _row_rank, arg_max(_label, _label_rank) AS _label, max(_label_rank) AS _label_rank, min(_first) AS _first,
+            max(_row_rank) AS _row_rank, arg_max(_label, _label_rank) AS _label, max(_label_rank) AS _label_rank,
+            arg_max(_label_at, _label_rank) AS _label_at, min(_first) AS _first,
             arg_min(_first_labelled, 2 * epoch_us(_first) + CASE WHEN _first_labelled THEN 0 ELSE 1 END) AS _first_labelled
           FROM said GROUP BY {by}
         ),
@@ -170,7 +182,7 @@ def _merging_sql(contract: Contract) -> str:
             told._number AS {LABEL_BATCH}, told._at AS {LABELLED_AT}
           FROM words LEFT JOIN events ON words.{key} = events.{key} AND words.{as_of} IS NOT DISTINCT FROM events.{as_of}
           LEFT JOIN batches AS sent ON sent._rank = _row_rank
-          LEFT JOIN batches AS told ON told._rank = greatest(_label_rank, _event_rank)
+          LEFT JOIN batches AS told ON told._rank = CASE WHEN {left_} THEN _event_rank ELSE _label_rank END
         )
         SELECT * FROM (
           SELECT {", ".join(column_name(column) for column in contract.columns)}, _bucket, _customer, _arrived_at, _batch, {KIND}, {FIRST_AT}, {FIRST_LABELLED},
