@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,6 +50,28 @@ def quick_aws_clients() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(AwsGenericHook, "_get_caller", lambda *_: "Unknown")
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def quick_parameters() -> Iterator[None]:
+    """Each look at a parameter of a DAG checks its schema anew: here, each schema is checked once."""
+    import jsonschema
+    from jsonschema.validators import validator_for
+
+    checked: set[str] = set()
+
+    def validate(instance: object, schema: dict[str, Any], **options: Any) -> None:
+        kind = validator_for(schema)
+        if str(schema) not in checked:
+            kind.check_schema(schema)
+            checked.add(str(schema))
+        error = jsonschema.exceptions.best_match(kind(schema, **options).iter_errors(instance))
+        if error is not None:
+            raise error
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(jsonschema, "validate", validate)
         yield
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 
 from support.basics import ROOT
+
+_serialized: dict[str, str] = {}
+"""DAGs as Airflow's database has them, by name: their files do not change."""
 
 
 def run_dag(dag_bag: Any, name: str, conf: dict[str, Any] | None = None) -> Any:
@@ -112,7 +116,9 @@ def _scheduled(dag: Any) -> Any:
     """The DAG as the scheduler sees it."""
     from airflow.serialization.serialized_objects import DagSerialization
 
-    return DagSerialization.deserialize_dag(DagSerialization.serialize_dag(dag))
+    if dag.dag_id not in _serialized:
+        _serialized[dag.dag_id] = json.dumps(DagSerialization.serialize_dag(dag))
+    return DagSerialization.deserialize_dag(json.loads(_serialized[dag.dag_id]))
 
 
 @cache
