@@ -389,6 +389,41 @@ def test_the_commands_score_list_show_compare_and_export(
     assert "No list has an id that begins with zz" in churn("scores", "show", "zz", fails=True)
 
 
+def test_a_file_waits_for_its_list_whatever_happens_to_others(
+    second_champion: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that cannot be used does not stop the others. One that was only tried does not wait, and what landed goes on waiting."""
+    bench = clone_workspace(second_champion, tmp_path)
+    export(bench.settings, monkeypatch)
+
+    def churn(*arguments: str) -> tuple[int, str]:
+        ran = CliRunner().invoke(main.app, list(arguments))
+        return ran.exit_code, " ".join(ran.output.split())
+
+    def waiting() -> list[str]:
+        return [row.name for row in bench.ledger.populations(state="arrived")]
+
+    texts = [make_night(bench.contract, Night(300, first_customer=910_001 + 1000 * seed, seed=seed)) for seed in (1, 2)]
+    first, second, bad = (tmp_path / name for name in ("first.csv", "second.csv", "bad.csv"))
+    first.write_text(texts[0])
+    second.write_text(texts[1])
+    bad.write_text(texts[0].replace("France", "Atlantis").replace("Spain", "Atlantis").replace("Germany", "Atlantis"))
+    assert churn("score", str(bad))[0] == 1
+    assert churn("score", str(first), "--dry-run")[0] == 0
+    assert waiting() == []
+    for file in (bad, first, second):
+        churn("land", "--population", str(file))
+    code, said = churn("score", "--dry-run")
+    assert (code, "bad.csv was rejected" in said, said.count("nothing was published")) == (1, True, 2)
+    assert waiting() == ["first.csv", "second.csv"]
+    churn("land", "--population", str(bad))
+    code, said = churn("score")
+    assert (code, "bad.csv was rejected" in said) == (1, True)
+    assert [row.source_name for row in bench.ledger.score_lists()] == ["second.csv", "first.csv"]
+    assert waiting() == []
+    assert audit_data(bench, hashes=True) == []
+
+
 def test_maintenance_deletes_old_lists(
     second_champion: Workspace, customers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

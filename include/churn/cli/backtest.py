@@ -41,7 +41,9 @@ def backtest(
         def show(done: int, every: int) -> None:
             progress.update(task, completed=done, total=every)
             if not (console.is_terminal or as_json):
-                console.print(f"{done} of {every} batches replayed. If it is interrupted, the same command goes on from here.")
+                console.print(
+                    f"{done} of {every} batches replayed. If it is interrupted, the same command goes on from here."
+                )
 
         found = run_backtest(workspace, spec, VAR / "backtest", show)
     if as_json:

@@ -243,14 +243,14 @@ def audit(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check that arrived = accepted + quarantined for every batch, and that every file and every part of a table is there."""
+    """Check that arrived = accepted + quarantined for every batch and every file of current customers, and that every file and every part of a table is there."""
     from churn.pipeline.audit import audit_data
 
     workspace = Workspace.open()
     losses = audit_data(workspace, hashes)
-    judged = workspace.ledger.batches()
+    judged, scored = workspace.ledger.batches(), workspace.ledger.populations()
     if as_json:
-        print_json({"batches": len(judged), "losses": losses})
+        print_json({"batches": len(judged), "populations": len(scored), "losses": losses})
     for loss in losses if not as_json else []:
         console.print(loss, style="red", markup=False, soft_wrap=True)
     if losses:
@@ -266,7 +266,9 @@ def audit(
             sum(getattr(batch, name) or 0 for batch in judged) for name in ("arrived_rows", "quarantined_rows")
         )
         console.print(
-            f"{len(judged)} batches, {arrived:,} rows arrived: {arrived - quarantined:,} accepted, {quarantined:,} quarantined. Every file is where it should be."
+            f"{len(judged)} batches, {arrived:,} rows arrived: {arrived - quarantined:,} accepted, {quarantined:,} quarantined. "
+            f"{len(scored)} files of current customers: {sum(row.arrived_rows or 0 for row in scored):,} arrived, "
+            f"{sum(row.quarantined_rows or 0 for row in scored):,} quarantined. Every file is where it should be."
         )
 
 

@@ -13,7 +13,7 @@ import typer
 from rich.table import Table
 
 from churn.cli.terminal import AsJson, console, explained, named_now, print_json, who
-from churn.errors import ChurnError, NothingToDo
+from churn.errors import ChurnError, NothingToDo, Outage
 from churn.foundation.records import Population, ScoreList
 from churn.pipeline.workspace import Workspace
 
@@ -47,7 +47,7 @@ def score(
     as_json: AsJson = False,
 ) -> None:
     """Score current customers, and publish the list of whom to contact."""
-    from churn.scoring.delivery import deliver_list, require_delivered
+    from churn.scoring.delivery import deliver_list, failures_of
     from churn.scoring.population import add_file, collect_populations
     from churn.scoring.score_list import ListRequest, make_list
 
@@ -56,7 +56,7 @@ def score(
         raise ChurnError("Give either a file or --from-accepted.")
     populations: list[Population | None]
     if file:
-        populations = [add_file(workspace, file)]
+        populations = [add_file(workspace, file, waits=not dry_run)]
     elif from_accepted:
         populations = [None]
     else:
@@ -68,10 +68,17 @@ def score(
             raise NothingToDo(
                 "No file of current customers has landed. Name one, use --from-accepted, or land one with `churn land --population FILE`."
             )
-    lists, delivered = [], []
+    landed = not (file or from_accepted)
+    lists, delivered, faults = [], [], []
     for population in populations:
-        request = ListRequest(named_now("score"), population, version, campaign, capacity, dry_run, who())
-        made = make_list(workspace, request)
+        request = ListRequest(named_now("score"), population, version, campaign, capacity, dry_run, who(), landed)
+        try:
+            made = make_list(workspace, request)
+        except Outage:
+            raise
+        except ChurnError as error:  # the other files are scored first
+            faults.append(str(error))
+            continue
         if not dry_run:
             delivered += deliver_list(workspace, made.row)
         lists.append(asdict(made.row) | {"new": made.new})
@@ -79,7 +86,9 @@ def score(
             _print_made(workspace, made.row, made.new, dry_run)
     if as_json:
         print_json(lists)
-    require_delivered(delivered)
+    faults += failures_of(delivered)
+    if faults:
+        raise ChurnError("\n".join(dict.fromkeys(faults)))
 
 
 @scores_app.command("deliver")

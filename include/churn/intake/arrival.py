@@ -28,10 +28,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Zones:
-    """Where files of a kind land, and where their originals are kept."""
+    """Where files of a kind land, where their originals are kept, and what follows if the same bytes arrive again."""
 
     landing: str
     originals: str
+    again: str = "changes nothing"
 
 
 BATCHES = Zones(LANDING, ORIGINALS)
@@ -198,5 +199,5 @@ def _claim(
     if now is not None:
         storage.remove(landed)
     if not new:
-        log.info("%s has arrived before, as %s, and changes nothing.", printable(file.name), digest[:12])
+        log.info("%s has arrived before, as %s, and %s.", printable(file.name), digest[:12], zones.again)
     return new

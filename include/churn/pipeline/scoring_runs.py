@@ -85,6 +85,7 @@ def make_lists(workspace: Workspace, request: ScoringRequest, customers: Sequenc
             request.capacity,
             request.dry_run,
             request.requested_by,
+            landed=True,
         )
         try:
             made.append(make_list(workspace, asked))
@@ -211,8 +212,8 @@ def describe_list(row: ScoreList) -> list[str]:
         f"List {row.list_id[:12]}: campaign {row.campaign}, version {row.version}, {row.source} {row.source_name}",
         f"{row.arrived_rows:,} customers arrived: {row.rows:,} scored, {row.quarantined_rows:,} quarantined. "
         f"To contact: {row.contact:,}. Control group: {row.control:,}. Capacity: {summary['capacity']:,}.",
-        f"Expected value of contacting: {summary['expected_value']:,.0f}, against {summary['by_probability']:,.0f} for as many of the "
-        "likeliest customers.",
+        f"Expected value of contacting all of them, control group included: {summary['expected_value']:,.0f}, against "
+        f"{summary['by_probability']:,.0f} for as many of the likeliest customers.",
     ]
 
 

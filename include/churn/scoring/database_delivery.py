@@ -126,7 +126,7 @@ def _locked(url: str, failed: str, then: str) -> Iterator[psycopg2.extensions.cu
             connection.close()
     except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
         raise DatabaseUnavailable(
-            f"{failed} at {place} ({type(error).__name__}): the database is unavailable or full, or {ROWS} is locked. {then}"
+            f"{failed} at {place} ({type(error).__name__}): the database does not exist, is unavailable or full, or {ROWS} is locked. {then}"
         ) from error
     except psycopg2.Error as error:
         # Without the server's text, which may quote a key.

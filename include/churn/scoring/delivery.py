@@ -83,6 +83,9 @@ def deliver_to(clients: Clients, target: Target, row: ScoreList) -> Delivery:
         NothingToDo: a newer list of the campaign was published meanwhile; nothing was delivered or recorded.
         ChurnError: the delivery failed. An `Outage` may succeed when it is tried again.
     """
+    before = {
+        (known.target, known.place) for known in clients.ledger.deliveries(row.list_id) if known.state == "delivered"
+    }
     try:
         rows = target.deliver(row)
     except NothingToDo:
@@ -90,7 +93,8 @@ def deliver_to(clients: Clients, target: Target, row: ScoreList) -> Delivery:
     except ChurnError as error:
         _record(clients, target, row, "failed", None, str(error))
         raise
-    log.info("List %s was delivered to %s: %d customers.", row.list_id[:12], target.place, rows)
+    already = " before" * ((target.name, target.place) in before)
+    log.info("List %s was delivered%s to %s: %d customers.", row.list_id[:12], already, target.place, rows)
     return _record(clients, target, row, "delivered", rows)
 
 
@@ -124,9 +128,14 @@ def require_delivered(deliveries: list[Delivery]) -> None:
     Raises:
         ChurnError: one failed; the message has the reason and the next step of each.
     """
-    failed = [delivery.detail for delivery in deliveries if delivery.state == "failed"]
+    failed = failures_of(deliveries)
     if failed:
         raise ChurnError("\n".join(failed))
+
+
+def failures_of(deliveries: Sequence[Delivery]) -> list[str]:
+    """Why deliveries failed, with the next step of each."""
+    return [delivery.detail for delivery in deliveries if delivery.state == "failed"]
 
 
 def _newest_like(clients: Clients, row: ScoreList) -> ScoreList:
@@ -140,10 +149,8 @@ def _attempt(clients: Clients, target: Target, row: ScoreList) -> Delivery | Non
     except NothingToDo as reason:
         log.info("%s", reason)
         return None
-    except ChurnError as error:
-        detail = str(error)
-        log.error("%s", detail)  # noqa: TRY400 -- the message says it all, and it is recorded
-        return Delivery(row.list_id, target.name, "failed", 1, None, target.place, detail, datetime.now(UTC))
+    except ChurnError as error:  # it is recorded, and `require_delivered` raises it
+        return Delivery(row.list_id, target.name, "failed", 1, None, target.place, str(error), datetime.now(UTC))
 
 
 def _record(

@@ -37,7 +37,7 @@ from churn.learning.snapshot import TRAINING, customer_files, take_snapshot
 log = logging.getLogger(__name__)
 REJECTED = "population.rejected"
 FILE, ACCEPTED = "file", "accepted"
-_ZONES = Zones(population_landing(), population_original("").rstrip("/"))
+_ZONES = Zones(population_landing(), population_original("").rstrip("/"), "is scored once more")
 
 
 class PopulationRejected(ChurnError):  # noqa: N818 -- the term of the domain
@@ -82,19 +82,10 @@ def collect_populations(storage: Storage, ledger: Ledger, settle_seconds: float,
     """Collect the files of current customers that have landed.
 
     Returns:
-        Those that have not been judged, in the order of arrival, then those that have landed once more.
+        Those that wait for a list, in the order of arrival: also those of earlier runs that failed, and those that have landed once more.
     """
-    again: list[str] = []
-
-    def add(population: str, name: str, size: int, arrived_at: datetime) -> bool:
-        new = ledger.add_population(population, name, size, arrived_at)
-        if not new:
-            again.append(population)
-        return new
-
-    claim_files(storage, _ZONES, add, ledger.population, settle_seconds, part_size)
-    known = [require_population(ledger, population) for population in again]
-    return [*ledger.populations(state="arrived"), *(row for row in known if row.state != "arrived")]
+    claim_files(storage, _ZONES, ledger.add_population, ledger.population, settle_seconds, part_size)
+    return ledger.populations(state="arrived")
 
 
 def judge_customers(clients: Clients, population: Population, night: str, scratch: Path) -> Customers:
@@ -174,8 +165,8 @@ def accepted_customers(clients: Clients, trained: Snapshot, scratch: Path) -> Cu
     return Customers(now.snapshot, ACCEPTED, now.snapshot[:12], rows, 0, files)
 
 
-def add_file(clients: Clients, file: Path) -> Population:
-    """Keep a local file of current customers, and record it in the ledger; one that is known is returned as it is.
+def add_file(clients: Clients, file: Path, waits: bool = True) -> Population:
+    """Keep a local file of current customers, and record it in the ledger, also one that is known. With `waits`, a run that is killed leaves it to the next one.
 
     Raises:
         ChurnError: the file cannot be read.
@@ -190,7 +181,7 @@ def add_file(clients: Clients, file: Path) -> Population:
         digest, size = keep_original(storage, name, clients.settings.part_size, _ZONES.originals)
     finally:
         storage.remove(name)
-    clients.ledger.add_population(digest, file.name, size, datetime.now(UTC))
+    clients.ledger.add_population(digest, file.name, size, datetime.now(UTC), waits)
     return require_population(clients.ledger, digest)
 
 

@@ -63,6 +63,7 @@ class ListRequest:
     - `campaign`, `capacity`: instead of those of the scoring policy
     - `dry_run`: make the list without publishing it
     - `requested_by`: the person, if one asked
+    - `landed`: the file has landed, and waits for a list after a dry run too
     """
 
     night: str
@@ -72,6 +73,7 @@ class ListRequest:
     capacity: int | None = None
     dry_run: bool = False
     requested_by: str | None = None
+    landed: bool = False
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,8 @@ def make_list(clients: Clients, request: ListRequest) -> MadeList:
         basis = _Basis(policy, version, trained, customers, earlier, current)
         row, parts = _make(clients, request, basis, name, scratch)
         if request.dry_run:
-            record_judged(clients.ledger, customers, request.night)
+            if not request.landed:
+                record_judged(clients.ledger, customers, request.night)
             return MadeList(row, True)
         manifest = store_parts(
             clients.storage,
@@ -147,6 +150,11 @@ def make_list(clients: Clients, request: ListRequest) -> MadeList:
         published.contact,
         published.control,
     )
+    if published.contact and not published.control and policy.control.share:
+        log.warning(
+            "Nobody was drawn for the control group: with %d customers to contact, the effect of being listed cannot be told.",
+            published.contact,
+        )
     return MadeList(published, True)
 
 

@@ -17,8 +17,15 @@ from churn.foundation.schema import deliveries, populations, score_lists
 class ScoreRows(LedgerDatabase):
     """Reads and writes populations and score lists."""
 
-    def add_population(self, population: str, name: str, size: int, arrived_at: datetime) -> bool:
-        """Store a file of current customers that arrived.
+    def add_population(self, population: str, name: str, size: int, arrived_at: datetime, waits: bool = True) -> bool:
+        """Store a file of current customers that arrived. One that has arrived before waits for a list once more, behind the others.
+
+        Args:
+            population: the sha256 of its bytes.
+            name: its name.
+            size: its bytes.
+            arrived_at: when it was written to landing.
+            waits: whether the next run is to make a list of it; one that is only tried does not wait.
 
         Returns:
             False if a file with these bytes has arrived before.
@@ -27,10 +34,13 @@ class ScoreRows(LedgerDatabase):
             if self._engine.dialect.name == "postgresql":
                 connection.execute(sa.text("LOCK TABLE populations IN SHARE ROW EXCLUSIVE MODE"))
             arrival = (connection.scalar(sa.select(sa.func.max(populations.c.arrival))) or 0) + 1
-            row = Population(population, arrival, name, size, arrived_at, "arrived")
+            row = Population(population, arrival, name, size, arrived_at, "arrived" if waits else "judged")
             result = connection.execute(
                 self._insert(populations).values(asdict(row)).on_conflict_do_nothing(index_elements=["population"])
             )
+            if waits and not result.rowcount:
+                again = {"arrival": arrival, "name": name, "arrived_at": arrived_at, "state": row.state}
+                connection.execute(populations.update().where(populations.c.population == population).values(again))
             return bool(result.rowcount)
 
     def judge_population(self, population: str, night: str, verdict: PopulationVerdict) -> None:
