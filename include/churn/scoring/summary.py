@@ -11,6 +11,7 @@ from churn.scoring.ranking import Numbers, Ranking
 from churn.scoring.scored_rows import Scored
 
 _BINS = 20
+_BLOCK = 1_000_000  # customers
 
 
 def distribution_of(probability: Numbers) -> list[int]:
@@ -28,18 +29,29 @@ def estimate_quality(probability: Numbers) -> dict[str, float | None]:
     Args:
         probability: shape (customers,).
     """
+    customers = len(probability)
+    if not customers:
+        return {"roc_auc": None, "brier": None}
     ordered = np.sort(probability)
-    events, others = ordered, 1.0 - ordered
-    total = float(events.sum() * others.sum())
-    if total == 0:
-        return {"roc_auc": None, "brier": float((ordered * others).mean()) if len(ordered) else None}
-    _, starts = np.unique(ordered, return_index=True)
-    tied_events, tied_others = np.add.reduceat(events, starts), np.add.reduceat(others, starts)
-    below = np.cumsum(tied_others) - tied_others
-    return {
-        "roc_auc": float((tied_events * (below + tied_others / 2)).sum() / total),
-        "brier": float((ordered * others).mean()),
-    }
+    events = float(ordered.sum())
+    brier = (events - float(ordered @ ordered)) / customers
+    total = events * (customers - events)
+    return {"roc_auc": _ordered_pairs(ordered) / total if total > 0 else None, "brier": brier}
+
+
+def _ordered_pairs(ordered: Numbers) -> float:
+    """The expected number of pairs of an event and a non-event with a lower score, ties counting half; block by block, for the memory."""
+    pairs, below, begin = 0.0, 0.0, 0
+    while begin < len(ordered):
+        end = int(np.searchsorted(ordered, ordered[min(begin + _BLOCK, len(ordered)) - 1], side="right"))
+        block = ordered[begin:end]
+        _, starts = np.unique(block, return_index=True)
+        events, others = np.add.reduceat(block, starts), np.add.reduceat(1.0 - block, starts)
+        lower = below + np.cumsum(others) - others
+        pairs += float((events * (lower + others / 2)).sum())
+        below += float(others.sum())
+        begin = end
+    return pairs
 
 
 def summarise(

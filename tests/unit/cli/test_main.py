@@ -246,7 +246,7 @@ def test_batches_are_looked_at_withdrawn_and_repaired(churn: Invoke, tmp_path: P
     assert is_one_line(churn("batches", "rejudge", beginning))
     assert is_one_line(churn("batches", "show", "ffff0000"))
     assert {entry["state"] for entry in json.loads(churn("batches", "--json").stdout)} == {"accepted", "arrived"}
-    assert json.loads(churn("audit", "--hashes", "--json").stdout) == {"batches": 3, "losses": []}
+    assert json.loads(churn("audit", "--hashes", "--json").stdout) == {"batches": 3, "populations": 0, "losses": []}
     (tmp_path / "data/accepted/stranger.parquet").write_text("x")
     audited = churn("audit")
     assert audited.exit_code == 1

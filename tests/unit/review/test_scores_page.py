@@ -32,7 +32,10 @@ def test_the_newest_list_is_shown_in_full(ledger: Ledger) -> None:
     text = Page(render_scores(view, SITE)).text
     assert view.headline == "380 customers are to be contacted, and 20 are left alone for comparison."
     assert "4,003 customers arrived: 4,000 were scored and 3 quarantined" in text
-    assert "61,000 of all within the capacity, control group included; 60,500 for as many of the likeliest customers" in text
+    assert (
+        "61,000 of all within the capacity, control group included; 60,500 for as many of the likeliest customers"
+        in text
+    )
     assert "12 entered the contact group, 9 left it, 388 stayed" in text
     assert "ROC AUC 0.84" in text
     assert "if the scores are calibrated for these customers" in text

@@ -25,6 +25,13 @@ def test_the_estimate_is_what_labels_drawn_from_the_scores_give() -> None:
         assert estimate == pytest.approx(np.mean(values), abs=4 * np.std(values) / np.sqrt(len(values)) + 1e-4)
 
 
+def test_the_estimate_does_not_depend_on_the_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = np.random.default_rng(5).integers(0, 7, 1000) / 7
+    whole = estimate_quality(scores)
+    monkeypatch.setattr("churn.scoring.summary._BLOCK", 3)
+    assert estimate_quality(scores) == pytest.approx(whole, abs=1e-12)
+
+
 @pytest.mark.parametrize(("scores", "auc"), [([0.0, 1.0], 1.0), ([0.5, 0.5], 0.5), ([0.0, 0.0], None), ([1.0], None)])
 def test_the_estimate_at_the_edges(scores: list[float], auc: float | None) -> None:
     assert estimate_quality(np.array(scores))["roc_auc"] == auc
