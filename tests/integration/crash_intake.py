@@ -113,7 +113,8 @@ def state(root: Path) -> dict[str, Any]:
         for file in sorted((root / "data").rglob("*"))
         if file.is_file() and not {"docs", "unfinished"} & set(file.relative_to(root / "data").parts)
     }
-    with sa.create_engine(f"sqlite:///{root}/ledger.db").connect() as connection:
+    # Without a pool: a connection that is closed later takes its files away while the folder is deleted.
+    with sa.create_engine(f"sqlite:///{root}/ledger.db", poolclass=sa.NullPool).connect() as connection:
         rows = {
             table.name: sorted(
                 str({name: value for name, value in row.items() if name not in TIMES}).replace(str(root), "")

@@ -147,10 +147,7 @@ def compile_templates_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextmanager
-def mlflow_server(
-    folder: Path, backend: str, artifacts: str, env: dict[str, str] | None = None, proxied: bool = True
-) -> Iterator[str]:
-    """Run an MLflow server. Files of runs and versions go through it, or, if not proxied, to the folder `artifacts` directly."""
+def mlflow_server(folder: Path, backend: str, artifacts: str, env: dict[str, str] | None = None) -> Iterator[str]:
     port = free_port()
     command = [
         sys.executable,
@@ -159,7 +156,7 @@ def mlflow_server(
         "server",
         "--backend-store-uri",
         backend,
-        *(["--artifacts-destination"] if proxied else ["--no-serve-artifacts", "--default-artifact-root"]),
+        "--artifacts-destination",
         artifacts,
     ]
     command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
