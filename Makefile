@@ -37,7 +37,7 @@ test: .venv/dev ## Run the tests (COVERAGE=1 measures branch coverage); the long
 test-stack: .venv/dev ## Attack the stack: faults, scale, browser. Half an hour, with a container engine.
 	@.venv/bin/python -m pytest -m stack tests/stack $(ARGS)
 
-test-quarter: .venv/dev ## Take thirteen weekly files through the DAGs, with the clock moved week by week; ten minutes.
+test-quarter: .venv/dev ## Take thirteen weekly files through the DAGs, with the clock moved week by week; some minutes.
 	@.venv/bin/python -m pytest -s -m quarter tests/dags/test_quarter.py $(ARGS)
 
 test-crashes: .venv/dev ## Kill the pipeline after each write, and clear each task with what follows; `make test` does both for a fixed sample.

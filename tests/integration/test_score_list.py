@@ -355,7 +355,7 @@ def test_the_commands_score_list_show_compare_and_export(
         return ran.output
 
     def as_json(*arguments: str) -> Any:
-        return json.loads(churn(*arguments, "--json"))
+        return json.loads(CliRunner().invoke(main.app, [*arguments, "--json"]).stdout)  # the log is on standard error
 
     assert "No list has been published yet" in churn("scores", "list")
     assert "No list" in churn("scores", "show", fails=True)

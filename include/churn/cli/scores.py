@@ -13,7 +13,7 @@ import typer
 from rich.table import Table
 
 from churn.cli.terminal import AsJson, console, explained, named_now, print_json, who
-from churn.errors import ChurnError, NothingToDo, Outage
+from churn.errors import ChurnError, NothingToDo
 from churn.foundation.records import Population, ScoreList
 from churn.pipeline.workspace import Workspace
 
@@ -47,9 +47,10 @@ def score(
     as_json: AsJson = False,
 ) -> None:
     """Score current customers, and publish the list of whom to contact."""
+    from churn.pipeline.scoring_runs import make_each
     from churn.scoring.delivery import deliver_list, failures_of
     from churn.scoring.population import add_file, collect_populations
-    from churn.scoring.score_list import ListRequest, make_list
+    from churn.scoring.score_list import ListRequest
 
     workspace = Workspace.open()
     if file and from_accepted:
@@ -69,15 +70,14 @@ def score(
                 "No file of current customers has landed. Name one, use --from-accepted, or land one with `churn land --population FILE`."
             )
     landed = not (file or from_accepted)
+    requests = [
+        ListRequest(named_now("score"), population, version, campaign, capacity, dry_run, who(), landed)
+        for population in populations
+    ]
     lists, delivered, faults = [], [], []
-    for population in populations:
-        request = ListRequest(named_now("score"), population, version, campaign, capacity, dry_run, who(), landed)
-        try:
-            made = make_list(workspace, request)
-        except Outage:
-            raise
-        except ChurnError as error:  # the other files are scored first
-            faults.append(str(error))
+    for made in make_each(workspace, requests):
+        if isinstance(made, ChurnError):
+            faults.append(str(made))
             continue
         if not dry_run:
             delivered += deliver_list(workspace, made.row)

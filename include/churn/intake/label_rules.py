@@ -133,7 +133,7 @@ def _statement(connection: duckdb.DuckDBPyConnection, judged: Judged, stated: Co
     elif through and rows:
         states = "does not say the same on each row"
     else:
-        states = f"says nothing in {ROW_COUNT if through else COMPLETE_THROUGH}"
+        states = f"has no value in {ROW_COUNT if through else COMPLETE_THROUGH}"
     return TableRule(
         "leavers.row_count",
         True,
@@ -190,8 +190,8 @@ def _future_events(connection: duckdb.DuckDBPyConnection, judged: Judged, arrive
         True,
         ahead,
         maximum=0,
-        sentence=f"The file arrived on {arrived}, and {ahead:,} of its customers leave after that, the last one on {last}. Correct {EVENT_DATE} "
-        "and send it again with what has happened.",
+        sentence=f"The file arrived on {arrived}, but {ahead:,} of its events are dated later, the latest on {last}. Correct {EVENT_DATE} "
+        "and send the file again.",
     )
 
 

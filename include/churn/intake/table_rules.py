@@ -176,8 +176,8 @@ def contradicted(labels: int) -> TableRule:
         False,
         labels,
         maximum=0,
-        sentence=f"{labels:,} labels contradict what was known. Both values are kept: the later one is in the next snapshot, unless it says that a "
-        "customer has not left, before the horizon has passed, and a file of leavers says when; earlier snapshots do not change.",
+        sentence=f"{labels:,} labels contradict what was known. Both values are kept, and the later one is in the next snapshot. A label that "
+        "arrives before its horizon has passed does not undo a departure from a file of leavers. Earlier snapshots do not change.",
     )
 
 

@@ -6,7 +6,7 @@ The scoring DAG wires these steps. A run that fails leaves the current list as i
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -74,12 +74,10 @@ def make_lists(workspace: Workspace, request: ScoringRequest, customers: Sequenc
         Outage: something is unavailable; lists that were made stay.
         ChurnError: a list could not be made; the message has the reason of each.
     """
-    made, faults = [], []
-    for name in customers:
-        population = None if name == ACCEPTED else require_population(workspace.ledger, name)
-        asked = ListRequest(
+    asked = [
+        ListRequest(
             request.run,
-            population,
+            None if name == ACCEPTED else require_population(workspace.ledger, name),
             request.version,
             request.campaign,
             request.capacity,
@@ -87,16 +85,36 @@ def make_lists(workspace: Workspace, request: ScoringRequest, customers: Sequenc
             request.requested_by,
             landed=True,
         )
-        try:
-            made.append(make_list(workspace, asked))
-        except Outage:
-            raise
-        except ChurnError as error:
-            log.error("%s", error)  # noqa: TRY400 -- the message says it all, and it is raised again below
-            faults.append(str(error))
+        for name in customers
+    ]
+    made, faults = [], []
+    for result in make_each(workspace, asked):
+        if isinstance(result, MadeList):
+            made.append(result)
+        else:
+            log.error("%s", result)
+            faults.append(str(result))
     if faults:
         raise ChurnError("\n".join(faults))
     return made
+
+
+def make_each(workspace: Workspace, requests: Iterable[ListRequest]) -> Iterator[MadeList | ChurnError]:
+    """Make the list of each request. One that fails does not stop the others.
+
+    Yields:
+        The list, or the reason why it was not made.
+
+    Raises:
+        Outage: something is unavailable; lists that were made stay.
+    """
+    for request in requests:
+        try:
+            yield make_list(workspace, request)
+        except Outage:
+            raise
+        except ChurnError as error:
+            yield error
 
 
 @dataclass(frozen=True)
@@ -212,7 +230,7 @@ def describe_list(row: ScoreList) -> list[str]:
         f"List {row.list_id[:12]}: campaign {row.campaign}, version {row.version}, {row.source} {row.source_name}",
         f"{row.arrived_rows:,} customers arrived: {row.rows:,} scored, {row.quarantined_rows:,} quarantined. "
         f"To contact: {row.contact:,}. Control group: {row.control:,}. Capacity: {summary['capacity']:,}.",
-        f"Expected value of contacting all of them, control group included: {summary['expected_value']:,.0f}, against "
+        f"Expected value of all within the capacity, control group included: {summary['expected_value']:,.0f}, against "
         f"{summary['by_probability']:,.0f} for as many of the likeliest customers.",
     ]
 

@@ -93,8 +93,8 @@ def deliver_to(clients: Clients, target: Target, row: ScoreList) -> Delivery:
     except ChurnError as error:
         _record(clients, target, row, "failed", None, str(error))
         raise
-    already = " before" * ((target.name, target.place) in before)
-    log.info("List %s was delivered%s to %s: %d customers.", row.list_id[:12], already, target.place, rows)
+    done = "was there already" if (target.name, target.place) in before else "has been delivered"
+    log.info("%s: list %s %s, %d customers.", target.place, row.list_id[:12], done, rows)
     return _record(clients, target, row, "delivered", rows)
 
 

@@ -148,10 +148,10 @@ def test_leavers_complete_their_dates(storage: Storage, ledger: Ledger) -> None:
     [
         ("truncated", "says that it has 40 rows, and 25 arrived"),
         ("one statement", "does not say the same on each row"),
-        ("no count", "says nothing in rows"),
-        ("no date", "says nothing in complete_through"),
+        ("no count", "has no value in rows"),
+        ("no date", "has no value in complete_through"),
         ("future", "which is after its arrival"),
-        ("future event", "1 of its customers leave after that, the last one on 2031-01-15"),
+        ("future event", "1 of its events are dated later, the latest on 2031-01-15"),
         ("faulty", "1 rows of the file of leavers broke a rule"),
         ("few", "compared with 20.0% before"),
     ],
