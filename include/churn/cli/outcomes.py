@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from rich.table import Table
 
 from churn.cli.terminal import AsJson, console, explained, print_json
+from churn.outcomes.states import State
 from churn.pipeline.workspace import Workspace
 
 
@@ -29,9 +30,8 @@ def outcomes(as_json: AsJson = False) -> None:
                 f"{gain.measure} {gain.later.value:+.4f} ({gain.later.lower:+.4f} to {gain.later.upper:+.4f})"
                 for gain in row.gains
             )
-            table.add_row(
-                str(row.version), f"{row.promoted_at:%Y-%m-%d}", row.words, f"{row.rows:,}", gains or "not known yet"
-            )
+            unknown = "no earlier version" if row.state == State.NOT_COMPARABLE else "not known yet"
+            table.add_row(str(row.version), f"{row.promoted_at:%Y-%m-%d}", row.words, f"{row.rows:,}", gains or unknown)
         console.print(table)
     if view.lists:
         table = Table("list", "campaign", "labels known", "lift", "effect of being listed", box=None)

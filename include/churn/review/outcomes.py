@@ -23,7 +23,7 @@ STATES = {
     State.CONFIRMED: ("promote", "confirmed", "Rows that came after the promotion confirm it."),
     State.REFUTED: ("fail", "refuted", "Rows that came after the promotion say that the version before does better."),
     State.UNDECIDED: ("look", "undecided", "The days of CHURN_CONFIRMATION_DAYS have passed without a conclusion."),
-    State.NOT_COMPARABLE: ("plain", "not comparable", "There was no version before."),
+    State.NOT_COMPARABLE: ("plain", "not comparable", "There was no earlier version to compare it with."),
 }
 """For each state: the look of its mark, the words, and what it means."""
 _MEASURES = {"roc_auc": "ROC AUC", "brier": "Brier score"}

@@ -8,6 +8,8 @@ import pytest
 
 from churn.foundation.records import Promotion
 from churn.review.outcomes import Waiting, make_outcomes
+from churn.review.pages import render_outcomes
+from support.review_ledger import SITE
 
 CHANGE = Promotion("model", 3, 2, None, "promotion", "night", "better", datetime(2026, 1, 1, tzinfo=UTC))
 
@@ -37,7 +39,9 @@ def test_what_waits_is_said_in_any_state(waiting: Waiting, words: str) -> None:
 
 
 def test_a_first_promotion_is_not_comparable_before_any_look() -> None:
-    (first,) = make_outcomes([CHANGE], {}, CHANGE, None, [], [], {}, None).promotions
+    view = make_outcomes([CHANGE], {}, CHANGE, None, [], [], {}, None)
+    assert render_outcomes(view, SITE).count("no earlier version") >= 2
+    (first,) = view.promotions
     assert (first.state, first.before) == ("not_comparable", None)
     (second,) = make_outcomes([CHANGE], {}, CHANGE, 1, [], [], {}, None).promotions
     assert (second.state, second.before) == ("unconfirmed", 1)
