@@ -3,7 +3,7 @@
 # The environment is .venv, created from the locks with uv: the one on the PATH, or one installed into .uv.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-quarter test-crashes test-divisions test-stack status maintain stop clean lint format lock docs docs-reference bench up down stack logs user land serve upkeep backup restore bench-intake bench-decision bench-image bench-stack bench-review statistics screenshots sample
+.PHONY: help run test test-spark spark-env test-quarter test-crashes test-divisions test-stack status maintain stop clean lint format lock docs docs-reference bench up down stack logs user land serve upkeep backup restore bench-intake bench-decision bench-image bench-stack bench-review statistics screenshots sample
 SHELL := /bin/bash
 
 # The first that works and has a version that the locks support. A name on the PATH may be a shim that does not work.
@@ -28,10 +28,10 @@ unexport PYTHONDONTWRITEBYTECODE
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: .venv/run ## Set up, start the services, run the next nightly files (DATA=file.csv NIGHTS=3 for your own file, VERBOSE=1).
-	@$(CHURN) local run $(if $(DATA),--data "$(DATA)") $(if $(NIGHTS),--nights $(NIGHTS)) $(if $(VERBOSE),--verbose)
+run: .venv/run $(if $(filter spark,$(SPREAD)),.venv/spark/installed) ## Set up, start the services, run the next nightly files (DATA=file.csv NIGHTS=3 for your own file, SPREAD=spark, VERBOSE=1).
+	@$(if $(SPREAD),CHURN_SPREAD=$(SPREAD)) $(CHURN) local run $(if $(DATA),--data "$(DATA)") $(if $(NIGHTS),--nights $(NIGHTS)) $(if $(VERBOSE),--verbose)
 
-test: .venv/dev ## Run the tests (COVERAGE=1 measures branch coverage); the long ones are test-stack and test-crashes.
+test: .venv/dev $(if $(shell command -v java),.venv/spark/installed) ## Run the tests (COVERAGE=1 measures branch coverage); the long ones are test-stack and test-crashes.
 	@.venv/bin/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(if $(COVERAGE),$(COVERED)) $(ARGS)
 
 test-stack: .venv/dev ## Attack the stack: faults, scale, browser. Half an hour, with a container engine.
@@ -46,6 +46,18 @@ test-crashes: .venv/dev ## Kill the pipeline after each write, and clear each ta
 test-divisions: .venv/dev ## Run the tests of intake, snapshots and decisions on one core and on two, with whole files and with tiny parts.
 	@for division in whole-1 whole-2 tiny-1 tiny-2; do echo "$$division"; TEST_DIVISION=$$division .venv/bin/python -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder \
 		tests/unit/intake tests/unit/learning/test_snapshot.py tests/unit/learning/test_snapshot_parts.py tests/unit/decision tests/integration/test_night.py tests/integration/test_evidence.py tests/integration/test_replay.py $(ARGS) || exit 1; done
+
+test-spark: .venv/dev .venv/spark/installed ## Run the tests of intake, snapshots, decisions and scoring on a Spark cluster of two workers, and its faults; needs Java 17.
+	@TEST_DIVISION=spark .venv/bin/python -m pytest -q tests/unit/intake tests/unit/learning/test_snapshot.py tests/unit/learning/test_snapshot_parts.py tests/unit/learning/test_panels.py \
+		tests/unit/decision tests/unit/scoring tests/integration/test_night.py tests/integration/test_evidence.py tests/integration/test_replay.py tests/integration/test_score_list.py $(ARGS)
+	@.venv/bin/python -m pytest -q -m "spark or not spark" tests/integration/test_spark.py tests/integration/test_spark_faults.py $(ARGS)
+
+spark-env: .venv/run ## Pack the environment for executors of a cluster without our image: spark-env.tar.gz.
+	@$(UV) venv --quiet --clear --relocatable --python $(PYTHON) var/spark-env
+	@$(UV) pip sync --quiet --require-hashes --compile-bytecode --python var/spark-env requirements.lock
+	@$(UV) pip install --quiet --no-deps --python var/spark-env .
+	@tar -C var/spark-env -czf spark-env.tar.gz .
+	@echo "Wrote spark-env.tar.gz. See docs/pages/scaling-out.md for how executors use it; the same Python must be installed on their machines."
 
 status: .venv/run ## Show what is in production, and what is running (VERBOSE=1).
 	@$(CHURN) status $(if $(VERBOSE),--verbose)
@@ -84,6 +96,7 @@ else
 	$(COMPILE) --custom-compile-command "make lock" pyproject.toml -o requirements.lock $(ARGS)
 	$(COMPILE) --custom-compile-command "make lock" pyproject.toml --group dev -c requirements.lock -o requirements-dev.lock $(ARGS)
 	$(COMPILE) --custom-compile-command "make lock" --group serving -c requirements.lock -o requirements-serving.lock $(ARGS)
+	$(COMPILE) --custom-compile-command "make lock" --group spark -c requirements.lock -o requirements-spark.lock $(ARGS)
 	@if [ -e requirements-extra.lock ]; then echo "requirements-extra.lock was made for the earlier pins. Run:"; sed -n 's/^# *make lock EXTRA=/make lock EXTRA=/p' requirements-extra.lock; fi
 endif
 
@@ -96,7 +109,7 @@ docs-reference: .venv/dev ## Write the reference pages and .env.example.
 bench: .venv/dev ## Measure WHAT=nightly-run, intake, decision, image, registered-model, scores, outcomes, stack, review, learning or error-rates (ARGS="...").
 	@PYTHONPATH=tests .venv/bin/python benchmarks/$(subst -,_,$(or $(WHAT),nightly-run)).py $(ROWS) $(ARGS)
 
-up: ## Start the stack of docker-compose.yaml, or update it to this checkout (WORKERS=3).
+up: ## Start the stack of docker-compose.yaml, or update it to this checkout (WORKERS=3, SPARK=1).
 	@include/stack/stack.sh up
 
 down: ## Stop the stack; its data is kept.
@@ -127,6 +140,13 @@ sample: .venv/run
 	@if [ ! -e .venv/dev ]; then $(UV) pip sync --quiet --require-hashes --compile-bytecode --python .venv requirements.lock; fi
 	@$(INSTALL_EXTRA)
 	@$(UV) pip install --quiet --no-deps --python .venv --editable .
+	@touch $@
+
+# Apart from the others: MLflow imports Spark wherever it finds it, which takes each process half a second.
+.venv/spark/installed: requirements-spark.lock | .venv/made
+	@echo "Installing Spark, half a gigabyte. This happens once."
+	@rm -rf .venv/spark
+	@$(UV) pip install --quiet --no-deps --require-hashes --python .venv --target .venv/spark --requirements requirements-spark.lock
 	@touch $@
 
 .venv/dev: requirements-dev.lock pyproject.toml $(EXTRA_LOCK) | $(UV)

@@ -35,7 +35,7 @@ from churn.contract import Kind
 from churn.contracts.bank import BANK_CHURN as CONTRACT
 from churn.foundation import columnar
 from churn.foundation.ledger import Ledger, open_ledger
-from churn.foundation.parts import store_parts
+from churn.foundation.parts import WrittenPart, store_parts
 from churn.foundation.paths import accepted, original, quarantined
 from churn.foundation.sampling import Sampling
 from churn.foundation.spread import Here, by_threads
@@ -111,9 +111,10 @@ def suite(result: Any, folder: str) -> None:
     rule = TableRule("batch.rejected_share", True, 0.0, 0.0, 0.05)
     files = _parts(folder)
     spread = Here.of(None, MEMORY)
-    validation.judge_batch("0" * 64, _warm(files), [rule], CONTRACT, _docs(), spread)
+    parts, warm = [WrittenPart.of(file) for file in files], [WrittenPart.of(file) for file in _warm(files)]
+    validation.judge_batch("0" * 64, warm, [rule], CONTRACT, _docs(), spread)
     with timed(result):
-        verdict = validation.judge_batch("0" * 64, files, [rule], CONTRACT, _docs(), spread)
+        verdict = validation.judge_batch("0" * 64, parts, [rule], CONTRACT, _docs(), spread)
     if not verdict.passed:
         raise SystemExit(f"the suite fails: {verdict.failures}")
 

@@ -59,6 +59,7 @@ SALT = "The secret that assigns customers to buckets"
 TIMES = "When runs start"
 ALERTS = "Alerts"
 RULES = "Intake, training and promotion"
+SPREAD = "Where data work runs"
 SCORING = "Scores of current customers"
 OUTCOMES = "What happened afterwards"
 RETENTION = "What maintenance keeps, besides what production and a rollback need"
@@ -192,6 +193,12 @@ class Settings(BaseSettings):
         1800,
         gt=0,
     )
+    max_evidence_rows: int = _setting(
+        RULES,
+        "Number of unseen customers that versions are compared on at most. If there are more, a draw by customer decides.",
+        5_000_000,
+        ge=1000,
+    )
     seed: int = _setting(RULES, "Random seed of the folds and the models.", 20, ge=0, lt=2**32)
     duckdb_memory_limit: str = _setting(
         RULES,
@@ -211,6 +218,36 @@ class Settings(BaseSettings):
         "Size of the parts into which an arriving file is divided, so that several cores work on it. Files that have arrived keep their parts.",
         "16MB",
         ge=100_000,
+    )
+    spread: Literal["here", "spark"] = _setting(
+        SPREAD,
+        "Where data work runs: `here`, on the cores of the machine of each task, or `spark`, on the executors of a Spark cluster. The results "
+        "are the same.",
+        "here",
+    )
+    spark_master: str = _setting(
+        SPREAD,
+        "The cluster: `local[*]`, `spark://host:7077` or `k8s://https://host`.",
+        "local[*]",
+        pattern=r"^(local(\[[\d*, ]+\])?|spark://.+|k8s://.+|yarn)$",
+    )
+    spark_conf: OptionalPath = _setting(
+        SPREAD,
+        "File of Spark's own settings, a name and a value on each line. It must not hold secrets. Empty: Spark's defaults and ours.",
+        None,
+    )
+    spark_parts: int = _setting(
+        SPREAD,
+        "Number of parts from which work goes to the cluster. Smaller work is done by the task itself, because a Spark session takes half a "
+        "minute to open.",
+        2,
+        ge=1,
+    )
+    spark_secret: SecretStr | None = _setting(
+        SPREAD,
+        "The secret that the processes of a standalone cluster share, which they take from `_SPARK_AUTH_SECRET`. Empty: Spark makes one where "
+        "it can, as on Kubernetes.",
+        None,
     )
     policy_file: Path = _setting(
         RULES, "The promotion policy, reviewed in git.", Path("include/churn/promotion_policy.yaml")
@@ -473,7 +510,12 @@ class Settings(BaseSettings):
             raise ValueError("must begin with postgresql+psycopg2://")
         return value
 
-    @field_validator("policy_file", "scoring_policy_file", "notifications_file")
+    @field_validator("spark_secret", mode="before")
+    @classmethod
+    def _is_given(cls, value: object) -> object:
+        return None if value == "" else value
+
+    @field_validator("policy_file", "scoring_policy_file", "notifications_file", "spark_conf")
     @classmethod
     def _absolute_file(cls, value: Path | None) -> Path | None:
         return value and HOME / value

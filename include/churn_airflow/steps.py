@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from churn.release.engine import Login
     from churn.settings import Settings
 
+SPARK_APPLICATION = "spark_application"
+"""Key of the XCom with the id of the Spark application that did the data work of a task."""
 IMAGE_QUEUE = "image"
 """Queue of the tasks that use the container engine: only the worker that may reach it takes them. LocalExecutor has no queues."""
 
@@ -67,7 +69,8 @@ def core_step() -> Iterator[tuple[Workspace, Request]]:
 
     started_at = datetime.now(UTC)
     try:
-        yield _open_workspace(), _request()
+        with _spark_shown():
+            yield _open_workspace(), _request()
     except NothingToDo as nothing:
         raise AirflowSkipException(str(nothing)) from None
     except Outage:
@@ -76,6 +79,24 @@ def core_step() -> Iterator[tuple[Workspace, Request]]:
         raise AirflowFailException(str(error)) from error
     finally:
         measure_duration(get_current_context()["ti"].task_id, started_at)
+
+
+@contextmanager
+def _spark_shown() -> Iterator[None]:
+    """Link to the Spark application that the task opens, give its id as XCom, and close it with the task, whatever ends that."""
+    from churn.foundation.spark.session import OpenedSession, close_sessions, listening
+    from churn_airflow.review.links import SparkLink
+
+    def show(opened: OpenedSession) -> None:
+        get_current_context()["ti"].xcom_push(SPARK_APPLICATION, opened.application)
+        if opened.ui:
+            store_link(SparkLink(), opened.ui)
+
+    try:
+        with listening(show):
+            yield
+    finally:
+        close_sessions()
 
 
 def has_run(task: str) -> bool:

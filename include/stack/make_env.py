@@ -31,6 +31,7 @@ SECRETS: dict[str, Callable[[], str]] = {
     "MLFLOW_ADMIN_PASSWORD": lambda: secrets.token_urlsafe(15),
     "MLFLOW_PIPELINE_PASSWORD": lambda: secrets.token_hex(24),
     "MLFLOW_FLASK_SECRET": lambda: secrets.token_hex(32),
+    "SPARK_SECRET": lambda: secrets.token_hex(32),
     "HOLDOUT_SALT": lambda: secrets.token_hex(32),
 }
 MODE = stat.S_IRUSR | stat.S_IWUSR

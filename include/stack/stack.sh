@@ -36,6 +36,11 @@ prepare() {
   GIT_COMMIT=$(git rev-parse HEAD 2>/dev/null || true)
   CHURN_MLFLOW_UI_URL=$(setting CHURN_MLFLOW_UI_URL "http://127.0.0.1:$(setting CHURN_MLFLOW_PORT 5005)")
   export GIT_COMMIT CHURN_MLFLOW_UI_URL
+  if [ -n "$(spark)" ]; then
+    SPARK=1
+    CHURN_SPREAD=$(setting CHURN_SPREAD spark)
+    export SPARK CHURN_SPREAD
+  fi
 }
 
 # Every container of the project: service, state, exit code, and health if it has a health check.
@@ -63,8 +68,16 @@ wait_until_healthy() {
   say "All services are healthy after $((SECONDS - began)) s."
 }
 
+# The profile of Spark, if the stack is to spread data work over it.
+spark() {
+  [ -z "$(setting SPARK "")" ] || printf -- '--profile spark'
+}
+
 start() {
-  compose up -d --scale worker="$(setting WORKERS 1)" && return
+  local workers=""
+  [ -z "$(spark)" ] || workers="--scale spark-worker=$(setting SPARK_WORKERS 2)"
+  # shellcheck disable=SC2046,SC2086 # several words each
+  compose $(spark) up -d --scale worker="$(setting WORKERS 1)" $workers && return
   compose logs --no-color --tail=15 init buckets >&2
   fail "The stack did not start. The last log lines of its preparation are above."
 }
@@ -82,23 +95,25 @@ up() {
   compose build --quiet 2>/dev/null || compose build
   if changed; then
     say "The image has changed. Stopping every service that writes, before the tables are migrated."
-    compose stop api-server scheduler dag-processor triggerer worker builder mlflow >/dev/null 2>&1
+    compose --profile spark stop api-server scheduler dag-processor triggerer worker builder mlflow spark-master spark-worker >/dev/null 2>&1
   fi
+  if [ -z "$(spark)" ]; then compose --profile spark rm --stop --force -v spark-worker spark-master >/dev/null 2>&1; fi
   say "Starting."
   start
   wait_until_healthy
   say "Airflow: $(setting CHURN_AIRFLOW_UI_URL "http://127.0.0.1:$(setting CHURN_AIRFLOW_PORT 8080)")   user admin, password: AIRFLOW_ADMIN_PASSWORD in $env_file"
   say "MLflow:  $CHURN_MLFLOW_UI_URL   user admin, password: MLFLOW_ADMIN_PASSWORD in $env_file"
+  [ -z "$(spark)" ] || say "Spark:   http://127.0.0.1:$(setting SPARK_UI_PORT 8082)   the master; no login, on this machine only"
   say "\`make stack DO=user NAME=vera ROLE=Viewer\` adds a user (Viewer, Op, Admin). \`make down\` stops the stack and keeps its data."
 }
 
 # Deletes anonymous volumes with their containers; the data is in the named volumes, which are kept.
 down() {
-  compose --profile serving rm --stop --force -v >/dev/null
+  compose --profile serving --profile spark rm --stop --force -v >/dev/null
   # The container of a killed verification keeps its network in use, which would stop the rest from being removed.
   docker ps --all --quiet --filter label=churn.verifying --filter "network=$(setting VERIFICATION_NETWORK churn-stack-verification)" |
     xargs --no-run-if-empty docker rm --force >/dev/null
-  compose --profile serving down --remove-orphans
+  compose --profile serving --profile spark down --remove-orphans
   say "Stopped. The data is kept in the volumes; \`make up\` uses it again."
 }
 

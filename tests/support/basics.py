@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import shutil
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -47,6 +45,7 @@ from churn.release.mirror import mirror  # noqa: E402
 from churn.sample.generator import Night, make_night  # noqa: E402
 from churn.settings import Settings  # noqa: E402
 from support.divisions import CHOSEN  # noqa: E402
+from support.ports import free_port  # noqa: E402
 
 Settings.model_config["env_file"] = None
 from churn.errors import NothingToDo  # noqa: E402
@@ -72,15 +71,6 @@ class S3:
             "AWS_DEFAULT_REGION": "us-east-1",
             "MLFLOW_S3_ENDPOINT_URL": self.endpoint,
         }
-
-
-def free_port(below: int = 32_768) -> int:
-    """Return an unused port, from a range below the one that the system assigns to clients."""
-    while True:
-        port = 10_240 + secrets.randbelow(below - 10_240)
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""How the tests divide the files that arrive, and on how many cores they work: `TEST_DIVISION`, by default two cores and whole files.
+"""How the tests divide the files that arrive, and where they work: `TEST_DIVISION`, by default two cores and whole files.
 
 `make test-divisions` runs the corpus with each of them. Tiny parts hold at most three records, which `assert_tiny` checks.
 """
@@ -9,7 +9,8 @@ import os
 from dataclasses import dataclass
 from itertools import pairwise
 
-from churn.foundation.spread import Here
+from churn.foundation.spark.on_spark import OnSpark
+from churn.foundation.spread import Here, Spread
 from churn.intake.division import PART_SIZE, Division
 from churn.intake.table_rules import IntakeLimits
 
@@ -26,6 +27,7 @@ class TestDivision:
 
     cores: int
     part_size: int
+    on_spark: bool = False
 
 
 DIVISIONS = {
@@ -33,9 +35,14 @@ DIVISIONS = {
     "whole-2": TestDivision(2, PART_SIZE),
     "tiny-1": TestDivision(1, TINY_PART),
     "tiny-2": TestDivision(2, TINY_PART),
+    "spark": TestDivision(2, 20_000, on_spark=True),
 }
 CHOSEN = DIVISIONS[os.environ.get("TEST_DIVISION", "whole-2")]
-HERE = Here(CHOSEN.cores, "500MB")
+HERE: Spread = Here(CHOSEN.cores, "500MB")
+if CHOSEN.on_spark:
+    from support.spark_cluster import shared_cluster
+
+    HERE = OnSpark(shared_cluster().place(), Here(CHOSEN.cores, "500MB"), least=1)
 BYTES = CHOSEN.part_size
 
 

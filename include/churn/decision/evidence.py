@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from churn.contract import Contract
 from churn.decision.comparison import Contact, Evidence, EvidenceWindow, Flags, Leaks, Refusal, find_invalid_scores
 from churn.decision.eligibility import ANCHOR, CHALLENGER, CHAMPION, ComparedVersions, find_refusal, missing
+from churn.decision.evidence_draw import drawn_pieces, evidence_share
 from churn.decision.inference import Labels, Scores
 from churn.decision.leaks import find_leaks
 from churn.decision.policy_file import Enough, Policy, Window
@@ -31,7 +32,7 @@ from churn.foundation.progress import report_progress
 from churn.foundation.records import Snapshot
 from churn.intake.judged_rows import batch_number
 from churn.learning.maturity import cutoff_of
-from churn.learning.snapshot import holdout_pieces, take_snapshot
+from churn.learning.snapshot import take_snapshot
 
 log = logging.getLogger(__name__)
 _PIECE = 200_000
@@ -122,17 +123,26 @@ def gather_evidence(
     refusal = refusals[CHALLENGER] or refusals.get(CHAMPION)
     if refusal and not refusal.code.leaves_challenger:
         return Gathered(refusal=refusal)
-    now = _read_rows(clients, compared.snapshot, treated)
+    most = clients.settings.max_evidence_rows
+    share = evidence_share(compared.snapshot.holdout_rows, most)
+    if share < 1:
+        log.info(
+            "%d unseen customers are more than %d, so %.1f %% of them are drawn to be compared on.",
+            compared.snapshot.holdout_rows,
+            most,
+            100 * share,
+        )
+    now = _read_rows(clients, compared.snapshot, treated, share)
     window, used = _choose_uncontacted(now, policy.enough(compared.champion is None), policy.evidence.window_days)
     retold = now.customers[now.suspect(compared.suspects)] if compared.champion else now.customers[:0]
-    earlier, before = _earlier_rows(compared, now, retold, clients, treated)
+    earlier, before = _earlier_rows(compared, now, retold, clients, treated, share)
     undisputed = _undisputed(compared, now, earlier, policy)
-    leaks = find_leaks(_sample(clients, compared.snapshot, used), clients.contract)
+    leaks = find_leaks(_sample(clients, compared.snapshot, used, share), clients.contract)
 
     def pieces() -> Iterator[pd.DataFrame]:
-        yield from holdout_pieces(clients.storage, compared.snapshot, clients.contract, _PIECE)
+        yield from drawn_pieces(clients, compared.snapshot, _PIECE, share)
         if before:
-            yield from _retold_pieces(clients, before, retold)
+            yield from _retold_pieces(clients, before, retold, share)
 
     rows = now.and_then(earlier)
     scores, failed = _score(compared, clients, refusals, pieces, len(rows.labels))
@@ -195,12 +205,10 @@ def choose_window(
     return window, used
 
 
-def _read_rows(clients: Clients, snapshot: Snapshot, treated: pa.Table | None) -> _Rows:
-    """The unseen customers of a snapshot."""
+def _read_rows(clients: Clients, snapshot: Snapshot, treated: pa.Table | None, share: float) -> _Rows:
+    """The unseen customers of a snapshot that are drawn."""
     contract = clients.contract
-    pieces = [
-        _row_facts(piece, contract, treated) for piece in holdout_pieces(clients.storage, snapshot, contract, _PIECE)
-    ]
+    pieces = [_row_facts(piece, contract, treated) for piece in drawn_pieces(clients, snapshot, _PIECE, share)]
     numbers = ["_customer", "_label", "_batch", "_told", "_arrived", "_weight"]
     columns = [*numbers, *(by.column for by in clients.contract.slices)]
     facts = pd.concat(pieces) if pieces else pd.DataFrame({name: [] for name in columns})
@@ -272,6 +280,7 @@ def _earlier_rows(
     retold: NDArray[np.uint64],
     clients: Clients,
     treated: pa.Table | None,
+    share: float,
 ) -> tuple[_Rows, Snapshot | None]:
     """The earlier rows of customers whom the suspect batches contain again, and the snapshot with these rows."""
     nothing = now.some(np.zeros(len(now.labels), bool))
@@ -285,12 +294,14 @@ def _earlier_rows(
         without=compared.suspects,
         cutoff=cutoff_of(compared.snapshot),
     )
-    rows = _read_rows(clients, before, treated)
+    rows = _read_rows(clients, before, treated, share)
     return rows.some(np.isin(rows.customers, retold)), before
 
 
-def _retold_pieces(clients: Clients, before: Snapshot, retold: NDArray[np.uint64]) -> Iterator[pd.DataFrame]:
-    for piece in holdout_pieces(clients.storage, before, clients.contract, _PIECE):
+def _retold_pieces(
+    clients: Clients, before: Snapshot, retold: NDArray[np.uint64], share: float
+) -> Iterator[pd.DataFrame]:
+    for piece in drawn_pieces(clients, before, _PIECE, share):
         chosen = piece[piece["_customer"].isin(retold)]
         if len(chosen):
             yield chosen
@@ -306,12 +317,12 @@ def _undisputed(compared: ComparedVersions, now: _Rows, earlier: _Rows, policy: 
     return undisputed
 
 
-def _sample(clients: Clients, snapshot: Snapshot, used: Flags) -> pd.DataFrame:
+def _sample(clients: Clients, snapshot: Snapshot, used: Flags, share: float) -> pd.DataFrame:
     """An evenly spread sample of the used rows, large enough to detect a feature that leaks the target."""
     every = max(1, int(used.sum()) // 100_000)
     chosen = used & (np.cumsum(used) % every == 0)
     parts, at = [], 0
-    for piece in holdout_pieces(clients.storage, snapshot, clients.contract, _PIECE):
+    for piece in drawn_pieces(clients, snapshot, _PIECE, share):
         parts.append(piece[chosen[at : at + len(piece)]])
         at += len(piece)
     return pd.concat(parts) if parts else pd.DataFrame()

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from churn.contract import Contract
 from churn.foundation.ledger import Ledger
 from churn.foundation.sampling import Sampling
-from churn.foundation.spread import Here, Spread
+from churn.foundation.spread import Spread
+from churn.foundation.spread_choice import choose_spread
 from churn.foundation.storage import Storage
 from churn.settings import VAR, Settings
 
@@ -50,7 +51,7 @@ class Clients:
     @property
     def spread(self) -> Spread:
         """Where data work runs."""
-        return Here.of(self.settings.cores, self.settings.duckdb_memory_limit)
+        return choose_spread(self.settings)
 
     @cached_property
     def sampling(self) -> Sampling:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ import pyarrow.parquet as pq
 
 from churn.errors import ChurnError
 from churn.foundation.digests import json_digest
+from churn.foundation.scratch import given, here
 from churn.foundation.storage import Storage
 
 MANIFEST = "manifest.json"
@@ -80,10 +82,11 @@ class WrittenPart:
 
     @classmethod
     def of(cls, file: Path, content: str | None = None) -> WrittenPart:
-        """Describe a Parquet file that has been written."""
-        with file.open("rb") as stream:
+        """Describe a Parquet file that has been written to the scratch folder."""
+        here = given(file)
+        with here.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        return cls(file, pq.read_metadata(file).num_rows, digest, content)
+        return cls(file, pq.read_metadata(here).num_rows, digest, content)
 
 
 def part_name(number: int) -> str:
@@ -180,7 +183,8 @@ def check_part(storage: Storage, name: str, sha256: str | None, folder: Path, ne
         for chunk in storage.chunks(name) if sha256 else ():
             digest.update(chunk)
     else:
-        file = folder / name.replace("/", "-")
+        file = here(folder) / f"{uuid.uuid4().hex}-{name.replace('/', '-')}"  # another attempt may copy the same part
+        file.parent.mkdir(exist_ok=True)
         with file.open("wb") as stream:
             for chunk in storage.chunks(name):
                 digest.update(chunk)

@@ -32,7 +32,7 @@ W = TypeVar("W", bound=Callable[..., Any])
 
 INTO = "_into"
 """The column of exchanged rows that says which receiver they are for."""
-_LEAST_MEMORY = 100_000_000
+LEAST_MEMORY = 100_000_000
 """Bytes that the engine of a worker gets at least; with less, DuckDB fails on ordinary queries."""
 
 
@@ -114,7 +114,7 @@ class Here:
     def engine_memory(self) -> str:
         """Memory limit of the columnar engine in one worker."""
         limit = TypeAdapter(ByteSize).validate_python(self.memory_limit)
-        return f"{max(int(limit) // self.cores, _LEAST_MEMORY) // 1000}KB"
+        return f"{max(int(limit) // self.cores, LEAST_MEMORY) // 1000}KB"
 
     def each(self, work: Callable[[P], R], parts: Sequence[P]) -> Iterator[R]:
         """Call `work` with each part. The results are in the order of the parts.
@@ -206,6 +206,21 @@ def _releases_lock(work: Any) -> bool:
     return getattr(work, "releases_lock", False)
 
 
+def by_receiver(batch: pa.RecordBatch, schema: pa.Schema) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """The rows of a batch for each of their receivers, in their order.
+
+    Args:
+        batch: rows with their receiver.
+        schema: of the rows without it.
+    """
+    receivers = batch[INTO].to_numpy()
+    order = np.argsort(receivers, kind="stable")
+    present, starts = np.unique(receivers[order], return_index=True)
+    rows = batch.drop_columns([INTO]).take(pa.array(order)).cast(schema)
+    for receiver, start, end in zip(present, starts, [*starts[1:], len(order)], strict=True):
+        yield int(receiver), rows.slice(start, end - start)
+
+
 def _send(
     make: Callable[[Any], Iterator[pa.RecordBatch]], schema: pa.Schema, folder: Path, numbered: tuple[int, Any]
 ) -> tuple[Path, dict[int, list[int]]]:
@@ -215,13 +230,9 @@ def _send(
     slices: dict[int, list[int]] = {}
     with pa.ipc.new_file(file, schema) as writer:
         for batch in make(part):
-            receivers = batch[INTO].to_numpy()
-            order = np.argsort(receivers, kind="stable")
-            present, starts = np.unique(receivers[order], return_index=True)
-            rows = batch.drop_columns([INTO]).take(pa.array(order)).cast(schema)
-            for receiver, start, end in zip(present, starts, [*starts[1:], len(order)], strict=True):
-                writer.write_batch(rows.slice(start, end - start))
-                slices.setdefault(int(receiver), []).append(written)
+            for receiver, rows in by_receiver(batch, schema):
+                writer.write_batch(rows)
+                slices.setdefault(receiver, []).append(written)
                 written += 1
     return file, slices
 

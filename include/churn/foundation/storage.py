@@ -10,7 +10,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -22,12 +22,13 @@ from botocore.exceptions import BotoCoreError
 from fsspec.implementations.local import LocalFileSystem
 
 from churn.errors import Outage
+from churn.foundation import scratch
 from churn.foundation.paths import LANDING, UNFINISHED
 
 TEMPORARY = (".part", ".partial", ".tmp", ".temp", ".filepart", ".crdownload", "~")
 """Suffixes of files that are still being written by their sender."""
 _ABANDONED = 24 * 3600  # seconds after which an unfinished file is deleted
-_OF_DATA_WORK = ("churn-spill-", "churn-exchange-")  # temporary folders that no work needs for a day
+_OF_DATA_WORK = ("churn-spill-", "churn-exchange-", "churn-work-")  # temporary folders that no work needs for a day
 # Limits, so that an unavailable store is reported within a minute.
 _S3 = {
     "config_kwargs": {
@@ -69,19 +70,24 @@ class Staged:
 
 @dataclass(frozen=True)
 class Storage:
-    """Files below one root, named by relative paths such as `accepted/3fa1.parquet`."""
+    """Files below one root, named by relative paths such as `accepted/3fa1.parquet`.
+
+    With `many_machines`, work on them runs on other machines too, which see a data root that is a folder.
+    """
 
     fs: Any
     root: str
+    many_machines: bool = False
 
     @classmethod
-    def open(cls, url: str, fs: Any = None) -> Storage:
+    def open(cls, url: str, fs: Any = None, many_machines: bool = False) -> Storage:
         """Open a data root.
 
         Args:
             url: folder or fsspec URL, such as `s3://bucket/prefix`.
             fs: filesystem with credentials of its own, for example from an Airflow connection;
                 by default, fsspec creates one from the environment.
+            many_machines: whether work on the files runs on other machines too.
 
         Raises:
             StorageError: the URL cannot be a data root.
@@ -92,7 +98,7 @@ class Storage:
             raise StorageError(
                 f"{url} cannot be a data root: {error}. Set CHURN_DATA_ROOT to a folder or s3://..."
             ) from error
-        return cls(fs or default, root.rstrip("/"))
+        return cls(fs or default, root.rstrip("/"), many_machines)
 
     @property
     def local(self) -> bool:
@@ -165,18 +171,31 @@ class Storage:
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
-        """Create a temporary local folder. If the data root is local, it is on the same disk, so that `move_in` copies nothing."""
+        """Create a temporary local folder. If the data root is local, it is on the same disk, so that `move_in` copies nothing.
+
+        With many machines, its files pass through the data root, see `foundation.scratch`.
+        """
         folder = self.path(UNFINISHED) if self.local else None
-        with self._explained("write", UNFINISHED):
+        with self._explained("write", UNFINISHED), ExitStack() as stack:
             if folder:
                 self.fs.makedirs(folder, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix="work-", dir=folder) as work_folder:
-                yield Path(work_folder)
+            prefix = "work-" if self.local else _OF_DATA_WORK[-1]
+            # With many machines, an attempt that lost a race may still write a file while the folder is being deleted.
+            made = tempfile.TemporaryDirectory(prefix=prefix, dir=folder, ignore_cleanup_errors=self.many_machines)
+            work_folder = Path(stack.enter_context(made))
+            if self.many_machines and not self.local:
+                stack.enter_context(scratch.share_folder(work_folder, self, f"{UNFINISHED}/{work_folder.name}"))
+            yield work_folder
 
     def move_in(self, file: Path, name: str) -> None:
         """Move a file from the scratch folder to a name; it appears complete or not at all."""
+        shared = scratch.place_of(file)
+        if shared and shared[0] == self and not file.exists():
+            with self._explained("write", name):
+                self.fs.copy(self.path(shared[1]), self.path(name))
+            return
         if not self.local:
-            self.put(file, name)
+            self.put(scratch.given(file), name)
             return
         with self._explained("write", name):
             self.fs.makedirs(posixpath.dirname(self.path(name)), exist_ok=True)
@@ -190,14 +209,19 @@ class Storage:
                     shutil.rmtree(folder)
         with self._explained("list", UNFINISHED):
             for entry in self._entries(UNFINISHED):
-                if time.time() - _landed(entry).arrived > _ABANDONED:
-                    with suppress(FileNotFoundError):  # another process may be cleaning up too
+                with suppress(FileNotFoundError):  # another process may be cleaning up too
+                    if time.time() - self._last_written(entry) > _ABANDONED:
                         self.fs.rm(entry["name"], recursive=True)
 
     def put(self, file: Path, name: str) -> None:
         """Copy a local file; the target appears complete or not at all."""
         with file.open("rb") as source, self.writing(name) as target:
             shutil.copyfileobj(source, target, _CHUNK)
+
+    def send(self, file: Path, name: str) -> None:
+        """Copy a local file to a store of objects, in which it appears complete or not at all anyway."""
+        with self._explained("write", name):
+            self.fs.put_file(str(file), self.path(name))
 
     def look(self, name: str) -> Landed | None:
         """Return the current size and time of a file; None if it no longer exists."""
@@ -221,6 +245,13 @@ class Storage:
             if self.fs.exists(self.path(name)):
                 self.fs.rm(self.path(name))
 
+    def remove_folder(self, zone: str) -> None:
+        """Delete a folder with all of its files, if it exists."""
+        with self._explained("write", zone), suppress(FileNotFoundError):
+            self.fs.invalidate_cache()
+            if self.fs.exists(self.path(zone)):
+                self.fs.rm(self.path(zone), recursive=True)
+
     def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
         """Read a Parquet file."""
         with self.reading(name) as stream:
@@ -236,6 +267,13 @@ class Storage:
         for file in sorted(folder.rglob("*")):
             if file.suffix in suffixes:
                 self.put(file, posixpath.join(name, file.relative_to(folder).as_posix()))
+
+    def _last_written(self, entry: dict[str, Any]) -> float:
+        """When an unfinished file was written, or the newest file of a scratch folder in a store of objects; seconds since the epoch."""
+        if self.local or entry["type"] != "directory":
+            return _landed(entry).arrived
+        files = self.fs.find(entry["name"], detail=True).values()
+        return max((_landed(file).arrived for file in files), default=time.time())
 
     def _entries(self, zone: str) -> list[dict[str, Any]]:
         """List a folder while other processes may be removing files from it."""

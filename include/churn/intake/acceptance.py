@@ -165,7 +165,8 @@ def _validate(
             connection, judged, history, job.whole, job.kind, arrived, limits, job.ledger.batches(), short
         )
     named = {rule.name: rule for rule in rules}
-    verdict = validation.judge_batch(job.batch.batch, judged.good, rules, contract, job.docs, limits.spread)
+    rows = [part.good for part in judged.parts]
+    verdict = validation.judge_batch(job.batch.batch, rows, rules, contract, job.docs, limits.spread)
     if drift:
         (job.docs / PICTURE).write_text(standalone(draw_drift(drift)), encoding="utf-8")
     sentences = [describe_counts(judged), *describe_outcomes([*verdict.failures, *verdict.warnings], named), *notes]

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from churn.foundation.scratch import place_of, writing
 from churn.foundation.storage import Storage
 from churn.intake.batch_file import BatchFile
 from churn.intake.csv_reading import CsvBatch, unpack
@@ -88,13 +89,13 @@ def _divide(
             division = noted or divide_parquet(stream, size)
         return DividedFile(storage, name, header, True, division.parts if division else (WHOLE,)), division
     if isinstance(file, CsvBatch) and file.zipped:
-        with storage.reading(name) as stream, (scratch / _UNPACKED).open("wb") as target:
-            divider = Divider(size)
+        divider, unpacked = Divider(size), scratch / _UNPACKED
+        with storage.reading(name) as stream, writing(unpacked) as file_here, file_here.open("wb") as target:
             for chunk in unpack(stream):
                 target.write(chunk)
                 divider.feed(chunk)
         division = noted or divider.finish()
-        storage, name = Storage.open(str(scratch)), _UNPACKED
+        storage, name = place_of(unpacked) or (Storage.open(str(scratch)), _UNPACKED)
     else:
         division = noted or divide_stream(storage.chunks(name), size)
     return DividedFile(storage, name, header, False, division.parts if division else (WHOLE,)), division

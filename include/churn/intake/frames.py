@@ -13,8 +13,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from churn.contract import Column, Kind
+from churn.contract import Column, Contract, Kind
+from churn.foundation.parts import WrittenPart
+from churn.foundation.scratch import given
 from churn.foundation.spread import INTO
+from churn.intake.judged_rows import accepted_schema
 
 FRAME_ROWS = 1_000_000
 """Rows of a frame at most. A frame of the sample contract needs some 200 MB while it is checked."""
@@ -41,11 +44,11 @@ class Frame:
         return sum(piece.rows for piece in self.slices)
 
 
-def cut_frames(files: Sequence[Path]) -> list[Frame]:
+def cut_frames(parts: Sequence[WrittenPart]) -> list[Frame]:
     """Divide the rows of Parquet files into frames, in order. Files without rows are left out; no row at all makes no frame."""
     frames: list[Frame] = []
     pending: list[Slice] = []
-    for piece in _slices(files):
+    for piece in _slices(parts):
         if pending and sum(other.rows for other in pending) + piece.rows > FRAME_ROWS:
             frames.append(Frame(tuple(pending)))
             pending = []
@@ -53,11 +56,10 @@ def cut_frames(files: Sequence[Path]) -> list[Frame]:
     return [*frames, Frame(tuple(pending))] if pending else frames
 
 
-def _slices(files: Iterable[Path]) -> Iterator[Slice]:
-    for file in files:
-        total = pq.read_metadata(file).num_rows
-        for first in range(0, total, FRAME_ROWS):
-            yield Slice(file, first, min(FRAME_ROWS, total - first))
+def _slices(parts: Iterable[WrittenPart]) -> Iterator[Slice]:
+    for part in parts:
+        for first in range(0, part.rows, FRAME_ROWS):
+            yield Slice(part.file, first, min(FRAME_ROWS, part.rows - first))
 
 
 def read_frame(frame: Frame, columns: Sequence[Column]) -> pd.DataFrame:
@@ -83,7 +85,8 @@ def _opened(frame: Frame, columns: Sequence[Column]) -> Iterator[list[tuple[pq.P
     texts = [column.name for column in columns if column.kind is Kind.TEXT]
     with ExitStack() as stack:
         yield [
-            (stack.enter_context(pq.ParquetFile(piece.file, read_dictionary=texts)), piece) for piece in frame.slices
+            (stack.enter_context(pq.ParquetFile(given(piece.file), read_dictionary=texts)), piece)
+            for piece in frame.slices
         ]
 
 
@@ -119,7 +122,7 @@ def spread_by_value(columns: Sequence[Column], into: int, frame: Frame) -> Itera
     yield from pa.table({**whole, INTO: receivers}).to_batches()
 
 
-def column_schema(frames: Sequence[Frame], columns: Sequence[Column]) -> pa.Schema:
-    """The Arrow schema of some columns, as the first of the files has them."""
-    schema = pq.read_schema(frames[0].slices[0].file)
+def column_schema(contract: Contract, columns: Sequence[Column]) -> pa.Schema:
+    """The Arrow schema of some columns in a file of accepted rows."""
+    schema = accepted_schema(contract)
     return pa.schema([schema.field(column.name) for column in columns])

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from churn.contract import Contract, Kind
 from churn.foundation.parts import WrittenPart
+from churn.foundation.scratch import given
 from churn.intake.divided_file import DividedFile
 from churn.intake.file_part import FilePart
 
@@ -56,13 +57,13 @@ class Judged:
 
     @property
     def good(self) -> list[Path]:
-        """The files of good rows, in the order of the parts."""
-        return [part.good.file for part in self.parts]
+        """The files of good rows on this machine, in the order of the parts."""
+        return [given(part.good.file) for part in self.parts]
 
     @property
     def aside(self) -> list[Path]:
-        """The files of quarantined rows, in the order of the parts."""
-        return [part.aside.file for part in self.parts]
+        """The files of quarantined rows on this machine, in the order of the parts."""
+        return [given(part.aside.file) for part in self.parts]
 
     @property
     def arrived(self) -> int:

@@ -24,6 +24,7 @@ from churn.foundation import columnar
 from churn.foundation.columnar import PlainLines
 from churn.foundation.parts import WrittenPart
 from churn.foundation.progress import report_progress
+from churn.foundation.scratch import discard, given, writing
 from churn.foundation.spread import Spread, by_threads
 from churn.intake.batch_file import FileFault, Piece
 from churn.intake.csv_reading import split_lines
@@ -70,12 +71,16 @@ def judge_rows(spread: Spread, file: DividedFile, batch: str, contract: Contract
     typed = list(report_progress(judging, "Judging rows", len(file.parts), rows=lambda part: part.arrived))
     if not sum(part.arrived for part in typed):
         raise FileFault("no_rows", "The file has a header but no rows. Ask the sender for a complete file.")
-    has_repeats = find_repeats(spread, job, typed)
+    repeats = find_repeats(spread, job, typed)
     ends: list[int | None] = [part.first for part in file.parts[1:]]
-    writing = spread.each(
-        by_threads(partial(_write_part, job, has_repeats)), list(zip(typed, [*ends, None], strict=True))
+    writing_parts = spread.each(
+        by_threads(partial(_write_part, job, repeats)), list(zip(typed, [*ends, None], strict=True))
     )
-    judged = Judged(tuple(report_progress(writing, "Writing rows", len(typed), rows=lambda part: part.arrived)))
+    parts = []
+    for part in report_progress(writing_parts, "Writing rows", len(typed), rows=lambda part: part.arrived):
+        discard(job.typed(part.part))  # here and not by the worker, whose work may be done a second time
+        parts.append(part)
+    judged = Judged(tuple(parts))
     _require_all(batch, judged.arrived, judged.accepted, sum(part.aside.rows for part in judged.parts))
     return judged
 
@@ -91,7 +96,7 @@ def reject_rows(
     Raises:
         RowsLost: not all judged rows are among them.
     """
-    own = judged.aside if judged else [None] * len(file.parts)
+    own = [part.aside.file for part in judged.parts] if judged else [None] * len(file.parts)
     work = partial(_reject_part, file, batch, scratch, rule, spread.engine_memory)
     rejecting = spread.each(work, list(zip(file.parts, own, strict=True)))
     parts = list(report_progress(rejecting, "Quarantining rows", len(file.parts), rows=lambda part: part.rows))
@@ -116,8 +121,10 @@ def _judge_part(job: JudgingJob, part: FilePart) -> TypedPart:
     with (
         job.file.opened(part) as file,
         columnar.engine(job.memory, threads=1) as connection,
-        pa.ipc.new_file(job.typed(part), schema) as good_rows,
-        pq.ParquetWriter(job.path("aside", part), ASIDE, compression="zstd") as aside_rows,
+        writing(job.typed(part)) as typed,
+        writing(job.path("aside", part)) as aside,
+        pa.ipc.new_file(typed, schema) as good_rows,
+        pq.ParquetWriter(aside, ASIDE, compression="zstd") as aside_rows,
     ):
         lines = columnar.plain_lines(job.contract, file.header)
         for piece in file.pieces(job.contract):
@@ -133,21 +140,24 @@ def _judge_part(job: JudgingJob, part: FilePart) -> TypedPart:
     return TypedPart(part, rows, arrived, unlabelled)
 
 
-def _write_part(job: JudgingJob, has_repeats: bool, judged: tuple[TypedPart, int | None]) -> JudgedPart:
+def _write_part(job: JudgingJob, found: Sequence[Path], judged: tuple[TypedPart, int | None]) -> JudgedPart:
     """Write the good rows of a part, once, and the quarantined ones, with those of customers who appear more than once."""
     typed, end = judged
     part, aside, events = typed.part, job.path("aside", typed.part), 0
-    repeats = repeats_of(job, part, end) if has_repeats else None
+    repeats = repeats_of(found, part, end) if found else None
     again = repeats["_line"].combine_chunks() if repeats is not None and repeats.num_rows else None
     good = job.path("good", part)
-    with pa.memory_map(str(job.typed(part))) as mapped, good_writer(good, job.contract) as writer:
+    with (
+        pa.memory_map(str(given(job.typed(part)))) as mapped,
+        writing(good) as target,
+        good_writer(target, job.contract) as writer,
+    ):
         source = pa.ipc.open_file(mapped)
         for number in range(source.num_record_batches):
             rows = source.get_batch(number)
             kept = rows if again is None else rows.filter(pc.invert(pc.is_in(rows["_line"], again)))
             events += count_events(kept, job.contract)
             writer.write_batch(kept)
-    job.typed(part).unlink()
     if repeats is not None and again is not None:
         before, aside = aside, job.path("both", part)
         _write_aside(job, part, before, repeats, aside)
@@ -156,11 +166,13 @@ def _write_part(job: JudgingJob, has_repeats: bool, judged: tuple[TypedPart, int
 
 def _write_aside(job: JudgingJob, part: FilePart, before: Path, repeats: pa.Table, target: Path) -> None:
     """Write the quarantined rows of a part together with those of customers who appear more than once, by line."""
-    with job.file.opened(part) as file:
-        raw = pa.concat_tables(file.raw(only=repeats["_line"].to_numpy())).sort_by("_line")
+    with job.file.opened(part) as source:
+        raw = pa.concat_tables(source.raw(only=repeats["_line"].to_numpy())).sort_by("_line")
     rules = pa.array([[rule] for rule in repeats["_rule"].to_pylist()], pa.list_(pa.string()))
     moved = quarantine_columns(raw.append_column("_failed", rules), job.batch)
-    pq.write_table(pa.concat_tables([pq.read_table(before), moved]).sort_by("_line"), target, compression="zstd")
+    rows = pa.concat_tables([pq.read_table(given(before)), moved]).sort_by("_line")
+    with writing(target) as file:
+        pq.write_table(rows, file, compression="zstd")
 
 
 def _numbered(rows: pa.Table, batch: str, schema: pa.Schema) -> pa.Table:
@@ -215,8 +227,10 @@ def _reject_part(
     with (
         file.opened(part) as reader,
         columnar.engine(memory, threads=1) as connection,
-        pq.ParquetWriter(path, ASIDE, compression="zstd") as writer,
+        writing(path) as target,
+        pq.ParquetWriter(target, ASIDE, compression="zstd") as writer,
     ):
+        judged_rows = given(own) if own else None
         for raw in reader.raw():
-            writer.write_table(quarantine_columns(columnar.append_rule(connection, raw, own, rule), batch))
+            writer.write_table(quarantine_columns(columnar.append_rule(connection, raw, judged_rows, rule), batch))
     return WrittenPart.of(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,9 @@ from churn.foundation.digests import json_digest
 
 if TYPE_CHECKING:
     import pandas as pd
+
+# Great Expectations imports Spark Connect if Spark is installed, and where a process has no main file, that import ends the process.
+sys.modules.setdefault("pyspark.sql.connect", None)  # type: ignore[arg-type]  # Python's way to say that there is no such module
 
 _SITE = "batch"
 _FORMAT: Literal["BOOLEAN_ONLY", "BASIC"] = "BOOLEAN_ONLY"

@@ -16,7 +16,8 @@ import duckdb
 from churn.contract import Contract
 from churn.foundation import columnar
 from churn.foundation.records import Drift
-from churn.foundation.spread import Here, Spread
+from churn.foundation.spread import Spread
+from churn.foundation.spread_choice import choose_spread
 from churn.intake.division import PART_SIZE
 from churn.intake.history import History
 from churn.intake.judged_rows import Judged
@@ -46,7 +47,7 @@ class IntakeLimits:
         """The limits that the settings say."""
         return cls(
             max_rejected_share=settings.max_rejected_share,
-            spread=Here.of(settings.cores, settings.duckdb_memory_limit),
+            spread=choose_spread(settings),
             max_disputed_share=settings.max_disputed_share,
             max_size_ratio=settings.max_size_ratio,
             drift_limit=settings.drift_limit,

@@ -102,7 +102,8 @@ def try_file(stream: IO[bytes], contract: Contract, limits: IntakeLimits) -> Tri
         rules = {rule.name: rule for rule in of_batch}
         docs = scratch / "docs"
         docs.mkdir()
-        verdict = validation.judge_batch(_NAME, judged.good, [*rules.values()], judged_by, docs, limits.spread)
+        rows = [part.good for part in judged.parts]
+        verdict = validation.judge_batch(_NAME, rows, [*rules.values()], judged_by, docs, limits.spread)
         broken = columnar.count_rules(connection, judged.aside, EXAMPLE_LINES)
         return Trial(
             contract=contract.name,

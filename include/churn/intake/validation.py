@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from churn.contract import Column, Contract
 from churn.errors import ChurnError
+from churn.foundation.parts import WrittenPart
 from churn.foundation.progress import report_progress
 from churn.foundation.spread import Spread, by_threads
 from churn.intake.expectations import RULES, UNIQUE, batch_expectations, find_indivisible, row_expectations
@@ -78,13 +79,13 @@ class _Checked:
 
 
 def judge_batch(
-    batch: str, files: Sequence[Path], rules: Sequence[TableRule], contract: Contract, docs: Path, spread: Spread
+    batch: str, parts: Sequence[WrittenPart], rules: Sequence[TableRule], contract: Contract, docs: Path, spread: Spread
 ) -> Judgement:
     """Let Great Expectations judge accepted rows, frame by frame, and the numbers of their batch; build the Data Docs.
 
     Args:
         batch: hash of the batch, which names the run.
-        files: Parquet files of its accepted rows, in order. If they have no row, only the rules for the batch are judged: of no
+        parts: Parquet files of its accepted rows, in order. If they have no row, only the rules for the batch are judged: of no
             row at all, every expectation would hold.
         rules: the rules for the batch as a whole.
         contract: the data contract, whose rules the result must cover if there are rows.
@@ -101,7 +102,7 @@ def judge_batch(
     expectations = {FACTS: batch_expectations(rules)}
     required = {rule.name for rule in rules}
     try:
-        frames = cut_frames(files)
+        frames = cut_frames(parts)
         if frames:
             expectations = {ROWS: row_expectations(contract), **expectations}
             required |= set(contract.rules)
@@ -174,7 +175,7 @@ def _judge_rows(suite: Suite, frames: Sequence[Frame], contract: Contract, sprea
             columns = [contract[name] for name in given.get("column_list") or [given["column"]]]
             make = by_threads(partial(spread_by_value, columns, len(frames)))
             keep = by_threads(partial(_free_after, partial(_check_regrouped, unique, columns)))
-            values = spread.exchange(make, frames, column_schema(frames, columns), len(frames), keep)
+            values = spread.exchange(make, frames, column_schema(contract, columns), len(frames), keep)
             regrouped[unique.configurations[0].id] = _require_rows(total, values)
     return merge_results(suite, checked, regrouped)
 

@@ -38,6 +38,7 @@ from churn.foundation.parts import (
 from churn.foundation.paths import SNAPSHOTS, snapshot_rows
 from churn.foundation.records import Batch, Snapshot
 from churn.foundation.sampling import Sampling
+from churn.foundation.scratch import given
 from churn.foundation.storage import Storage
 from churn.intake.label_files import known_periods
 from churn.learning.content import content_hash
@@ -153,7 +154,7 @@ def rebuild_snapshot(
             dates: tuple[columnar.DateCount, ...] = ()
             if panel:
                 with columnar.engine(sampling.spread.memory_limit) as connection:
-                    columnar.scan_files(connection, "lines", [part.written.file for part in parts])
+                    columnar.scan_files(connection, "lines", [given(part.written.file) for part in parts])
                     dates = tuple(columnar.count_dates(connection, "lines", contract))
             _store(storage, snapshot.snapshot, batches, parts, dates)
         else:
@@ -397,6 +398,46 @@ def customer_files(storage: Storage, snapshot: Snapshot, folder: Path) -> list[P
     return _checked(storage, snapshot, range(columnar.BUCKETS), folder)
 
 
+@dataclass(frozen=True)
+class CustomerPart:
+    """A file with customers of a snapshot: its name, the sha256 of its bytes if it was kept, and how it can be restored."""
+
+    name: str
+    sha256: str | None
+    next_step: str
+
+    @contextmanager
+    def opened(self, storage: Storage, scratch: Path) -> Iterator[Path]:
+        """A local file with its bytes, which are checked; a copy is deleted again.
+
+        Raises:
+            PartFault: it is missing or has been changed.
+        """
+        file = check_part(storage, self.name, self.sha256, scratch, self.next_step)
+        try:
+            yield file
+        finally:
+            if not storage.local:
+                file.unlink()
+
+
+def customer_parts(
+    storage: Storage, snapshot: Snapshot, buckets: range = range(columnar.BUCKETS)
+) -> list[CustomerPart]:
+    """The files with the customers of some buckets, in order; a single file of an earlier version has other customers too.
+
+    Raises:
+        PartFault: the manifest of the snapshot is damaged.
+    """
+    table = snapshot_rows(snapshot.snapshot)
+    manifest = read_manifest(storage, table)
+    next_step = f"Next: `churn snapshot rebuild {snapshot.snapshot[:12]}`, then run the step again."
+    if manifest is None:
+        return [CustomerPart(single_file(table), None, next_step)]
+    parts = manifest.parts[buckets.start // BUCKETS_OF_PART : buckets.stop // BUCKETS_OF_PART]
+    return [CustomerPart(f"{table}/{part.name}", part.sha256, next_step) for part in parts]
+
+
 def count_contaminated(
     storage: Storage, trained: Snapshot, holdout: Snapshot, contract: Contract, memory_limit: str
 ) -> int:
@@ -481,7 +522,7 @@ def _count_rows(
             int(sizes[HOLDOUT.start : HOLDOUT.stop].sum()),
         )
     with columnar.engine(sampling.spread.memory_limit) as connection:
-        columnar.scan_files(connection, "lines", [part.written.file for part in parts])
+        columnar.scan_files(connection, "lines", [given(part.written.file) for part in parts])
         dates = tuple(columnar.count_dates(connection, "lines", contract))
         complete = complete_dates(dates, contract, cutoff, known_periods(batches))
         counting = columnar.Counting(cutoff, complete) if contract.horizon_days is not None else None
@@ -599,13 +640,8 @@ def _check_base(storage: Storage, base: Base, contract: Contract, sampling: Samp
 
 def _checked(storage: Storage, snapshot: Snapshot, buckets: range, folder: Path) -> list[Path]:
     """Local files with the customers of some buckets, after a check of their bytes; a single file has other customers too."""
-    table = snapshot_rows(snapshot.snapshot)
-    manifest = read_manifest(storage, table)
-    next_step = f"Next: `churn snapshot rebuild {snapshot.snapshot[:12]}`, then run the step again."
-    if manifest is None:
-        return [check_part(storage, single_file(table), None, folder, next_step)]
-    parts = manifest.parts[buckets.start // BUCKETS_OF_PART : buckets.stop // BUCKETS_OF_PART]
-    return [check_part(storage, f"{table}/{part.name}", part.sha256, folder, next_step) for part in parts]
+    parts = customer_parts(storage, snapshot, buckets)
+    return [check_part(storage, part.name, part.sha256, folder, part.next_step) for part in parts]
 
 
 def _require_same(snapshot: Snapshot, rebuilt: str) -> None:

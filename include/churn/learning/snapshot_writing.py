@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from churn.contract import Column, Contract, Kind
 from churn.foundation import columnar
 from churn.foundation.parts import WrittenPart
+from churn.foundation.scratch import writing
 from churn.learning.content import ContentHash
 
 BUCKET = "_bucket"
@@ -52,7 +53,10 @@ def write_rows(tables: Iterator[pa.Table], contract: Contract, file: Path, panel
     digest = open_content_hash(contract, panel)
     sizes = np.zeros(columnar.BUCKETS, np.int64)
     missing = dict.fromkeys(contract.names, 0)
-    with pq.ParquetWriter(file, snapshot_schema(contract, panel), **_encoding(contract, panel)) as writer:
+    with (
+        writing(file) as target,
+        pq.ParquetWriter(target, snapshot_schema(contract, panel), **_encoding(contract, panel)) as writer,
+    ):
         for table in _groups(tables):
             rows = table.combine_chunks()  # pages would otherwise depend on how the rows came
             digest.update(rows)

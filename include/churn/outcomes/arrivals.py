@@ -27,6 +27,7 @@ from churn.foundation.parts import RESTORE, StoredPart, WrittenPart, check_part,
 from churn.foundation.paths import accepted, arrival_scores
 from churn.foundation.progress import report_progress
 from churn.foundation.records import ArrivalScores, Batch
+from churn.foundation.scratch import writing
 from churn.foundation.spread import by_threads
 from churn.foundation.storage import Storage
 from churn.intake.judged_rows import batch_number
@@ -187,17 +188,17 @@ def _score_part(job: _Job, single: bool, numbered: tuple[int, StoredPart]) -> tu
     file = check_part(job.storage, name, None if single else part.sha256, job.scratch, next_step)
     target, faults = job.scratch / f"scores-{part_name(number)}", dict[int, str]()
     writer: pq.ParquetWriter | None = None
-    with columnar.engine(job.memory, threads=1) as connection:
+    with columnar.engine(job.memory, threads=1) as connection, writing(target) as own:
         for batch in columnar.read_bucketed_rows(connection, file, 0, job.contract, job.salt, _ROWS):
             table = _score_rows(job, batch, faults)
-            writer = writer or pq.ParquetWriter(target, table.schema, compression="zstd")
+            writer = writer or pq.ParquetWriter(own, table.schema, compression="zstd")
             writer.write_table(table)
-    if writer is None:
-        schema = columnar.bucketed_schema(job.contract)
-        nothing = pa.record_batch([pa.array([], column.type) for column in schema], schema=schema)
-        pq.write_table(_score_rows(job, nothing, faults), target)
-    else:
-        writer.close()
+        if writer is None:
+            schema = columnar.bucketed_schema(job.contract)
+            nothing = pa.record_batch([pa.array([], column.type) for column in schema], schema=schema)
+            pq.write_table(_score_rows(job, nothing, faults), own)
+        else:
+            writer.close()
     if not job.storage.local:
         file.unlink()
     return WrittenPart.of(target), faults

@@ -65,7 +65,7 @@ class Workspace(Clients):
             LedgerOfAnother: the ledger belongs to another contract or model.
         """
         settings = settings or Settings.load()
-        storage = Storage.open(settings.data_root, fs)
+        storage = Storage.open(settings.data_root, fs, many_machines=settings.spread == "spark")
         ledger = open_ledger(settings.ledger_url)
         ledger.claim(settings.contract.name, settings.model_name)
         return cls(settings, storage, ledger, registry_login)

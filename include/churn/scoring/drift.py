@@ -13,6 +13,7 @@ from churn.contract import Kind
 from churn.foundation import columnar
 from churn.foundation.clients import Clients
 from churn.foundation.records import Drift, ScoreList, Snapshot
+from churn.foundation.scratch import given
 from churn.intake.drift import SAMPLE, compare_columns, index_by_chance, stability_index
 from churn.learning.snapshot import TRAINING, scan_counted
 from churn.scoring.ranking import Numbers
@@ -96,6 +97,6 @@ def _measure_columns(clients: Clients, files: Sequence[Path], trained: Snapshot,
         columns = [column for column in contract.attributes if column.kind is not Kind.DATE and column.name in there]
         names = [column.name for column in columns]
         columnar.select_buckets(connection, "trained", "snapshot", TRAINING)
-        now = columnar.sample_rows(connection, files, names, contract, SAMPLE)
+        now = columnar.sample_rows(connection, [given(file) for file in files], names, contract, SAMPLE)
         before = columnar.sample_rows(connection, "trained", names, contract, SAMPLE)
     return compare_columns(columns, before, now, limit)

@@ -17,11 +17,12 @@ from churn.contract import Contract
 from churn.foundation import columnar
 from churn.foundation.parts import WrittenPart, part_name
 from churn.foundation.progress import report_progress
+from churn.foundation.scratch import given, writing
 from churn.foundation.spread import Spread, by_threads
 from churn.intake.judged_rows import typed_columns
 from churn.scoring.listed_reasons import LISTED, REASONS, StoredReasons
 from churn.scoring.ranking import shares_of_rank
-from churn.scoring.scored_rows import part_file
+from churn.scoring.scored_rows import load_part
 from churn.scoring.treatments import CONTACT, CONTROL, FIRST, GROUP, REST, UNTREATED, Treatments
 
 PROBABILITY, RANK, EXPECTED, EARLIER = "probability", "rank", "expected_value", "earlier"
@@ -68,7 +69,7 @@ def find_treated(
 ) -> tuple[NDArray[np.bool_], NDArray[np.int32]]:
     """Whether each customer is left out, and the code of how each was treated before; both have shape (customers,)."""
     if treatments.nobody:
-        rows = sum(pq.read_metadata(file).num_rows for file in files)
+        rows = sum(pq.read_metadata(given(file)).num_rows for file in files)
         return np.zeros(rows, bool), np.full(rows, UNTREATED, np.int32)
     work = by_threads(partial(_treated_part, treatments, contract.key.name))
     found = list(spread.each(work, list(files)))
@@ -120,23 +121,22 @@ def _listed_name(name: str) -> str:
 
 
 def _treated_part(treatments: Treatments, key: str, file: Path) -> tuple[NDArray[np.bool_], NDArray[np.int32]]:
-    return treatments.of(pq.read_table(file, columns=[key])[key].combine_chunks())
+    return treatments.of(pq.read_table(given(file), columns=[key])[key].combine_chunks())
 
 
 def _write_part(job: ListJob, numbered: tuple[int, Path]) -> ListPart:
     number, file = numbered
-    arrays = {
-        name: np.load(part_file(job.scratch, name, number)) for name in (PROBABILITY, RANK, EXPECTED, LISTED, EARLIER)
-    }
+    arrays = {name: load_part(job.scratch, name, number) for name in (PROBABILITY, RANK, EXPECTED, LISTED, EARLIER)}
     schema, target, at = list_schema(job.contract), job.scratch / f"list-{part_name(number)}", 0
-    source = pq.ParquetFile(file)
+    source = pq.ParquetFile(given(file))
     has_mark = columnar.TRAINED in source.schema_arrow.names
     wanted = [column.name for column in (job.contract.key, job.contract.as_of) if column]
     counts = dict.fromkeys((CONTACT, CONTROL, REST), 0)
     reasons = StoredReasons(job.scratch, number, arrays[LISTED])
     with (
         columnar.engine(job.memory, threads=1) as connection,
-        pq.ParquetWriter(target, schema, compression="zstd", use_dictionary=[GROUP, *REASONS, LIST, FIRST]) as writer,
+        writing(target) as own,
+        pq.ParquetWriter(own, schema, compression="zstd", use_dictionary=[GROUP, *REASONS, LIST, FIRST]) as writer,
     ):
         for batch in source.iter_batches(_ROWS, columns=[*wanted, *([columnar.TRAINED] if has_mark else [])]):
             here = {name: values[at : at + batch.num_rows] for name, values in arrays.items()}

@@ -20,11 +20,12 @@ from churn.foundation.clients import Clients
 from churn.foundation.parts import part_name
 from churn.foundation.progress import report_progress
 from churn.foundation.records import Snapshot
+from churn.foundation.scratch import given, writing
 from churn.foundation.spread import by_threads
 from churn.scoring.contributions import EXACT, Contributions, explain_scores
 from churn.scoring.observed_rates import ColumnGroups, in_words, observe_rates, read_training_rows
 from churn.scoring.ranking import Flags
-from churn.scoring.scored_rows import part_file
+from churn.scoring.scored_rows import load_part
 
 REASONS = ("reason_1", "reason_2", "reason_3")
 LISTED = "listed"
@@ -104,8 +105,7 @@ class StoredReasons:
     """
 
     def __init__(self, scratch: Path, number: int, listed: Flags) -> None:
-        file = _file(scratch, number)
-        self._table = pq.read_table(file).combine_chunks() if file.exists() else None
+        self._table = pq.read_table(given(_file(scratch, number))).combine_chunks() if listed.any() else None
         self._places = np.cumsum(listed) - 1
 
     def of(self, start: int, shown: Flags) -> list[pa.Array]:
@@ -141,13 +141,13 @@ def _explain_part(job: _Job, numbered: tuple[int, Path]) -> tuple[Counter[str], 
         The number of customers by the column that is their first reason, and method and error; no method if nobody is listed.
     """
     number, file = numbered
-    listed, at = np.load(part_file(job.scratch, LISTED, number)), 0
+    listed, at = load_part(job.scratch, LISTED, number), 0
     tables: list[pa.Table] = []
     first: Counter[str] = Counter()
     methods: set[str] = set()
     error = 0.0
     model = job.scorer.model if isinstance(job.scorer, LoadedScorer) else None
-    for batch in pq.ParquetFile(file).iter_batches(_ROWS, columns=job.features):
+    for batch in pq.ParquetFile(given(file)).iter_batches(_ROWS, columns=job.features):
         here = listed[at : at + batch.num_rows]
         at += batch.num_rows
         if not here.any():
@@ -161,7 +161,8 @@ def _explain_part(job: _Job, numbered: tuple[int, Path]) -> tuple[Counter[str], 
         methods.add(found.method)
         error = max(error, found.error)
     if tables:
-        pq.write_table(pa.concat_tables(tables), _file(job.scratch, number))
+        with writing(_file(job.scratch, number)) as target:
+            pq.write_table(pa.concat_tables(tables), target)
     return first, _least_exact(methods), error
 
 

@@ -7,6 +7,7 @@ are kept; its other rows are in the list.
 from __future__ import annotations
 
 import logging
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -22,6 +23,7 @@ from churn.foundation.ledger import Ledger
 from churn.foundation.parts import WrittenPart, remove_table, store_parts
 from churn.foundation.paths import population_landing, population_original, population_quarantined
 from churn.foundation.records import Population, PopulationVerdict, Snapshot
+from churn.foundation.scratch import writing
 from churn.foundation.spread import by_threads
 from churn.foundation.storage import Storage
 from churn.intake.acceptance import notes_on_columns
@@ -32,7 +34,7 @@ from churn.intake.judged_rows import Judged
 from churn.intake.judging import judge_rows, reject_rows
 from churn.intake.reading import open_file
 from churn.intake.rule_words import EXAMPLE_LINES, BrokenRule, most_frequent
-from churn.learning.snapshot import TRAINING, customer_files, take_snapshot
+from churn.learning.snapshot import TRAINING, CustomerPart, customer_parts, take_snapshot
 
 log = logging.getLogger(__name__)
 REJECTED = "population.rejected"
@@ -129,7 +131,7 @@ def judge_customers(clients: Clients, population: Population, night: str, scratc
         judged.set_aside,
     )
     verdict = PopulationVerdict("judged", judged.arrived, judged.accepted, judged.set_aside, broken)
-    good = tuple(judged.good)
+    good = tuple(part.good.file for part in judged.parts)
     return Customers(population.population, FILE, population.name, judged.arrived, judged.set_aside, good, verdict)
 
 
@@ -153,13 +155,12 @@ def accepted_customers(clients: Clients, trained: Snapshot, scratch: Path) -> Cu
         PartFault: a part of a snapshot is missing or has been changed.
     """
     now = take_snapshot(clients.storage, clients.ledger, clients.contract, clients.sampling)
-    parts = customer_files(clients.storage, now, scratch)
-    seen = parts if now.snapshot == trained.snapshot else customer_files(clients.storage, trained, scratch)
+    parts, seen = customer_parts(clients.storage, now), customer_parts(clients.storage, trained)
     same_buckets = len(seen) == len(parts)
-    work = by_threads(partial(_write_current, clients.contract, clients.spread.engine_memory, scratch))
+    work = by_threads(partial(_write_current, clients.storage, clients.contract, clients.spread.engine_memory, scratch))
     pairs = [(number, part, seen[number : number + 1] if same_buckets else seen) for number, part in enumerate(parts)]
-    files = tuple(clients.spread.each(work, pairs))
-    rows = sum(pq.read_metadata(file).num_rows for file in files)
+    written = list(clients.spread.each(work, pairs))
+    files, rows = tuple(file for file, _ in written), sum(count for _, count in written)
     if not rows:
         raise PopulationRejected("Every accepted customer has left, so there is nobody to score. Land a newer file.")
     return Customers(now.snapshot, ACCEPTED, now.snapshot[:12], rows, 0, files)
@@ -197,12 +198,25 @@ def require_population(ledger: Ledger, population: str) -> Population:
     return record
 
 
-def _write_current(contract: Contract, memory: str, scratch: Path, numbered: tuple[int, Path, list[Path]]) -> Path:
+def _write_current(
+    storage: Storage,
+    contract: Contract,
+    memory: str,
+    scratch: Path,
+    numbered: tuple[int, CustomerPart, list[CustomerPart]],
+) -> tuple[Path, int]:
+    """Write the current customers of a part; returns the file, and how many they are."""
     number, part, trained = numbered
     target = scratch / f"customers-{number:04d}.parquet"
-    with columnar.engine(memory, threads=1) as connection:
-        columnar.write_current_rows(connection, part, trained, contract, TRAINING, target)
-    return target
+    with (
+        part.opened(storage, scratch) as rows,
+        ExitStack() as stack,
+        columnar.engine(memory, threads=1) as connection,
+        writing(target) as own,
+    ):
+        seen = [rows if other == part else stack.enter_context(other.opened(storage, scratch)) for other in trained]
+        columnar.write_current_rows(connection, rows, seen, contract, TRAINING, own)
+        return target, pq.read_metadata(own).num_rows
 
 
 def _log_notes(population: Population, header: list[str], contract: Contract) -> None:

@@ -20,6 +20,7 @@ from churn.foundation.digests import json_digest
 from churn.foundation.parts import store_parts
 from churn.foundation.paths import list_rows
 from churn.foundation.records import Population, ScoreList, Snapshot, VersionRecord
+from churn.foundation.scratch import given
 from churn.scoring.drift import ListDrift, measure_scored_drift
 from churn.scoring.list_parts import (
     EARLIER,
@@ -231,7 +232,8 @@ def _make(
         other_scorers(version.version, clients) as others,
     ):
         scored = score_customers(spread, customers.files, version.version, scorer, contract, policy.value, scratch)
-        sample = draw_sample(customers.files, scored, contract, clients.settings.duckdb_memory_limit)
+        here = [given(file) for file in customers.files]
+        sample = draw_sample(here, scored, contract, clients.settings.duckdb_memory_limit)
         drift = _require_no_drift(clients, basis, scored)
         treatments = read_treatments(clients.storage, earlier, key_column(contract))
         excluded, treated = find_treated(spread, customers.files, treatments, contract)
@@ -282,7 +284,7 @@ def _make(
         published_at=datetime.now(UTC),
     )
     if basis.current:
-        files = [part.written.file for part in parts]
+        files = [given(part.written.file) for part in parts]
         change = count_change(clients.storage, basis.current, row, files, key_column(contract))
         row = replace(row, summary=row.summary | {"change": asdict(change) if change else None})
     return row, parts

@@ -16,6 +16,7 @@ from churn.decision.comparison import find_invalid_scores
 from churn.decision.scoring import Scorer, Unscorable
 from churn.errors import ChurnError
 from churn.foundation.progress import report_progress
+from churn.foundation.scratch import given, writing
 from churn.foundation.spread import Spread, by_threads
 from churn.scoring.ranking import Numbers
 from churn.scoring.scoring_policy import Value
@@ -70,7 +71,7 @@ def score_customers(
     wanted = list(dict.fromkeys([*contract.feature_names, *([value.column] if value.column else [])]))
     work = by_threads(partial(_score_part, scorer, wanted, value, scratch))
     scoring = spread.each(work, list(enumerate(files)))
-    rows = sum(pq.read_metadata(file).num_rows for file in files)
+    rows = sum(pq.read_metadata(given(file)).num_rows for file in files)
     what = f"Scoring customers with version {version}"
     sizes = tuple(report_progress(scoring, what, rows, "customers", rows=lambda size: size, size=lambda size: size))
     probability = _joined(scratch, "probability", len(files))
@@ -98,11 +99,22 @@ def part_file(scratch: Path, kind: str, number: int) -> Path:
 def save_by_part(scratch: Path, kind: str, values: np.ndarray, sizes: Sequence[int]) -> None:
     """Save an array over all customers as one file for each part."""
     for number, part in enumerate(np.split(values, np.cumsum(sizes)[:-1])):
-        np.save(part_file(scratch, kind, number), part)
+        _save(part_file(scratch, kind, number), part)
 
 
 def _joined(scratch: Path, kind: str, parts: int) -> Numbers:
-    return np.concatenate([np.zeros(0), *(np.load(part_file(scratch, kind, number)) for number in range(parts))])
+    return np.concatenate([np.zeros(0), *(load_part(scratch, kind, number) for number in range(parts))])
+
+
+def load_part(scratch: Path, kind: str, number: int) -> np.ndarray:
+    """An array of the customers of a part."""
+    loaded: np.ndarray = np.load(given(part_file(scratch, kind, number)))
+    return loaded
+
+
+def _save(file: Path, values: np.ndarray) -> None:
+    with writing(file) as target:
+        np.save(target, values)
 
 
 def _score_part(scorer: Scorer, wanted: Sequence[str], value: Value, scratch: Path, numbered: tuple[int, Path]) -> int:
@@ -110,14 +122,14 @@ def _score_part(scorer: Scorer, wanted: Sequence[str], value: Value, scratch: Pa
     number, file = numbered
     scores: list[Numbers] = [np.zeros(0)]
     values: list[Numbers] = [np.zeros(0)]
-    for batch in pq.ParquetFile(file).iter_batches(_ROWS, columns=list(wanted)):
+    for batch in pq.ParquetFile(given(file)).iter_batches(_ROWS, columns=list(wanted)):
         if not batch.num_rows:
             continue
         scores.append(np.asarray(scorer(batch.to_pandas()), np.float64))
         if value.column:
             column = batch[value.column].cast(pa.float64()).to_numpy(zero_copy_only=False)
             values.append(column * value.rate)
-    np.save(part_file(scratch, "probability", number), np.concatenate(scores))
+    _save(part_file(scratch, "probability", number), np.concatenate(scores))
     if value.column:
-        np.save(part_file(scratch, "value", number), np.concatenate(values))
+        _save(part_file(scratch, "value", number), np.concatenate(values))
     return sum(map(len, scores))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from churn.foundation.links import REVIEW
 from churn_airflow.airflow_compat import AirflowPlugin
 from churn_airflow.review.app import app
-from churn_airflow.review.links import ComparisonLink, DataDocsLink, NightLink, VersionLink
+from churn_airflow.review.links import ComparisonLink, DataDocsLink, NightLink, SparkLink, VersionLink
 
 
 class ChurnReviewPlugin(AirflowPlugin):
@@ -13,6 +13,7 @@ class ChurnReviewPlugin(AirflowPlugin):
 
     name = "churn_review"
     operator_extra_links = [NightLink(), ComparisonLink(), DataDocsLink(), VersionLink()]  # noqa: RUF012 -- Airflow's shape
+    global_operator_extra_links = [SparkLink()]  # noqa: RUF012 -- any task may spread its work; without Spark, none has this link
     fastapi_apps = [{"app": app, "url_prefix": REVIEW, "name": "churn review"}]  # noqa: RUF012
     external_views = [  # noqa: RUF012
         {

@@ -38,6 +38,12 @@ class VersionLink(_ResultLink):
     name = "Version in MLflow"
 
 
+class SparkLink(_ResultLink):
+    """The pages of the Spark application that did the data work of the task, while it runs."""
+
+    name = "Spark"
+
+
 class DataDocsLink(_ResultLink):
     """The Data Docs of the batch, by Great Expectations."""
 

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from churn.contract import Column, Kind, Role
+from churn.foundation.parts import WrittenPart
 from churn.foundation.spread import INTO
 from churn.intake import frames
 from churn.intake.frames import Frame, Slice, cut_frames, read_frame, spread_by_value
@@ -18,8 +19,10 @@ from support.small_tables import SMALL, small_rows, write_parts
 def test_small_files_share_a_frame_and_a_large_one_is_sliced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A frame has at most so many rows; a file without rows is in none."""
     monkeypatch.setattr(frames, "FRAME_ROWS", 4)
-    one, two, none, large, last = write_parts(tmp_path, small_rows(17), [1, 2, 0, 9, 5])
-    assert cut_frames([one, two, none, large, last]) == [
+    files = write_parts(tmp_path, small_rows(17), [1, 2, 0, 9, 5])
+    parts = [WrittenPart.of(file) for file in files]
+    one, two, none, large, last = files
+    assert cut_frames(parts) == [
         Frame((Slice(one, 0, 1), Slice(two, 0, 2))),
         Frame((Slice(large, 0, 4),)),
         Frame((Slice(large, 4, 4),)),
@@ -27,7 +30,7 @@ def test_small_files_share_a_frame_and_a_large_one_is_sliced(tmp_path: Path, mon
         Frame((Slice(last, 0, 4),)),
         Frame((Slice(last, 4, 1),)),
     ]
-    assert cut_frames([none]) == cut_frames([]) == []
+    assert cut_frames([WrittenPart.of(none)]) == cut_frames([]) == []
 
 
 @pytest.mark.parametrize("size", [1, 3, 7, 20])
@@ -36,7 +39,7 @@ def test_the_frames_are_the_rows_of_the_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, row_group: int
 ) -> None:
     """Wherever frames and row groups end, every row is read once, in order and with the same types."""
-    files = write_parts(tmp_path, small_rows(20), [3, 11, 6], row_group)
+    files = [WrittenPart.of(file) for file in write_parts(tmp_path, small_rows(20), [3, 11, 6], row_group)]
     (whole,) = [read_frame(frame, SMALL.columns) for frame in cut_frames(files)]
     monkeypatch.setattr(frames, "FRAME_ROWS", size)
     cut = cut_frames(files)

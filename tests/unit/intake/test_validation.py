@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from churn.contract import CONFLICT, DUPLICATE, UNLABELLED
+from churn.foundation.parts import WrittenPart
 from churn.foundation.spread import Here
 from churn.intake import frames, validation
 from churn.intake.expectations import UNIQUE
@@ -28,8 +29,8 @@ ROWS = 12
 def judge(folder: Path, rows: list[dict[str, Any]], sizes: list[int] | None = None, cores: int = 2) -> Judgement:
     docs = folder / "docs"
     docs.mkdir(parents=True)
-    files = write_parts(folder / "rows", rows, sizes or [len(rows)])
-    return judge_batch(BATCH, files, RULES, SMALL, docs, Here(cores, "500MB"))
+    parts = [WrittenPart.of(file) for file in write_parts(folder / "rows", rows, sizes or [len(rows)])]
+    return judge_batch(BATCH, parts, RULES, SMALL, docs, Here(cores, "500MB"))
 
 
 def failed(verdict: Judgement) -> set[tuple[str, ...]]:
@@ -62,7 +63,7 @@ def test_many_frames_give_the_results_and_pages_of_the_whole(
     whole = judge(tmp_path / "whole", rows, cores=1)
     monkeypatch.setattr(frames, "FRAME_ROWS", 3)
     many = judge(tmp_path / "many", rows, [1, 2, 5, 4], cores)
-    assert len(frames.cut_frames(sorted((tmp_path / "many/rows").iterdir()))) == 5
+    assert len(frames.cut_frames([WrittenPart.of(file) for file in sorted((tmp_path / "many/rows").iterdir())])) == 5
     assert many == whole
     assert many.passed is not faulty
     assert len(pages(tmp_path / "whole")) == 5

@@ -13,8 +13,10 @@ import pytest
 
 from churn.contracts.bank import BANK_CHURN
 from churn.foundation import columnar
+from churn.foundation.parts import part_name
 from churn.foundation.spread import Here
 from churn.scoring.list_parts import ListJob, key_column, list_schema, write_parts
+from churn.scoring.listed_reasons import REASONS
 from churn.scoring.scored_rows import save_by_part
 
 SALT = b"a salt of these tests"
@@ -44,6 +46,8 @@ def write_list(
     for number, keys in enumerate(np.array_split(KEYS, parts)):
         files.append(folder / f"customers-{number}.parquet")
         pq.write_table(pa.table({"CustomerId": keys}), files[-1])
+        reasons = pa.table({name: [f"{name} of {key}" for key in keys] for name in REASONS})
+        pq.write_table(reasons, folder / f"reasons-{part_name(number)}")
     for kind, values in arrays.items():
         save_by_part(folder, kind, values, sizes)
     job = ListJob("abc", campaign, share, CUSTOMERS, BANK_CHURN, SALT, folder, "200MB", ("first", "second"))

@@ -15,14 +15,15 @@ import compose
 import pytest
 import yaml
 
+from churn.foundation.spark.session import read_conf
 from churn.settings import Settings, environment_name
 from support.basics import ROOT
 
 COMPOSE_1 = shutil.which("docker-compose", path="/usr/bin:/usr/local/bin")
 COMPOSE_2 = Path(compose.__file__).with_name("docker-compose")  # the wheel's wrapper around it forgets the exit status
 ONE_SHOT = {"init", "buckets", "churn"}
-OPTIONAL = {"churn", "serving"}
-EVERYTHING = ("--profile", "cli", "--profile", "serving")
+OPTIONAL = {"churn", "serving", "spark-master", "spark-worker"}
+EVERYTHING = ("--profile", "cli", "--profile", "serving", "--profile", "spark")
 REQUIRED = sorted(set(re.findall(r"\$\{(\w+):\?", (ROOT / "docker-compose.yaml").read_text())))
 THE_STACKS_OWN = {"CHURN_AWS_CONN_ID", "CHURN_ENGINE_NETWORK", "CHURN_MLFLOW_PORT"}
 
@@ -105,8 +106,8 @@ def test_every_setting_of_the_core_reaches_it(env_file: Path) -> None:
     assert given["CHURN_SEED"] == "7"
 
 
-def test_only_three_ports_are_published_and_on_loopback(env_file: Path) -> None:
-    """Airflow, MLflow, the served model; elsewhere only if BIND_ADDRESS says so."""
+def test_only_four_ports_are_published_and_on_loopback(env_file: Path) -> None:
+    """Airflow, MLflow, the served model, Spark; elsewhere only if BIND_ADDRESS says so, and Spark never."""
 
     def published(**shell: str) -> dict[str, set[tuple[str, str]]]:
         return {
@@ -119,7 +120,9 @@ def test_only_three_ports_are_published_and_on_loopback(env_file: Path) -> None:
         "api-server": {("127.0.0.1", "8080")},
         "mlflow": {("127.0.0.1", "5005")},
         "serving": {("127.0.0.1", "8081")},
+        "spark-master": {("127.0.0.1", "8082")},
     }
+    assert published(BIND_ADDRESS="0.0.0.0")["spark-master"] == {("127.0.0.1", "8082")}  # noqa: S104 -- its pages have no login
     assert published(BIND_ADDRESS="0.0.0.0")["mlflow"] == {("0.0.0.0", "5005")}  # noqa: S104 -- what is tested
 
 
@@ -169,7 +172,7 @@ def test_a_worker_has_neither_airflows_database_nor_its_keys(env_file: Path) -> 
     ]
     kept += ["AIRFLOW_ADMIN_PASSWORD", "MLFLOW_ADMIN_PASSWORD", "S3_MLFLOW_ACCESS_KEY", "S3_MLFLOW_SECRET_KEY"]
     services = _services(env_file)
-    for name in ("worker", "builder", "serving", "churn"):
+    for name in ("worker", "builder", "serving", "churn", "spark-master", "spark-worker"):
         values = " ".join(str(value) for value in services[name].get("environment", {}).values())
         assert [secret for secret in kept if secrets[secret] in values] == [], name
 
@@ -236,3 +239,17 @@ def test_a_scanner_finds_no_secret_in_what_is_committed() -> None:
         check=True,
     )
     assert yaml.safe_load(ran.stdout)["results"] == {}
+
+
+def test_executors_get_the_secret_of_the_cluster_and_no_other(env_file: Path) -> None:
+    """Salt and keys of the data root come with the work, through a connection that is encrypted."""
+    services = _services(env_file)
+    secrets = dict(line.split("=", 1) for line in env_file.read_text().splitlines() if "=" in line and line[0] != "#")
+    secrets.pop("DOCKER_GID")
+    for name in ("spark-master", "spark-worker"):
+        values = set(map(str, services[name]["environment"].values()))
+        assert {secret for secret, value in secrets.items() if value in values} == {"SPARK_SECRET"}
+        assert services[name]["image"] == services["worker"]["image"]
+    assert services["worker"]["environment"]["CHURN_SPARK_SECRET"] == secrets["SPARK_SECRET"]
+    assert services["worker"]["environment"]["CHURN_SPARK_MASTER"] == "spark://spark-master:7077"
+    read_conf(ROOT / services["worker"]["environment"]["CHURN_SPARK_CONF"])
