@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -183,8 +184,13 @@ def test_little_work_and_work_that_cannot_leave_stay_here(
 
 def test_all_stages_used_both_executors(spark: OnSpark, cluster: SparkCluster) -> None:
     """By Spark's event log."""
-    list(spark.exchange(spark_work.make_rows, range(8), spark_work.SCHEMA, 8, spark_work.keep_rows))
-    application = session.opened_session(session.open_session(spark.place)).application
+    session.close_sessions()  # executors that were killed before are replaced late
+    opened, begun = session.open_session(spark.place), time.monotonic()
+    while session.count_executors(opened) < 2:
+        assert time.monotonic() - begun < 60
+        time.sleep(0.1)
+    list(spark.exchange(spark_work.make_rows_slowly, range(8), spark_work.SCHEMA, 8, spark_work.keep_rows_slowly))
+    application = session.opened_session(opened).application
     session.close_sessions()
     logs = [file for file in cluster.events.rglob("events_*") if application in file.name]
     lines = [line for log in logs for line in log.read_text().splitlines()]

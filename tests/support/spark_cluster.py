@@ -30,6 +30,8 @@ spark.executor.heartbeatInterval 5s
 spark.python.worker.faulthandler.enabled false
 spark.executorEnv.PYTHONPATH {tests}
 """
+HOSTS = {"worker-2": "127.0.0.2"}
+"""A second machine, as far as Spark knows: it never makes two attempts at one part on the same one."""
 _STARTED = 60  # seconds
 
 
@@ -65,7 +67,7 @@ class SparkCluster:
         """What a task is told of the cluster, with more of Spark's settings."""
         file = self.folder / f"conf-{len(list(self.folder.glob('conf-*')))}"
         file.write_text(
-            f"{CONF.format(tests=Path(__file__).parents[1])}spark.eventLog.enabled true\nspark.eventLog.dir file://{self.events}\n{more}\n"
+            f"{CONF.format(tests=Path(__file__).parents[1])}spark.eventLog.enabled true\nspark.eventLog.compress false\nspark.eventLog.dir file://{self.events}\n{more}\n"
         )
         return SparkPlace(self.master, file, self.secret)
 
@@ -80,11 +82,19 @@ class SparkCluster:
         role = ["master.Master", "--port", str(self.port)] if name == "master" else ["worker.Worker", self.master]
         more = [] if name == "master" else ["--cores", "1", "--memory", "1g", "--work-dir", str(own / "work")]
         log = (own / "log").open("ab")
+        before = log.tell()
         self.processes[name] = subprocess.Popen(
             [
                 str(PACKAGES / "pyspark/bin/spark-class"),
                 f"org.apache.spark.deploy.{role[0]}",
-                *("--host", "127.0.0.1", "--webui-port", str(free_port()), "--properties-file", str(settings)),
+                *(
+                    "--host",
+                    HOSTS.get(name, "127.0.0.1"),
+                    "--webui-port",
+                    str(free_port()),
+                    "--properties-file",
+                    str(settings),
+                ),
                 *role[1:-1],
                 *([role[-1]] if name == "master" else []),
                 *more,
@@ -104,7 +114,7 @@ class SparkCluster:
         )
         log.close()
         said = "I have been elected leader" if name == "master" else "Successfully registered with master"
-        self._wait_for(name, said)
+        self._wait_for(name, said, before)
 
     def kill(self, name: str) -> None:
         """End a process of the cluster, and what it started, as the kernel would."""
@@ -119,9 +129,9 @@ class SparkCluster:
             self.kill(name)
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _wait_for(self, name: str, said: str) -> None:
+    def _wait_for(self, name: str, said: str, start: int) -> None:
         log, begun = self.folder / name / "log", time.monotonic()
-        while said not in log.read_text(errors="replace"):
+        while said.encode() not in log.read_bytes()[start:]:
             if time.monotonic() - begun > _STARTED or self.processes[name].poll() is not None:
                 raise RuntimeError(f"Spark's {name} did not start: {log.read_text(errors='replace')[-2000:]}")
             time.sleep(0.2)

@@ -50,6 +50,18 @@ def keep_rows(receiver: int, batches: Iterator[pa.RecordBatch]) -> tuple[int, li
     return receiver, [row for batch in batches for row in batch["row"].to_pylist()]
 
 
+def make_rows_slowly(part: int) -> Iterator[pa.RecordBatch]:
+    """Yield rows after a while, in which other executors take other parts."""
+    time.sleep(0.3)
+    yield from make_rows(part)
+
+
+def keep_rows_slowly(receiver: int, batches: Iterator[pa.RecordBatch]) -> tuple[int, list[int]]:
+    """Return the rows of a receiver after a while."""
+    time.sleep(0.3)
+    return keep_rows(receiver, batches)
+
+
 def end_executor() -> None:
     """End the executor that this process works for, as the kernel would: its Java, two processes above."""
     os.kill(_parent(_parent(os.getpid())), signal.SIGKILL)
