@@ -98,6 +98,22 @@ def test_results_come_in_the_order_of_parts_and_receivers(spark: OnSpark) -> Non
     assert list(spark.exchange(*given)) == list(HERE.exchange(*given))
 
 
+def test_all_stages_used_both_executors(spark: OnSpark, cluster: SparkCluster) -> None:
+    """By Spark's event log."""
+    opened, begun = session.open_session(spark.place), time.monotonic()
+    while session.count_executors(opened) < 2:
+        assert time.monotonic() - begun < 60
+        time.sleep(0.1)
+    list(spark.exchange(spark_work.make_rows_slowly, range(8), spark_work.SCHEMA, 8, spark_work.keep_rows_slowly))
+    application = session.opened_session(opened).application
+    logs = [file for file in cluster.events.rglob("events_*") if application in file.name]
+    lines = [line for log in logs for line in log.read_text().splitlines()]
+    ends = [event for line in lines if (event := json.loads(line))["Event"] == "SparkListenerTaskEnd"]
+    last = sorted({end["Stage ID"] for end in ends})[-2:]
+    for stage in last:
+        assert len({end["Task Info"]["Executor ID"] for end in ends if end["Stage ID"] == stage}) == 2
+
+
 def test_an_error_of_a_part_is_raised_as_it_is(spark: OnSpark) -> None:
     """In `each`, and among the senders of an exchange, whose rows are then used by nobody."""
     with pytest.raises(ChurnError, match="second part is damaged"):
@@ -177,27 +193,8 @@ def test_little_work_and_work_that_cannot_leave_stay_here(
     """They need no session."""
     monkeypatch.setattr("churn.foundation.spark.on_spark.open_session", None)
     assert list(replace(spark, least=3).each(spark_work.square, [2, 3])) == [4, 9]
-    caplog.set_level("INFO")
     assert list(spark.each(lambda part: part + 1, [1, 2, 3])) == [2, 3, 4]
     assert "done on the machine of the task" in caplog.text
-
-
-def test_all_stages_used_both_executors(spark: OnSpark, cluster: SparkCluster) -> None:
-    """By Spark's event log."""
-    session.close_sessions()  # executors that were killed before are replaced late
-    opened, begun = session.open_session(spark.place), time.monotonic()
-    while session.count_executors(opened) < 2:
-        assert time.monotonic() - begun < 60
-        time.sleep(0.1)
-    list(spark.exchange(spark_work.make_rows_slowly, range(8), spark_work.SCHEMA, 8, spark_work.keep_rows_slowly))
-    application = session.opened_session(opened).application
-    session.close_sessions()
-    logs = [file for file in cluster.events.rglob("events_*") if application in file.name]
-    lines = [line for log in logs for line in log.read_text().splitlines()]
-    ends = [event for line in lines if (event := json.loads(line))["Event"] == "SparkListenerTaskEnd"]
-    last = sorted({end["Stage ID"] for end in ends})[-2:]
-    for stage in last:
-        assert len({end["Task Info"]["Executor ID"] for end in ends if end["Stage ID"] == stage}) == 2
 
 
 def test_no_java_and_no_master_are_one_clear_error(

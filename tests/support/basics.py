@@ -44,7 +44,7 @@ from churn.foundation.schema import metadata  # noqa: E402
 from churn.release.mirror import mirror  # noqa: E402
 from churn.sample.generator import Night, make_night  # noqa: E402
 from churn.settings import Settings  # noqa: E402
-from support.divisions import CHOSEN  # noqa: E402
+from support.divisions import SETTINGS  # noqa: E402
 from support.ports import free_port  # noqa: E402
 
 Settings.model_config["env_file"] = None
@@ -218,8 +218,7 @@ def make_workspace(folder: Path, mlflow_url: str, **changes: object) -> Workspac
         candidates=QUICK_CANDIDATES,
         settle_seconds=0,
     )
-    division = {"cores": CHOSEN.cores, "part_size": CHOSEN.part_size}  # smaller than a setting may be
-    return Workspace.open(settings.model_copy(update=division | changes))
+    return Workspace.open(settings.model_copy(update=SETTINGS | changes))
 
 
 def export(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

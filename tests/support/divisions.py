@@ -9,6 +9,8 @@ import os
 from dataclasses import dataclass
 from itertools import pairwise
 
+from pydantic import SecretStr
+
 from churn.foundation.spark.on_spark import OnSpark
 from churn.foundation.spread import Here, Spread
 from churn.intake.division import PART_SIZE, Division
@@ -39,10 +41,20 @@ DIVISIONS = {
 }
 CHOSEN = DIVISIONS[os.environ.get("TEST_DIVISION", "whole-2")]
 HERE: Spread = Here(CHOSEN.cores, "500MB")
+SETTINGS: dict[str, object] = {"cores": CHOSEN.cores, "part_size": CHOSEN.part_size}
+"""What workspaces are given; a part may be smaller than a setting allows."""
 if CHOSEN.on_spark:
     from support.spark_cluster import shared_cluster
 
-    HERE = OnSpark(shared_cluster().place(), Here(CHOSEN.cores, "500MB"), least=1)
+    _place = shared_cluster().place()
+    HERE = OnSpark(_place, Here(CHOSEN.cores, "500MB"), least=1)
+    SETTINGS |= {
+        "spread": "spark",
+        "spark_master": _place.master,
+        "spark_conf": _place.conf_file,
+        "spark_secret": SecretStr(str(_place.secret)),
+        "spark_parts": 1,
+    }
 BYTES = CHOSEN.part_size
 
 

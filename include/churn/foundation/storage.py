@@ -19,6 +19,7 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 from botocore.exceptions import BotoCoreError
+from fsspec.asyn import sync
 from fsspec.implementations.local import LocalFileSystem
 
 from churn.errors import Outage
@@ -99,6 +100,10 @@ class Storage:
                 f"{url} cannot be a data root: {error}. Set CHURN_DATA_ROOT to a folder or s3://..."
             ) from error
         return cls(fs or default, root.rstrip("/"), many_machines)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the storage with the credentials of its session, which cannot be pickled itself, for workers on other machines."""
+        return Storage, (_portable(self.fs), self.root, self.many_machines)
 
     @property
     def local(self) -> bool:
@@ -301,6 +306,21 @@ class Storage:
                 f"Cannot {act} {self.url(name)}: {getattr(error, 'strerror', None) or type(error).__name__}. "
                 "Check CHURN_DATA_ROOT, its permissions, and that the store is running. Then run the step again; nothing was lost."
             ) from error
+
+
+def _portable(fs: Any) -> Any:
+    """A filesystem that can be pickled: instead of a session, such as that of an Airflow connection, it has its present credentials."""
+    options = dict(getattr(fs, "storage_options", {}))
+    session = options.pop("session", None)
+    if session is None:
+        return fs
+    credentials = sync(fs.loop, session.get_credentials)
+    if credentials is not None:
+        frozen = sync(fs.loop, credentials.get_frozen_credentials)
+        options |= {"key": frozen.access_key, "secret": frozen.secret_key, "token": frozen.token}
+    region = session.get_config_variable("region")
+    client = options.pop("client_kwargs", None) or {}
+    return type(fs)(**options, client_kwargs={**({"region_name": region} if region else {}), **client})
 
 
 _CHUNK = 4 << 20

@@ -16,7 +16,6 @@ from churn.foundation import columnar
 from churn.foundation.ledger import Ledger
 from churn.foundation.records import Batch, Snapshot
 from churn.foundation.sampling import Sampling
-from churn.foundation.spread import Here
 from churn.foundation.storage import Storage
 from churn.intake.acceptance import BatchRejected, accept_batch
 from churn.intake.label_files import (
@@ -32,9 +31,10 @@ from churn.intake.label_files import (
 from churn.intake.label_rules import read_completeness
 from churn.intake.table_rules import IntakeLimits
 from churn.learning.snapshot import scan_counted, take_snapshot
+from support.divisions import HERE
 from support.panels import HORIZON, PANEL, at_noon
 
-SAMPLING = Sampling(b"a salt of sixteen bytes or more", Here(2, "500MB"))
+SAMPLING = Sampling(b"a salt of sixteen bytes or more", HERE)
 JANUARY, FEBRUARY, MARCH = date(2026, 1, 1), date(2026, 2, 1), date(2026, 3, 5)
 numbers = count(1)
 
@@ -46,7 +46,7 @@ def take_in(storage: Storage, ledger: Ledger, text: str, day: date) -> Batch:
         stream.write(text.encode())
     batch = name.partition("/")[2]
     ledger.add_batch(batch, f"{day}.csv", len(text), at_noon(day))
-    return accept_batch(batch, "night", storage, ledger, PANEL, IntakeLimits(0.05, Here(2, "500MB")))
+    return accept_batch(batch, "night", storage, ledger, PANEL, IntakeLimits(0.05, HERE))
 
 
 def rows_text(customers: Sequence[int], days: Sequence[date], label: str = "") -> str:

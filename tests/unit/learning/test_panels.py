@@ -20,7 +20,6 @@ from churn.foundation.parts import read_manifest
 from churn.foundation.paths import snapshot_rows
 from churn.foundation.records import Snapshot
 from churn.foundation.sampling import Sampling
-from churn.foundation.spread import Here
 from churn.foundation.storage import Storage
 from churn.learning import snapshot as snapshots
 from churn.learning.fitting import CUSTOMER, read_rows
@@ -40,9 +39,10 @@ from churn.learning.snapshot import (
 from churn.learning.snapshot_parts import compute_parts
 from churn.outcomes.states import due_dates
 from churn.outcomes.treated import SCHEMA
+from support.divisions import HERE
 from support.panels import HORIZON, LABELS, LEAVERS, PANEL, PanelBatches
 
-SAMPLING = Sampling(b"a salt of sixteen bytes or more", Here(2, "500MB"))
+SAMPLING = Sampling(b"a salt of sixteen bytes or more", HERE)
 JANUARY, FEBRUARY, MARCH = date(2026, 1, 1), date(2026, 2, 1), date(2026, 3, 1)
 CUSTOMERS = 300
 

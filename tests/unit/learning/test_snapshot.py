@@ -22,7 +22,6 @@ from churn.foundation.ledger import Ledger
 from churn.foundation.parts import part_names
 from churn.foundation.paths import snapshot_rows
 from churn.foundation.sampling import Sampling
-from churn.foundation.spread import Here
 from churn.foundation.storage import Storage
 from churn.intake.acceptance import accept_batch
 from churn.intake.arrival import collect_arrivals
@@ -31,15 +30,16 @@ from churn.learning.content import content_hash
 from churn.learning.fitting import read_rows
 from churn.learning.snapshot import TRAINING, Snapshot, drawn_training_rows, holdout_pieces, take_snapshot
 from support.basics import small_file
+from support.divisions import HERE
 
-SAMPLING = Sampling(b"a salt of sixteen bytes or more", Here(2, "500MB"))
+SAMPLING = Sampling(b"a salt of sixteen bytes or more", HERE)
 
 
 def take_in(storage: Storage, ledger: Ledger, text: str, contract: Contract = BANK_CHURN) -> None:
     with storage.writing("landing/batch.csv") as stream:
         stream.write(text.encode())
     for batch in collect_arrivals(storage, ledger).batches:
-        accept_batch(batch.batch, "night", storage, ledger, contract, IntakeLimits(0.05, Here(2, "500MB")))
+        accept_batch(batch.batch, "night", storage, ledger, contract, IntakeLimits(0.05, HERE))
 
 
 def with_credit_score(text: str, score: int) -> str:
@@ -148,7 +148,7 @@ def test_other_rows_or_another_salt_are_another_snapshot(storage: Storage, ledge
     """One changed cell or another salt changes the name."""
     take_in(storage, ledger, small_file())
     first = snap(storage, ledger)
-    other = snap(storage, ledger, Sampling(b"another salt, also long enough", Here(2, "500MB")))
+    other = snap(storage, ledger, Sampling(b"another salt, also long enough", HERE))
     take_in(storage, ledger, with_credit_score(small_file(), 700))
     assert len({first.snapshot, other.snapshot, snap(storage, ledger).snapshot}) == 3
     assert first.salt_fingerprint != other.salt_fingerprint
@@ -167,7 +167,7 @@ def test_a_late_file_does_not_overwrite_newer_rows(storage: Storage, ledger: Led
         with storage.writing("landing/batch.csv") as stream:
             stream.write(dated(small_file(), day, score).encode())
         for batch in collect_arrivals(storage, ledger).batches:
-            accept_batch(batch.batch, "night", storage, ledger, contract, IntakeLimits(0.05, Here(2, "500MB")))
+            accept_batch(batch.batch, "night", storage, ledger, contract, IntakeLimits(0.05, HERE))
     snapshot = take_snapshot(storage, ledger, contract, SAMPLING)
     assert (snapshot.rows, snapshot.holdout_rows * 10 < snapshot.rows * 2) == (800, True)
     held = pd.concat(holdout_pieces(storage, snapshot, contract, 300))
@@ -185,7 +185,7 @@ def test_the_order_is_that_of_arrival_not_of_claiming(storage: Storage, ledger: 
         file.write_text(with_credit_score(small_file(), score))
         os.utime(file, (at, at))
         for batch in collect_arrivals(storage, ledger).batches:
-            accept_batch(batch.batch, "night", storage, ledger, BANK_CHURN, IntakeLimits(0.05, Here(2, "500MB")))
+            accept_batch(batch.batch, "night", storage, ledger, BANK_CHURN, IntakeLimits(0.05, HERE))
     assert set(training_rows(storage, snap(storage, ledger))["CreditScore"]) == {700}
 
 

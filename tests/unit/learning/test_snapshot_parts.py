@@ -37,11 +37,12 @@ from churn.learning.snapshot import (
     take_snapshot,
 )
 from churn.learning.snapshot_parts import PARTS, Base, compute_parts, snapshot_name
+from support.divisions import HERE
 from support.stored_parts import change_part, change_part_and_manifest, part_file
 
 DAY_ONE = datetime(2026, 1, 1, tzinfo=UTC)
 SALT = b"a salt of sixteen bytes or more"
-SAMPLING = Sampling(SALT, Here(2, "500MB"))
+SAMPLING = Sampling(SALT, HERE)
 numbers = count(1)
 BY_NUMBER = Contract(
     "numbered",

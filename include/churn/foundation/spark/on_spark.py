@@ -137,7 +137,9 @@ def _job(work: Callable[..., Any], parts: Sequence[Any]) -> Job | None:
         content = pickle.dumps(work)
         pickled = tuple(pickle.dumps(part) for part in parts)
     except (pickle.PicklingError, TypeError, AttributeError) as error:
-        log.info("This work is done on the machine of the task: %s.", str(error).rstrip("."))
+        log.warning(
+            "This work is done on the machine of the task, because it cannot leave it: %s.", str(error).rstrip(".")
+        )
         return None
     return Job(Identity.here(), content, pickled, pickle.dumps(shared_folders()))
 

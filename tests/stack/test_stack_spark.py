@@ -1,0 +1,133 @@
+"""A night on a stack of its own with `SPARK=1`: both workers' executors do the data work, and one is killed in its middle."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import tarfile
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import docker
+import pytest
+
+from churn.foundation.links import IMAGE_BUILD, RETRAINING
+from support.basics import ROOT
+from support.stacks import Stack, running_stack, trusting_base, why_no_stack
+
+NIGHT = "night-1"
+CONF = "/opt/churn/var/spark.conf"
+EVENTS = "/opt/churn/var/events"
+KILL = """
+import os, pathlib, signal
+for command in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+    if b"CoarseGrainedExecutorBackend" in command.read_bytes() and b"worker.Worker" not in command.read_bytes():
+        os.kill(int(command.parent.name), signal.SIGKILL)
+        print("killed")
+"""
+pytestmark = [pytest.mark.stack, pytest.mark.engine, pytest.mark.timeout(3000)]
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    if reason := why_no_stack():
+        pytest.skip(reason)
+    folder = tmp_path_factory.mktemp("spark-stack")
+    settings = {
+        "SPARK": "1",
+        "SPARK_UI_PORT": "18082",
+        "STACK_BASE_IMAGE": base_with_java(folder),
+        "CHURN_PART_SIZE": "100KB",
+        "CHURN_SPARK_CONF": CONF,
+    }
+    with running_stack(folder, "churn-spark-test", **settings) as opened:
+        yield opened
+
+
+def base_with_java(folder: Path) -> str:
+    """The base of the stack's image with a Java from Debian's packages, because no image build reaches a mirror here."""
+    import os
+
+    base = trusting_base(folder, os.environ.get("TEST_BUILD_CA_BUNDLE"))
+    context = folder / "java"
+    context.mkdir()
+    packages = ["openjdk-17-jre-headless", "procps", "libproc2-0"]
+    subprocess.run(["apt-get", "download", *packages], cwd=context, check=True, capture_output=True)
+    (context / "Dockerfile").write_text(
+        f"FROM {base}\nCOPY *.deb /debs/\n"
+        "RUN for package in /debs/*.deb; do dpkg -x $package /java; done && cp -r /java/usr/. /usr/ && cp -r /java/bin/. /usr/bin/ || true\n"
+        "RUN cp -r /java/etc/. /etc/ && ln -sf /usr/lib/jvm/java-17-openjdk-*/bin/java /usr/bin/java && java -version && rm -rf /debs /java\n"
+    )
+    docker.from_env(timeout=600).images.build(path=str(context), tag="churn-base-java", rm=True)
+    return "churn-base-java"
+
+
+def run_in(container: Any, *command: str) -> str:
+    status, output = container.exec_run(list(command))
+    assert status == 0, output
+    return str(output.decode())
+
+
+def kill_an_executor(stack: Stack, killed: list[str]) -> None:
+    """End the executor of one worker, soon after a task has begun to use it."""
+    begun = time.monotonic()
+    first = stack.containers("spark-worker")[0]
+    while time.monotonic() - begun < 400 and not killed:
+        for container in (first,):
+            log = container.logs(since=int(time.time()) - 5).decode(errors="replace")
+            if "Asked to launch executor" in log:
+                time.sleep(6)  # it starts, and gets its first parts
+                if "killed" in run_in(container, "python", "-c", KILL):
+                    killed.append(container.id)
+        time.sleep(1)
+
+
+def test_a_night_is_promoted_while_an_executor_is_killed(stack: Stack, tmp_path: Path) -> None:
+    """With its image; Spark's event log shows tasks of each stage on both machines, and one that the killed executor was running."""
+    worker = stack.container("worker")
+    settings = (ROOT / "include/stack/spark.conf").read_text()
+    settings += f"spark.eventLog.enabled true\nspark.eventLog.compress false\nspark.eventLog.dir file://{EVENTS}\nspark.cores.max 2\n"
+    run_in(worker, "sh", "-c", f"mkdir -p {EVENTS} && cat >{CONF} <<'END'\n{settings}END")
+    stack.land_night(tmp_path, 1)
+    killed: list[str] = []
+    killer = threading.Thread(target=kill_an_executor, args=(stack, killed), daemon=True)
+    killer.start()
+    stack.admin.trigger(RETRAINING, NIGHT, {})
+    assert stack.follow(RETRAINING, NIGHT) == "success"
+    killer.join(1)
+    assert killed
+    (promotion,) = json.loads(stack.churn("history", "--json").stdout)
+    assert (promotion["version"], promotion["night"]) == (1, NIGHT)
+    (batch,) = json.loads(stack.churn("batches", "--json").stdout)
+    assert batch["arrived_rows"] == batch["accepted_rows"] + batch["quarantined_rows"]
+    stack.churn("audit", "--hashes")
+    assert stack.follow(IMAGE_BUILD, "image-of-version-1") == "success"
+    applications = read_events(worker)
+    assert applications
+    hosts = {end["Task Info"]["Host"] for ends in applications for end in ends}
+    assert len(hosts) == 2
+    assert [end for ends in applications for end in ends if end["Task End Reason"]["Reason"] == "ExecutorLostFailure"]
+    for ends in applications:
+        executors: dict[int, set[str]] = defaultdict(set)
+        for end in ends:
+            executors[end["Stage ID"]].add(end["Task Info"]["Executor ID"])
+        assert max(map(len, executors.values())) >= 2
+
+
+def read_events(container: Any) -> list[list[dict[str, Any]]]:
+    """The ends of the tasks of each application."""
+    stream, _ = container.get_archive(EVENTS)
+    found = []
+    with tarfile.open(fileobj=io.BytesIO(b"".join(stream))) as archive:
+        for member in archive.getmembers():
+            if member.isfile() and "events_" in member.name:
+                content = archive.extractfile(member)
+                assert content is not None
+                events = [json.loads(line) for line in content.read().decode().splitlines()]
+                found.append([event for event in events if event["Event"] == "SparkListenerTaskEnd"])
+    return [ends for ends in found if ends]
