@@ -98,7 +98,7 @@ def test_a_night_is_promoted_while_an_executor_is_killed(stack: Stack, tmp_path:
     killer = threading.Thread(target=kill_an_executor, args=(stack, killed), daemon=True)
     killer.start()
     stack.admin.trigger(RETRAINING, NIGHT, {})
-    assert stack.follow(RETRAINING, NIGHT) == "success"
+    assert stack.follow(RETRAINING, NIGHT, timeout=1200) == "success", why_failed(stack)
     killer.join(1)
     assert killed
     (promotion,) = json.loads(stack.churn("history", "--json").stdout)
@@ -117,6 +117,11 @@ def test_a_night_is_promoted_while_an_executor_is_killed(stack: Stack, tmp_path:
         for end in ends:
             executors[end["Stage ID"]].add(end["Task Info"]["Executor ID"])
         assert max(map(len, executors.values())) >= 2
+
+
+def why_failed(stack: Stack) -> str:
+    failed = [entry for entry in stack.admin.task_states(RETRAINING, NIGHT) if entry.state == "failed"]
+    return "\n".join(f"{entry.task}: {stack.admin.why_failed(RETRAINING, NIGHT, entry)}" for entry in failed)
 
 
 def read_events(container: Any) -> list[list[dict[str, Any]]]:

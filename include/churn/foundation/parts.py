@@ -184,7 +184,7 @@ def check_part(storage: Storage, name: str, sha256: str | None, folder: Path, ne
             digest.update(chunk)
     else:
         file = here(folder) / f"{uuid.uuid4().hex}-{name.replace('/', '-')}"  # another attempt may copy the same part
-        file.parent.mkdir(exist_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True)  # this machine may not have written a scratch file yet
         with file.open("wb") as stream:
             for chunk in storage.chunks(name):
                 digest.update(chunk)

@@ -29,6 +29,7 @@ from churn.foundation.paths import LANDING, UNFINISHED
 TEMPORARY = (".part", ".partial", ".tmp", ".temp", ".filepart", ".crdownload", "~")
 """Suffixes of files that are still being written by their sender."""
 _ABANDONED = 24 * 3600  # seconds after which an unfinished file is deleted
+_ROLES = ("iam-role", "container-role", "assume-role-with-web-identity")
 _OF_DATA_WORK = ("churn-spill-", "churn-exchange-", "churn-work-")  # temporary folders that no work needs for a day
 # Limits, so that an unavailable store is reported within a minute.
 _S3 = {
@@ -309,18 +310,25 @@ class Storage:
 
 
 def _portable(fs: Any) -> Any:
-    """A filesystem that can be pickled: instead of a session, such as that of an Airflow connection, it has its present credentials."""
+    """A filesystem that works on other machines: it has the present credentials of its session, or of this process, and their address.
+
+    A role of this machine is not sent, because other machines have their own.
+    """
     options = dict(getattr(fs, "storage_options", {}))
-    session = options.pop("session", None)
-    if session is None:
+    if "s3" not in fs.protocol or options.get("key"):
         return fs
+    sync(fs.loop, fs.set_session)
+    session = fs.session
+    options.pop("session", None)
     credentials = sync(fs.loop, session.get_credentials)
-    if credentials is not None:
+    if credentials is not None and credentials.method not in _ROLES:
         frozen = sync(fs.loop, credentials.get_frozen_credentials)
         options |= {"key": frozen.access_key, "secret": frozen.secret_key, "token": frozen.token}
+    address = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     region = session.get_config_variable("region")
     client = options.pop("client_kwargs", None) or {}
-    return type(fs)(**options, client_kwargs={**({"region_name": region} if region else {}), **client})
+    own = {"endpoint_url": options.pop("endpoint_url", None) or address, "region_name": region}
+    return type(fs)(**options, client_kwargs={name: value for name, value in own.items() if value} | client)
 
 
 _CHUNK = 4 << 20

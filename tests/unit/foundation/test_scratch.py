@@ -11,6 +11,7 @@ import pytest
 from aiobotocore.session import AioSession
 from s3fs import S3FileSystem
 
+from churn.foundation.parts import check_part
 from churn.foundation.paths import UNFINISHED
 from churn.foundation.scratch import discard, given, here, joining, shared_folders, writing
 from churn.foundation.storage import Storage, StorageError
@@ -77,6 +78,16 @@ def test_another_machine_reads_and_writes_through_the_store(store: Storage, tmp_
     assert [b"".join(store.chunks(f"accepted/{name}")) for name in ("rows", "only-here")] == [b"rows", b"only here"]
 
 
+def test_another_machine_may_begin_with_a_part_of_the_data_root(store: Storage, tmp_path: Path) -> None:
+    """Its folder for copies is made by whatever it does first."""
+    with store.writing("accepted/part-0000.parquet") as stream:
+        stream.write(b"rows")
+    with store.scratch() as folder, joining(shared_folders(), tmp_path / "executor" / "copies"):
+        copy = check_part(store, "accepted/part-0000.parquet", None, folder, "Next: nothing.")
+        assert copy.read_bytes() == b"rows"
+        assert copy.is_relative_to(tmp_path)
+
+
 def test_a_shared_folder_is_swept_a_day_after_its_last_file(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
     """A long step writes into one all the time; what a killed one left is deleted."""
     store = Storage.open(
@@ -115,4 +126,4 @@ def test_a_store_opened_by_a_session_can_be_sent_to_workers(s3: S3, monkeypatch:
     sent = pickle.loads(pickle.dumps(store))  # noqa: S301 -- our own
     assert b"".join(sent.chunks("accepted/rows")) == b"rows"
     assert (sent.root, sent.many_machines) == (store.root, True)
-    assert sent.fs.storage_options["client_kwargs"] == {"region_name": "eu-central-1"}
+    assert sent.fs.storage_options["client_kwargs"] == {"region_name": "eu-central-1", "endpoint_url": s3.endpoint}
