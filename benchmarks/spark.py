@@ -112,7 +112,7 @@ def main() -> None:
     rows = int(sys.argv[1]) if sys.argv[1:] else 10_000_000
     with tempfile.TemporaryDirectory(prefix="churn-bench-") as name:
         home = Path(name)
-        say(f"writing {rows:,} rows, 1 % of them faulty")
+        say(f"writing {rows:,} rows, 1% of them faulty")
         file, warm = home / "batch.csv", home / "warm.csv"
         write_file(file, rows, 0.01)
         write_file(warm, 1000, 0.01)
