@@ -8,7 +8,7 @@ spark.authenticate true
 spark.network.crypto.enabled true
 spark.worker.cleanup.enabled true
 END
-export SPARK_LOCAL_DIRS=/opt/churn/var/tmp SPARK_DAEMON_MEMORY="${SPARK_DAEMON_MEMORY:-256m}" SPARK_NO_DAEMONIZE=1
+export SPARK_LOCAL_DIRS=/opt/churn/var/tmp SPARK_DAEMON_MEMORY="${SPARK_DAEMON_MEMORY:-256m}" SPARK_NO_DAEMONIZE=1 SPARK_DAEMON_JAVA_OPTS="-Djava.io.tmpdir=$TMPDIR"
 class=/opt/airflow/spark/pyspark/bin/spark-class
 [ -x "$class" ] || { echo "This image has no Spark. Build it with: make up SPARK=1" >&2; exit 1; }
 case "$role" in

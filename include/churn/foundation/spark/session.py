@@ -10,6 +10,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -45,6 +46,9 @@ _DEFAULTS = {
     "spark.executor.cores": "1",
     "spark.executor.memory": "512m",
     "spark.ui.showConsoleProgress": "false",
+    # Java does not know TMPDIR. Where a temporary folder may not hold programs, zstd cannot be loaded, and LZ4 does without.
+    "spark.driver.extraJavaOptions": f"-Djava.io.tmpdir={tempfile.gettempdir()}",
+    "spark.shuffle.mapStatus.compression.codec": "lz4",
     # An executor whose disk is full gets a part twice at most; where no other is left, the step fails soon.
     "spark.excludeOnFailure.enabled": "true",
     "spark.excludeOnFailure.task.maxTaskAttemptsPerExecutor": "2",
