@@ -7,7 +7,6 @@ import json
 import subprocess
 import tarfile
 import threading
-import time
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,11 +23,24 @@ NIGHT = "night-1"
 CONF = "/opt/churn/var/spark.conf"
 EVENTS = "/opt/churn/var/events"
 KILL = """
-import os, pathlib, signal
-for command in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
-    if b"CoarseGrainedExecutorBackend" in command.read_bytes() and b"worker.Worker" not in command.read_bytes():
-        os.kill(int(command.parent.name), signal.SIGKILL)
-        print("killed")
+import os, pathlib, signal, time
+
+def processes(name):
+    for folder in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            if name in (folder / "cmdline").read_bytes():
+                yield int(folder.name), (folder / "stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            pass
+
+begun = time.monotonic()
+while time.monotonic() - begun < 400:
+    if any(state == "R" for _, state in processes(b"pyspark.daemon")):  # it works on a part
+        for executor, _ in processes(b"CoarseGrainedExecutorBackend"):
+            os.kill(executor, signal.SIGKILL)
+            print("killed")
+        break
+    time.sleep(0.05)
 """
 pytestmark = [pytest.mark.stack, pytest.mark.engine, pytest.mark.timeout(3000)]
 
@@ -74,17 +86,10 @@ def run_in(container: Any, *command: str) -> str:
 
 
 def kill_an_executor(stack: Stack, killed: list[str]) -> None:
-    """End the executor of one worker, soon after a task has begun to use it."""
-    begun = time.monotonic()
-    first = stack.containers("spark-worker")[0]
-    while time.monotonic() - begun < 400 and not killed:
-        for container in (first,):
-            log = container.logs(since=int(time.time()) - 5).decode(errors="replace")
-            if "Asked to launch executor" in log:
-                time.sleep(6)  # it starts, and gets its first parts
-                if "killed" in run_in(container, "python", "-c", KILL):
-                    killed.append(container.id)
-        time.sleep(1)
+    """End the executor of one worker while it works on a part."""
+    container = stack.containers("spark-worker")[0]
+    if "killed" in run_in(container, "python", "-c", KILL):
+        killed.append(container.id)
 
 
 def test_a_night_is_promoted_while_an_executor_is_killed(stack: Stack, tmp_path: Path) -> None:
