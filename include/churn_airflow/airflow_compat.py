@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from airflow.plugins_manager import AirflowPlugin
     from airflow.sdk.execution_time.xcom import XCom
     from airflow.sdk.observability.stats import Stats
+    from airflow.serialization.definitions.operatorlink import XComOperatorLink
 
 CHECKED_AGAINST = "3.3"
 """The minor version of Airflow that these imports were last checked against."""
@@ -33,6 +34,7 @@ __all__ = [
     "GetUserDep",
     "Stats",
     "XCom",
+    "XComOperatorLink",
     "conf",
     "get_auth_manager",
     "hookimpl",
@@ -48,6 +50,7 @@ _MODULES = {
     "GetUserDep": "airflow.api_fastapi.core_api.security",
     "Stats": "airflow.sdk.observability.stats",
     "XCom": "airflow.sdk.execution_time.xcom",
+    "XComOperatorLink": "airflow.serialization.definitions.operatorlink",
     "conf": "airflow.configuration",
     "get_auth_manager": "airflow.api_fastapi.app",
     "hookimpl": "airflow.listeners",
