@@ -108,7 +108,7 @@ def test_without_a_master_or_workers_a_step_fails_within_a_minute(cluster: Spark
 
 
 def test_a_killed_task_ends_its_application(cluster: SparkCluster) -> None:
-    """Its executors end soon after it, so that they take nobody's place."""
+    """Its executors end soon after it, so that other applications can use the cores."""
     place = cluster.place()
     code = (
         "from pathlib import Path\n"

@@ -64,7 +64,7 @@ class SparkCluster:
         return self.folder / "events"
 
     def place(self, more: str = "") -> SparkPlace:
-        """What a task is told of the cluster, with more of Spark's settings."""
+        """The place of the cluster in the settings of a task, with more of Spark's settings."""
         file = self.folder / f"conf-{len(list(self.folder.glob('conf-*')))}"
         file.write_text(
             f"{CONF.format(tests=Path(__file__).parents[1])}spark.eventLog.enabled true\nspark.eventLog.compress false\nspark.eventLog.dir file://{self.events}\n{more}\n"

@@ -83,10 +83,10 @@ class WrittenPart:
     @classmethod
     def of(cls, file: Path, content: str | None = None) -> WrittenPart:
         """Describe a Parquet file that has been written to the scratch folder."""
-        here = given(file)
-        with here.open("rb") as stream:
+        local = given(file)
+        with local.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        return cls(file, pq.read_metadata(here).num_rows, digest, content)
+        return cls(file, pq.read_metadata(local).num_rows, digest, content)
 
 
 def part_name(number: int) -> str:

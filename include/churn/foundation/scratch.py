@@ -68,12 +68,12 @@ def given(file: Path) -> Path:
     shared = _shared.get(file.parent)
     if shared is None:
         return file
-    here = shared.here / file.name
-    if not here.exists():
+    local = shared.here / file.name
+    if not local.exists():
         name = f"{shared.zone}/{file.name}"
-        with shared.storage.reading(name) as source, _private(here) as copy, copy.open("wb") as target:
+        with shared.storage.reading(name) as source, _private(local) as copy, copy.open("wb") as target:
             shutil.copyfileobj(source, target, _CHUNK)
-    return here
+    return local
 
 
 @contextmanager

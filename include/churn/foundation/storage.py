@@ -30,7 +30,8 @@ TEMPORARY = (".part", ".partial", ".tmp", ".temp", ".filepart", ".crdownload", "
 """Suffixes of files that are still being written by their sender."""
 _ABANDONED = 24 * 3600  # seconds after which an unfinished file is deleted
 _ROLES = ("iam-role", "container-role", "assume-role-with-web-identity")
-_OF_DATA_WORK = ("churn-spill-", "churn-exchange-", "churn-work-")  # temporary folders that no work needs for a day
+_SCRATCH = "churn-work-"
+_OF_DATA_WORK = ("churn-spill-", "churn-exchange-", _SCRATCH)  # temporary folders that no work needs for a day
 # Limits, so that an unavailable store is reported within a minute.
 _S3 = {
     "config_kwargs": {
@@ -185,7 +186,7 @@ class Storage:
         with self._explained("write", UNFINISHED), ExitStack() as stack:
             if folder:
                 self.fs.makedirs(folder, exist_ok=True)
-            prefix = "work-" if self.local else _OF_DATA_WORK[-1]
+            prefix = "work-" if self.local else _SCRATCH
             # With many machines, an attempt that lost a race may still write a file while the folder is being deleted.
             made = tempfile.TemporaryDirectory(prefix=prefix, dir=folder, ignore_cleanup_errors=self.many_machines)
             work_folder = Path(stack.enter_context(made))

@@ -73,11 +73,11 @@ def judge_rows(spread: Spread, file: DividedFile, batch: str, contract: Contract
         raise FileFault("no_rows", "The file has a header but no rows. Ask the sender for a complete file.")
     repeats = find_repeats(spread, job, typed)
     ends: list[int | None] = [part.first for part in file.parts[1:]]
-    writing_parts = spread.each(
+    separating = spread.each(
         by_threads(partial(_write_part, job, repeats)), list(zip(typed, [*ends, None], strict=True))
     )
     parts = []
-    for part in report_progress(writing_parts, "Writing rows", len(typed), rows=lambda part: part.arrived):
+    for part in report_progress(separating, "Writing rows", len(typed), rows=lambda part: part.arrived):
         discard(job.typed(part.part))  # here and not by the worker, whose work may be done a second time
         parts.append(part)
     judged = Judged(tuple(parts))

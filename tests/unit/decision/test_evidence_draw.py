@@ -47,7 +47,7 @@ def test_the_limit_is_not_exceeded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_draw_is_by_customer_and_has_a_key_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Other pieces and more customers change nobody's draw; a smaller share takes some of the same; another salt takes others."""
+    """Other pieces and more customers change no draw; a smaller share takes some of the same; another salt takes others."""
     share = 0.3
     chosen = drawn(monkeypatch, share)
     assert drawn(monkeypatch, share, pieces=7) == chosen
