@@ -7,7 +7,7 @@ import pickle
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -192,36 +192,17 @@ class _Running:
             for _, outcome in self._faults.value:
                 _result(outcome)
             if done:
-                self._require_finished(running, count)
+                require_results(running, {*range(given), *found}, count)
             while given in found:
                 yield found.pop(given)
                 given += 1
             if given < count and not done:
                 self._require_cluster()
                 time.sleep(_LOOK_EVERY)
-        running.result()
 
     def _collect(self, frame: DataFrame) -> list[Any]:
         self._session.sparkContext.setJobGroup(self._group, "churn", interruptOnCancel=True)
         return [row[NUMBER] for row in frame.collect()]
-
-    def _require_finished(self, running: Future[list[Any]], count: int) -> None:
-        """Check that a job that has ended has a result of every part.
-
-        Raises:
-            WorkerKilled: a part failed too often.
-        """
-        error = running.exception()
-        if error is not None:
-            raise WorkerKilled(
-                f"Spark gave a step up after several attempts: {_last_words(error)} Usually an executor has too little memory or disk. Raise "
-                "spark.executor.memoryOverhead, lower CHURN_DUCKDB_MEMORY_LIMIT, or see the log of the executor, then run the step again; "
-                "nothing was lost."
-            ) from error
-        if sorted(running.result()) != list(range(count)):
-            raise WorkerKilled(
-                f"Spark returned {len(running.result())} of {count} parts. Run the step again; nothing was lost."
-            )
 
     def _require_cluster(self) -> None:
         """Check from time to time that the cluster can still do the work.
@@ -251,6 +232,25 @@ class _Running:
         if count_executors(self._session) == 0:
             return f"No executor of {self._place.master} has been connected for {_GIVE_UP:.0f} s: no worker is running, or none has enough free cores or memory."
         return None
+
+
+def require_results(ended: Future[list[Any]], found: Collection[int], count: int) -> None:
+    """Check that a job that has ended worked on every part, and that the result of each is there.
+
+    Raises:
+        WorkerKilled: a part failed too often, or has no result.
+    """
+    error = ended.exception()
+    if error is not None:
+        raise WorkerKilled(
+            f"Spark gave a step up after several attempts: {_last_words(error)} Usually an executor has too little memory or disk. Raise "
+            "spark.executor.memoryOverhead, lower CHURN_DUCKDB_MEMORY_LIMIT, or see the log of the executor, then run the step again; "
+            "nothing was lost."
+        ) from error
+    if sorted(ended.result()) != list(range(count)) or len(found) != count:
+        raise WorkerKilled(
+            f"Spark worked on {len(ended.result())} of {count} parts, and {len(found)} results came back. Run the step again; nothing was lost."
+        )
 
 
 def _result(outcome: Outcome) -> Any:
