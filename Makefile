@@ -52,12 +52,12 @@ test-spark: .venv/dev .venv/spark/installed ## Run the tests of intake, snapshot
 		tests/unit/decision tests/unit/scoring tests/integration/test_night.py tests/integration/test_evidence.py tests/integration/test_replay.py tests/integration/test_score_list.py -k "not killed_after" $(ARGS)
 	@.venv/bin/python -m pytest -q -m "spark or not spark" tests/integration/test_spark.py tests/integration/test_spark_faults.py $(ARGS)
 
-spark-env: .venv/run ## Pack the environment for executors of a cluster without our image: spark-env.tar.gz.
+spark-env: .venv/run ## Pack the environment for executors of a cluster without our image: var/spark-env.tar.gz.
 	@$(UV) venv --quiet --clear --relocatable --python $(PYTHON) var/spark-env
 	@$(UV) pip sync --quiet --require-hashes --compile-bytecode --python var/spark-env requirements.lock
 	@$(UV) pip install --quiet --no-deps --python var/spark-env .
-	@tar -C var/spark-env -czf spark-env.tar.gz .
-	@echo "Wrote spark-env.tar.gz. See docs/pages/scaling-out.md for how executors use it; the same Python must be installed on their machines."
+	@tar -C var/spark-env -czf var/spark-env.tar.gz .
+	@echo "Wrote var/spark-env.tar.gz. See docs/pages/operations/scaling-out.md for how executors use it; the same Python must be installed on their machines."
 
 status: .venv/run ## Show what is in production, and what is running (VERBOSE=1).
 	@$(CHURN) status $(if $(VERBOSE),--verbose)

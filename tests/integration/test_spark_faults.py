@@ -77,6 +77,15 @@ def test_a_part_goes_elsewhere_from_a_full_disk(cluster: SparkCluster, marks: Pa
         list(spark.each(partial(spark_work.fill_disk_of, "worker", marks), range(2)))
 
 
+def test_executors_may_have_a_python_of_their_own(cluster: SparkCluster, tmp_path: Path) -> None:
+    """As that of a packed environment."""
+    own = tmp_path / "own-python"
+    own.write_text(f'#!/bin/sh\nSTARTED_BY=own exec {sys.executable} "$@"\n')
+    own.chmod(0o755)
+    spark = OnSpark(cluster.place(f"spark.pyspark.python {own}"), HERE, 1)
+    assert list(spark.each(spark_work.started_by, range(2))) == ["own", "own"]
+
+
 def test_a_killed_worker_leaves_the_work_to_the_other(cluster: SparkCluster, marks: Path) -> None:
     """Its executor goes with it."""
     spark = OnSpark(cluster.place(), HERE, 1)

@@ -130,3 +130,8 @@ def take_long(number: int) -> int:
     """Take some minutes."""
     time.sleep(240)
     return number
+
+
+def started_by(_: int) -> str | None:
+    """What started the Python of an executor, if it says so."""
+    return os.environ.get("STARTED_BY")

@@ -217,7 +217,8 @@ def _open(place: SparkPlace) -> SparkSession:
             "CHURN_SPREAD is spark, but Spark is not installed. Run `make run SPREAD=spark`, or install requirements-spark.lock."
         ) from error
     require_master(place)
-    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # a relative name would not be found by an executor
+    # Spark's Python looks only here for the Python of executors. A name without its folder would not be found by them.
+    os.environ["PYSPARK_PYTHON"] = place.conf.get("spark.pyspark.python") or sys.executable
     _quieten()
     # In one process, a part gets one attempt only, unless the master says otherwise.
     local = re.fullmatch(r"local(?:\[([\d*]+)\])?", place.master)
