@@ -39,7 +39,7 @@ from reporting import console, say
 from support.spark_cluster import SparkCluster
 
 SALT = b"a salt for the bench only"
-MEMORY = "1GB"
+MEMORY, EXECUTOR_MEMORY = "1GB", "500MB"  # the same for each of the two cores
 HERE = Here(2, MEMORY)
 
 
@@ -124,7 +124,7 @@ def main() -> None:
         try:
             for process in ("master", "worker-1", "worker-2"):
                 cluster.start(process)
-            spark = OnSpark(cluster.place(), HERE)
+            spark = OnSpark(cluster.place(), Here(2, EXECUTOR_MEMORY))
             say("Spark")
             began = time.perf_counter()
             open_session(spark.place)
