@@ -63,7 +63,9 @@ def score(
     else:
         settings = workspace.settings
         populations = [
-            *collect_populations(workspace.storage, workspace.ledger, settings.settle_seconds, settings.part_size)
+            *collect_populations(
+                workspace.storage, workspace.ledger, settings.settle_seconds, settings.part_size, workspace.spread
+            )
         ]
         if not populations:
             raise NothingToDo(

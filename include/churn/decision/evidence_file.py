@@ -19,8 +19,10 @@ from churn.errors import Outage
 from churn.foundation.digests import array_digest, json_digest
 from churn.foundation.ledger import Ledger
 from churn.foundation.parts import (
+    DigestOf,
     PartFault,
     WrittenPart,
+    file_digest,
     find_part_faults,
     has_table,
     part_name,
@@ -120,7 +122,9 @@ def read_evidence(digest: str, storage: Storage) -> tuple[Evidence, tuple[Slicin
     return evidence, tuple(sliced)
 
 
-def find_evidence_faults(storage: Storage, ledger: Ledger, hashes: bool = False) -> list[str]:
+def find_evidence_faults(
+    storage: Storage, ledger: Ledger, hashes: bool = False, digest_of: DigestOf = file_digest
+) -> list[str]:
     """Describe what is wrong with the stored evidence of every decision, in a sentence each; empty if all is well.
 
     Evidence that maintenance has deleted is not reported.
@@ -129,6 +133,7 @@ def find_evidence_faults(storage: Storage, ledger: Ledger, hashes: bool = False)
         storage: the data root.
         ledger: knows the decisions.
         hashes: also read all evidence, and check it against its hash in the ledger.
+        digest_of: finds the sha256 of a file.
     """
     there = storage.names(DECISIONS)
     decisions = ledger.decisions(limit=None)
@@ -136,7 +141,7 @@ def find_evidence_faults(storage: Storage, ledger: Ledger, hashes: bool = False)
     faults = []
     for digest, night in digests.items():
         folder = decision_rows(digest)
-        found = find_part_faults(storage, folder, there, hashes, digest=None)
+        found = find_part_faults(storage, folder, there, hashes, None, digest_of)
         if hashes and not found and has_evidence(digest, storage) and not _is_content(digest, storage):
             found = [f"{folder} has been changed since it was written."]
         faults += [f"Run {night}: {fault} {_RESTORE}" for fault in found]

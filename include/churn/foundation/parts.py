@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,13 @@ import pyarrow.parquet as pq
 
 from churn.errors import ChurnError
 from churn.foundation.digests import json_digest
+from churn.foundation.progress import report_progress
 from churn.foundation.scratch import given, here
+from churn.foundation.spread import Spread, by_threads
 from churn.foundation.storage import Storage
 
+DigestOf = Callable[[Storage, str], str]
+"""Finds the sha256 of the bytes of a file in the data root."""
 MANIFEST = "manifest.json"
 _FORMAT = 1
 
@@ -202,8 +207,32 @@ def remove_table(storage: Storage, folder: str) -> None:
     storage.remove(single_file(folder))
 
 
+def file_digest(storage: Storage, name: str) -> str:
+    """The sha256 of the bytes of a file."""
+    digest = hashlib.sha256()
+    for chunk in storage.chunks(name):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def digest_files(storage: Storage, names: Sequence[str], spread: Spread) -> DigestOf:
+    """Read files over all cores or machines, for a look-up of their sha256; a file that is not among them is read when it is looked up."""
+    digesting = spread.each(by_threads(partial(file_digest, storage)), names)
+    known = dict(zip(names, report_progress(digesting, "Reading files", len(names), "files"), strict=True))
+
+    def digest_of(storage: Storage, name: str) -> str:
+        return known.get(name) or file_digest(storage, name)
+
+    return digest_of
+
+
 def find_part_faults(
-    storage: Storage, folder: str, there: Iterable[str], hashes: bool, digest: str | None
+    storage: Storage,
+    folder: str,
+    there: Iterable[str],
+    hashes: bool,
+    digest: str | None,
+    digest_of: DigestOf = file_digest,
 ) -> list[str]:
     """Describe what is wrong with the parts of a folder, in a sentence each.
 
@@ -213,6 +242,7 @@ def find_part_faults(
         there: the names of all files of its zone.
         hashes: also read every part, and check its hash.
         digest: of its manifest, as the ledger knows it; None if it does not.
+        digest_of: finds the sha256 of a file.
     """
     try:
         manifest = read_manifest(storage, folder)
@@ -228,7 +258,7 @@ def find_part_faults(
         name = f"{folder}/{part.name}"
         if name not in here:
             faults.append(f"{name} is missing.")
-        elif hashes and file_digest(storage, name) != part.sha256:
+        elif hashes and digest_of(storage, name) != part.sha256:
             faults.append(f"{name} has been changed since it was written.")
         else:
             faults += _count_faults(storage, name, part.rows)
@@ -242,14 +272,6 @@ def _count_faults(storage: Storage, name: str, expected: int) -> list[str]:
     except (ChurnError, OSError, ValueError):  # Arrow's errors are ValueErrors
         return [f"{name} cannot be read."]
     return [] if rows == expected else [f"{name} has {rows} rows, but its manifest lists {expected}."]
-
-
-def file_digest(storage: Storage, name: str) -> str:
-    """The sha256 of the bytes of a file."""
-    digest = hashlib.sha256()
-    for chunk in storage.chunks(name):
-        digest.update(chunk)
-    return digest.hexdigest()
 
 
 RESTORE = "`churn audit --hashes` names every damaged part. Restore it from a backup of the data root, then run the step again."

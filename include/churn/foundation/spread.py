@@ -174,6 +174,10 @@ class Here:
             yield from self.each(receive, list(enumerate(slices)))
 
 
+ONE_CORE = Here(1, f"{LEAST_MEMORY // 1000}KB")
+"""This process alone."""
+
+
 def _end_with_parent() -> None:
     """End this worker process soon after its parent was killed; it would otherwise wait for work for minutes."""
     parent = os.getppid()

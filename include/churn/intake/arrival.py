@@ -14,12 +14,15 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from churn.errors import ChurnError
 from churn.foundation.ledger import Ledger
 from churn.foundation.paths import LANDING, ORIGINALS, division_note
+from churn.foundation.progress import report_progress
 from churn.foundation.records import Batch
+from churn.foundation.spread import ONE_CORE, Spread, by_threads
 from churn.foundation.storage import TEMPORARY, Landed, Storage, StorageError, is_temporary
 from churn.intake.division import PART_SIZE, Divider, note_division
 
@@ -51,7 +54,11 @@ class Arrivals:
 
 
 def collect_arrivals(
-    storage: Storage, ledger: Ledger, settle_seconds: float = 0, part_size: int = PART_SIZE
+    storage: Storage,
+    ledger: Ledger,
+    settle_seconds: float = 0,
+    part_size: int = PART_SIZE,
+    spread: Spread = ONE_CORE,
 ) -> Arrivals:
     """Move every finished file out of the landing zone, and list the batches that wait for a verdict.
 
@@ -63,9 +70,12 @@ def collect_arrivals(
         settle_seconds: a file on a local disk that changed within this many seconds is checked twice, and left for the next run
             if it has changed again. Objects on S3 appear complete.
         part_size: bytes of the parts into which a file is divided.
+        spread: where the files are hashed and divided, each by one worker.
     """
     storage.sweep()
-    seen_before, unfinished = claim_files(storage, BATCHES, ledger.add_batch, ledger.batch, settle_seconds, part_size)
+    seen_before, unfinished = claim_files(
+        storage, BATCHES, ledger.add_batch, ledger.batch, settle_seconds, part_size, spread
+    )
     return Arrivals(ledger.batches(state="arrived"), seen_before, unfinished)
 
 
@@ -76,6 +86,7 @@ def claim_files(
     find: Callable[[str], object | None],
     settle_seconds: float,
     part_size: int,
+    spread: Spread = ONE_CORE,
 ) -> tuple[list[str], list[str]]:
     """Move every finished file of a landing zone to its original, and record it.
 
@@ -86,14 +97,17 @@ def claim_files(
         find: the record of a hash, if there is one.
         settle_seconds: see `collect_arrivals`.
         part_size: bytes of the parts into which a file is divided.
+        spread: see `collect_arrivals`.
 
     Returns:
         The names of files whose bytes have arrived before, and of those that are still being written.
     """
     finished, unfinished = _settled(storage, zones.landing, settle_seconds)
     seen_before = []
-    for file in finished:
-        claimed = _claim(file, storage, zones, add, find, part_size)
+    keeping = spread.each(by_threads(partial(_keep, storage, zones, part_size)), finished)
+    kept_files = report_progress(keeping, "Hashing what arrived", len(finished), "files")
+    for file, kept in zip(finished, kept_files, strict=True):
+        claimed = _claim(file, kept, storage, zones, add, find, part_size)
         if claimed is None:
             unfinished.append(file.name)
         elif not claimed:
@@ -171,30 +185,40 @@ def _settled(storage: Storage, landing: str, seconds: float) -> tuple[list[Lande
     return [file for file in files if file.name not in growing], growing
 
 
+def _keep(storage: Storage, zones: Zones, part_size: int, file: Landed) -> tuple[str, int] | None:
+    """Keep the original of a file, as `keep_original`; None if another run has collected the file."""
+    landed = f"{zones.landing}/{file.name}"
+    try:
+        return keep_original(storage, landed, part_size, zones.originals)
+    except StorageError:
+        if storage.look(landed) is None:
+            return None
+        raise
+
+
 def _claim(
     file: Landed,
+    kept: tuple[str, int] | None,
     storage: Storage,
     zones: Zones,
     add: Callable[[str, str, int, datetime], bool],
     find: Callable[[str], object | None],
     part_size: int,
 ) -> bool | None:
-    """Whether the file was new; None if it changed while it was read."""
-    landed = f"{zones.landing}/{file.name}"
-    try:
-        digest, size = keep_original(storage, landed, part_size, zones.originals)
-    except StorageError:
-        if storage.look(landed) is None:
-            log.info("%s was collected by another run.", printable(file.name))
-            return True
-        raise
+    """Record a file of which the original is kept. Returns whether it was new; None if it changed meanwhile."""
+    if kept is None:
+        log.info("%s was collected by another run.", printable(file.name))
+        return True
+    digest, size = kept
+    landed, name = f"{zones.landing}/{file.name}", f"{zones.originals}/{digest}"
     now = storage.look(landed)
     if now is not None and (size, now.arrived) != (file.size, file.arrived):
         if find(digest) is None:
-            kept = f"{zones.originals}/{digest}"
-            storage.remove(division_note(kept))
-            storage.remove(kept)
+            storage.remove(division_note(name))
+            storage.remove(name)
         return None
+    if not storage.exists(name):  # it was deleted with a file of the same bytes that was still being written
+        keep_original(storage, landed, part_size, zones.originals)
     new = add(digest, printable(file.name), size, datetime.fromtimestamp(file.arrived, UTC))
     if now is not None:
         storage.remove(landed)

@@ -7,24 +7,25 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 from churn.foundation.ledger import Ledger
-from churn.foundation.parts import MANIFEST, file_digest, find_part_faults, read_manifest, single_file
+from churn.foundation.parts import MANIFEST, DigestOf, file_digest, find_part_faults, read_manifest, single_file
 from churn.foundation.paths import ACCEPTED, ORIGINALS, QUARANTINE, accepted, division_note, original, quarantined
 from churn.foundation.records import Batch
 from churn.foundation.storage import Storage, StorageError
 from churn.intake.division import find_note_fault
 
 
-def find_losses(storage: Storage, ledger: Ledger, hashes: bool = False) -> list[str]:
+def find_losses(storage: Storage, ledger: Ledger, hashes: bool = False, digest_of: DigestOf = file_digest) -> list[str]:
     """Describe everything that does not add up, in a sentence each; empty if all is well.
 
     Args:
         storage: the data root.
         ledger: says what the data root should contain.
         hashes: also read every original and every part, and check it against its hash.
+        digest_of: finds the sha256 of a file.
     """
     batches = ledger.batches()
     files = {zone: set(storage.names(zone)) for zone in (ORIGINALS, ACCEPTED, QUARANTINE)}
-    losses = [loss for batch in batches for loss in _losses(batch, files, storage, hashes)]
+    losses = [loss for batch in batches for loss in _losses(batch, files, storage, hashes, digest_of)]
     expected = {name for batch in batches for name in (original(batch.batch), division_note(original(batch.batch)))}
     folders = {name(batch.batch) for batch in batches for name in (accepted, quarantined)}
     expected |= {single_file(folder) for folder in folders}
@@ -33,11 +34,13 @@ def find_losses(storage: Storage, ledger: Ledger, hashes: bool = False) -> list[
     return losses + [f"{name}: the ledger has no such batch." for name in unknown]
 
 
-def _losses(batch: Batch, files: dict[str, set[str]], storage: Storage, hashes: bool) -> Iterator[str]:
+def _losses(
+    batch: Batch, files: dict[str, set[str]], storage: Storage, hashes: bool, digest_of: DigestOf
+) -> Iterator[str]:
     who = f"Batch {batch.batch[:12]} ({batch.name})"
     if original(batch.batch) not in files[ORIGINALS]:
         yield f"{who}: its original is missing."
-    elif hashes and file_digest(storage, original(batch.batch)) != batch.batch:
+    elif hashes and digest_of(storage, original(batch.batch)) != batch.batch:
         yield f"{who}: its original has been changed since it arrived."
     kept = original(batch.batch)
     if division_note(kept) in files[ORIGINALS] and (fault := find_note_fault(storage, kept)):
@@ -52,17 +55,23 @@ def _losses(batch: Batch, files: dict[str, set[str]], storage: Storage, hashes: 
         (files[QUARANTINE], quarantined(batch.batch), counts[2], batch.quarantined_sha256),
     )
     for there, folder, expected, digest in tables:
-        for fault in _table_faults(storage, there, folder, expected, digest, hashes):
+        for fault in _table_faults(storage, there, folder, expected, digest, hashes, digest_of):
             yield f"{who}: {fault}"
 
 
 def _table_faults(
-    storage: Storage, there: set[str], folder: str, expected: int, digest: str | None, hashes: bool
+    storage: Storage,
+    there: set[str],
+    folder: str,
+    expected: int,
+    digest: str | None,
+    hashes: bool,
+    digest_of: DigestOf,
 ) -> Iterator[str]:
     """What is wrong with the accepted or the quarantined rows of a batch, as a folder of parts or as one file."""
     name, rows = folder, 0
     if f"{folder}/{MANIFEST}" in there:
-        faults = find_part_faults(storage, folder, there, hashes, digest)
+        faults = find_part_faults(storage, folder, there, hashes, digest, digest_of)
         yield from faults
         if faults:
             return
@@ -75,7 +84,7 @@ def _table_faults(
         except (StorageError, pa.ArrowException):
             yield f"{name} cannot be read."
             return
-        if hashes and digest and rows and file_digest(storage, name) != digest:
+        if hashes and digest and rows and digest_of(storage, name) != digest:
             yield f"{name} has been changed since it was accepted."
     elif any(file.startswith(f"{folder}/") for file in there):
         yield f"{folder}/{MANIFEST} is missing, so its parts are not read."

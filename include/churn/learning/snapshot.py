@@ -25,9 +25,11 @@ from churn.foundation.digests import json_digest
 from churn.foundation.ledger import Ledger
 from churn.foundation.parts import (
     MANIFEST,
+    DigestOf,
     Manifest,
     PartFault,
     check_part,
+    file_digest,
     find_part_faults,
     has_table,
     part_name,
@@ -199,7 +201,9 @@ def find_snapshot_differences(
     return snapshot, faults
 
 
-def find_snapshot_faults(storage: Storage, ledger: Ledger, hashes: bool = False) -> list[str]:
+def find_snapshot_faults(
+    storage: Storage, ledger: Ledger, hashes: bool = False, digest_of: DigestOf = file_digest
+) -> list[str]:
     """Describe what is wrong with the stored parts of every snapshot, in a sentence each; empty if all is well.
 
     Snapshots that maintenance has deleted are not reported, and the single files of earlier versions are only looked up.
@@ -208,12 +212,13 @@ def find_snapshot_faults(storage: Storage, ledger: Ledger, hashes: bool = False)
         storage: the data root.
         ledger: knows the snapshots.
         hashes: also read every part, and check its hash.
+        digest_of: finds the sha256 of a file.
     """
     there = storage.names(SNAPSHOTS)
     faults = []
     for snapshot in ledger.snapshots():
         folder = snapshot_rows(snapshot.snapshot)
-        found = find_part_faults(storage, folder, there, hashes, digest=None)
+        found = find_part_faults(storage, folder, there, hashes, None, digest_of)
         manifest = None if found else read_manifest(storage, folder)
         if manifest and _name_of(snapshot, [part.content for part in manifest.parts]) != snapshot.snapshot:
             found = [f"{folder}/{MANIFEST} has been changed since it was written."]

@@ -56,7 +56,9 @@ def collect_customers(workspace: Workspace, request: ScoringRequest) -> list[str
         StorageError: the data root is unavailable.
     """
     settings, ledger = workspace.settings, workspace.ledger
-    landed = collect_populations(workspace.storage, ledger, settings.settle_seconds, settings.part_size)
+    landed = collect_populations(
+        workspace.storage, ledger, settings.settle_seconds, settings.part_size, workspace.spread
+    )
     if request.file:
         return [_find_file(workspace, request.file).population]
     if landed:

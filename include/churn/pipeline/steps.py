@@ -41,8 +41,9 @@ def arrive(workspace: Workspace, request: Request) -> Arrivals:
     from churn.intake.arrival import collect_arrivals
 
     cutoff_of_run(workspace, request)
+    settings = workspace.settings
     arrivals = collect_arrivals(
-        workspace.storage, workspace.ledger, workspace.settings.settle_seconds, workspace.settings.part_size
+        workspace.storage, workspace.ledger, settings.settle_seconds, settings.part_size, workspace.spread
     )
     judged = workspace.ledger.batches(night=request.night)
     if not judged and not request.retrain and not has_work(workspace):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from churn.foundation.ledger import Ledger
-from churn.foundation.parts import MANIFEST, file_digest, find_part_faults, has_table, read_manifest
+from churn.foundation.parts import MANIFEST, DigestOf, file_digest, find_part_faults, has_table, read_manifest
 from churn.foundation.paths import (
     POPULATIONS,
     SCORES,
@@ -22,7 +22,9 @@ from churn.intake.division import find_note_fault
 _RESTORE = "Restore it from a backup of the data root, or make the list again."
 
 
-def find_list_faults(storage: Storage, ledger: Ledger, hashes: bool = False) -> list[str]:
+def find_list_faults(
+    storage: Storage, ledger: Ledger, hashes: bool = False, digest_of: DigestOf = file_digest
+) -> list[str]:
     """Describe what is wrong with the stored lists and populations, in a sentence each; empty if all is well.
 
     Lists and populations that maintenance has deleted are not reported.
@@ -31,17 +33,18 @@ def find_list_faults(storage: Storage, ledger: Ledger, hashes: bool = False) -> 
         storage: the data root.
         ledger: knows lists and populations.
         hashes: also read every file, and check its hash.
+        digest_of: finds the sha256 of a file.
     """
     lists, populations = ledger.score_lists(), ledger.populations()
     there = set(storage.names(SCORES))
-    faults = [fault for row in lists for fault in _list_faults(row, there, storage, hashes)]
+    faults = [fault for row in lists for fault in _list_faults(row, there, storage, hashes, digest_of)]
     known = {list_rows(row.list_id) for row in lists}
     faults += [
         f"{folder}: the ledger has no such list. It was not published; making it again completes it."
         for folder in sorted({name.rpartition("/")[0] for name in there} - known)
     ]
     files = {name for name in storage.names(POPULATIONS) if not name.startswith(f"{population_landing()}/")}
-    faults += [fault for row in populations for fault in _population_faults(row, files, storage, hashes)]
+    faults += [fault for row in populations for fault in _population_faults(row, files, storage, hashes, digest_of)]
     expected = {
         name
         for row in populations
@@ -52,7 +55,7 @@ def find_list_faults(storage: Storage, ledger: Ledger, hashes: bool = False) -> 
     return faults + [f"{name}: the ledger has no such population." for name in sorted(unknown)]
 
 
-def _list_faults(row: ScoreList, there: set[str], storage: Storage, hashes: bool) -> Iterator[str]:
+def _list_faults(row: ScoreList, there: set[str], storage: Storage, hashes: bool, digest_of: DigestOf) -> Iterator[str]:
     who, folder = f"List {row.list_id[:12]} ({row.campaign})", list_rows(row.list_id)
     if row.arrived_rows != row.rows + row.quarantined_rows:
         yield f"{who}: {row.arrived_rows} customers arrived, but {row.rows} were scored and {row.quarantined_rows} quarantined."
@@ -62,17 +65,19 @@ def _list_faults(row: ScoreList, there: set[str], storage: Storage, hashes: bool
     if f"{folder}/{MANIFEST}" not in there:
         yield f"{who}: {folder}/{MANIFEST} is missing, so its parts are not read. {_RESTORE}"
         return
-    faults = find_part_faults(storage, folder, parts, hashes, row.manifest)
+    faults = find_part_faults(storage, folder, parts, hashes, row.manifest, digest_of)
     yield from (f"{who}: {fault} {_RESTORE}" for fault in faults)
     manifest = None if faults else read_manifest(storage, folder)
     if manifest and manifest.rows != row.rows:
         yield f"{who}: {folder} has {manifest.rows} rows, but {row.rows} are recorded."
 
 
-def _population_faults(row: Population, files: set[str], storage: Storage, hashes: bool) -> Iterator[str]:
+def _population_faults(
+    row: Population, files: set[str], storage: Storage, hashes: bool, digest_of: DigestOf
+) -> Iterator[str]:
     who, original = f"Population {row.population[:12]} ({row.name})", population_original(row.population)
     if original in files:
-        if hashes and file_digest(storage, original) != row.population:
+        if hashes and digest_of(storage, original) != row.population:
             yield f"{who}: its original has been changed since it arrived."
         if division_note(original) in files and (fault := find_note_fault(storage, original)):
             yield f"{who}: {fault}"
@@ -82,7 +87,7 @@ def _population_faults(row: Population, files: set[str], storage: Storage, hashe
     aside = [name for name in files if name.startswith(f"{folder}/")]
     if not row.quarantined_rows or not aside:
         return
-    faults = find_part_faults(storage, folder, aside, hashes, None)
+    faults = find_part_faults(storage, folder, aside, hashes, None, digest_of)
     yield from (f"{who}: {fault}" for fault in faults)
     manifest = read_manifest(storage, folder) if not faults and has_table(storage, folder) else None
     if manifest and manifest.rows != row.quarantined_rows:

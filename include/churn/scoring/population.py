@@ -24,7 +24,7 @@ from churn.foundation.parts import WrittenPart, remove_table, store_parts
 from churn.foundation.paths import population_landing, population_original, population_quarantined
 from churn.foundation.records import Population, PopulationVerdict, Snapshot
 from churn.foundation.scratch import writing
-from churn.foundation.spread import by_threads
+from churn.foundation.spread import ONE_CORE, Spread, by_threads
 from churn.foundation.storage import Storage
 from churn.intake.acceptance import notes_on_columns
 from churn.intake.arrival import Zones, claim_files, keep_original, land_file
@@ -80,13 +80,15 @@ def land_population(storage: Storage, file: Path) -> str:
     return land_file(storage, file, _ZONES.landing)
 
 
-def collect_populations(storage: Storage, ledger: Ledger, settle_seconds: float, part_size: int) -> list[Population]:
+def collect_populations(
+    storage: Storage, ledger: Ledger, settle_seconds: float, part_size: int, spread: Spread = ONE_CORE
+) -> list[Population]:
     """Collect the files of current customers that have landed.
 
     Returns:
         Those that wait for a list, in the order of arrival: also those of earlier runs that failed, and those that have landed once more.
     """
-    claim_files(storage, _ZONES, ledger.add_population, ledger.population, settle_seconds, part_size)
+    claim_files(storage, _ZONES, ledger.add_population, ledger.population, settle_seconds, part_size, spread)
     return ledger.populations(state="arrived")
 
 

@@ -5,10 +5,10 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -32,6 +32,7 @@ from support.basics import small_file
 from support.divisions import BYTES, CHOSEN, limits
 from support.judged_files import table_rows
 
+P, R = TypeVar("P"), TypeVar("R")
 LIMITS = limits()
 IN_THIS_PROCESS = replace(LIMITS, spread=Here(CHOSEN.cores, "500MB", few=10_000))
 """For tests that plant a fault in the code: other processes would not have it."""
@@ -153,6 +154,45 @@ def test_a_file_that_changes_while_it_is_read_waits(
         assert collect_arrivals(storage, ledger, part_size=BYTES).unfinished == ["batch.csv"]
     assert (ledger.batches(), storage.names("originals")) == ([], [])
     assert len(collect_arrivals(storage, ledger, part_size=BYTES).batches) == 1
+
+
+def test_files_that_are_hashed_at_once_become_batches_in_order(storage: Storage, ledger: Ledger) -> None:
+    """Eight files at once, two of them with the same bytes and one that was replaced after it had been hashed."""
+    for number in range(8):
+        land(storage, small_file(30, seed=number % 7), f"{number}.csv")
+
+    class Replacing(Here):
+        def each(self, work: Callable[[P], R], parts: Sequence[P]) -> Iterator[R]:
+            results = list(super().each(work, parts))
+            land(storage, small_file(31), "3.csv")
+            return iter(results)
+
+    arrivals = collect_arrivals(storage, ledger, part_size=BYTES, spread=Replacing(2, "500MB"))
+    assert [batch.name for batch in arrivals.batches] == [f"{number}.csv" for number in (0, 1, 2, 4, 5, 6)]
+    assert (arrivals.seen_before, arrivals.unfinished) == (["7.csv"], ["3.csv"])
+    assert {name.rpartition("/")[2] for name in storage.names("originals") if "parts" not in name} == {
+        batch.batch for batch in arrivals.batches
+    }
+    (replaced,) = collect_arrivals(storage, ledger, part_size=BYTES).batches[6:]
+    assert replaced.name == "3.csv"
+
+
+def test_a_file_keeps_its_original_when_one_of_the_same_bytes_goes_on_growing(storage: Storage, ledger: Ledger) -> None:
+    """The original of a growing file is deleted, and a finished file has just been hashed to the same one."""
+    land(storage, small_file(30), "a-growing.csv")
+    land(storage, small_file(30), "finished.csv")
+
+    class Growing(Here):
+        def each(self, work: Callable[[P], R], parts: Sequence[P]) -> Iterator[R]:
+            results = list(super().each(work, parts))
+            with Path(storage.path("landing/a-growing.csv")).open("a") as stream:
+                stream.write("one more line\n")
+            return iter(results)
+
+    arrivals = collect_arrivals(storage, ledger, part_size=BYTES, spread=Growing(2, "500MB"))
+    (batch,) = arrivals.batches
+    assert (batch.name, arrivals.unfinished) == ("finished.csv", ["a-growing.csv"])
+    assert accept_batch(batch.batch, "night", storage, ledger, BANK_CHURN, LIMITS).state == "accepted"
 
 
 def test_files_are_taken_in_the_order_of_arrival_then_name(storage: Storage, ledger: Ledger, tmp_path: Path) -> None:
