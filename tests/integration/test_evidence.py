@@ -29,8 +29,9 @@ from churn.foundation.parts import remove_table
 from churn.foundation.paths import snapshot_rows
 from churn.foundation.records import DecisionRecord
 from churn.learning.registered_model import inputs_of
-from churn.learning.snapshot import BUCKET, TRAINING, holdout_pieces, scan_counted, take_snapshot
+from churn.learning.snapshot import BUCKET, TRAINING, scan_counted, take_snapshot
 from churn.learning.training import Challenger
+from churn.learning.unseen import holdout_pieces
 from churn.outcomes import treated as treatments_of_customers
 from churn.outcomes.treated import SCHEMA
 from churn.pipeline import answers, deciding, steps

@@ -6,7 +6,6 @@ Which customers count is fixed before anything is scored.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -18,24 +17,21 @@ from numpy.typing import NDArray
 from churn.contract import Contract
 from churn.decision.comparison import Contact, Evidence, EvidenceWindow, Flags, Leaks, Refusal, find_invalid_scores
 from churn.decision.eligibility import ANCHOR, CHALLENGER, CHAMPION, ComparedVersions, find_refusal, missing
-from churn.decision.evidence_draw import drawn_pieces, evidence_share
+from churn.decision.evidence_draw import evidence_share
+from churn.decision.evidence_parts import CannotScore, DrawnCustomers, read_facts, read_sample, score_customers
 from churn.decision.inference import Labels, Scores
 from churn.decision.leaks import find_leaks
 from churn.decision.policy_file import Enough, Policy, Window
 from churn.decision.reasons import Reason
 from churn.decision.scoring import FilesGone, ModelUnloadable, Unscorable, open_scorer
-from churn.decision.slices import Codes, slice_codes
-from churn.errors import ChurnError
-from churn.foundation import columnar
+from churn.decision.slices import Codes
 from churn.foundation.clients import Clients
-from churn.foundation.progress import report_progress
-from churn.foundation.records import Snapshot
+from churn.foundation.spread import Spread
 from churn.intake.judged_rows import batch_number
 from churn.learning.maturity import cutoff_of
 from churn.learning.snapshot import take_snapshot
 
 log = logging.getLogger(__name__)
-_PIECE = 200_000
 
 
 @dataclass(frozen=True)
@@ -70,6 +66,20 @@ class _Rows:
     def uncontacted(self) -> Flags:
         """Which rows no list has contacted."""
         return self.weights > 0
+
+    @classmethod
+    def of(cls, facts: list[pd.DataFrame], contract: Contract) -> _Rows:
+        """The customers of some parts, see `read_facts`."""
+        rows = pd.concat(facts, ignore_index=True)
+        return cls(
+            rows["_customer"].to_numpy(np.uint64),
+            rows["_label"].to_numpy(np.int64),
+            rows["_batch"].to_numpy(np.int64),
+            rows["_told"].to_numpy(np.int64),
+            rows["_arrived"].to_numpy(np.int64),
+            rows["_weight"].to_numpy(np.float64),
+            {by.column: rows[by.column].to_numpy(np.int8) for by in contract.slices},
+        )
 
     def suspect(self, suspects: list[str]) -> Flags:
         """Which rows belong to one of these batches."""
@@ -132,20 +142,29 @@ def gather_evidence(
             most,
             100 * share,
         )
-    now = _read_rows(clients, compared.snapshot, treated, share)
+    with clients.storage.scratch() as scratch:
+        customers = DrawnCustomers.of(clients, compared.snapshot, share, scratch)
+        return _gather(compared, policy, clients, treated, customers, refusals)
+
+
+def _gather(
+    compared: ComparedVersions,
+    policy: Policy,
+    clients: Clients,
+    treated: pa.Table | None,
+    customers: DrawnCustomers,
+    refusals: dict[str, Refusal | None],
+) -> Gathered:
+    facts = read_facts(customers, treated, clients.spread)
+    now = _Rows.of(facts, clients.contract)
     window, used = _choose_uncontacted(now, policy.enough(compared.champion is None), policy.evidence.window_days)
     retold = now.customers[now.suspect(compared.suspects)] if compared.champion else now.customers[:0]
-    earlier, before = _earlier_rows(compared, now, retold, clients, treated, share)
+    earlier, before = _earlier_rows(compared, now, retold, clients, treated, customers)
     undisputed = _undisputed(compared, now, earlier, policy)
-    leaks = find_leaks(_sample(clients, compared.snapshot, used, share), clients.contract)
-
-    def pieces() -> Iterator[pd.DataFrame]:
-        yield from drawn_pieces(clients, compared.snapshot, _PIECE, share)
-        if before:
-            yield from _retold_pieces(clients, before, retold, share)
-
+    leaks = find_leaks(_sample(customers, facts, used, clients.spread), clients.contract)
     rows = now.and_then(earlier)
-    scores, failed = _score(compared, clients, refusals, pieces, len(rows.labels))
+    sources = [(customers, None), *([(before, retold)] if before else [])]
+    scores, failed = _score(compared, clients, refusals, sources, len(rows.labels))
     if CHALLENGER not in scores:
         return Gathered(window=window, refusal=failed[CHALLENGER])
     contact = Contact(int((~now.uncontacted).sum()), int((now.weights[used] > 1).sum()))
@@ -205,88 +224,19 @@ def choose_window(
     return window, used
 
 
-def _read_rows(clients: Clients, snapshot: Snapshot, treated: pa.Table | None, share: float) -> _Rows:
-    """The unseen customers of a snapshot that are drawn."""
-    contract = clients.contract
-    pieces = [_row_facts(piece, contract, treated) for piece in drawn_pieces(clients, snapshot, _PIECE, share)]
-    numbers = ["_customer", "_label", "_batch", "_told", "_arrived", "_weight"]
-    columns = [*numbers, *(by.column for by in clients.contract.slices)]
-    facts = pd.concat(pieces) if pieces else pd.DataFrame({name: [] for name in columns})
-    return _Rows(
-        facts["_customer"].to_numpy(np.uint64),
-        facts["_label"].to_numpy(np.int64),
-        facts["_batch"].to_numpy(np.int64),
-        facts["_told"].to_numpy(np.int64),
-        facts["_arrived"].to_numpy(np.int64),
-        facts["_weight"].to_numpy(np.float64),
-        {by.column: facts[by.column].to_numpy(np.int8) for by in clients.contract.slices},
-    )
-
-
-def _row_facts(piece: pd.DataFrame, contract: Contract, treated: pa.Table | None) -> pd.DataFrame:
-    """A few numbers per row: all that is kept of it."""
-    batches = piece["_batch"].to_numpy(np.int64)
-    told = piece[columnar.LABEL_BATCH].fillna(0) if columnar.LABEL_BATCH in piece else batches
-    arrived = piece["_arrived_at"].dt.tz_convert(None).to_numpy().astype("datetime64[us]").astype(np.int64)
-    return pd.DataFrame(
-        {
-            "_customer": piece["_customer"].to_numpy(np.uint64),
-            "_label": piece[contract.target.name].to_numpy(np.int64),
-            "_batch": batches,
-            "_told": np.asarray(told, np.int64),
-            "_arrived": arrived,
-            "_weight": contact_weights(piece, contract, treated),
-            **slice_codes(piece, contract),
-        }
-    )
-
-
-def contact_weights(piece: pd.DataFrame, contract: Contract, treated: pa.Table | None) -> Scores:
-    """How many customers each row stands for: none if a list had contacted this one before it was known whether it would leave.
-
-    That is so from the as-of date to the end of the horizon; without a horizon, on the day on which the row arrived.
-
-    Args:
-        piece: rows with `_customer` and `_arrived_at`, and the as-of column if the contract has one.
-        contract: the data contract.
-        treated: as for `gather_evidence`.
-
-    Returns:
-        Shape (rows,): 0 for a customer whom a list had contacted, the weight of one of a control group, and 1 for the others.
-    """
-    weights = np.ones(len(piece))
-    if treated is None or not treated.num_rows:
-        return weights
-    begins = piece["_arrived_at"].dt.tz_convert(None).dt.normalize()
-    if contract.as_of is not None and contract.horizon_days is not None:
-        begins = pd.to_datetime(piece[contract.as_of.name])
-    ends = begins + pd.Timedelta(days=contract.horizon_days or 0)
-    customers = piece["_customer"].to_numpy()
-    rows = pd.DataFrame(
-        {"row": np.arange(len(piece)), "customer": customers, "begins": begins.to_numpy(), "ends": ends.to_numpy()}
-    )
-    touched = rows.merge(treated.to_pandas(), on="customer")
-    within = (pd.to_datetime(touched["since"]) <= touched["ends"]) & (
-        pd.to_datetime(touched["until"]) >= touched["begins"]
-    )
-    touched = touched[within].groupby("row").agg(contacted=("contacted", "any"), weight=("weight", "max"))
-    weights[touched.index] = np.where(touched["contacted"], 0.0, np.maximum(touched["weight"], 1.0))
-    return weights
-
-
 def _earlier_rows(
     compared: ComparedVersions,
     now: _Rows,
     retold: NDArray[np.uint64],
     clients: Clients,
     treated: pa.Table | None,
-    share: float,
-) -> tuple[_Rows, Snapshot | None]:
-    """The earlier rows of customers whom the suspect batches contain again, and the snapshot with these rows."""
+    customers: DrawnCustomers,
+) -> tuple[_Rows, DrawnCustomers | None]:
+    """The earlier rows of customers whom the suspect batches contain again, and the customers of the snapshot with these rows."""
     nothing = now.some(np.zeros(len(now.labels), bool))
     if not len(retold) or set(compared.snapshot.batches) <= set(compared.suspects):
         return nothing, None
-    before = take_snapshot(
+    snapshot = take_snapshot(
         clients.storage,
         clients.ledger,
         clients.contract,
@@ -294,17 +244,9 @@ def _earlier_rows(
         without=compared.suspects,
         cutoff=cutoff_of(compared.snapshot),
     )
-    rows = _read_rows(clients, before, treated, share)
+    before = DrawnCustomers.of(clients, snapshot, customers.share, customers.scratch)
+    rows = _Rows.of(read_facts(before, treated, clients.spread), clients.contract)
     return rows.some(np.isin(rows.customers, retold)), before
-
-
-def _retold_pieces(
-    clients: Clients, before: Snapshot, retold: NDArray[np.uint64], share: float
-) -> Iterator[pd.DataFrame]:
-    for piece in drawn_pieces(clients, before, _PIECE, share):
-        chosen = piece[piece["_customer"].isin(retold)]
-        if len(chosen):
-            yield chosen
 
 
 def _undisputed(compared: ComparedVersions, now: _Rows, earlier: _Rows, policy: Policy) -> Flags:
@@ -317,25 +259,21 @@ def _undisputed(compared: ComparedVersions, now: _Rows, earlier: _Rows, policy: 
     return undisputed
 
 
-def _sample(clients: Clients, snapshot: Snapshot, used: Flags, share: float) -> pd.DataFrame:
+def _sample(customers: DrawnCustomers, facts: list[pd.DataFrame], used: Flags, spread: Spread) -> pd.DataFrame:
     """An evenly spread sample of the used rows, large enough to detect a feature that leaks the target."""
     every = max(1, int(used.sum()) // 100_000)
     chosen = used & (np.cumsum(used) % every == 0)
-    parts, at = [], 0
-    for piece in drawn_pieces(clients, snapshot, _PIECE, share):
-        parts.append(piece[chosen[at : at + len(piece)]])
-        at += len(piece)
-    return pd.concat(parts) if parts else pd.DataFrame()
+    return read_sample(customers, [len(part) for part in facts], chosen, spread)
 
 
 def _score(
     compared: ComparedVersions,
     clients: Clients,
     refusals: dict[str, Refusal | None],
-    pieces: Callable[[], Iterator[pd.DataFrame]],
+    sources: list[tuple[DrawnCustomers, NDArray[np.uint64] | None]],
     rows: int,
 ) -> tuple[dict[str, Scores], dict[str, Refusal]]:
-    """The scores of all rows by role, and why a role has none."""
+    """The scores of all rows by role, and why a role has none. The sources are customers and, if only some of them count, their hashes."""
     scores: dict[str, Scores] = {}
     failed = {role: refusal for role, refusal in refusals.items() if refusal}
     for role, version in compared.versions.items():
@@ -343,23 +281,19 @@ def _score(
             continue
         try:
             with open_scorer(version, clients.ledger, clients.tracking, clients.environments) as scorer:
-                scored = (scorer(piece) for piece in pieces())
                 what = f"Scoring unseen customers with version {version}"
-                parts = list(report_progress(scored, what, rows, "rows", rows=len, size=len))
+                parts = [score_customers(customers, scorer, only, clients.spread, what) for customers, only in sources]
         except Unscorable as error:
             failed[role] = error.refusal
         except FilesGone as error:
             if role == CHALLENGER:
                 raise
             failed[role] = missing(role, version, error.what)
-        except ChurnError:
-            raise
-        except Exception as error:  # a model can fail in any way; the reason is recorded, and the policy holds
-            log.exception("Version %s cannot score the unseen customers.", version)
-            why = f"version {version} cannot score today's customers ({type(error).__name__}): it was made for another contract."
+        except CannotScore as error:
+            why = f"version {version} cannot score today's customers ({error.what}): it was made for another contract."
             failed[role] = Refusal(Reason.CHAMPION_UNSCORABLE, why)
         else:
-            scores[role] = np.concatenate(parts) if parts else np.zeros(0)
+            scores[role] = np.concatenate(parts)
             refusal = find_invalid_scores(version, scores[role], rows)
             if refusal:
                 failed[role] = refusal

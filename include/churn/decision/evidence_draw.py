@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
-
+import duckdb
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 
+from churn.contract import Contract
 from churn.foundation import columnar
-from churn.foundation.clients import Clients
-from churn.foundation.records import Snapshot
-from churn.learning.snapshot import holdout_pieces
 
-log = logging.getLogger(__name__)
 _DRAW = "evidence"
 """Label of the draw. It has nothing to do with buckets, with training or with control groups."""
 _ALL = 2.0**64
@@ -29,22 +23,19 @@ def evidence_share(holdout_rows: int, most: int) -> float:
     return float(max(most - _SIGMAS * np.sqrt(most), 1) / holdout_rows)
 
 
-def drawn_pieces(clients: Clients, snapshot: Snapshot, rows: int, share: float) -> Iterator[pd.DataFrame]:
-    """The unseen customers of a snapshot as `holdout_pieces` gives them, or this share of them.
+def draw_rows(
+    connection: duckdb.DuckDBPyConnection, rows: pa.RecordBatch, contract: Contract, salt: bytes, share: float
+) -> pa.RecordBatch:
+    """The rows of this share of the customers. The same customers are drawn from each snapshot; with a smaller share, some of them.
 
-    The same customers are drawn from each snapshot; with a smaller share, some of them.
-
-    Raises:
-        PartFault: a part of the snapshot is missing or has been changed.
+    Args:
+        connection: the engine.
+        rows: rows with the key of the contract.
+        contract: the data contract.
+        salt: the secret of the draw.
+        share: of the customers; 1 for all.
     """
-    pieces = holdout_pieces(clients.storage, snapshot, clients.contract, rows)
     if share >= 1:
-        yield from pieces
-        return
-    with columnar.engine(clients.settings.duckdb_memory_limit) as connection:
-        for piece in pieces:
-            keys = pa.array(piece[clients.contract.key.name], from_pandas=True)
-            drawn = columnar.draw_customers(connection, keys, clients.sampling.salt, _DRAW)
-            chosen = piece[drawn < np.uint64(share * _ALL)]
-            if len(chosen):
-                yield chosen
+        return rows
+    drawn = columnar.draw_customers(connection, rows[contract.key.name], salt, _DRAW)
+    return rows.filter(pa.array(drawn < np.uint64(share * _ALL)))

@@ -32,7 +32,8 @@ from churn.foundation.sampling import Sampling
 from churn.foundation.storage import Storage
 from churn.learning.candidates import standard
 from churn.learning.fitting import fold_splits, read_customers, read_rows
-from churn.learning.snapshot import drawn_training_rows, holdout_pieces
+from churn.learning.snapshot import drawn_training_rows
+from churn.learning.unseen import holdout_pieces
 
 MOST_ROWS = 50_000
 """Number of training rows that are used to see what a model can reach."""

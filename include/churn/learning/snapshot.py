@@ -9,14 +9,10 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import numpy as np
-import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from churn.contract import Contract, Role
 from churn.errors import ChurnError, NothingToDo
@@ -44,7 +40,7 @@ from churn.foundation.scratch import given
 from churn.foundation.storage import Storage
 from churn.intake.label_files import known_periods
 from churn.learning.content import content_hash
-from churn.learning.maturity import complete_dates, count_mask, counting_of, today
+from churn.learning.maturity import complete_dates, counting_of, today
 from churn.learning.single_snapshot import write_single_file
 from churn.learning.snapshot_merging import BaseFault
 from churn.learning.snapshot_parts import (
@@ -55,7 +51,6 @@ from churn.learning.snapshot_parts import (
     check_base_part,
     compute_parts,
     format_of,
-    latest_rows,
     snapshot_name,
 )
 from churn.learning.snapshot_writing import BUCKET, ComputedPart
@@ -68,8 +63,6 @@ RESERVE = range(20, 25)
 TRAINING = range(25, 100)
 _RECENT = 10
 """Number of snapshots to try as a base. A withdrawn batch makes those that contain it unusable."""
-_EVIDENCE_DAYS = 180
-"""Of a panel with a horizon, unseen customers are compared on as-of dates of this number of days up to the newest one that counts."""
 _TRAINING_DRAW = "training"
 """Label of the draw that orders customers for training. It has nothing to do with their buckets."""
 
@@ -317,81 +310,6 @@ def scan_counted(
         return
     columnar.scan_files(connection, f"{view}_lines", files)
     columnar.create_counting_view(connection, view, f"{view}_lines", contract, counting_of(snapshot), newest)
-
-
-def holdout_pieces(storage: Storage, snapshot: Snapshot, contract: Contract, rows: int) -> Iterator[pd.DataFrame]:
-    """The customers that no version is ever trained on, ordered by part and key, in frames of a limited number of rows.
-
-    Besides the columns of the contract, each has `_customer` (64 bits of the keyed hash), `_arrived_at` and `_batch`. Of a panel, it is
-    one row of each customer that counts, with `_label_batch` and `_first_at`: the newest one, or, with a horizon, the one of an as-of date
-    that is drawn for the customer. The newest rows of those who left are all events, so that a comparison on the newest rows would find
-    more of them than any version can expect.
-
-    Raises:
-        PartFault: a part of the snapshot is missing or has been changed.
-    """
-    waiting: list[pa.RecordBatch] = []  # parts with few rows are given together: each call of a model takes a while
-    with storage.scratch() as folder:
-        files = _checked(storage, snapshot, HOLDOUT, folder)
-        dates = _compared_dates(files, snapshot, contract)
-        for file in files:
-            for batch in _customers(file, snapshot, contract, rows, dates):
-                buckets = batch[BUCKET].to_numpy()
-                piece = batch.filter(pa.array((buckets >= HOLDOUT.start) & (buckets < HOLDOUT.stop)))
-                if waiting and sum(map(len, waiting)) + len(piece) > rows:
-                    yield _as_frame(waiting)
-                    waiting = []
-                if len(piece):
-                    waiting.append(piece)
-        if waiting:
-            yield _as_frame(waiting)
-
-
-def _compared_dates(files: Sequence[Path], snapshot: Snapshot, contract: Contract) -> list[date] | None:
-    """The as-of dates on which unseen customers are compared; None without a horizon."""
-    if snapshot.format != PANEL_FORMAT or contract.horizon_days is None or contract.as_of is None:
-        return None
-    name, counting, found = contract.as_of.name, counting_of(snapshot), set[date]()
-    wanted = [name, columnar.KIND, columnar.FIRST_AT, columnar.FIRST_LABELLED]
-    for file in files:
-        for batch in pq.ParquetFile(file).iter_batches(columns=wanted):
-            found |= set(batch.filter(pa.array(count_mask(batch, contract, counting)))[name].unique().to_pylist())
-    newest = max(found, default=date.min)
-    return sorted(day for day in found if (newest - day).days < _EVIDENCE_DAYS)
-
-
-def _drawn_dates(customers: pa.Array, dates: Sequence[date]) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """The place of the date that is drawn for each customer: from bits of the keyed hash that no other draw uses."""
-    mixed = customers.to_numpy(zero_copy_only=False).astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    return np.asarray((mixed >> np.uint64(33)) % np.uint64(len(dates)), np.int64)
-
-
-def _customers(
-    file: Path, snapshot: Snapshot, contract: Contract, rows: int, dates: Sequence[date] | None
-) -> Iterator[pa.RecordBatch]:
-    """The rows of a part of a snapshot; of a panel, one row of each customer that counts."""
-    batches = pq.ParquetFile(file).iter_batches(rows)
-    if snapshot.format != PANEL_FORMAT:
-        yield from batches
-        return
-    counting, target = counting_of(snapshot), contract.target.name
-    counted = (batch.filter(pa.array(count_mask(batch, contract, counting))) for batch in batches)
-    if dates is not None and contract.as_of is not None:
-        as_of, days = contract.as_of.name, pa.array(dates, pa.date32())
-        counted = (
-            batch.filter(pc.equal(batch[as_of], days.take(pa.array(_drawn_dates(batch["_customer"], dates)))))
-            for batch in counted
-            if len(dates)
-        )
-    for table in latest_rows(counted, contract):
-        place = table.schema.get_field_index(target)
-        labels = pc.fill_null(table[target], 0)
-        yield from table.set_column(place, table.schema.field(place), labels).combine_chunks().to_batches()
-
-
-def _as_frame(batches: list[pa.RecordBatch]) -> pd.DataFrame:
-    frame: pd.DataFrame = pa.Table.from_batches(batches).to_pandas(date_as_object=False)
-    return frame
 
 
 def customer_files(storage: Storage, snapshot: Snapshot, folder: Path) -> list[Path]:

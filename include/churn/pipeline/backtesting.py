@@ -30,8 +30,9 @@ from churn.foundation.paths import accepted
 from churn.foundation.records import Batch, BatchVerdict, Snapshot
 from churn.foundation.storage import Storage
 from churn.intake.label_files import ROWS
-from churn.learning.snapshot import TRAINING, holdout_pieces, scan_counted, take_snapshot
+from churn.learning.snapshot import TRAINING, scan_counted, take_snapshot
 from churn.learning.training import NotEnoughRows
+from churn.learning.unseen import holdout_pieces
 from churn.outcomes.backtest import (
     ALWAYS,
     MONTHLY,

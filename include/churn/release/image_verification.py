@@ -16,7 +16,7 @@ from churn.foundation.local_server import ModelMismatch, ServiceEnded, wait_unti
 from churn.foundation.parts import has_table
 from churn.foundation.paths import snapshot_rows
 from churn.foundation.tracking import Tracking
-from churn.learning.snapshot import holdout_pieces
+from churn.learning.unseen import holdout_pieces
 from churn.release.engine import Engine, Running
 from churn.release.image import BuiltImage, ImageSpec
 from churn.release.inventory import LIST_LIBRARIES, LIST_PACKAGES, read_inventory, require_libraries

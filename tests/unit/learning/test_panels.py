@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from churn.decision.evidence import contact_weights
+from churn.decision.evidence_parts import contact_weights
 from churn.errors import NothingToDo
 from churn.foundation import columnar
 from churn.foundation.ledger import Ledger
@@ -31,12 +31,12 @@ from churn.learning.snapshot import (
     drawn_training_rows,
     find_snapshot_differences,
     find_snapshot_faults,
-    holdout_pieces,
     rebuild_snapshot,
     scan_counted,
     take_snapshot,
 )
 from churn.learning.snapshot_parts import compute_parts
+from churn.learning.unseen import holdout_pieces
 from churn.outcomes.states import due_dates
 from churn.outcomes.treated import SCHEMA
 from support.divisions import HERE

@@ -28,7 +28,8 @@ from churn.intake.arrival import collect_arrivals
 from churn.intake.table_rules import IntakeLimits
 from churn.learning.content import content_hash
 from churn.learning.fitting import read_rows
-from churn.learning.snapshot import TRAINING, Snapshot, drawn_training_rows, holdout_pieces, take_snapshot
+from churn.learning.snapshot import TRAINING, Snapshot, drawn_training_rows, take_snapshot
+from churn.learning.unseen import holdout_pieces
 from support.basics import small_file
 from support.divisions import HERE
 

@@ -32,11 +32,11 @@ from churn.learning.single_snapshot import write_single_file
 from churn.learning.snapshot import (
     find_snapshot_differences,
     find_snapshot_faults,
-    holdout_pieces,
     rebuild_snapshot,
     take_snapshot,
 )
 from churn.learning.snapshot_parts import PARTS, Base, compute_parts, snapshot_name
+from churn.learning.unseen import holdout_pieces
 from support.divisions import HERE
 from support.stored_parts import change_part, change_part_and_manifest, part_file
 

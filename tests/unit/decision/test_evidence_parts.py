@@ -1,0 +1,89 @@
+"""Unseen customers are read and scored part by part, and come to the same as in one go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from churn.contracts.bank import BANK_CHURN
+from churn.decision.evidence_parts import CannotScore, DrawnCustomers, read_facts, read_sample, score_customers
+from churn.foundation.ledger import Ledger
+from churn.foundation.sampling import Sampling
+from churn.foundation.spread import Here
+from churn.foundation.storage import Storage
+from churn.intake.acceptance import accept_batch
+from churn.intake.arrival import collect_arrivals
+from churn.learning.snapshot import take_snapshot
+from churn.learning.unseen import Unseen, holdout_pieces
+from support.basics import small_file
+from support.divisions import HERE, limits
+
+SALT = b"a salt of sixteen bytes or more"
+
+
+class ByRows:
+    """A model of which the score tells which row it saw; it fails on customers of a higher number."""
+
+    def __init__(self, fails_above: int = 10**9) -> None:
+        self.fails_above = fails_above
+
+    def __call__(self, rows: pd.DataFrame) -> np.ndarray:
+        numbers = rows["CustomerId"].to_numpy()
+        if (numbers > self.fails_above).any():
+            raise ZeroDivisionError
+        return np.asarray(numbers / 1e9)
+
+
+@pytest.fixture
+def unseen(storage: Storage, ledger: Ledger) -> Iterator[tuple[DrawnCustomers, pd.DataFrame]]:
+    """The unseen customers of a snapshot, for workers and as one frame."""
+    with storage.writing("landing/batch.csv") as stream:
+        stream.write(small_file(2000).encode())
+    (batch,) = collect_arrivals(storage, ledger).batches
+    accept_batch(batch.batch, "night", storage, ledger, BANK_CHURN, limits())
+    snapshot = take_snapshot(storage, ledger, BANK_CHURN, Sampling(SALT, HERE))
+    whole = pd.concat(holdout_pieces(storage, snapshot, BANK_CHURN, 300), ignore_index=True)
+    with storage.scratch() as scratch:
+        found = Unseen.of(storage, snapshot, BANK_CHURN, scratch, HERE)
+        yield DrawnCustomers(found, SALT, 1.0, "200MB", scratch), whole
+
+
+def test_parts_come_to_the_whole(unseen: tuple[DrawnCustomers, pd.DataFrame]) -> None:
+    """Facts, scores and samples are those of each customer, in one order."""
+    customers, whole = unseen
+    assert len(customers.parts) == 4
+    assert len(whole) > 300
+    facts = read_facts(customers, None, HERE)
+    rows = pd.concat(facts)
+    assert rows["_customer"].tolist() == whole["_customer"].tolist()
+    assert rows["_label"].tolist() == whole["Exited"].tolist()
+    scores = score_customers(customers, ByRows(), None, HERE, "Scoring")
+    assert scores.tolist() == (whole["CustomerId"] / 1e9).tolist()
+    only = whole["_customer"].to_numpy()[::7]
+    assert score_customers(customers, ByRows(), only, HERE, "Scoring").tolist() == scores[::7].tolist()
+    chosen = np.arange(len(whole)) % 5 == 0
+    sample = read_sample(customers, [len(part) for part in facts], chosen, HERE)
+    pd.testing.assert_frame_equal(sample, whole[chosen].reset_index(drop=True))
+
+
+def test_a_model_that_fails_is_named_by_its_error(unseen: tuple[DrawnCustomers, pd.DataFrame]) -> None:
+    """Not by a traceback, and whatever part the failing row is in."""
+    customers, whole = unseen
+    with pytest.raises(CannotScore) as failed:
+        score_customers(customers, ByRows(int(whole["CustomerId"].max()) - 1), None, HERE, "Scoring")
+    assert failed.value.what == "ZeroDivisionError"
+
+
+def test_no_scratch_file_is_left(unseen: tuple[DrawnCustomers, pd.DataFrame], tmp_path: Path) -> None:
+    """Numbers and scores of customers are on disk only while they are handed over."""
+    customers, whole = unseen
+    here = Here(2, "500MB")
+    before = set(customers.scratch.iterdir())
+    facts = read_facts(customers, None, here)
+    score_customers(customers, ByRows(), None, here, "Scoring")
+    read_sample(customers, [len(part) for part in facts], np.ones(len(whole), bool), here)
+    assert set(customers.scratch.iterdir()) == before
