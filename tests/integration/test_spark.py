@@ -53,7 +53,7 @@ def compute(spread: Spread, root: str, folder: Path) -> dict[str, object]:
     folder.mkdir(exist_ok=True)
     storage = Storage.open(root, many_machines=not isinstance(spread, Here))
     ledger = open_ledger(f"sqlite:///{folder}/ledger.db")
-    limits = IntakeLimits(max_rejected_share=0.5, spread=spread, max_disputed_share=1.0, part_size=PART)
+    limits = IntakeLimits(max_rejected_share=0.5, spread=spread, max_disputed_share=1.0, part_size=PART, salt=SALT)
     found: dict[str, object] = {}
     for number, text in enumerate(FILES):
         with storage.writing(f"landing/night-{number}.csv") as stream:

@@ -37,6 +37,14 @@ class TestDivision:
     cores: int
     part_size: int
     on_spark: bool = False
+    apart: bool = False
+
+
+class Apart(Here):
+    """The cores of this machine in the place of other machines: work goes where it would go there."""
+
+    def goes_apart(self, parts: int) -> bool:
+        return parts >= 1
 
 
 DIVISIONS = {
@@ -44,10 +52,12 @@ DIVISIONS = {
     "whole-2": TestDivision(2, PART_SIZE),
     "tiny-1": TestDivision(1, TINY_PART),
     "tiny-2": TestDivision(2, TINY_PART),
+    "apart": TestDivision(2, PART_SIZE, apart=True),
     "spark": TestDivision(2, 20_000, on_spark=True),
 }
 CHOSEN = DIVISIONS[os.environ.get("TEST_DIVISION", "whole-2")]
-HERE: Spread = Here(CHOSEN.cores, "500MB")
+SALT = b"a salt of sixteen bytes or more"
+HERE: Spread = Apart(CHOSEN.cores, "500MB") if CHOSEN.apart else Here(CHOSEN.cores, "500MB")
 SETTINGS: dict[str, object] = {"cores": CHOSEN.cores, "part_size": CHOSEN.part_size}
 """What workspaces are given; a part may be smaller than a setting allows."""
 if CHOSEN.on_spark:
@@ -67,7 +77,7 @@ BYTES = CHOSEN.part_size
 
 def limits(max_rejected_share: float = 0.05) -> IntakeLimits:
     """The limits of intake, with the chosen division."""
-    return IntakeLimits(max_rejected_share=max_rejected_share, spread=HERE, part_size=BYTES)
+    return IntakeLimits(max_rejected_share=max_rejected_share, spread=HERE, part_size=BYTES, salt=SALT)
 
 
 def assert_tiny(division: Division | None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from churn.foundation.spread import Spread
 
@@ -13,7 +13,7 @@ from churn.foundation.spread import Spread
 class Sampling:
     """The secret salt that assigns customers to buckets, and where the work of the assignment runs."""
 
-    salt: bytes
+    salt: bytes = field(repr=False)
     spread: Spread
 
     @property

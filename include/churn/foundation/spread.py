@@ -58,6 +58,9 @@ class Spread(Protocol):
     def engine_memory(self) -> str:
         """Memory limit of the columnar engine in one worker."""
 
+    def goes_apart(self, parts: int) -> bool:
+        """Whether work on this number of parts goes to other machines, so that rows should not pass through this one."""
+
     def each(self, work: Callable[[P], R], parts: Sequence[P]) -> Iterator[R]:
         """Call `work` with each part. The results are in the order of the parts."""
 
@@ -115,6 +118,10 @@ class Here:
         """Memory limit of the columnar engine in one worker."""
         limit = TypeAdapter(ByteSize).validate_python(self.memory_limit)
         return f"{max(int(limit) // self.cores, LEAST_MEMORY) // 1000}KB"
+
+    def goes_apart(self, parts: int) -> bool:  # noqa: ARG002 -- the protocol has it
+        """No work goes to other machines."""
+        return False
 
     def each(self, work: Callable[[P], R], parts: Sequence[P]) -> Iterator[R]:
         """Call `work` with each part. The results are in the order of the parts.

@@ -21,6 +21,7 @@ from churn.foundation.ledger import Ledger
 from churn.foundation.parts import WrittenPart, remove_table, store_parts
 from churn.foundation.paths import DOCS, accepted, docs_index, original, quarantined
 from churn.foundation.records import Batch, BatchVerdict, Drift
+from churn.foundation.sampling import Sampling
 from churn.foundation.spread import Spread
 from churn.foundation.storage import Storage
 from churn.foundation.svg import standalone
@@ -29,13 +30,14 @@ from churn.intake import validation
 from churn.intake.batch_file import FileFault
 from churn.intake.batch_page import PICTURE, write_index
 from churn.intake.divided_file import DividedFile, divide_original
-from churn.intake.drift import draw_drift, measure_drift
+from churn.intake.drift import SAMPLE, draw_drift, drifting_columns, measure_drift
 from churn.intake.header import extra_columns
-from churn.intake.history import open_history
+from churn.intake.history import History, Question, compare_here, find_history
+from churn.intake.history_apart import can_compare_apart, compare_apart
 from churn.intake.judged_rows import Judged
 from churn.intake.judging import REJECTED, judge_rows, reject_rows
-from churn.intake.label_files import LEAVERS, ROWS, contract_of, kind_of_file
-from churn.intake.label_rules import label_rules, read_completeness, stated_through
+from churn.intake.label_files import LEAVERS, ROWS, Completeness, contract_of, kind_of_file
+from churn.intake.label_rules import label_rules, leavers_question, read_completeness, stated_through
 from churn.intake.reading import open_file
 from churn.intake.rule_words import EXAMPLE_LINES, BrokenRule, most_frequent
 from churn.intake.table_rules import IntakeLimits, TableRule, table_rules
@@ -153,17 +155,14 @@ def _validate(
     job: _BatchJob, judged: Judged, limits: IntakeLimits, notes: list[str]
 ) -> tuple[validation.Judgement, dict[str, TableRule], list[Drift]]:
     """Let Great Expectations judge the accepted rows and the numbers of the batch, and publish the pages."""
-    contract, connection = job.contract, job.connection
-    history = open_history(connection, job.storage, job.ledger, job.whole)
-    drift = []
-    if history and job.kind == ROWS:
-        drift = measure_drift(connection, judged.good, history, contract, limits.drift_limit)
-    rules = table_rules(connection, judged, history, drift, contract, limits, job.batch.batch[:12])
+    contract = job.contract
+    stated = read_completeness(job.connection, judged.good, job.ledger.batches()) if job.kind == LEAVERS else None
+    history = _compare_with_history(job, judged, limits, stated)
+    drift = measure_drift(history, contract, limits.drift_limit) if history and job.kind == ROWS else []
+    rules = table_rules(judged, history, drift, contract, limits, job.batch.batch[:12])
     if job.whole.horizon_days is not None:
         arrived, short = job.batch.arrived_at.astimezone(UTC).date(), job.batch.batch[:12]
-        rules += label_rules(
-            connection, judged, history, job.whole, job.kind, arrived, limits, job.ledger.batches(), short
-        )
+        rules += label_rules(job.connection, judged, history, job.whole, job.kind, arrived, limits, stated, short)
     named = {rule.name: rule for rule in rules}
     rows = [part.good for part in judged.parts]
     verdict = validation.judge_batch(job.batch.batch, rows, rules, contract, job.docs, limits.spread)
@@ -172,6 +171,26 @@ def _validate(
     sentences = [describe_counts(judged), *describe_outcomes([*verdict.failures, *verdict.warnings], named), *notes]
     _publish(job, verdict, sentences, _rules(job, judged))
     return verdict, named, drift
+
+
+def _compare_with_history(
+    job: _BatchJob, judged: Judged, limits: IntakeLimits, stated: Completeness | None
+) -> History | None:
+    """Compare a batch with the accepted history, on this machine or where its parts are judged; None if there is no history."""
+    known = find_history(job.storage, job.ledger, job.whole)
+    if known is None:
+        return None
+    question = Question(
+        job.whole,
+        job.contract,
+        sampled=drifting_columns(job.contract) if job.kind == ROWS else (),
+        rates=job.kind != ROWS,
+        leavers=leavers_question(stated, known.periods) if job.kind == LEAVERS and judged.accepted else None,
+    )
+    sampling = Sampling(limits.salt, limits.spread) if limits.salt else None
+    if sampling and can_compare_apart(known, judged, sampling):
+        return History(known, compare_apart(known, judged, question, job.kind, sampling, job.scratch, SAMPLE))
+    return History(known, compare_here(job.connection, known, judged, question, SAMPLE))
 
 
 def _publish(

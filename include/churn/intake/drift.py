@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 from markupsafe import Markup
@@ -14,7 +12,6 @@ from scipy import stats
 from scipy.stats.contingency import association
 
 from churn.contract import MAX_LEVELS, Column, Contract, Kind
-from churn.foundation import columnar
 from churn.foundation.records import Drift
 from churn.foundation.svg import Mark, draw_intervals
 from churn.intake.history import History
@@ -27,28 +24,24 @@ _ABSENT, _OTHER = "(absent)", "(other)"
 Counts = NDArray[np.int64]
 
 
-def measure_drift(
-    connection: duckdb.DuckDBPyConnection, rows: Sequence[Path], history: History, contract: Contract, limit: float
-) -> list[Drift]:
-    """Compare the features and the target of a batch with the accepted history; with a horizon, the features, since labels come later.
+def drifting_columns(contract: Contract) -> tuple[str, ...]:
+    """The columns of which drift is measured: the features and the target; with a horizon, the features, since labels come later."""
+    compared = contract.attributes if contract.horizon_days is not None else (*contract.attributes, contract.target)
+    return tuple(column.name for column in compared if column.kind is not Kind.DATE)
 
-    Both sides are sampled deterministically, about 50,000 rows each.
+
+def measure_drift(history: History, contract: Contract, limit: float) -> list[Drift]:
+    """Compare samples of a batch and of the accepted history, of about `SAMPLE` rows each, which are always the same ones.
 
     Args:
-        connection: the engine, with the history opened.
-        rows: Parquet files of accepted rows.
-        history: the accepted history.
+        history: the accepted history, and its comparison with the batch.
         contract: the data contract.
         limit: the population stability index above which a column has drifted. In small batches, the value that chance alone
             may reach applies if it is larger.
     """
-    compared = contract.attributes if contract.horizon_days is not None else (*contract.attributes, contract.target)
-    columns = [column for column in compared if column.kind is not Kind.DATE]
-    columns = [column for column in columns if column.name in history.columns]
-    names = [column.name for column in columns]
-    now = columnar.sample_rows(connection, rows, names, contract, SAMPLE)
-    before = columnar.sample_rows(connection, "before", names, contract, SAMPLE)
-    return compare_columns(columns, before, now, limit)
+    names = set(drifting_columns(contract)) & set(history.compared.columns)
+    columns = [column for column in (*contract.attributes, contract.target) if column.name in names]
+    return compare_columns(columns, history.compared.before, history.compared.now, limit)
 
 
 def compare_columns(columns: Sequence[Column], before: pa.Table, now: pa.Table, limit: float) -> list[Drift]:

@@ -75,27 +75,26 @@ def label_rules(
     kind: str,
     arrived: date,
     limits: IntakeLimits,
-    batches: Sequence[Batch],
+    stated: Completeness | None,
     short: str,
 ) -> list[TableRule]:
     """The rules for a batch under a contract with a horizon, critical ones first; none for one of rows.
 
     Args:
-        connection: the engine, with the view `before` if there is a history.
+        connection: the engine.
         judged: the rows.
         history: the accepted history.
         contract: the data contract.
         kind: of the batch.
         arrived: the date of its arrival.
         limits: for a batch.
-        batches: those that are known, whatever became of them.
+        stated: what a file of leavers says of itself.
         short: names the batch in commands.
     """
     if kind == LABELS:
-        return [_label_rate(connection, judged.events, judged.accepted, contract, short)] if history else []
+        return [_label_rate(history, judged.events, judged.accepted, contract, short)] if history else []
     if kind != LEAVERS or not judged.accepted:
         return []
-    stated = read_completeness(connection, judged.good, batches)
     rules = [
         _statement(connection, judged, stated),
         _future(stated, arrived),
@@ -103,18 +102,27 @@ def label_rules(
         _whole(connection, judged, stated),
     ]
     if history:
-        periods = join_periods(
-            [*history.periods, (stated.begin or date.min, stated.through)] if stated else history.periods
-        )
-        gap = _gap(stated, history.periods)
-        found = columnar.count_leavers(connection, judged.good, contract, EVENT_DATE, periods, gap)
+        found = history.compared.leavers
         rules.append(_relabelled(found, limits, short))
         rules.append(contradicted(found.relabelled))
         rules.append(_unknown(found))
         if stated:
-            rules.append(_label_rate(connection, found.events, found.completed, contract, short))
-            rules.append(_cut_off(found.cut_off, gap))
+            rules.append(_label_rate(history, found.events, found.completed, contract, short))
+            rules.append(_cut_off(found.cut_off, _gap(stated, history.known.periods)))
     return rules
+
+
+def leavers_question(
+    stated: Completeness | None, known: Sequence[tuple[date, date]]
+) -> tuple[tuple[tuple[date, date], ...], tuple[date, date] | None]:
+    """What a file of leavers is compared with the history for, see `history.Question`.
+
+    Args:
+        stated: what it says of itself.
+        known: the periods of which every event is known.
+    """
+    periods = join_periods([*known, (stated.begin or date.min, stated.through)] if stated else known)
+    return tuple(periods), _gap(stated, known)
 
 
 def _statement(connection: duckdb.DuckDBPyConnection, judged: Judged, stated: Completeness | None) -> TableRule:
@@ -234,11 +242,9 @@ def _unknown(found: columnar.LeaversCount) -> TableRule:
     )
 
 
-def _label_rate(
-    connection: duckdb.DuckDBPyConnection, events: int, rows: int, contract: Contract, short: str
-) -> TableRule:
+def _label_rate(history: History, events: int, rows: int, contract: Contract, short: str) -> TableRule:
     """The share of events among the labels that a batch makes final. A lost part of a file of leavers shows in it."""
-    known, known_events = columnar.count_final_labels(connection, contract)
+    known, known_events = history.compared.final, history.compared.final_events
     rate, past = events / max(rows, 1), known_events / max(known, 1)
     chance = RATE_SIGMAS * sqrt(past * (1 - past) / max(rows, 1))
     comparable = rows > 0 and known >= _FEWEST_FINAL

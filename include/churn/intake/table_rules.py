@@ -5,16 +5,11 @@ A rule is a number with its bounds, which Great Expectations compares. This modu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf, sqrt
-from pathlib import Path
 from typing import Self
 
-import duckdb
-
 from churn.contract import Contract
-from churn.foundation import columnar
 from churn.foundation.records import Drift
 from churn.foundation.spread import Spread
 from churn.foundation.spread_choice import choose_spread
@@ -33,7 +28,10 @@ MEASURES = {"kolmogorov_smirnov": "Kolmogorov-Smirnov distance", "cramers_v": "C
 
 @dataclass(frozen=True)
 class IntakeLimits:
-    """The limits for a batch, where the work on its parts runs, and their size in bytes."""
+    """The limits for a batch, where the work on its parts runs, and their size in bytes.
+
+    `salt` assigns customers to buckets; without it, a batch is compared with the history on this machine.
+    """
 
     max_rejected_share: float
     spread: Spread
@@ -41,6 +39,7 @@ class IntakeLimits:
     max_size_ratio: float = 3.0
     drift_limit: float = 0.2
     part_size: int = PART_SIZE
+    salt: bytes | None = field(default=None, repr=False)
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -52,6 +51,7 @@ class IntakeLimits:
             max_size_ratio=settings.max_size_ratio,
             drift_limit=settings.drift_limit,
             part_size=settings.part_size,
+            salt=settings.bucket_salt.get_secret_value().encode(),
         )
 
 
@@ -68,7 +68,6 @@ class TableRule:
 
 
 def table_rules(
-    connection: duckdb.DuckDBPyConnection,
     judged: Judged,
     history: History | None,
     drift: list[Drift],
@@ -82,7 +81,7 @@ def table_rules(
     if not apart:
         rules.append(_classes(judged, contract))
     if history and contract.labelled:
-        rules += _disputes(connection, judged.good, history, contract, limits, short_hash)
+        rules += _disputes(history, contract, limits, short_hash)
     if history and contract.featured:
         rules.append(_size(judged, history, limits))
     if history and not apart:
@@ -136,14 +135,13 @@ def _classes(judged: Judged, contract: Contract) -> TableRule:
 
 
 def _disputes(
-    connection: duckdb.DuckDBPyConnection,
-    good: Sequence[Path],
     history: History,
     contract: Contract,
     limits: IntakeLimits,
     short_hash: str | None,
 ) -> list[TableRule]:
-    customers, reversed_labels, changed = columnar.count_disputes(connection, good, history.columns, contract)
+    found = history.compared
+    customers, reversed_labels, changed = found.customers, found.relabelled, found.changed
     names, target = " or ".join(column.name for column in contract.permanent), contract.target.texts
     apart = contract.horizon_days is not None or not contract.featured
     disputes = {

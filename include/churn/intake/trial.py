@@ -16,8 +16,8 @@ from churn.intake.acceptance import describe_outcomes, explain_rejection, notes_
 from churn.intake.batch_file import FileFault
 from churn.intake.divided_file import divide_copy
 from churn.intake.judging import judge_rows
-from churn.intake.label_files import ROWS, contract_of, kind_of_file
-from churn.intake.label_rules import label_rules
+from churn.intake.label_files import LEAVERS, ROWS, contract_of, kind_of_file
+from churn.intake.label_rules import label_rules, read_completeness
 from churn.intake.reading import open_file
 from churn.intake.rule_words import EXAMPLE_LINES, BrokenRule, in_words
 from churn.intake.table_rules import IntakeLimits, table_rules
@@ -97,8 +97,9 @@ def try_file(stream: IO[bytes], contract: Contract, limits: IntakeLimits) -> Tri
             judged = judge_rows(limits.spread, divided, _NAME, judged_by, scratch)
         except FileFault as fault:
             return _unreadable(contract, kind, fault, limits)
-        of_batch = table_rules(connection, judged, None, [], judged_by, limits, None)
-        of_batch += label_rules(connection, judged, None, contract, kind, datetime.now(UTC).date(), limits, [], "")
+        of_batch = table_rules(judged, None, [], judged_by, limits, None)
+        stated = read_completeness(connection, judged.good, []) if kind == LEAVERS else None
+        of_batch += label_rules(connection, judged, None, contract, kind, datetime.now(UTC).date(), limits, stated, "")
         rules = {rule.name: rule for rule in of_batch}
         docs = scratch / "docs"
         docs.mkdir()

@@ -44,7 +44,6 @@ from churn.learning.maturity import complete_dates, counting_of, today
 from churn.learning.single_snapshot import write_single_file
 from churn.learning.snapshot_merging import BaseFault
 from churn.learning.snapshot_parts import (
-    BUCKETS_OF_PART,
     FORMAT,
     PANEL_FORMAT,
     Base,
@@ -357,7 +356,7 @@ def customer_parts(
     next_step = f"Next: `churn snapshot rebuild {snapshot.snapshot[:12]}`, then run the step again."
     if manifest is None:
         return [CustomerPart(single_file(table), None, next_step)]
-    parts = manifest.parts[buckets.start // BUCKETS_OF_PART : buckets.stop // BUCKETS_OF_PART]
+    parts = manifest.parts[buckets.start // columnar.BUCKETS_OF_PART : buckets.stop // columnar.BUCKETS_OF_PART]
     return [CustomerPart(f"{table}/{part.name}", part.sha256, next_step) for part in parts]
 
 

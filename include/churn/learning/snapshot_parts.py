@@ -12,7 +12,6 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,7 +20,6 @@ from numpy.typing import NDArray
 from pydantic import ByteSize, TypeAdapter
 
 from churn.contract import Contract
-from churn.errors import ChurnError
 from churn.foundation import columnar
 from churn.foundation.digests import json_digest
 from churn.foundation.parts import (
@@ -30,17 +28,15 @@ from churn.foundation.parts import (
     PartFault,
     check_part,
     part_name,
-    read_manifest,
-    single_file,
 )
-from churn.foundation.paths import accepted
 from churn.foundation.progress import report_progress
 from churn.foundation.records import Batch
 from churn.foundation.sampling import Sampling
 from churn.foundation.spread import INTO, by_threads
 from churn.foundation.storage import Storage
+from churn.intake.accepted_parts import AcceptedPart, accepted_parts, read_accepted_part
 from churn.intake.judged_rows import batch_number
-from churn.intake.label_files import EVENT_DATE, LABELS, LEAVERS, ROWS
+from churn.intake.label_files import LABELS, LEAVERS, ROWS
 from churn.learning.snapshot_merging import BaseFault, FreshRows, merge_rows
 from churn.learning.snapshot_writing import (
     BUCKET,
@@ -52,24 +48,11 @@ from churn.learning.snapshot_writing import (
 )
 
 FORMAT, PANEL_FORMAT = 2, 3
-PARTS = 20
-BUCKETS_OF_PART = columnar.BUCKETS // PARTS
+PARTS = columnar.PARTS
 _READ_ROWS = 65_536
 _KINDS = {ROWS: columnar.ROW, LABELS: columnar.LABEL, LEAVERS: columnar.EVENT}
 _BYTES_OF_ROW = 1000
 """Of the memory of a worker, this is reserved for each row that is sorted in memory; more rows are sorted by DuckDB, on disk if need be."""
-
-
-@dataclass(frozen=True)
-class AcceptedPart:
-    """A file of accepted rows: its name, its sha256 (None if it is from before hashes were kept), its rows, its batch, and the batch's rank and kind."""
-
-    name: str
-    sha256: str | None
-    rows: int
-    batch: str
-    rank: int
-    kind: str = ROWS
 
 
 @dataclass(frozen=True)
@@ -158,7 +141,7 @@ def compute_parts(
         part
         for rank, batch in enumerate(batches)
         if batch.batch not in known
-        for part in _accepted_parts(storage, batch, rank)
+        for part in accepted_parts(storage, batch, rank)
     ]
     computing = sampling.spread.exchange(
         partial(_make, job, sampling.salt),
@@ -182,22 +165,6 @@ def check_base_part(storage: Storage, base: Base, contract: Contract, scratch: P
         pass
 
 
-def _accepted_parts(storage: Storage, batch: Batch, rank: int) -> list[AcceptedPart]:
-    folder, kind = accepted(batch.batch), batch.kind or ROWS
-    manifest = read_manifest(storage, folder)
-    if manifest is None:
-        only = single_file(folder)
-        return [AcceptedPart(only, batch.accepted_sha256, batch.accepted_rows or 0, batch.batch, rank, kind)]
-    if batch.accepted_sha256 and manifest.digest != batch.accepted_sha256:
-        raise PartFault(
-            f"The manifest of {storage.url(folder)} has been changed since the batch was accepted. {_restore(batch.batch)}"
-        )
-    return [
-        AcceptedPart(f"{folder}/{part.name}", part.sha256, part.rows, batch.batch, rank, kind)
-        for part in manifest.parts
-    ]
-
-
 def _grouped(parts: Sequence[AcceptedPart]) -> list[list[AcceptedPart]]:
     """Small files together, so that many of them do not cost an engine each."""
     groups: list[list[AcceptedPart]] = []
@@ -215,41 +182,11 @@ def _grouped(parts: Sequence[AcceptedPart]) -> list[list[AcceptedPart]]:
 def _make(job: _Job, salt: bytes, parts: Sequence[AcceptedPart]) -> Iterator[pa.RecordBatch]:
     with columnar.engine(job.memory_limit, threads=1) as connection:
         for part in parts:
-            yield from _bucketed(connection, job, salt, part)
-
-
-def _bucketed(
-    connection: duckdb.DuckDBPyConnection, job: _Job, salt: bytes, part: AcceptedPart
-) -> Iterator[pa.RecordBatch]:
-    file = check_part(job.storage, part.name, part.sha256, job.scratch, _restore(part.batch))
-    short = part.batch[:12]
-    try:
-        if not {job.contract.key.name, "_line"} <= set(pq.read_schema(file).names):
-            raise ChurnError(
-                f"The accepted rows of batch {short} have no column {job.contract.key.name}, because they were accepted under another contract. "
-                f"Restore that contract, or run `churn batches withdraw {short} --reason ...`."
-            )
-        as_of = job.contract.as_of
-        named = {as_of.name: EVENT_DATE} if as_of and part.kind == LEAVERS else None
-        for batch in columnar.read_bucketed_rows(connection, file, part.rank, job.contract, salt, GROUP_ROWS, named):
-            if job.panel:
-                kinds = pa.repeat(pa.scalar(_KINDS[part.kind], pa.int8()), batch.num_rows)
-                batch = batch.append_column(columnar.KIND, kinds)  # noqa: PLW2901 -- the same rows
-            yield batch.append_column(INTO, pc.divide(batch[BUCKET], BUCKETS_OF_PART))
-    except columnar.OtherKind as error:
-        raise ChurnError(
-            f"The accepted rows of batch {short} have values of another kind than the contract {job.contract.name} asks for, because they were "
-            f"accepted under another one. Restore that contract, or run `churn batches withdraw {short} --reason ...`."
-        ) from error
-    except (duckdb.InvalidInputException, duckdb.SerializationException, pa.ArrowException) as error:
-        raise PartFault(f"{job.storage.url(part.name)} cannot be read. {_restore(part.batch)}") from error
-    finally:
-        if not job.storage.local:
-            file.unlink()
-
-
-def _restore(batch: str) -> str:
-    return f"{RESTORE} Or withdraw its batch: `churn batches withdraw {batch[:12]} --reason ...`."
+            for batch in read_accepted_part(connection, job.storage, part, job.contract, salt, GROUP_ROWS, job.scratch):
+                if job.panel:
+                    kinds = pa.repeat(pa.scalar(_KINDS[part.kind], pa.int8()), batch.num_rows)
+                    batch = batch.append_column(columnar.KIND, kinds)  # noqa: PLW2901 -- the same rows
+                yield batch.append_column(INTO, pc.divide(batch[BUCKET], columnar.BUCKETS_OF_PART))
 
 
 def _keep(job: _Job, number: int, batches: Iterator[pa.RecordBatch]) -> ComputedPart:

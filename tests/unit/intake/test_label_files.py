@@ -29,9 +29,8 @@ from churn.intake.label_files import (
     known_periods,
 )
 from churn.intake.label_rules import read_completeness
-from churn.intake.table_rules import IntakeLimits
 from churn.learning.snapshot import scan_counted, take_snapshot
-from support.divisions import HERE
+from support.divisions import HERE, limits
 from support.panels import HORIZON, PANEL, at_noon
 
 SAMPLING = Sampling(b"a salt of sixteen bytes or more", HERE)
@@ -46,7 +45,7 @@ def take_in(storage: Storage, ledger: Ledger, text: str, day: date) -> Batch:
         stream.write(text.encode())
     batch = name.partition("/")[2]
     ledger.add_batch(batch, f"{day}.csv", len(text), at_noon(day))
-    return accept_batch(batch, "night", storage, ledger, PANEL, IntakeLimits(0.05, HERE))
+    return accept_batch(batch, "night", storage, ledger, PANEL, limits())
 
 
 def rows_text(customers: Sequence[int], days: Sequence[date], label: str = "") -> str:

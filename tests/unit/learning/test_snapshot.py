@@ -25,13 +25,12 @@ from churn.foundation.sampling import Sampling
 from churn.foundation.storage import Storage
 from churn.intake.acceptance import accept_batch
 from churn.intake.arrival import collect_arrivals
-from churn.intake.table_rules import IntakeLimits
 from churn.learning.content import content_hash
 from churn.learning.fitting import read_rows
 from churn.learning.snapshot import TRAINING, Snapshot, drawn_training_rows, take_snapshot
 from churn.learning.unseen import holdout_pieces
 from support.basics import small_file
-from support.divisions import HERE
+from support.divisions import HERE, limits
 
 SAMPLING = Sampling(b"a salt of sixteen bytes or more", HERE)
 
@@ -40,7 +39,7 @@ def take_in(storage: Storage, ledger: Ledger, text: str, contract: Contract = BA
     with storage.writing("landing/batch.csv") as stream:
         stream.write(text.encode())
     for batch in collect_arrivals(storage, ledger).batches:
-        accept_batch(batch.batch, "night", storage, ledger, contract, IntakeLimits(0.05, HERE))
+        accept_batch(batch.batch, "night", storage, ledger, contract, limits())
 
 
 def with_credit_score(text: str, score: int) -> str:
@@ -168,7 +167,7 @@ def test_a_late_file_does_not_overwrite_newer_rows(storage: Storage, ledger: Led
         with storage.writing("landing/batch.csv") as stream:
             stream.write(dated(small_file(), day, score).encode())
         for batch in collect_arrivals(storage, ledger).batches:
-            accept_batch(batch.batch, "night", storage, ledger, contract, IntakeLimits(0.05, HERE))
+            accept_batch(batch.batch, "night", storage, ledger, contract, limits())
     snapshot = take_snapshot(storage, ledger, contract, SAMPLING)
     assert (snapshot.rows, snapshot.holdout_rows * 10 < snapshot.rows * 2) == (800, True)
     held = pd.concat(holdout_pieces(storage, snapshot, contract, 300))
@@ -186,7 +185,7 @@ def test_the_order_is_that_of_arrival_not_of_claiming(storage: Storage, ledger: 
         file.write_text(with_credit_score(small_file(), score))
         os.utime(file, (at, at))
         for batch in collect_arrivals(storage, ledger).batches:
-            accept_batch(batch.batch, "night", storage, ledger, BANK_CHURN, IntakeLimits(0.05, HERE))
+            accept_batch(batch.batch, "night", storage, ledger, BANK_CHURN, limits())
     assert set(training_rows(storage, snap(storage, ledger))["CreditScore"]) == {700}
 
 

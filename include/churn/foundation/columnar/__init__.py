@@ -24,10 +24,13 @@ from churn.foundation.columnar.history import (
 )
 from churn.foundation.columnar.latest_rows import (
     BUCKETS,
+    BUCKETS_OF_PART,
+    PARTS,
     OtherKind,
     bucketed_schema,
     count_shared_customers,
     hmac_pads,
+    line_of,
     rank_of,
     read_bucketed_rows,
     row_schema,
@@ -58,6 +61,7 @@ from churn.foundation.columnar.row_rules import PlainLines, apply_row_rules, pla
 
 __all__ = [
     "BUCKETS",
+    "BUCKETS_OF_PART",
     "EVENT",
     "FIRST_AT",
     "FIRST_LABELLED",
@@ -65,6 +69,7 @@ __all__ = [
     "LABEL",
     "LABELLED_AT",
     "LABEL_BATCH",
+    "PARTS",
     "ROW",
     "TRAINED",
     "Counting",
@@ -91,6 +96,7 @@ __all__ = [
     "hash_customers",
     "hmac_pads",
     "leave_out_contacted",
+    "line_of",
     "merge_statements",
     "panel_schema",
     "plain_lines",

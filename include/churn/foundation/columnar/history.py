@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import date
 from pathlib import Path
 
@@ -240,12 +240,16 @@ class LeaversCount:
     - `cut_off`: rows that go on waiting because events of days before the file are not known
     """
 
-    leavers: int
-    unknown: int
-    relabelled: int
-    completed: int
-    events: int
-    cut_off: int
+    leavers: int = 0
+    unknown: int = 0
+    relabelled: int = 0
+    completed: int = 0
+    events: int = 0
+    cut_off: int = 0
+
+    def __add__(self, more: LeaversCount) -> LeaversCount:
+        """The counts of both, which are of different customers."""
+        return LeaversCount(*(mine + its for mine, its in zip(astuple(self), astuple(more), strict=True)))
 
 
 def count_leavers(
@@ -312,12 +316,23 @@ def sample_rows(
     columns: Sequence[str],
     contract: Contract,
     rows: int,
+    total: int | None = None,
 ) -> pa.Table:
-    """Return about this number of rows of some files or of a view; a hash of the customer selects them, always the same ones."""
+    """Return about this number of rows of some files or of a view; a hash of the customer selects them, always the same ones.
+
+    Args:
+        connection: the engine.
+        source: Parquet files, or a view.
+        columns: the columns to return.
+        contract: the data contract.
+        rows: about this number is returned.
+        total: the number of rows of which the source has a part; by default, it has all.
+    """
     relation = (
         source if isinstance(source, str) else f"read_parquet([{', '.join(literal(str(file)) for file in source)}])"
     )
-    ((total,),) = connection.execute(f"SELECT count(*) FROM {relation}").fetchall()  # noqa: S608 -- a quoted path or our view
+    if total is None:
+        ((total,),) = connection.execute(f"SELECT count(*) FROM {relation}").fetchall()  # noqa: S608 -- a quoted path or our view
     every = max(1, total // rows)
     listed = ", ".join(quoted(column) for column in columns)
     return connection.sql(

@@ -16,6 +16,9 @@ from churn.contract import Column, Contract, Kind
 from churn.foundation.columnar.names import column_name, column_names, quoted
 
 BUCKETS = 100
+PARTS = 20
+"""Snapshots are divided into this number of parts, and each has the customers of some buckets."""
+BUCKETS_OF_PART = BUCKETS // PARTS
 _BLOCK = 64  # block size of SHA-256 in bytes (RFC 2104)
 _HASH = np.dtype([("bucket", ">u4"), ("customer", ">u8"), ("rest", "V20")])
 _LINE_BITS = 40
@@ -180,6 +183,11 @@ def _hash_numbers(hashes: pa.BinaryArray) -> tuple[pa.Array, pa.Array]:
 def rank_of(order: pa.ChunkedArray) -> pa.ChunkedArray:
     """The rank of the batch of each row, from `_order`."""
     return pc.shift_right(order, pa.scalar(_LINE_BITS, pa.int64()))
+
+
+def line_of(order: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The line of each row in its file, from `_order`."""
+    return pc.bit_wise_and(order, pa.scalar(_LINES - 1, pa.int64()))
 
 
 def sort_bucketed_rows(

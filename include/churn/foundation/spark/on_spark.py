@@ -80,6 +80,10 @@ class OnSpark:
         cores = int(self.place.conf["spark.executor.cores"])
         return f"{max(int(limit) // cores, LEAST_MEMORY) // 1000}KB"
 
+    def goes_apart(self, parts: int) -> bool:
+        """Whether there are enough parts for the cluster."""
+        return parts >= self.least
+
     def each(self, work: Callable[[P], R], parts: Sequence[P]) -> Iterator[R]:
         """Call `work` with each part. The results are in the order of the parts.
 
