@@ -39,7 +39,6 @@ UNIT_TESTS_ELSEWHERE = {
     "churn.cli.scores": "its commands run in integration/test_score_list.py",
     "churn.decision.comparative_rules": "each rule decides a case of decision/test_policy.py",
     "churn.decision.eligibility": "needs versions in MLflow: integration/test_evidence.py",
-    "churn.intake.history": "needs accepted batches: intake/test_table_rules.py judges against them",
 }
 """Modules that no test imports, and where they are tested; at most ten."""
 

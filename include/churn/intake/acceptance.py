@@ -39,7 +39,7 @@ from churn.intake.judging import REJECTED, judge_rows, reject_rows
 from churn.intake.label_files import LEAVERS, ROWS, Completeness, contract_of, kind_of_file
 from churn.intake.label_rules import label_rules, leavers_question, read_completeness, stated_through
 from churn.intake.reading import open_file
-from churn.intake.rule_words import EXAMPLE_LINES, BrokenRule, most_frequent
+from churn.intake.rule_words import BrokenRule, most_frequent
 from churn.intake.table_rules import IntakeLimits, TableRule, table_rules
 
 log = logging.getLogger(__name__)
@@ -147,7 +147,7 @@ def _judge(job: _BatchJob, limits: IntakeLimits) -> None:
     if verdict.passed:
         _accept(job, judged, describe_outcomes(verdict.warnings, rules), drift)
         return
-    sentence = explain_rejection(job.contract, judged, verdict, rules, _rules(job, judged))
+    sentence = explain_rejection(job.contract, judged, verdict, rules, judged.rules)
     _reject(job, divided, judged, REJECTED, sentence)
 
 
@@ -169,7 +169,7 @@ def _validate(
     if drift:
         (job.docs / PICTURE).write_text(standalone(draw_drift(drift)), encoding="utf-8")
     sentences = [describe_counts(judged), *describe_outcomes([*verdict.failures, *verdict.warnings], named), *notes]
-    _publish(job, verdict, sentences, _rules(job, judged))
+    _publish(job, verdict, sentences, judged.rules)
     return verdict, named, drift
 
 
@@ -208,7 +208,6 @@ def _accept(job: _BatchJob, judged: Judged, warnings: list[str], drift: list[Dri
     batch = job.batch.batch
     if _overtaken(job):
         return
-    rules = _rules(job, judged)
     stated = read_completeness(job.connection, judged.good, job.ledger.batches()) if job.kind == LEAVERS else None
     manifest = store_parts(job.storage, accepted(batch), [part.good for part in judged.parts])
     _, aside_digest = _quarantine(job, [part.aside for part in judged.parts])
@@ -222,7 +221,7 @@ def _accept(job: _BatchJob, judged: Judged, warnings: list[str], drift: list[Dri
             quarantined_rows=judged.set_aside,
             unlabelled_rows=judged.unlabelled,
             events=judged.events,
-            rules=rules,
+            rules=judged.rules,
             warnings=warnings,
             accepted_sha256=manifest.digest,
             quarantined_sha256=aside_digest,
@@ -276,7 +275,7 @@ def _reject(job: _BatchJob, file: DividedFile, judged: Judged | None, rule: str,
             accepted_rows=0,
             quarantined_rows=quarantined_rows,
             unlabelled_rows=judged.unlabelled if judged else 0,
-            rules=_rules(job, judged) if judged else [],
+            rules=judged.rules if judged else [],
             quarantined_sha256=aside_digest,
             kind=job.kind,
             complete_through=through.isoformat() if through else None,
@@ -320,10 +319,6 @@ def describe_counts(judged: Judged) -> str:
     """Say how many rows arrived, and what became of them."""
     waiting = f", {judged.unlabelled} of them waiting for a label" if judged.unlabelled else ""
     return f"{judged.arrived:,} rows arrived: {judged.accepted:,} accepted, {judged.set_aside:,} quarantined{waiting}."
-
-
-def _rules(job: _BatchJob, judged: Judged) -> list[BrokenRule]:
-    return columnar.count_rules(job.connection, judged.aside, EXAMPLE_LINES)
 
 
 def describe_outcomes(outcomes: list[validation.Outcome], rules: dict[str, TableRule]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from churn.foundation.parts import WrittenPart
 from churn.foundation.scratch import given
 from churn.intake.divided_file import DividedFile
 from churn.intake.file_part import FilePart
+from churn.intake.rule_words import EXAMPLE_LINES, BrokenRule
 
 ASIDE = pa.schema(
     [("_line", pa.int64()), ("_raw", pa.string()), ("_failed", pa.list_(pa.string())), ("_batch", pa.string())]
@@ -36,7 +38,7 @@ class TypedPart:
 
 @dataclass(frozen=True)
 class JudgedPart:
-    """The judged rows of one part: the files of good and quarantined rows, and the counts."""
+    """The judged rows of one part: the files of good and quarantined rows, the counts, and the rules that rows broke."""
 
     part: FilePart
     good: WrittenPart
@@ -44,6 +46,7 @@ class JudgedPart:
     arrived: int
     unlabelled: int
     events: int
+    rules: tuple[BrokenRule, ...]
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,16 @@ class Judged:
         return self.arrived - self.accepted
 
     @property
+    def rules(self) -> list[BrokenRule]:
+        """The rules that rows broke, with their number and the first of their lines; the most frequent first."""
+        counts, lines = Counter[str](), defaultdict[str, list[int]](list)
+        for rule, count, first in (broken for part in self.parts for broken in part.rules):
+            counts[rule] += count
+            lines[rule] += first
+        frequent = sorted(counts.items(), key=lambda counted: (-counted[1], counted[0]))
+        return [(rule, count, sorted(lines[rule])[:EXAMPLE_LINES]) for rule, count in frequent]
+
+    @property
     def rejected_share(self) -> float:
         """Share of faulty rows among those that have a label."""
         labelled = self.arrived - self.unlabelled
@@ -130,6 +143,18 @@ def typed_columns(contract: Contract) -> list[tuple[str, pa.DataType]]:
 def batch_number(batch: str) -> int:
     """The hash of a batch as a number that fits into an integer column."""
     return int(batch[:15], 16)
+
+
+def find_broken_rules(aside: Path) -> tuple[BrokenRule, ...]:
+    """The rules that the quarantined rows of a file broke, with their number and the first of their lines."""
+    rows = pq.read_table(aside, columns=["_line", "_failed"]).combine_chunks()
+    failed = rows["_failed"]
+    each = pa.table({"rule": pc.list_flatten(failed), "line": rows["_line"].take(pc.list_parent_indices(failed))})
+    return tuple(
+        (str(rule), found.num_rows, found["line"].sort()[:EXAMPLE_LINES].to_pylist())
+        for rule in each["rule"].unique().to_pylist()
+        for found in [each.filter(pc.equal(each["rule"], rule))]
+    )
 
 
 def count_events(rows: pa.Table | pa.RecordBatch, contract: Contract) -> int:

@@ -40,6 +40,7 @@ from churn.intake.judged_rows import (
     accepted_schema,
     batch_number,
     count_events,
+    find_broken_rules,
     good_writer,
     quarantine_columns,
 )
@@ -161,7 +162,9 @@ def _write_part(job: JudgingJob, found: Sequence[Path], judged: tuple[TypedPart,
     if repeats is not None and again is not None:
         before, aside = aside, job.path("both", part)
         _write_aside(job, part, before, repeats, aside)
-    return JudgedPart(part, WrittenPart.of(good), WrittenPart.of(aside), typed.arrived, typed.unlabelled, events)
+    quarantined = WrittenPart.of(aside)
+    rules = find_broken_rules(given(aside)) if quarantined.rows else ()
+    return JudgedPart(part, WrittenPart.of(good), quarantined, typed.arrived, typed.unlabelled, events, rules)
 
 
 def _write_aside(job: JudgingJob, part: FilePart, before: Path, repeats: pa.Table, target: Path) -> None:

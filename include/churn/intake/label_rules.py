@@ -99,7 +99,7 @@ def label_rules(
         _statement(connection, judged, stated),
         _future(stated, arrived),
         _future_events(connection, judged, arrived),
-        _whole(connection, judged, stated),
+        _whole(judged, stated),
     ]
     if history:
         found = history.compared.leavers
@@ -203,12 +203,11 @@ def _future_events(connection: duckdb.DuckDBPyConnection, judged: Judged, arrive
     )
 
 
-def _whole(connection: duckdb.DuckDBPyConnection, judged: Judged, stated: Completeness | None) -> TableRule:
+def _whole(judged: Judged, stated: Completeness | None) -> TableRule:
     """A row in quarantine may be a customer who left, so the file is not complete."""
     lost = 0
     if stated and judged.set_aside:
-        broken = columnar.count_rules(connection, judged.aside, 0)
-        lost = judged.set_aside - sum(rows for rule, rows, _ in broken if rule == DUPLICATE)
+        lost = judged.set_aside - sum(rows for rule, rows, _ in judged.rules if rule == DUPLICATE)
     return TableRule(
         "leavers.quarantined",
         True,

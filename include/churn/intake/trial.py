@@ -19,7 +19,7 @@ from churn.intake.judging import judge_rows
 from churn.intake.label_files import LEAVERS, ROWS, contract_of, kind_of_file
 from churn.intake.label_rules import label_rules, read_completeness
 from churn.intake.reading import open_file
-from churn.intake.rule_words import EXAMPLE_LINES, BrokenRule, in_words
+from churn.intake.rule_words import BrokenRule, in_words
 from churn.intake.table_rules import IntakeLimits, table_rules
 
 _NAME = "0" * 64
@@ -105,7 +105,7 @@ def try_file(stream: IO[bytes], contract: Contract, limits: IntakeLimits) -> Tri
         docs.mkdir()
         rows = [part.good for part in judged.parts]
         verdict = validation.judge_batch(_NAME, rows, [*rules.values()], judged_by, docs, limits.spread)
-        broken = columnar.count_rules(connection, judged.aside, EXAMPLE_LINES)
+        broken = judged.rules
         return Trial(
             contract=contract.name,
             kind=kind,

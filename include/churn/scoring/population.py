@@ -33,7 +33,7 @@ from churn.intake.divided_file import DividedFile, divide_original
 from churn.intake.judged_rows import Judged
 from churn.intake.judging import judge_rows, reject_rows
 from churn.intake.reading import open_file
-from churn.intake.rule_words import EXAMPLE_LINES, BrokenRule, most_frequent
+from churn.intake.rule_words import BrokenRule, most_frequent
 from churn.learning.snapshot import TRAINING, CustomerPart, customer_parts, take_snapshot
 
 log = logging.getLogger(__name__)
@@ -116,7 +116,7 @@ def judge_customers(clients: Clients, population: Population, night: str, scratc
         except FileFault as fault:
             whole = DividedFile(storage, name, tuple(file.header))
             raise _reject(clients, population, night, whole, None, fault.sentence, scratch) from None
-    broken = _broken_rules(judged, settings.duckdb_memory_limit)
+    broken = judged.rules
     limit = settings.max_rejected_share
     if not judged.accepted or judged.rejected_share > limit:
         sentence = (
@@ -228,11 +228,6 @@ def _log_notes(population: Population, header: list[str], contract: Contract) ->
     known = [name for name in header if name != target]
     for note in notes_on_columns(known, contract.without_target()):
         log.info("%s: %s", population.name, note)
-
-
-def _broken_rules(judged: Judged, memory: str) -> list[BrokenRule]:
-    with columnar.engine(memory) as connection:
-        return columnar.count_rules(connection, judged.aside, EXAMPLE_LINES)
 
 
 def _reject(

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from churn.contract import CONFLICT, DUPLICATE, Column, Contract, Kind, Role
-from churn.foundation.columnar import count_rules, count_shared_customers, resolve_repeats, rows_of_keys
+from churn.foundation.columnar import count_shared_customers, resolve_repeats, rows_of_keys
 from churn.foundation.columnar.names import literal, quoted
 
 CONTRACT = Contract(
@@ -48,14 +48,6 @@ def test_of_repeated_customers_the_first_equal_row_is_kept(tmp_path: Path) -> No
         (3, CONFLICT),
         (4, CONFLICT),
     ]
-
-
-def test_broken_rules_are_counted_over_all_parts(tmp_path: Path) -> None:
-    """By frequency, then by name, with the first lines."""
-    connection = duckdb.connect()
-    late = write(tmp_path, "late.parquet", _line=[3, 4], _failed=[["b"], ["b", "a"]])
-    early = write(tmp_path, "early.parquet", _line=[1, 2], _failed=[["a"], ["b"]])
-    assert count_rules(connection, [late, early], 2) == [("b", 3, [2, 3]), ("a", 2, [1, 4])]
 
 
 def test_shared_customers_are_counted_within_their_buckets() -> None:

@@ -4,7 +4,7 @@ Values are passed as parameters, and column names are quoted. Where two forms ar
 Spark also understands is used.
 """
 
-from churn.foundation.columnar.batch_rows import append_rule, count_rules, resolve_repeats, rows_of_keys
+from churn.foundation.columnar.batch_rows import append_rule, resolve_repeats, rows_of_keys
 from churn.foundation.columnar.current_rows import (
     TRAINED,
     first_rows_of_values,
@@ -87,7 +87,6 @@ __all__ = [
     "count_final_labels",
     "count_leavers",
     "count_newest",
-    "count_rules",
     "count_shared_customers",
     "create_counting_view",
     "draw_customers",

@@ -87,16 +87,3 @@ def append_rule(connection: duckdb.DuckDBPyConnection, raw: pa.Table, own: Path 
         """,
         params={"own": str(own), "first": raw["_line"][0].as_py(), "last": raw["_line"][-1].as_py(), "rule": rule},
     ).to_arrow_table()
-
-
-def count_rules(
-    connection: duckdb.DuckDBPyConnection, rows: Sequence[Path], examples: int
-) -> list[tuple[str, int, list[int]]]:
-    """Return the rules that quarantined rows broke: name, number of rows, first lines; most frequent first."""
-    return connection.execute(
-        """
-        SELECT rule, count(*), list_slice(list(_line ORDER BY _line), 1, $examples)
-        FROM (SELECT _line, unnest(_failed) AS rule FROM read_parquet($files)) GROUP BY rule ORDER BY count(*) DESC, rule
-        """,
-        {"files": [str(file) for file in rows], "examples": examples},
-    ).fetchall()
