@@ -13,20 +13,25 @@ import pytest
 from s3fs import S3FileSystem
 
 from churn.contracts.bank import BANK_CHURN
+from churn.decision.evidence_parts import DrawnCustomers, read_facts, score_customers
 from churn.errors import ChurnError
 from churn.foundation.ledger import open_ledger
-from churn.foundation.parts import part_names, read_manifest
-from churn.foundation.paths import UNFINISHED, accepted, quarantined
+from churn.foundation.parts import digest_files, part_names, read_manifest
+from churn.foundation.paths import ACCEPTED, ORIGINALS, UNFINISHED, accepted, quarantined
+from churn.foundation.records import Snapshot
 from churn.foundation.sampling import Sampling
 from churn.foundation.spark import executors, session
 from churn.foundation.spark.on_spark import OnSpark
 from churn.foundation.spark.session import SparkMissing, SparkPlace, SparkUnavailable, read_conf, require_java
 from churn.foundation.spread import Here, Spread
 from churn.foundation.storage import Storage
+from churn.intake import judged_rows
 from churn.intake.acceptance import accept_batch
 from churn.intake.arrival import collect_arrivals
+from churn.intake.audit import find_losses
 from churn.intake.table_rules import IntakeLimits
 from churn.learning.snapshot import take_snapshot
+from churn.learning.unseen import Unseen
 from support import spark_work
 from support.basics import S3, small_file
 from support.spark_cluster import SparkCluster, shared_cluster, why_not
@@ -49,7 +54,7 @@ def spark(cluster: SparkCluster) -> Iterator[OnSpark]:
 
 
 def compute(spread: Spread, root: str, folder: Path) -> dict[str, object]:
-    """Two files through intake and snapshot: all counts and hashes."""
+    """Two files through intake, comparison with the history, snapshot, scoring of unseen customers, and audit: all counts and hashes."""
     folder.mkdir(exist_ok=True)
     storage = Storage.open(root, many_machines=not isinstance(spread, Here))
     ledger = open_ledger(f"sqlite:///{folder}/ledger.db")
@@ -67,11 +72,26 @@ def compute(spread: Spread, root: str, folder: Path) -> dict[str, object]:
             (batch.arrived_rows, batch.accepted_rows, batch.quarantined_rows, batch.rules),
             (batch.accepted_sha256, batch.quarantined_sha256, len(part_names(storage, accepted(batch.batch)))),
             (snapshot.snapshot, snapshot.rows, snapshot.holdout_rows),
+            (batch.warnings, ledger.drift(batch.batch)),
+            score_unseen(storage, snapshot, spread),
         ]
+    files = storage.names(ORIGINALS) + storage.names(ACCEPTED)
+    digest_of = digest_files(storage, [name for name in files if not name.endswith(".json")], spread)
+    assert find_losses(storage, ledger, hashes=True, digest_of=digest_of) == []
     assert not [
         name for name in storage.names(UNFINISHED) if name != UNFINISHED
     ]  # an emptied folder of SeaweedFS is listed
     return found
+
+
+def score_unseen(storage: Storage, snapshot: Snapshot, spread: Spread) -> tuple[list[int], list[int], list[float]]:
+    """The numbers of the unseen customers, how many each part has, and their scores."""
+    with storage.scratch() as scratch:
+        unseen = Unseen.of(storage, snapshot, BANK_CHURN, scratch, spread)
+        customers = DrawnCustomers(unseen, SALT, 0.8, "200MB", scratch)
+        facts = read_facts(customers, None, spread)
+        scores = score_customers(customers, spark_work.ByBalance(), None, spread, "Scoring")
+    return [number for part in facts for number in part["_customer"]], [len(part) for part in facts], scores.tolist()
 
 
 def _with_repeats(text: str, rows: int) -> str:
@@ -142,6 +162,7 @@ def test_and_on_s3_where_nothing_but_the_store_is_shared(
         monkeypatch.setenv(name, value)
     S3FileSystem.clear_instance_cache()
     monkeypatch.setattr(Storage, "open", partial(open_with_keys, s3))
+    monkeypatch.setattr(judged_rows, "given", _refuse)  # the task reads no file of judged rows
     assert compute(spark, f"s3://{s3.bucket}/{tmp_path.name}", tmp_path) == undisturbed
     hidden = [SALT, s3.secret.encode(), cluster.secret.encode()]
     files = [file for file in cluster.folder.rglob("*") if file.is_file() and file.suffix != ".jar"]
@@ -155,6 +176,10 @@ def test_and_on_s3_where_nothing_but_the_store_is_shared(
         except OSError:  # it has ended meanwhile
             continue
         assert not [secret for secret in hidden if secret in said], said
+
+
+def _refuse(file: Path) -> Path:
+    raise AssertionError(f"The task fetches {file.name}.")
 
 
 def open_with_keys(s3: S3, url: str, fs: object = None, many_machines: bool = False) -> Storage:

@@ -9,7 +9,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from churn.errors import ChurnError
 from churn.foundation.scratch import given, writing
@@ -135,3 +138,11 @@ def take_long(number: int) -> int:
 def started_by(_: int) -> str | None:
     """What started the Python of an executor, if it says so."""
     return os.environ.get("STARTED_BY")
+
+
+class ByBalance:
+    """A model whose score is the customer's balance."""
+
+    def __call__(self, rows: pd.DataFrame) -> NDArray[np.float64]:
+        """The score of each row, shape (rows,)."""
+        return rows["Balance"].to_numpy(np.float64)
