@@ -14,12 +14,23 @@ from pathlib import Path
 
 import pytest
 
+from churn.contracts.bank import BANK_CHURN
+from churn.foundation.ledger import Ledger, open_ledger
+from churn.foundation.sampling import Sampling
 from churn.foundation.spark import session
 from churn.foundation.spark.on_spark import OnSpark
 from churn.foundation.spark.session import SparkUnavailable
-from churn.foundation.spread import Here, WorkerKilled
-from churn.foundation.storage import Storage
+from churn.foundation.spread import Here, Spread, WorkerKilled
+from churn.foundation.storage import Storage, StorageError
+from churn.intake.acceptance import accept_batch
+from churn.intake.arrival import collect_arrivals
+from churn.intake.audit import find_losses
+from churn.intake.table_rules import IntakeLimits
+from churn.learning.snapshot import take_snapshot
 from support import spark_work
+from support.basics import S3, small_file
+from support.divisions import SALT
+from support.faulty_store import faulty_store, through
 from support.spark_cluster import SparkCluster, why_not
 
 pytestmark = [
@@ -75,6 +86,89 @@ def test_a_part_goes_elsewhere_from_a_full_disk(cluster: SparkCluster, marks: Pa
     assert list(marks.glob("full-*"))
     with pytest.raises(WorkerKilled, match=r"No space left on device.*run the step again; nothing was lost"):
         list(spark.each(partial(spark_work.fill_disk_of, "worker", marks), range(2)))
+
+
+def test_a_store_that_stops_in_the_middle_is_one_error(
+    cluster: SparkCluster, s3: S3, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While rows are judged, and while they are regrouped. The step that is run again comes to the rows of an undisturbed run."""
+    spark = OnSpark(cluster.place(), HERE, 1)
+    expected = accept_and_snap(
+        Storage.open(str(tmp_path / "data")), open_ledger(f"sqlite:///{tmp_path}/other.db"), HERE
+    )
+    with faulty_store(s3) as store:
+        with through(store, s3, monkeypatch, "undisturbed", many_machines=True) as storage:
+            begun = store.requests
+            own = open_ledger(f"sqlite:///{tmp_path}/own.db")
+            accept(storage, own, spark)
+            accepting, begun = store.requests - begun, store.requests
+            assert snap(storage, own, spark) == expected
+            snapping = store.requests - begun
+        with through(store, s3, monkeypatch, "stops", many_machines=True) as storage:
+            for step, requests in ((accept, accepting), (snap, snapping)):
+                last_good = store.requests + requests // 2
+                store.fails = partial(is_after, last_good)
+                with pytest.raises(StorageError, match="CHURN_DATA_ROOT"):
+                    step(storage, ledger, spark)
+                assert store.failed
+                store.fails, store.failed = never, 0
+                found = step(storage, ledger, spark)
+            assert found == expected
+            assert find_losses(storage, ledger, hashes=True) == []
+
+
+def accept_and_snap(storage: Storage, ledger: Ledger, spread: Spread) -> str:
+    accept(storage, ledger, spread)
+    return snap(storage, ledger, spread)
+
+
+def accept(storage: Storage, ledger: Ledger, spread: Spread) -> str:
+    """Accept a file in several parts, which may have landed before."""
+    if not ledger.batches():
+        with storage.writing("landing/day.csv") as stream:
+            stream.write(small_file(1500, faults=30, seed=3).encode())
+    (batch,) = collect_arrivals(storage, ledger, part_size=20_000).batches
+    return accept_batch(batch.batch, "night", storage, ledger, BANK_CHURN, IntakeLimits(0.5, spread)).state
+
+
+def snap(storage: Storage, ledger: Ledger, spread: Spread) -> str:
+    return take_snapshot(storage, ledger, BANK_CHURN, Sampling(SALT, spread)).snapshot
+
+
+def is_after(last_good: int, number: int) -> bool:
+    return number > last_good
+
+
+def never(_: int) -> bool:
+    return False
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small disk, which only root may")
+def test_a_disk_that_is_full_is_one_error_or_none(cluster: SparkCluster, tmp_path: Path) -> None:
+    """Of one worker: 4 MB for the 32 MB of rows that pass through it. With space again, the rows are those of one machine."""
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(small)], check=True)
+    try:
+        cluster.kill("worker-1")
+        cluster.start("worker-1", {"SPARK_LOCAL_DIRS": str(small)})
+        spark = OnSpark(cluster.place(), HERE, 1)
+        given = [range(8), spark_work.SCHEMA, 4, spark_work.keep_rows]
+        expected = list(HERE.exchange(spark_work.make_large_rows, *given))
+        begun = time.monotonic()
+        try:
+            found = list(spark.exchange(spark_work.make_large_rows, *given))
+        except WorkerKilled as error:
+            assert "No space left on device" in str(error)  # noqa: PT017 -- either is right
+            assert "run the step again; nothing was lost" in str(error)  # noqa: PT017
+            subprocess.run(["mount", "-o", "remount,size=400m", str(small)], check=True)
+            found = list(spark.exchange(spark_work.make_large_rows, *given))
+        assert found == expected
+        assert time.monotonic() - begun < 180
+    finally:
+        session.close_sessions()
+        cluster.kill("worker-1")
+        subprocess.run(["umount", "-l", str(small)], check=True)
 
 
 def test_executors_may_have_a_python_of_their_own(cluster: SparkCluster, tmp_path: Path) -> None:

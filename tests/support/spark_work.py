@@ -34,6 +34,15 @@ def refuse_two(number: int) -> int:
     return number
 
 
+def make_large_rows(part: int) -> Iterator[pa.RecordBatch]:
+    """Yield 4 MB of rows that cannot be compressed, for the receivers 0 to 3."""
+    noise = np.random.default_rng(part)
+    for number in range(20):
+        texts = [noise.bytes(1000).hex() for _ in range(100)]
+        receivers = pa.array([row % 4 for row in range(100)], pa.int32())
+        yield pa.record_batch({"row": range(number * 100, number * 100 + 100), "text": texts, INTO: receivers})
+
+
 def make_rows(part: int) -> Iterator[pa.RecordBatch]:
     """Yield rows for the receivers 0, 1 and 3."""
     for start in range(0, ROWS, 5):
