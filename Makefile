@@ -3,7 +3,7 @@
 # The environment is .venv, created from the locks with uv: the one on the PATH, or one installed into .uv.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-spark spark-env test-quarter test-crashes test-divisions test-stack status maintain stop clean lint format lock docs docs-reference bench up down stack logs user land serve upkeep backup restore bench-intake bench-decision bench-image bench-stack bench-review statistics screenshots sample
+.PHONY: help run test test-spark spark-env test-quarter test-crashes test-divisions test-stack fuzz status maintain stop clean lint format lock docs docs-reference bench up down stack logs user land serve upkeep backup restore bench-intake bench-decision bench-image bench-stack bench-review statistics screenshots sample
 SHELL := /bin/bash
 
 # The first that works and has a version that the locks support. A name on the PATH may be a shim that does not work.
@@ -51,6 +51,9 @@ test-spark: .venv/dev .venv/spark/installed ## Run the tests of intake, snapshot
 	@TEST_DIVISION=spark .venv/bin/python -m pytest -q tests/unit/intake tests/unit/learning/test_snapshot.py tests/unit/learning/test_snapshot_parts.py tests/unit/learning/test_panels.py \
 		tests/unit/decision tests/unit/scoring tests/integration/test_night.py tests/integration/test_evidence.py tests/integration/test_replay.py tests/integration/test_score_list.py -k "not killed_after" $(ARGS)
 	@.venv/bin/python -m pytest -q -m "spark or not spark" tests/integration/test_spark.py tests/integration/test_spark_faults.py $(ARGS)
+
+fuzz: .venv/dev ## Give odd input to all readers, the service, the review and the trigger forms (CASES=100000 SEED=1 ONLY="csv http"); hours.
+	@PYTHONPATH=tests .venv/bin/python benchmarks/fuzz.py $(if $(CASES),--cases $(CASES)) $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY)) $(ARGS)
 
 spark-env: .venv/run ## Pack the environment for executors of a cluster without our image: var/spark-env.tar.gz.
 	@$(UV) venv --quiet --clear --relocatable --python $(PYTHON) var/spark-env

@@ -70,10 +70,10 @@ FEW_PARTS = 20
 
 
 @cache
-def _engine() -> duckdb.DuckDBPyConnection:
+def shared_engine() -> duckdb.DuckDBPyConnection:
     """One engine for all files of this process: to start one takes longer than to judge a small part."""
     opened = ExitStack()
-    opened.callback(_engine.cache_clear)
+    opened.callback(shared_engine.cache_clear)
     atexit.register(opened.close)
     return opened.enter_context(columnar.engine("500MB"))
 
@@ -86,7 +86,7 @@ def _judge(content: bytes, contract: Contract, part_size: int, cores: int) -> Ju
             file = open_file(stream)
             file.check(contract)
             divided = divide_copy(copy, file, Path(scratch), part_size)
-        opened = _engine()
+        opened = shared_engine()
         with pytest.MonkeyPatch.context() as shared:
             shared.setattr(columnar, "engine", lambda *_, **__: nullcontext(opened.cursor()))
             spread = Here(cores, "500MB", few=10_000)  # threads, which share the engine
