@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 from churn.contract import WRITTEN, Column, Contract, Kind, Role
+from churn.errors import is_storable, shown
 from churn.intake.batch_file import FileFault
 from churn.intake.file_kind import EXCEL_EXPORT
 
@@ -55,7 +56,7 @@ def require_columns(header: Sequence[str], contract: Contract) -> None:
 def extra_columns(header: Sequence[str], contract: Contract) -> list[str]:
     """Describe the columns that the contract does not have; those without a name are counted."""
     extra = [name for name in header if name not in contract.names]
-    named = [name for name in extra if not _UNNAMED.fullmatch(name)]
+    named = [shown(name) for name in extra if not _UNNAMED.fullmatch(name)]
     return named + _unnamed(extra)
 
 
@@ -106,7 +107,7 @@ def explain_header(lines: Sequence[bytes]) -> FileFault | None:
     texts, legacy = _decoded(lines)
     delimiter = max((",", *DELIMITERS), key=lambda mark: len(_cells(texts[0], mark)))
     header = _cells(texts[0], delimiter)
-    names = [name for name in dict.fromkeys(header) if name.strip() and not name.startswith("_")]
+    names = [name for name in dict.fromkeys(header) if name.strip() and not name.startswith("_") and is_storable(name)]
     if _SEPARATOR_LINE.fullmatch(texts[0]) or delimiter != "," or legacy:
         numbers = tuple(Column(name, Kind.NUMBER, Role.FEATURE) for name in _unlike(names, "key", "target"))
         ends = (Column("key", Kind.TEXT, Role.KEY), Column("target", Kind.INTEGER, Role.TARGET, 0, 1))
@@ -150,7 +151,7 @@ def _difference(header: Sequence[str], missing: Sequence[Column], contract: Cont
     if absent:
         sentences.append(f"{'Columns are' if len(absent) > 1 else 'Column is'} missing: {_listed(absent)}.")
     if recased:
-        pairs = _listed([f"{written.strip()} ({name})" for written, name in recased.items()])
+        pairs = _listed([f"{shown(written.strip())} ({name})" for written, name in recased.items()])
         how = "differs" if len(recased) == 1 else "differ"
         count = f"{len(recased)} name{'' if len(recased) == 1 else 's'}"
         sentences.append(
@@ -158,7 +159,7 @@ def _difference(header: Sequence[str], missing: Sequence[Column], contract: Cont
             "To accept such names, set `lenient_header=True` in the contract."
         )
     if respelled:
-        pairs = _listed([f"{written} may be {name}" for written, name in respelled.items()])
+        pairs = _listed([f"{shown(written)} may be {name}" for written, name in respelled.items()])
         sentences.append(f"Another spelling? {pairs}.")
     sentences += [f"The header also has {unnamed}." for unnamed in _unnamed(others)]
     required = [column.name for column in contract.columns if not column.may_be_absent]
@@ -213,10 +214,10 @@ def _decoded(lines: Iterable[bytes]) -> tuple[list[str], bool]:
 def _separator_line(mark: str, texts: Sequence[str], legacy: bool, contract: Contract) -> FileFault:
     dialect = _dialect(texts, legacy, contract) if texts else None
     more = f" {dialect.sentence}" if dialect else ""
-    shown = "TAB" if mark == "\t" else mark
+    hint = "TAB" if mark == "\t" else shown(mark)
     return FileFault(
         "separator_line",
-        f"The first line is a hint for Excel (`sep={shown}`), and not the header. "
+        f"The first line is a hint for Excel (`sep={hint}`), and not the header. "
         f"Delete that line and send the file again.{more}",
     )
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 
+from churn.errors import shown
 from churn.foundation.links import RETRAINING, REVIEW
 from churn_airflow.airflow_compat import (
     DagAccessEntity,
@@ -253,7 +254,7 @@ def _load_decided_runs(*names: str) -> list[Night]:
 
 def _describe_unknown_run(name: str) -> str:
     return (
-        f"The ledger has no decision of run {name[:200]}. The run may still be in progress, may have had nothing to decide, "
+        f"The ledger has no decision of run {shown(name, 200)}. The run may still be in progress, may have had nothing to decide, "
         "or may have failed. Its page in Airflow shows which."
     )
 

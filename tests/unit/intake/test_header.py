@@ -168,3 +168,19 @@ def test_a_column_that_the_model_needs_is_never_optional(role: Role) -> None:
     column = next(column for column in BANK_CHURN.columns if column.role is role)
     with pytest.raises(ValueError, match=f"Column {column.name}: a {role} can be optional only"):
         replace(column, optional=True)
+
+
+@pytest.mark.parametrize(
+    ("written", "repeated"),
+    [("Age\u20281", "Age\\u20281"), ("Age" + "_" * 100, "Age" + "_" * 77 + "... (103 characters)")],
+)
+def test_a_name_of_the_header_is_repeated_so_that_it_can_be_shown(written: str, repeated: str) -> None:
+    """On one line, without control characters, and cut off if it is long: messages go to logs, mails and the ledger."""
+    sentence = fault(renamed(Age=written)).sentence
+    assert f"{repeated} may be Age." in sentence
+    assert written not in sentence
+    assert extra_columns([*BANK_CHURN.names, written], BANK_CHURN) == [repeated]
+
+
+def test_a_hint_with_a_control_character_is_shown_as_an_escape() -> None:
+    assert "`sep=\\x1f`" in fault(f"sep=\x7f\n{TEXT}").sentence.replace("x7f", "x1f")
