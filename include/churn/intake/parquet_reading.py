@@ -98,7 +98,7 @@ class _Texts:
                 _without_exponent(values) if pa.types.is_floating(values.type) else pc.cast(values, pa.string())
             )
         except pa.ArrowException:  # bytes that are not text, nested values, special types
-            cells = values.to_pylist()
+            cells = _as_values(values)
             texts = [_as_text(cell) for cell in cells]
             self.texts = pa.array(texts, pa.string())
             binary = [
@@ -106,6 +106,22 @@ class _Texts:
                 for cell, text in zip(cells, texts, strict=True)
             ]
             self.undecodable = np.array(binary, dtype=bool)
+
+
+def _as_values(values: pa.Array) -> list[Any]:
+    """Return the cells as Python's values; those that it has no value for, such as times in an unknown zone, as a text of their type."""
+    try:
+        cells: list[Any] = values.to_pylist()
+    except (ArithmeticError, LookupError, ValueError):  # also the errors of Arrow and of time zones
+        return [_as_value(values, position) for position in range(len(values))]
+    return cells
+
+
+def _as_value(values: pa.Array, position: int) -> Any:
+    try:
+        return values[position].as_py()
+    except (ArithmeticError, LookupError, ValueError):
+        return f"a value of the type {values.type} that cannot be written"
 
 
 def _as_text(cell: Any) -> str | None:

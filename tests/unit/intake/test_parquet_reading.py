@@ -66,3 +66,18 @@ def test_a_file_that_cannot_be_read_is_a_fault_of_the_file() -> None:
         with pytest.raises(FileFault) as fault:
             batch.check(CONTRACT)
         assert fault.value.code == code
+
+
+def test_a_value_that_python_cannot_write_is_a_text_of_its_type() -> None:
+    """A time in an unknown zone, or one before the year 1: in a column that is ignored, it does not stop the file."""
+    times = pa.array([0, None], pa.timestamp("us", "No/Where"))
+    (raw,) = opened(elsewhere=times).raw()
+    assert raw["_raw"].to_pylist() == [
+        '1,Ann,0,42,"a value of the type timestamp[us, tz=No/Where] that cannot be written"',
+        "2,Bob,1,,",
+    ]
+    nested = pa.array([[-(2**62)], [1]], pa.list_(pa.timestamp("us")))
+    (raw,) = opened(elsewhere=nested).raw()
+    first, second = raw["_raw"].to_pylist()
+    assert first == "1,Ann,0,42,a value of the type list<element: timestamp[us]> that cannot be written"
+    assert second.startswith("2,Bob,1,,")
