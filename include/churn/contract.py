@@ -9,13 +9,15 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 from itertools import pairwise
-from math import isfinite
 from typing import NamedTuple, Self
+
+from churn.errors import is_storable, shown
 
 
 class Kind(StrEnum):
@@ -30,7 +32,7 @@ class Kind(StrEnum):
 WRITTEN = {
     Kind.INTEGER: r"-?(0|[1-9][0-9]*)(\.0+)?",
     Kind.NUMBER: r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?",
-    Kind.DATE: r"[0-9]{4}-[0-9]{2}-[0-9]{2}",
+    Kind.DATE: r"([1-9][0-9]{3}|0[1-9][0-9]{2}|00[1-9][0-9]|000[1-9])-[0-9]{2}-[0-9]{2}",  # there is no year 0
 }
 """The notation of each kind, as a regular expression that must match the whole cell."""
 _NUMBER = re.compile(WRITTEN[Kind.NUMBER])
@@ -61,6 +63,11 @@ _ADDED = {"max_levels": None, "values": (), "protected": False, "feature": True}
 
 Coded = tuple[tuple[str, float], ...]
 """The texts of a column with the number that each stands for, in the order of the contract."""
+
+
+def _is_finite(number: object) -> bool:
+    """Whether this is a number that a column of floats can hold; true and false are none."""
+    return isinstance(number, int | float) and type(number) is not bool and abs(number) <= sys.float_info.max
 
 
 def _in_full(bound: float) -> str:
@@ -152,9 +159,7 @@ class Column:
         if not pairs:
             return
         texts, numbers = [text for text, _ in pairs], [number for _, number in pairs]
-        if not all(type(text) is str and text.strip(" ") for text in texts) or not all(
-            type(number) in (int, float) and isfinite(number) for number in numbers
-        ):
+        if not all(type(text) is str and text.strip(" ") for text in texts) or not all(map(_is_finite, numbers)):
             raise ValueError(
                 f"Column {self.name}: the values must be a mapping from texts that are not empty to numbers, "
                 'such as {"No": 0, "Yes": 1}.'
@@ -208,6 +213,13 @@ class Column:
         Raises:
             ValueError: a field has another type, or the categories or bounds contradict each other.
         """
+        if type(self.name) is not str or not self.name.strip() or not is_storable(self.name):
+            raise ValueError(
+                f"The name of a column must be a text that is not empty and can be stored, and not {shown(self.name)}."
+            )
+        texts = [self.description, *(text for text in self.categories if type(text) is str), *self.numbers]
+        if not all(type(text) is str and is_storable(text) for text in texts):
+            raise ValueError(f"Column {self.name}: a text has a character that cannot be stored, or is not a text.")
         if type(self.kind) is not Kind or type(self.role) is not Role:
             raise ValueError(f"Column {self.name}: the kind must be one of Kind, and the role one of Role.")
         flags = [
@@ -223,8 +235,8 @@ class Column:
         if len(set(folded)) != len(folded):
             raise ValueError(f"Column {self.name}: a category appears twice.")
         bounds = [bound for bound in (self.minimum, self.maximum) if bound is not None]
-        if any(type(bound) not in (int, float) for bound in bounds):
-            raise ValueError(f"Column {self.name}: minimum and maximum must be numbers.")
+        if not all(map(_is_finite, bounds)):
+            raise ValueError(f"Column {self.name}: minimum and maximum must be numbers, and finite.")
         if bounds != sorted(bounds):
             raise ValueError(f"Column {self.name}: the minimum {bounds[0]:g} is above the maximum {bounds[1]:g}.")
 
@@ -601,8 +613,11 @@ class Contract:
                 for column in definition["columns"]
             )
             return cls(definition["name"], columns, horizon_days=definition.get("horizon_days"))
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"This text is not a contract written by `to_json`: {error!r}") from error
+        except (AttributeError, KeyError, RecursionError, TypeError) as error:
+            lacking = f": {shown(error.args[0])} is missing" if isinstance(error, KeyError) else ""
+            raise ValueError(
+                f"This text is not a contract written by `to_json`{lacking}. Make it again from the contract."
+            ) from error
 
     def __getitem__(self, name: str) -> Column:
         for column in self.columns:

@@ -253,3 +253,46 @@ def test_a_contract_of_an_earlier_release_is_still_read() -> None:
         *("ignore_case", "description", "optional"),
     }
     assert Contract.from_json(BANK_CHURN.to_json().replace(', "protected": true', "")).names == BANK_CHURN.names
+
+
+@pytest.mark.parametrize("bound", [10**400, -(10**400), float("nan"), float("inf"), True])
+def test_a_bound_is_a_number_that_a_column_can_hold(bound: float) -> None:
+    with pytest.raises(ValueError, match=r"^Column Age: minimum and maximum must be numbers, and finite\.$"):
+        Column("Age", Kind.NUMBER, Role.FEATURE, maximum=bound)
+
+
+@pytest.mark.parametrize("number", [10**400, float("nan"), True])
+def test_a_value_stands_for_a_number_that_a_column_can_hold(number: float) -> None:
+    with pytest.raises(ValueError, match=r"^Column Age: the values must be a mapping from texts"):
+        Column("Age", Kind.NUMBER, Role.FEATURE, values={"No": 0, "Yes": number})
+
+
+@pytest.mark.parametrize("name", ["", " ", "a\0b", "\ud800", 5])
+def test_a_column_has_a_name_that_can_be_stored(name: str) -> None:
+    with pytest.raises(ValueError, match=r"^The name of a column must be a text that is not empty and can be stored"):
+        Column(name, Kind.NUMBER, Role.FEATURE)
+
+
+def test_the_texts_of_a_column_can_be_stored() -> None:
+    for changes in ({"description": "\ud800"}, {"categories": ("a", "b\0")}, {"max_levels": 5, "description": 1}):
+        with pytest.raises(
+            ValueError, match=r"^Column City: a text has a character that cannot be stored, or is not a text\.$"
+        ):
+            Column("City", Kind.TEXT, Role.FEATURE, **changes)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{}", ": columns is missing. Make"),
+        ('{"columns": [{"kind": "number"}], "name": "a"}', ": role is missing. Make"),
+        ("[]", "`. Make"),
+        ("[" * 100_000, "`. Make"),
+        ('{"columns": [5]}', "`. Make"),
+    ],
+)
+def test_a_text_that_is_not_a_contract_is_refused_in_plain_words(text: str, words: str) -> None:
+    with pytest.raises(
+        ValueError, match=rf"^This text is not a contract written by `to_json{'`' if words[0] == ':' else ''}{words}"
+    ):
+        Contract.from_json(text)

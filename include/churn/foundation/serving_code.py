@@ -21,7 +21,7 @@ def copy_serving_code(folder: Path) -> Path:
         code / "serving",
         ignore=shutil.ignore_patterns("__pycache__", "Dockerfile"),
     )
-    for module in ("__init__.py", "contract.py", "candidate.py"):
+    for module in ("__init__.py", "contract.py", "candidate.py", "errors.py"):
         shutil.copy(PACKAGE / module, code / module)
     return code
 

@@ -88,7 +88,7 @@ def join_periods(some: Iterable[tuple[date, date]]) -> tuple[tuple[date, date], 
     """Join periods that overlap or follow one another, in order."""
     periods: list[tuple[date, date]] = []
     for begin, through in sorted(some):
-        if periods and begin <= periods[-1][1] + _DAY:
+        if periods and begin - periods[-1][1] <= _DAY:
             periods[-1] = (periods[-1][0], max(periods[-1][1], through))
         elif begin <= through:
             periods.append((begin, through))

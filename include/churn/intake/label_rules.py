@@ -154,11 +154,11 @@ def _statement(connection: duckdb.DuckDBPyConnection, judged: Judged, stated: Co
 
 def _gap(stated: Completeness | None, known: Sequence[tuple[date, date]]) -> tuple[date, date] | None:
     """The first and the last day before a file of which no accepted file of leavers says that it is complete."""
-    if stated is None or stated.begin is None:
+    if stated is None or stated.begin is None or stated.begin == date.min:
         return None
-    before = [through for begin, through in known if begin < stated.begin]
-    first, last = (max(before) if before else date.min) + _DAY, stated.begin - _DAY
-    return (first, last) if first <= last else None
+    before, last = [through for begin, through in known if begin < stated.begin], stated.begin - _DAY
+    until = max(before) if before else date.min
+    return (until + _DAY, last) if until < last else None
 
 
 def _cut_off(rows: int, gap: tuple[date, date] | None) -> TableRule:

@@ -249,6 +249,8 @@ def test_periods_that_follow_one_another_are_one() -> None:
     assert join_periods([(days[0], days[8]), (days[2], days[3])]) == ((days[0], days[8]),)
     assert join_periods([(days[0], days[2]), (days[4], days[5])]) == ((days[0], days[2]), (days[4], days[5]))
     assert join_periods([(days[5], days[4])]) == ()
+    assert join_periods([(days[0], date.max), (days[4], days[5])]) == ((days[0], date.max),)
+    assert join_periods([(date.min, days[1]), (days[2], date.max)]) == ((date.min, date.max),)
 
 
 MONTHS = [date(2026, month, 1) for month in range(1, 7)]
@@ -388,3 +390,21 @@ def test_labels_of_one_night_are_compared_with_each_other(storage: Storage, ledg
     other = [f"{who},{JANUARY},{int(who % 5 == 1)}" for who in range(1, 201)]
     with pytest.raises(BatchRejected, match="contradict a final label"):
         take_in(storage, ledger, "\n".join(["Customer,AsOf,Left", *other]) + "\n", MARCH)
+
+
+@pytest.mark.usefixtures("final")
+def test_a_file_of_leavers_may_be_complete_from_the_first_day_of_the_calendar(storage: Storage, ledger: Ledger) -> None:
+    """There is no day before it, and so no gap."""
+    take_in(storage, ledger, rows_text(range(1, 201), [JANUARY]), JANUARY)
+    leavers = [(who, JANUARY + timedelta(1)) for who in range(1, 41)]
+    batch = take_in(storage, ledger, leavers_text(leavers, JANUARY + timedelta(HORIZON), begin=date.min), MARCH)
+    assert (batch.state, batch.complete_from, batch.warnings) == ("accepted", "0001-01-01", [])
+
+
+@pytest.mark.parametrize("day", ["0000-01-01", "0000-12-31", "2026-02-30"])
+def test_a_day_that_no_calendar_has_is_not_a_date(storage: Storage, ledger: Ledger, day: str) -> None:
+    """The year 0 is none: neither Python nor ISO 8601 without an agreement has it."""
+    rows = [f"{who},{day if who == 7 else JANUARY},1.5,segment 0," for who in range(1, 101)]
+    batch = take_in(storage, ledger, "\n".join(["Customer,AsOf,Balance,Segment,Left", *rows]) + "\n", JANUARY)
+    assert (batch.accepted_rows, batch.quarantined_rows) == (99, 1)
+    assert batch.rules == [["AsOf.type", 1, [8]]]
