@@ -18,9 +18,13 @@ import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from churn.contract import MAX_LEVELS, Column, Contract, Kind, Role, SliceBy
+from churn.contracts.yaml_errors import YAML_ERRORS, describe_yaml_error
+from churn.errors import shown
 
 OPEN = "open"
 """What is written in place of a list of categories if any text is allowed."""
+_LONGEST = 1000
+"""Characters of a message, which repeats what is in the file."""
 _TRUE, _FALSE = ("true", "yes", "on"), ("false", "no", "off")
 _CONTRACT_KEYS = (
     "name", "event", "non_event", "lenient_header", "horizon_days", "rows_per_customer", "columns", "slices",
@@ -39,7 +43,7 @@ class _File:
 
     def fail(self, node: Node, what: str) -> NoReturn:
         mark = node.start_mark
-        raise InvalidContract(f"{self.name}, line {mark.line + 1}, column {mark.column + 1}: {what}")
+        raise InvalidContract(f"{self.name}, line {mark.line + 1}, column {mark.column + 1}: {shown(what, _LONGEST)}")
 
     def pairs(self, node: Node, what: str) -> dict[str, tuple[ScalarNode, Node]]:
         """The keys of a mapping as texts, each with its own node and that of its value."""
@@ -102,12 +106,8 @@ def read_contract(text: str, name: str) -> Contract:
     file = _File(name)
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise InvalidContract(f"{name}{where}: This is not valid YAML ({error.problem or error.context}).") from None
-    except (yaml.YAMLError, RecursionError) as error:
-        raise InvalidContract(f"{name}: This is not valid YAML ({str(error).splitlines()[0][:200]}).") from None
+    except YAML_ERRORS as error:
+        raise InvalidContract(f"{name}: This is not valid YAML: {describe_yaml_error(error)}.") from None
     if root is None:
         raise InvalidContract(
             f"{name}: The file is empty. `churn contract draft FILE` writes a contract to start from."

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, ValidationError
 
-from churn.errors import ChurnError
+from churn.contracts.yaml_errors import YAML_ERRORS, describe_yaml_error
+from churn.errors import ChurnError, shown
 from churn.foundation.faults import describe_fault
 
 
@@ -23,6 +24,8 @@ def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
 
 
 P = TypeVar("P", bound=BaseModel)
+_MOST_FAULTS = 20
+"""More faults of a file than this are counted instead of listed."""
 Share = Annotated[float, Field(gt=0, lt=1)]
 Auc = Annotated[float, Field(ge=0.5, le=1)]
 Count = Annotated[int, Field(ge=2, le=10**12)]
@@ -216,9 +219,8 @@ def read_strictly(kind: type[P], text: str, name: str, consequence: str) -> P:
     """
     try:
         content = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 -- a safe loader, stricter
-    except (yaml.YAMLError, ValueError, TypeError, IndexError, RecursionError) as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise PolicyInvalid(f"{name} is not valid YAML: {first}. {consequence}") from error
+    except YAML_ERRORS as error:
+        raise PolicyInvalid(f"{name} is not valid YAML: {describe_yaml_error(error)}. {consequence}") from error
     return validate_strictly(kind, content, name, consequence)
 
 
@@ -231,19 +233,36 @@ def validate_strictly(kind: type[P], content: object, name: str, consequence: st
     try:
         return kind.model_validate(content)
     except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(map(str, fault['loc'])) or 'the file'} {describe_fault(fault)}" for fault in error.errors()
-        )
-        raise PolicyInvalid(f"{name}: {faults}. {consequence}") from None
+        faults = [
+            f"{shown('.'.join(map(str, fault['loc']))) or 'the file'} {describe_fault(fault)}"
+            for fault in error.errors()
+        ]
+        more = [f"and {len(faults) - _MOST_FAULTS} more faults"] if len(faults) > _MOST_FAULTS else []
+        raise PolicyInvalid(f"{name}: {'; '.join([*faults[:_MOST_FAULTS], *more])}. {consequence}") from None
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """Refuses a key that appears twice; YAML's usual readers silently keep the last value."""
+    """Refuses a key that appears twice, of which YAML's usual readers silently keep the last value, and says where a value is not valid."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """Read a value. PyYAML raises any kind of error for a value that is not of the type that its tag says."""
+        try:
+            return super().construct_object(node, deep)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            raise yaml.constructor.ConstructorError(
+                None, None, "this value is not of the type that its tag or form says", node.start_mark
+            ) from error
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[object, object]:
         """Read a mapping whose keys are unique."""
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        keys = (
+            [self.construct_object(key, deep=True) for key, _ in node.value]
+            if isinstance(node, yaml.MappingNode)
+            else []
+        )
         repeated = {str(key) for key in keys if keys.count(key) > 1}
         if repeated:
-            raise yaml.YAMLError(f"{', '.join(sorted(repeated))} appears twice")
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{', '.join(map(shown, sorted(repeated)))} appears twice", node.start_mark
+            )
         return super().construct_mapping(node, deep)

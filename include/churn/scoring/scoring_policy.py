@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from churn.contract import Contract
 from churn.decision.policy_file import PolicyInvalid, Section, load_policy_text, read_strictly, validate_strictly
+from churn.errors import shown
 
 _CONSEQUENCE = "No list is published until it is fixed."
 
@@ -128,7 +129,7 @@ class ScoringPolicy(Section):
         known = {known.name for known in current if known.numeric and known.name != contract.key.name}
         if column is not None and column not in known:
             raise PolicyInvalid(
-                f"{name}: value.column is {column}, which is not a numeric column of the contract {contract.name}. "
+                f"{name}: value.column is {shown(column)}, which is not a numeric column of the contract {contract.name}. "
                 f"Choose one of {', '.join(sorted(known))}, or give an amount. {_CONSEQUENCE}"
             )
         return self

@@ -346,3 +346,32 @@ def test_a_bad_policy_names_the_key(old: str, new: str, said: str) -> None:
     assert old in TEXT
     with pytest.raises(PolicyInvalid, match=said):
         Policy.read(TEXT.replace(old, new, 1), "promotion_policy.yaml")
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("!!bool x", "this value is not of the type that its tag or form says"),
+        ("!!timestamp x", "this value is not of the type that its tag or form says"),
+        ("2026-13-45", "this value is not of the type that its tag or form says"),
+        ("{!!bool x: 1}", "this value is not of the type that its tag or form says"),
+        ("!!set [a]", "expected a mapping node, but found sequence"),
+        ("!!python/object/apply:os.system [x]", "the tag python/object/apply:os.system is not allowed"),
+        ("{a: 1, a: 2}", "a appears twice"),
+    ],
+)
+def test_a_value_that_yaml_cannot_read_is_refused_with_its_place(value: str, words: str) -> None:
+    """Whatever PyYAML raises for it."""
+    with pytest.raises(
+        PolicyInvalid, match=rf"^policy.yaml is not valid YAML: line 2, column [0-9]+: {words}\. Nothing is promoted"
+    ):
+        Policy.read(f"# A policy\nfloor: {value}\n", "policy.yaml")
+
+
+def test_a_message_about_a_policy_is_short_and_on_one_line() -> None:
+    """Names of unknown keys are repeated so that they can be shown, and not all of many."""
+    odd = {f"key {number}\u2028{'x' * 500}": 1 for number in range(50)}
+    with pytest.raises(PolicyInvalid, match="and 39 more faults") as caught:
+        Policy.read(json.dumps(odd), "policy.yaml")
+    assert len(str(caught.value)) < 4000
+    assert "\u2028" not in str(caught.value)
