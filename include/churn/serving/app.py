@@ -126,7 +126,7 @@ def _trusted_types(folder: Path) -> list[str]:
 
 def _ignored_header(ignored: list[str]) -> dict[str, str]:
     """The header that names columns that were ignored, percent-encoded; at most `_MOST_IGNORED` of them."""
-    named = [quote(name[:_LONGEST_NAME], safe=" ") for name in ignored[:_MOST_IGNORED]]
+    named = [quote(name[:_LONGEST_NAME], safe=" ", errors="replace") for name in ignored[:_MOST_IGNORED]]
     more = len(ignored) - len(named)
     return {"X-Ignored-Columns": ", ".join([*named, *([f"and {more} more"] if more else [])])} if ignored else {}
 

@@ -91,6 +91,15 @@ def test_every_form_of_the_protocol_is_accepted(form: str) -> None:
     assert response.json() == {"predictions": expected(ROWS)}
 
 
+def test_an_ignored_column_may_have_any_name() -> None:
+    """Half of a surrogate pair, which JSON can write, cannot be written in a header: a question mark stands for it."""
+    rows = [row | {"\ud800 a": 1, "\u00fc\n": 2} for row in records()]
+    response = send({"dataframe_records": rows})
+    assert response.status_code == 200
+    assert response.json()["predictions"] == expected(ROWS)
+    assert response.headers["x-ignored-columns"] == "%3F a, %C3%BC%0A"
+
+
 def test_columns_that_are_not_features_are_ignored() -> None:
     """A client that sends its whole row, in a different order, gets the same answer."""
     whole = ROWS.assign(Surname="Hargrave", CustomerId=None)[["Surname", *reversed(ROWS.columns), "CustomerId"]]
