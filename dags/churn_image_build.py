@@ -29,7 +29,7 @@ from airflow.sdk import Param, dag, get_current_context, task
 
 from churn_airflow.review.links import VersionLink
 from churn_airflow.scoring import ScoreOperator
-from churn_airflow.steps import IMAGE_QUEUE, TASK_DEFAULTS, core_step, keep_image_failure, store_link
+from churn_airflow.steps import IMAGE_QUEUE, MOST_VERSIONS, TASK_DEFAULTS, core_step, keep_image_failure, store_link
 
 
 @dag(
@@ -46,6 +46,7 @@ from churn_airflow.steps import IMAGE_QUEUE, TASK_DEFAULTS, core_step, keep_imag
             None,
             type="integer",
             minimum=1,
+            maximum=MOST_VERSIONS,
             title="Version",
             description_md="Number of the registered version. Aliases are not accepted, because an alias can move during the build.",
         )

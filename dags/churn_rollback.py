@@ -25,7 +25,15 @@ from airflow.sdk import Param, dag, get_current_context, task
 from churn_airflow.image_build import BuildImageOperator
 from churn_airflow.review.links import VersionLink
 from churn_airflow.scoring import ScoreOperator
-from churn_airflow.steps import IMAGE_QUEUE, TASK_DEFAULTS, core_step, report_failed_run, store_link
+from churn_airflow.steps import (
+    IMAGE_QUEUE,
+    MOST_VERSIONS,
+    TASK_DEFAULTS,
+    core_step,
+    read_number,
+    report_failed_run,
+    store_link,
+)
 
 
 @dag(
@@ -51,6 +59,7 @@ from churn_airflow.steps import IMAGE_QUEUE, TASK_DEFAULTS, core_step, report_fa
             None,
             type=["null", "integer"],
             minimum=1,
+            maximum=MOST_VERSIONS,
             title="Version",
             description_md="A version that was in production before. If empty, the previous one.",
             section="What to do",
@@ -67,7 +76,7 @@ def churn_rollback() -> None:
         params = get_current_context()["params"]
         with core_step() as (workspace, request):
             by = request.requested_by or "somebody in Airflow"
-            result = steps.roll_back(workspace, params["version"], params["reason"], by, request.night)
+            result = steps.roll_back(workspace, read_number("version"), params["reason"], by, request.night)
             store_link(VersionLink(), workspace.tracking.version_link(result.promotion.version))
             return {"version": result.promotion.version, "image": result.image is not None}
 

@@ -28,7 +28,7 @@ from airflow.sdk import Param, dag, get_current_context, task
 
 from churn.settings import Settings
 from churn_airflow.scoring import SCORES, deliver_current
-from churn_airflow.steps import TASK_DEFAULTS, core_step, report_failed_scoring, scoring_request
+from churn_airflow.steps import MOST_VERSIONS, TASK_DEFAULTS, core_step, report_failed_scoring, scoring_request
 from churn_airflow.timetables import cron
 
 SETTINGS = Settings.load()
@@ -56,6 +56,7 @@ SETTINGS = Settings.load()
             None,
             type=["null", "integer"],
             minimum=1,
+            maximum=MOST_VERSIONS,
             title="Version",
             description_md="Number of the registered version that scores. If empty, the one in production.",
             section="What to do",
@@ -72,6 +73,7 @@ SETTINGS = Settings.load()
             None,
             type=["null", "integer"],
             minimum=0,
+            maximum=10**9,
             title="Capacity",
             description_md="How many customers can be contacted, control group included. If empty, that of the scoring policy.",
             section="What to do",

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 SPARK_APPLICATION = "spark_application"
 """Key of the XCom with the id of the Spark application that did the data work of a task."""
+MOST_VERSIONS = 2**31 - 1
+"""The highest number of a version that the ledger can hold."""
 IMAGE_QUEUE = "image"
 """Queue of the tasks that use the container engine: only the worker that may reach it takes them. LocalExecutor has no queues."""
 
@@ -186,6 +188,12 @@ def keep_image_failure(context: Context) -> None:
         alert_failed_image(workspace, version, context)
 
 
+def read_number(name: str) -> int | None:
+    """Return a whole number of the trigger form, None if it is empty. JSON does not tell 2 from 2.0, and neither does the schema of a form."""
+    number = get_current_context()["params"].get(name)
+    return None if number is None else int(number)
+
+
 def scoring_request() -> ScoringRequest:
     """The request of this task's scoring run, from the trigger form."""
     from churn.pipeline.scoring_runs import ScoringRequest
@@ -195,9 +203,9 @@ def scoring_request() -> ScoringRequest:
     return ScoringRequest(
         run=run.run_id,
         file=(params.get("file") or "").strip() or None,
-        version=params.get("version"),
+        version=read_number("version"),
         campaign=(params.get("campaign") or "").strip() or None,
-        capacity=params.get("capacity"),
+        capacity=read_number("capacity"),
         dry_run=bool(params.get("dry_run", False)),
         requested_by=run.triggering_user_name,
     )

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from churn.decision.policy_file import PolicyInvalid
-from churn.errors import ChurnError, NothingToDo, Outage
+from churn.errors import ChurnError, NothingToDo, Outage, require_storable, shown
 from churn.foundation.paths import list_rows, population_original
 from churn.foundation.records import Delivery, Population, Promotion, ScoreList
 from churn.pipeline.workspace import Workspace
@@ -43,6 +43,15 @@ class ScoringRequest:
     capacity: int | None = None
     dry_run: bool = False
     requested_by: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check the texts that a person wrote.
+
+        Raises:
+            ChurnError: one has a character that cannot be stored.
+        """
+        require_storable(self.file, "name of the file")
+        require_storable(self.campaign, "campaign")
 
 
 def collect_customers(workspace: Workspace, request: ScoringRequest) -> list[str]:
@@ -266,7 +275,7 @@ def _find_file(workspace: Workspace, wanted: str) -> Population:
     found = by_name[-1:] or by_hash
     if len(found) != 1:
         raise ChurnError(
-            f"{'More than one file' if found else 'No file'} of current customers has the name {wanted}, or a hash that begins with it. "
+            f"{'More than one file' if found else 'No file'} of current customers has the name {shown(wanted)}, or a hash that begins with it. "
             "`churn land --population FILE` lands one; leave the field empty to score what has landed, or all accepted customers."
         )
     return found[0]

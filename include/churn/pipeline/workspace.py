@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from churn.checkout import HOME
-from churn.errors import ChurnError
+from churn.errors import ChurnError, require_storable
 from churn.foundation.clients import Clients
 from churn.foundation.ledger import open_ledger
 from churn.foundation.storage import Storage
@@ -42,6 +42,16 @@ class Request:
     requested_by: str | None = None
     plausible_reason: str | None = None
     at: datetime | None = None
+
+    def __post_init__(self) -> None:
+        """Check the texts that a person wrote.
+
+        Raises:
+            ChurnError: one has a character that cannot be stored.
+        """
+        require_storable(self.note, "note")
+        require_storable(self.force_reason, "reason to force the promotion")
+        require_storable(self.plausible_reason, "reason why a very high ROC AUC is plausible")
 
 
 @dataclass(frozen=True)

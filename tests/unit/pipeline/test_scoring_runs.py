@@ -23,7 +23,7 @@ from churn.pipeline.scoring_runs import (
     find_undelivered,
     require_change,
 )
-from churn.pipeline.workspace import Workspace
+from churn.pipeline.workspace import Request, Workspace
 from churn.scoring.population import land_population
 from churn.scoring.treatments import in_use_since
 from support.basics import make_workspace
@@ -230,3 +230,14 @@ def _judged() -> object:
     from churn.foundation.records import PopulationVerdict
 
     return PopulationVerdict("judged", 1, 1, 0, [])
+
+
+def test_a_request_with_a_text_that_cannot_be_stored_is_refused() -> None:
+    """Before anything is done with it."""
+    with pytest.raises(ChurnError, match=r"^The name of the file has a character that cannot be stored"):
+        ScoringRequest("run 1", file="a\0b")
+    with pytest.raises(ChurnError, match=r"^The campaign has a character that cannot be stored"):
+        ScoringRequest("run 1", campaign="\ud800")
+    for name in ("note", "force_reason", "plausible_reason"):
+        with pytest.raises(ChurnError, match="has a character that cannot be stored"):
+            Request("run 1", **{name: "a\0b"})  # type: ignore[arg-type]
