@@ -20,9 +20,9 @@ from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 from typing import Any
 
-from reporting import console, say
 from rich.table import Table
 
+from reporting import console, say
 from support.fuzzing.cases import SLOWEST, Finding, Tally, make_case, run_cases
 from support.fuzzing.targets import NAMES, find_target
 
@@ -61,7 +61,7 @@ def _options() -> argparse.Namespace:
 def _run_target(name: str, options: argparse.Namespace) -> Tally:
     """Run the cases of a target, in a new process after each one that ended or hung."""
     tally, at, end, began = Tally(), options.first, options.first + options.cases, time.monotonic()
-    shown = began
+    shown, known = began, set[str]()
     context = multiprocessing.get_context("spawn")
     while at < end and len(tally.findings) < _ENOUGH:
         here, there = context.Pipe(duplex=False)
@@ -76,7 +76,10 @@ def _run_target(name: str, options: argparse.Namespace) -> Tally:
             tally.add(part)
             at += part.cases
             for finding in part.findings:
-                say(f"{name}: case {finding.number}: {finding.kind}, {finding.write(options.folder)}")
+                file = finding.write(options.folder)
+                if finding.kind not in known:
+                    known.add(finding.kind)
+                    say(f"{name}: case {finding.number}: {finding.kind}, {file}")
             if time.monotonic() - shown > 30:
                 shown = time.monotonic()
                 say(

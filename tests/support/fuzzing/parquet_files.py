@@ -24,7 +24,7 @@ _COLUMNS: tuple[tuple[pa.DataType, tuple[Any, ...]], ...] = (
     (pa.float16(), (0.0, 1.5, float("nan"), float("inf"), None)),
     (pa.float32(), (0.0, 0.1, float("nan"), float("-inf"), 3e38, None)),
     (pa.float64(), (0.0, -0.0, 0.1, 1e308, 2.0**53, 2.0**63, float("nan"), float("inf"), None)),
-    (pa.decimal128(38, 10), (Decimal(0), Decimal("42.5"), Decimal("1234567890123456789012345678"), None)),
+    (pa.decimal128(38, 10), (Decimal(0), Decimal("42.5"), Decimal(1234567890123456789012345678), None)),
     (pa.decimal256(60, 0), (Decimal(1), Decimal(10) ** 50, None)),
     (pa.bool_(), (True, False, None)),
     (pa.null(), (None,)),

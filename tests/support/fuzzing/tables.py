@@ -387,7 +387,7 @@ def check_labels(case: bytes) -> str:
         with TemporaryDirectory(dir=_Kept.folder) as scratch, pytest.MonkeyPatch.context() as patch:
             patch.setattr(acceptance, "_find_batch", lambda *_: record)
             connection = shared_engine().cursor()
-            job = acceptance._BatchJob(  # noqa: SLF001 -- as accept_batch makes it, with a ledger that only records
+            job = acceptance._BatchJob(
                 record,
                 "night",
                 _Kept.storage,
@@ -400,7 +400,7 @@ def check_labels(case: bytes) -> str:
                 None,  # type: ignore[arg-type]
             )
             job.docs.mkdir()
-            acceptance._judge(job, _LIMITS)  # noqa: SLF001
+            acceptance._judge(job, _LIMITS)
         verdict = ledger.verdict
         if verdict is None:
             raise Defect("A batch has no verdict: it was judged")

@@ -12,6 +12,13 @@ _TARGETS = {
     "parquet": "tables:PARQUET",
     "population": "tables:POPULATION",
     "labels": "tables:LABELS",
+    "policy": "trees:POLICY",
+    "scoring": "trees:SCORING",
+    "contract": "trees:CONTRACT",
+    "service": "requests:SERVICE",
+    "http": "requests:HTTP",
+    "review": "forms:REVIEW",
+    "conf": "forms:CONF",
 }
 NAMES = tuple(_TARGETS)
 
