@@ -35,6 +35,7 @@ WRITTEN = {
     Kind.DATE: r"([1-9][0-9]{3}|0[1-9][0-9]{2}|00[1-9][0-9]|000[1-9])-[0-9]{2}-[0-9]{2}",  # there is no year 0
 }
 """The notation of each kind, as a regular expression that must match the whole cell."""
+_LONGEST_MESSAGE = 1000
 _NUMBER = re.compile(WRITTEN[Kind.NUMBER])
 
 
@@ -613,11 +614,13 @@ class Contract:
                 for column in definition["columns"]
             )
             return cls(definition["name"], columns, horizon_days=definition.get("horizon_days"))
-        except (AttributeError, KeyError, RecursionError, TypeError) as error:
+        except (AttributeError, KeyError, RecursionError, TypeError, json.JSONDecodeError) as error:
             lacking = f": {shown(error.args[0])} is missing" if isinstance(error, KeyError) else ""
             raise ValueError(
                 f"This text is not a contract written by `to_json`{lacking}. Make it again from the contract."
             ) from error
+        except ValueError as error:  # what is wrong with the contract, which repeats texts of it
+            raise ValueError(shown(error, _LONGEST_MESSAGE)) from error
 
     def __getitem__(self, name: str) -> Column:
         for column in self.columns:

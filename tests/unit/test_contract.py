@@ -289,10 +289,18 @@ def test_the_texts_of_a_column_can_be_stored() -> None:
         ("[]", "`. Make"),
         ("[" * 100_000, "`. Make"),
         ('{"columns": [5]}', "`. Make"),
+        ("{", "`. Make"),
     ],
 )
 def test_a_text_that_is_not_a_contract_is_refused_in_plain_words(text: str, words: str) -> None:
     with pytest.raises(
         ValueError, match=rf"^This text is not a contract written by `to_json{'`' if words[0] == ':' else ''}{words}"
     ):
+        Contract.from_json(text)
+
+
+def test_what_is_wrong_with_a_contract_is_shown_on_one_line() -> None:
+    """Its message may repeat a text of the contract."""
+    text = BANK_CHURN.to_json().replace('"at_most": null', '"at_most": "No\\u2028where"', 1)
+    with pytest.raises(ValueError, match=r"must be at most No\\u2028where, but they are not both numeric columns"):
         Contract.from_json(text)
