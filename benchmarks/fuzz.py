@@ -15,6 +15,7 @@ import multiprocessing
 import os
 import sys
 import time
+from collections import Counter
 from multiprocessing.connection import Connection
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
@@ -31,6 +32,7 @@ BATCH = 500
 _NONE = -1
 """Instead of the number of a case: none has begun."""
 ENDED = "the process ended"
+_SECONDS_BETWEEN = 30
 _ENOUGH = 200
 """Findings after which a target is given up: there is work to do first."""
 _LENIENT = 6
@@ -53,26 +55,58 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=float("inf"), help="end a target after this time")
     parser.add_argument("--folder", type=Path, default=Path("var/fuzz"), help="where failing cases are written")
     parser.add_argument(
-        "--only", nargs="+", choices=NAMES, default=list(NAMES), metavar="TARGET", help=", ".join(NAMES)
+        "--only", nargs="+", type=_target_name, default=list(NAMES), metavar="TARGET", help=", ".join(NAMES)
     )
     return parser.parse_args()
+
+
+def _target_name(name: str) -> str:
+    if name not in NAMES and ":" not in name:
+        raise argparse.ArgumentTypeError(f"there is no target {name}. The targets are {', '.join(NAMES)}")
+    return name
 
 
 def _run_target(name: str, options: argparse.Namespace) -> Tally:
     """Run the cases of a target, in a new process after each one that ended or hung."""
     tally, at, end, began = Tally(), options.first, options.first + options.cases, time.monotonic()
-    shown, known = began, set[str]()
+    fatal: int | None = None
+    while at < end and len(tally.findings) < _ENOUGH and time.monotonic() - began < options.seconds:
+        if at == fatal:
+            target = find_target(name)
+            finding = Finding(target.name, options.seed, at, ENDED, ENDED, make_case(target, options.seed, at))
+            say(f"{name}: case {at}: {ENDED}, {finding.write(options.folder)}")
+            tally.add(Tally(Counter({"defect": 1}), [finding]))
+            at, fatal = at + 1, None
+            continue
+        at, fatal = _run_process(name, options, range(at, end if fatal is None else fatal), tally, began)
+    tally.seconds = time.monotonic() - began
+    return tally
+
+
+def _run_process(
+    name: str, options: argparse.Namespace, numbers: range, tally: Tally, began: float
+) -> tuple[int, int | None]:
+    """Run cases in a process, and count what became of them.
+
+    Returns:
+        The number of the next case, and the one that ended the process, if one did. Those before it of its batch were not reported.
+    """
     context = multiprocessing.get_context("spawn")
-    while at < end and len(tally.findings) < _ENOUGH:
-        here, there = context.Pipe(duplex=False)
-        current: Any = context.Value("q", _NONE)
-        process = context.Process(target=_work, args=(name, options.seed, at, end, there, current), daemon=True)
-        process.start()
-        there.close()
-        while True:
+    here, there = context.Pipe(duplex=False)
+    current: Any = context.Value("q", _NONE)
+    arguments = (name, options.seed, numbers, there, current)
+    process = context.Process(target=_work, args=arguments, daemon=True)
+    process.start()
+    there.close()
+    at, shown, known = numbers.start, time.monotonic(), {finding.kind for finding in tally.findings}
+    fatal = None if numbers.stop == options.first + options.cases else numbers.stop
+    try:
+        while at < numbers.stop and len(tally.findings) < _ENOUGH and time.monotonic() - began < options.seconds:
             part = _receive(here, current, process)
             if part is None:
-                break
+                if current.value == _NONE:
+                    raise SystemExit(f"The target {name} cannot be opened. The error is above.")
+                return at, int(current.value)
             tally.add(part)
             at += part.cases
             for finding in part.findings:
@@ -80,29 +114,14 @@ def _run_target(name: str, options: argparse.Namespace) -> Tally:
                 if finding.kind not in known:
                     known.add(finding.kind)
                     say(f"{name}: case {finding.number}: {finding.kind}, {file}")
-            if time.monotonic() - shown > 30:
+            if time.monotonic() - shown > _SECONDS_BETWEEN:
                 shown = time.monotonic()
-                say(
-                    f"{name}: {tally.cases:,} cases, {tally.cases / (shown - began):,.0f} per second, {len(tally.findings)} findings"
-                )
-            if at >= end or len(tally.findings) >= _ENOUGH or time.monotonic() - began > options.seconds:
-                break
+                rate = tally.cases / (shown - began)
+                say(f"{name}: {tally.cases:,} cases, {rate:,.0f} per second, {len(tally.findings)} findings")
+        return at, fatal
+    finally:
         process.terminate()
         process.join()
-        if time.monotonic() - began > options.seconds:
-            break
-        if at < end and len(tally.findings) < _ENOUGH:  # it ended in the middle of a case
-            number = int(current.value)
-            if number == _NONE:
-                raise SystemExit(f"The target {name} cannot be opened. The error is above.")
-            case = make_case(find_target(name), options.seed, number)
-            finding = Finding(name, options.seed, number, ENDED, f"Exit status {process.exitcode}", case)
-            say(f"{name}: case {number}: {ENDED}, {finding.write(options.folder)}")
-            tally.outcomes["defect"] += 1 + number - at  # those before it of its batch were not reported
-            tally.findings.append(finding)
-            at = number + 1
-    tally.seconds = time.monotonic() - began
-    return tally
 
 
 def _receive(results: Connection, current: Synchronized[int], process: Any) -> Tally | None:
@@ -121,7 +140,7 @@ def _receive(results: Connection, current: Synchronized[int], process: Any) -> T
     return part
 
 
-def _work(name: str, seed: int, first: int, end: int, results: Connection, current: Synchronized[int]) -> None:
+def _work(name: str, seed: int, numbers: range, results: Connection, current: Synchronized[int]) -> None:
     """Run cases, in a process of its own."""
     sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 -- the service logs there; the process ends with it
     target = find_target(name)
@@ -130,8 +149,8 @@ def _work(name: str, seed: int, first: int, end: int, results: Connection, curre
         current.value = number
 
     with target.open():
-        for at in range(first, end, BATCH):
-            results.send(run_cases(target, seed, range(at, min(at + BATCH, end)), began))
+        for at in range(0, len(numbers), BATCH):
+            results.send(run_cases(target, seed, numbers[at : at + BATCH], began))
         time.sleep(60)  # until the parent has read the last part, and ends this process
 
 

@@ -1,8 +1,12 @@
-"""Odd input ends in a result whose promises hold, or in a plain, typed error. Those of Airflow are in `tests/dags/test_fuzz.py`."""
+"""Odd input ends in a result whose promises hold, or in a plain, typed error. Those of Airflow are in `tests/dags/test_fuzz_forms.py`."""
 
 from __future__ import annotations
 
 import dataclasses
+import os
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +18,7 @@ from churn.intake.csv_reading import CsvBatch
 from support.basics import ROOT
 from support.fuzzing import cases
 from support.fuzzing.cases import Defect, Target, answer_to, kept_cases, make_case, run_cases, shrink
+from support.fuzzing.faulty import ENDS
 from support.fuzzing.promises import CANARY, require_plain
 from support.fuzzing.targets import NAMES, find_target
 
@@ -74,6 +79,32 @@ def test_a_reader_that_loses_a_row_is_found(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(CsvBatch, "pieces", lose)
     kinds = {finding.kind for finding in run_cases(find_target("csv"), 1, range(20)).findings}
     assert "Defect: The number of records differs" in kinds
+
+
+def test_make_fuzz_goes_on_after_a_process_that_ended(tmp_path: Path) -> None:
+    """It is a defect like any other: the case is written, the others are run, and the exit status is 1."""
+    command = [
+        sys.executable,
+        str(ROOT / "benchmarks/fuzz.py"),
+        "--cases",
+        "30",
+        "--folder",
+        str(tmp_path),
+        "--only",
+        "faulty:ENDS",
+    ]
+    ended = subprocess.run(
+        command, env=os.environ | {"PYTHONPATH": str(ROOT / "tests")}, capture_output=True, text=True, check=False
+    )
+    numbers = {number: int(make_case(ENDS, 1, number)) for number in range(30)}
+    faulty = {number for number, digit in numbers.items() if digit in (3, 7)}
+    written = {file.name: file.read_text() for file in (tmp_path / "ends").iterdir()}
+    assert ended.returncode == 1, ended.stderr
+    assert {name for name in written if "reason" not in name} == {f"seed-1-case-{number}" for number in faulty}
+    for number in faulty:
+        kind = "A planted fault" if numbers[number] == 3 else "the process ended"
+        assert kind in written[f"seed-1-case-{number}.reason.txt"]
+    assert re.search(r"faulty:ENDS\s*│\s*30\s*│", ended.stdout)
 
 
 def test_a_case_that_takes_too_long_is_a_defect(monkeypatch: pytest.MonkeyPatch) -> None:

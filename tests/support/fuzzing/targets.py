@@ -24,7 +24,7 @@ NAMES = tuple(_TARGETS)
 
 
 def find_target(name: str) -> Target:
-    """Return the target of a name."""
-    module, _, attribute = _TARGETS[name].partition(":")
+    """Return the target of a name, or of `module:ATTRIBUTE`, which is a module beside this one."""
+    module, _, attribute = _TARGETS.get(name, name).partition(":")
     target: Target = getattr(import_module(f"support.fuzzing.{module}"), attribute)
     return target
