@@ -43,12 +43,13 @@ class ParquetBatch:
         """Check the columns against the contract."""
         with _broken_parquet():
             schema = pq.ParquetFile(self._stream).schema_arrow
-        self.header = in_contract_spelling(schema.names, contract)
+            names = schema.names
+        self.header = in_contract_spelling(names, contract)
         require_columns(self.header, contract)
         nested = [
-            field.name
-            for name, field in zip(self.header, schema, strict=True)
-            if name in contract.names and pa.types.is_nested(field.type)
+            name
+            for name, kind in zip(self.header, schema.types, strict=True)
+            if name in contract.names and pa.types.is_nested(kind)
         ]
         if nested:
             raise FileFault(
@@ -97,6 +98,8 @@ class _Texts:
             self.texts = (
                 _without_exponent(values) if pa.types.is_floating(values.type) else pc.cast(values, pa.string())
             )
+            if _is_text(values.type):
+                self.texts.validate(full=True)  # a column of texts may hold any bytes
         except pa.ArrowException:  # bytes that are not text, nested values, special types
             cells = _as_values(values)
             texts = [_as_text(cell) for cell in cells]
@@ -108,8 +111,17 @@ class _Texts:
             self.undecodable = np.array(binary, dtype=bool)
 
 
+def _is_text(kind: pa.DataType) -> bool:
+    """Whether a column has texts, also if each distinct one is stored once."""
+    if pa.types.is_dictionary(kind):
+        return _is_text(kind.value_type)
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
 def _as_values(values: pa.Array) -> list[Any]:
     """Return the cells as Python's values; those that it has no value for, such as times in an unknown zone, as a text of their type."""
+    if _is_text(values.type):
+        values = values.cast(pa.string()).cast(pa.binary())
     try:
         cells: list[Any] = values.to_pylist()
     except (ArithmeticError, LookupError, ValueError):  # also the errors of Arrow and of time zones
@@ -160,7 +172,11 @@ def _as_csv(texts: pa.Array) -> pa.Array:
 def _broken_parquet() -> Iterator[None]:
     try:
         yield
-    except (pa.ArrowException, OSError) as error:
+    except (
+        pa.ArrowException,
+        OSError,
+        UnicodeDecodeError,
+    ) as error:  # the last one: a name of a column that is not UTF-8
         if (
             isinstance(error, OSError) and error.errno is not None
         ):  # a fault of the storage; Arrow's own errors have no number

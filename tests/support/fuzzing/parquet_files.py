@@ -122,6 +122,12 @@ def _draw_column(draw: random.Random, rows: int) -> pa.Array:
 
 
 def _extreme(draw: random.Random, rows: int) -> pa.Array:
+    if draw.random() < 0.3:  # texts that are not UTF-8, which writers do not check
+        odd = (b"\xff", b"Fra\xffnce", b"\xed\xa0\x80", b"\xc3", b"", b"France", CANARY.encode() + b"\xff", None)
+        texts = pa.array([draw.choice(odd) for _ in range(rows)], pa.binary()).view(pa.string())
+        return (
+            texts if draw.random() < 0.7 else pa.DictionaryArray.from_arrays(pa.array(range(rows), pa.int32()), texts)
+        )
     numbers = pa.array([draw.choice(_EXTREME) for _ in range(rows)], pa.int64())
     return numbers.view(draw.choice(_WIDE))
 

@@ -81,3 +81,24 @@ def test_a_value_that_python_cannot_write_is_a_text_of_its_type() -> None:
     first, second = raw["_raw"].to_pylist()
     assert first == "1,Ann,0,42,a value of the type list<element: timestamp[us]> that cannot be written"
     assert second.startswith("2,Bob,1,,")
+
+
+@pytest.mark.parametrize("once", [False, True])
+def test_a_text_that_is_not_utf_8_is_quarantined(once: bool) -> None:
+    """Writers of Parquet do not check the bytes of a column of texts. Its row is unreadable, like a line of CSV with such bytes."""
+    texts = pa.array([b"A\xffn", b"Bob"], pa.binary()).view(pa.string())
+    file = opened(name=pa.DictionaryArray.from_arrays(pa.array([0, 1], pa.int32()), texts) if once else texts)
+    file.check(CONTRACT)
+    (piece,) = file.pieces(CONTRACT)
+    assert piece.records["_unreadable"].to_pylist() == ["record.encoding", None]
+    assert piece.records["_raw"].to_pylist() == [r"1,A\xffn,0,42", "2,Bob,1,"]
+    assert piece.records["name"].to_pylist() == [r"A\xffn", "Bob"]
+
+
+def test_a_name_of_a_column_that_is_not_utf_8_is_damage() -> None:
+    stream = io.BytesIO()
+    pq.write_table(pa.table({"zqkey": [1], "zqname": ["Ann"]}), stream, store_schema=False)
+    for read in (ParquetBatch.names, lambda file: file.check(CONTRACT)):
+        with pytest.raises(FileFault) as raised:
+            read(ParquetBatch(io.BytesIO(stream.getvalue().replace(b"zqkey", b"zq\xffey"))))
+        assert raised.value.code == "broken_parquet"
