@@ -51,7 +51,10 @@ def judge(data: str | bytes, contract: Contract = BANK_CHURN) -> JudgedRows:
     shortest = min(map(len, content.splitlines(keepends=True)), default=1)
     size = min(TINY_PART, MOST_RECORDS * shortest) if tiny else len(content) // FEW_PARTS
     divided = _judge(content, contract, size, cores=2)
-    if tiny and b'"' not in content:  # behind a quote that is not closed, no record is known to begin
+    plain = b'"' not in content and not content.startswith(
+        b"\x1f\x8b"
+    )  # of a compressed file, the bytes say nothing of its lines
+    if tiny and plain:  # behind a quote that is not closed, no record is known to begin
         assert max(part.arrived for part in divided.counts.parts) <= MOST_RECORDS
     assert divided.good.equals(whole.good)
     assert divided.quarantined == whole.quarantined
