@@ -109,7 +109,7 @@ docs: .venv/dev docs-reference ## Build the documentation into var/docs; a broke
 docs-reference: .venv/dev ## Write the reference pages and .env.example.
 	@.venv/bin/python docs/reference.py
 
-bench: .venv/dev ## Measure WHAT=nightly-run, intake, decision, image, registered-model, scores, outcomes, spark, stack, review, learning or error-rates (ARGS="...").
+bench: .venv/dev ## Measure WHAT=nightly-run, intake, decision, image, registered-model, scores, outcomes, spark, stack, review, load, learning or error-rates (ARGS="...").
 	@PYTHONPATH=tests .venv/bin/python benchmarks/$(subst -,_,$(or $(WHAT),nightly-run)).py $(ROWS) $(ARGS)
 
 up: ## Start the stack of docker-compose.yaml, or update it to this checkout (WORKERS=3, SPARK=1).
