@@ -98,8 +98,9 @@ def read_facts(customers: DrawnCustomers, treated: pa.Table | None, spread: Spre
         `contact_weights`), and the codes of each slice.
     """
     work = by_threads(partial(_facts_of_part, customers, treated))
-    written = report_progress(spread.each(work, customers.parts), "Reading unseen customers", len(customers.parts))
-    return [_read_frame(file) for file in written]
+    reading = spread.each(work, customers.parts)
+    written = report_progress(reading, "Reading unseen customers", len(customers.parts), rows=lambda part: part.rows)
+    return [_read_frame(part.file) for part in written]
 
 
 def read_sample(customers: DrawnCustomers, sizes: list[int], chosen: Flags, spread: Spread) -> pd.DataFrame:
@@ -137,22 +138,32 @@ def score_customers(
         CannotScore: the version raised an error.
     """
     work = by_threads(partial(_scores_of_part, customers, scorer, only))
-    scored = report_progress(spread.each(work, customers.parts), what, len(customers.parts))
+    scoring = spread.each(work, customers.parts)
     found = [np.zeros(0)]
-    for file in scored:
-        if isinstance(file, str):
-            raise CannotScore(file)
-        with given(file).open("rb") as stream:
+    for part in report_progress(scoring, what, len(customers.parts), rows=lambda part: part.rows):
+        if part.error:
+            raise CannotScore(part.error)
+        with given(part.file).open("rb") as stream:
             found.append(np.load(stream))
-        discard(file)
+        discard(part.file)
     return np.concatenate(found)
 
 
-def _facts_of_part(customers: DrawnCustomers, treated: pa.Table | None, numbered: tuple[int, CustomerPart]) -> Path:
+@dataclass(frozen=True)
+class _Given:
+    """What a part gives: a scratch file and its rows, or the name of the error that the version raised."""
+
+    file: Path
+    rows: int
+    error: str | None = None
+
+
+def _facts_of_part(customers: DrawnCustomers, treated: pa.Table | None, numbered: tuple[int, CustomerPart]) -> _Given:
     number, part = numbered
     contract = customers.unseen.contract
-    facts = [_row_facts(piece, contract, treated) for piece in customers.pieces(part)]
-    return _write_frame(pd.concat(facts) if facts else _no_facts(contract), customers.file("facts", number))
+    pieces = [_row_facts(piece, contract, treated) for piece in customers.pieces(part)]
+    facts = pd.concat(pieces) if pieces else _no_facts(contract)
+    return _Given(_write_frame(facts, customers.file("facts", number)), len(facts))
 
 
 def _sample_of_part(customers: DrawnCustomers, chosen: tuple[int, CustomerPart, Flags]) -> Path:
@@ -166,10 +177,9 @@ def _sample_of_part(customers: DrawnCustomers, chosen: tuple[int, CustomerPart, 
 
 def _scores_of_part(
     customers: DrawnCustomers, scorer: Scorer, only: NDArray[np.uint64] | None, numbered: tuple[int, CustomerPart]
-) -> Path | str:
-    """The file with the scores of a part, or the name of the error that the version raised."""
+) -> _Given:
     number, part = numbered
-    scores = [np.zeros(0)]
+    file, scores = customers.file("scores", number), [np.zeros(0)]
     for piece in customers.pieces(part):
         rows = piece if only is None else piece[piece["_customer"].isin(only)]
         if not len(rows):
@@ -180,10 +190,10 @@ def _scores_of_part(
             raise
         except Exception as error:  # a model can fail in any way; the reason is recorded, and the policy holds
             log.exception("A version cannot score the unseen customers.")
-            return type(error).__name__
-    with writing(customers.file("scores", number)) as own, own.open("wb") as stream:
+            return _Given(file, 0, type(error).__name__)
+    with writing(file) as own, own.open("wb") as stream:
         np.save(stream, np.concatenate(scores))
-    return customers.file("scores", number)
+    return _Given(file, sum(map(len, scores)))
 
 
 def _write_frame(frame: pd.DataFrame, file: Path) -> Path:
