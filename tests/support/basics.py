@@ -137,8 +137,10 @@ def compile_templates_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextmanager
-def mlflow_server(folder: Path, backend: str, artifacts: str, env: dict[str, str] | None = None) -> Iterator[str]:
-    port = free_port()
+def mlflow_server(
+    folder: Path, backend: str, artifacts: str, env: dict[str, str] | None = None, port: int | None = None
+) -> Iterator[str]:
+    port = port or free_port()
     command = [
         sys.executable,
         "-m",

@@ -6,12 +6,10 @@ import datetime as real
 import importlib
 import pkgutil
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
-
-import churn
-import churn_airflow
 
 
 class _AnyDatetime(type):
@@ -22,9 +20,20 @@ class _AnyDatetime(type):
 
 
 class Clock:
-    """The time that modules of the product see."""
+    """The time that modules of the product see.
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, start: real.datetime) -> None:
+    Args:
+        monkeypatch: moves the time of the modules, and back.
+        start: the first moment.
+        packages: those whose modules are all imported first; of the others, those that are imported already.
+    """
+
+    def __init__(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        start: real.datetime,
+        packages: Sequence[str] = ("churn", "churn_airflow"),
+    ) -> None:
         self.ahead = start - real.datetime.now(real.UTC)
         clock = self
 
@@ -47,7 +56,7 @@ class Clock:
             def combine(cls, *parts: Any, **options: Any) -> real.datetime:  # type: ignore[override]
                 return real.datetime.combine(*parts, **options)
 
-        for package in (churn, churn_airflow):
+        for package in map(importlib.import_module, packages):
             for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
                 if "migrations" not in module.name and not module.name.endswith("__main__"):
                     importlib.import_module(module.name)

@@ -1,0 +1,128 @@
+"""What each night leaves behind: memory and handles of processes, rows of databases, files and bytes of the data root, and its limits."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+MOST_ADDED, MOST_MEMORY, MOST_HANDLES = 1.2, 1.05, 5
+"""Limits: what an ordinary night adds, memory and handles of a process, each compared with an early night."""
+SMALL_BYTES, SMALL_COUNT = 64 * 1024, 3
+"""Differences below which a ratio says nothing: a database grows by pages, and names of runs differ in length."""
+PER_COUNTED_ROW = ("snapshots", "decisions")
+"""Zones that hold the rows that count, and not those of one night: what a night adds is divided by these rows."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The state after a night.
+
+    - `memory`, `handles`: bytes and open files by process
+    - `rows`: by database and table
+    - `sizes`: bytes by database, and by zone of the data root
+    - `files`: by zone
+    - `counted`: rows of the newest snapshot
+    """
+
+    memory: dict[str, int]
+    handles: dict[str, int]
+    rows: dict[str, int]
+    sizes: dict[str, int]
+    files: dict[str, int]
+    counted: int
+
+
+@dataclass(frozen=True)
+class GrowthRow:
+    """What one kind of thing grew by in an early and in the last ordinary night; `limit` is empty where there is none."""
+
+    what: str
+    early: float
+    late: float
+    limit: str
+    kept: bool
+
+
+def measure(processes: Mapping[str, int], databases: Mapping[str, Path], data_root: Path, counted: int) -> Measured:
+    """Measure everything that may grow.
+
+    Args:
+        processes: ids by name.
+        databases: SQLite files by name.
+        data_root: the folder of the data root.
+        counted: rows of the newest snapshot.
+    """
+    memory, handles = {}, {}
+    for name, pid in processes.items():
+        process = psutil.Process(pid)
+        memory[name], handles[name] = process.memory_info().rss, process.num_fds()
+    rows: dict[str, int] = {}
+    sizes: dict[str, int] = {}
+    files: Counter[str] = Counter()
+    for name, file in databases.items():
+        rows |= _count_rows(name, file)
+        sizes[name] = _live_bytes(file)
+    for file in data_root.rglob("*"):
+        if file.is_file():
+            zone = file.relative_to(data_root).parts[0]
+            files[zone] += 1
+            sizes[zone] = sizes.get(zone, 0) + file.stat().st_size
+    return Measured(memory, handles, rows, sizes, dict(files), counted)
+
+
+def compare(before_early: Measured, early: Measured, before_late: Measured, late: Measured) -> list[GrowthRow]:
+    """Compare two ordinary nights: what each added, and the processes after each."""
+    rows = []
+    for kind, small in (("rows", SMALL_COUNT), ("files", SMALL_COUNT), ("sizes", SMALL_BYTES)):
+        names = sorted({*getattr(early, kind), *getattr(late, kind)})
+        for name in names:
+            first = _added(kind, name, before_early, early)
+            last = _added(kind, name, before_late, late)
+            if name in PER_COUNTED_ROW and kind == "sizes":
+                first, last = first / early.counted, last / late.counted
+                kept = last <= MOST_ADDED * first
+            else:
+                kept = last <= max(MOST_ADDED * first, first + small)
+            unit = {"rows": "rows", "files": "files", "sizes": "bytes"}[kind]
+            per = " per row that counts" if name in PER_COUNTED_ROW and kind == "sizes" else ""
+            rows.append(GrowthRow(f"{name}: {unit} added{per}", first, last, f"{MOST_ADDED} times", kept))
+    for name in sorted(late.memory.keys() & early.memory.keys()):
+        kept = late.memory[name] <= MOST_MEMORY * early.memory[name]
+        rows.append(GrowthRow(f"{name}: memory, bytes", early.memory[name], late.memory[name], "5 %", kept))
+        kept = late.handles[name] <= early.handles[name] + MOST_HANDLES
+        rows.append(GrowthRow(f"{name}: open files", early.handles[name], late.handles[name], "5 more", kept))
+    return rows
+
+
+def broken(rows: Iterable[GrowthRow]) -> list[str]:
+    """The kinds that grew more than they may, in sentences."""
+    return [f"{row.what}: {row.early:,.6g}, then {row.late:,.6g}; limit: {row.limit}." for row in rows if not row.kept]
+
+
+def _added(kind: str, name: str, before: Measured, after: Measured) -> float:
+    return float(getattr(after, kind).get(name, 0) - getattr(before, kind).get(name, 0))
+
+
+def _count_rows(name: str, file: Path) -> dict[str, int]:
+    with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=30)) as connection:
+        tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        return {
+            f"{name}.{table}": connection.execute(f'SELECT COUNT(*) FROM "{table}"').fetchone()[0]  # noqa: S608 -- names from the database itself
+            for table in tables
+        }
+
+
+def _live_bytes(file: Path) -> int:
+    """Bytes of the pages in use: the file itself shrinks and grows by more than a night."""
+    with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=30)) as connection:
+        pages, free, size = (
+            connection.execute(f"PRAGMA {pragma}").fetchone()[0]
+            for pragma in ("page_count", "freelist_count", "page_size")
+        )
+    return int((pages - free) * size)
