@@ -266,6 +266,24 @@ def test_both_ways_to_tell_what_counts_agree(batches: PanelBatches) -> None:
             assert len(found) < lines.num_rows
 
 
+def test_a_panel_of_an_earlier_version_is_still_compared_with(batches: PanelBatches) -> None:
+    """It does not say whether a row first arrived with its label: the rows count that counted when its version was trained."""
+    random = np.random.default_rng(3)
+    batches.accept(rows_of(random, JANUARY, 100, "final"), JANUARY + timedelta(HORIZON + 1))
+    batches.accept(rows_of(random, FEBRUARY, 100), FEBRUARY)
+    snapshot = snap(batches, date(2027, 1, 1))
+    files = [batches.storage.path(name) for name in batches.storage.names(snapshot_rows(snapshot.snapshot))]
+    lines = pq.read_table([file for file in files if file.endswith(".parquet")])
+    with columnar.engine("200MB") as connection:
+        connection.register("lines", lines.drop_columns([columnar.FIRST_LABELLED]))
+        columnar.create_counting_view(
+            connection, "counted", "lines", PANEL, columnar.Counting(date(2027, 1, 1), complete=())
+        )
+        counted = connection.sql('SELECT "Customer", "AsOf" FROM counted').fetchall()
+    assert len(counted) == 100
+    assert {day for _, day in counted} == {JANUARY}
+
+
 def test_unseen_customers_have_as_many_events_as_those_that_are_trained_on(batches: PanelBatches) -> None:
     """Whoever leaves has an event in the newest row: compared on these, every version would expect too few."""
     random = np.random.default_rng(8)

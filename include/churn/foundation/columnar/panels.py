@@ -228,21 +228,23 @@ def create_counting_view(
     """
     target, as_of, key = column_name(contract.target), column_name(contract.row_key[-1]), column_name(contract.key)
     newest_first = f"QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY {as_of} DESC) <= {newest}" if newest else ""
+    # Panels of an earlier version lack the column: their rows counted by whether they have a label.
+    labelled = FIRST_LABELLED if FIRST_LABELLED in connection.table(panel).columns else f"{target} IS NOT NULL"
     connection.execute(
         f"CREATE OR REPLACE TEMP VIEW {view} AS SELECT * REPLACE (coalesce({target}, 0) AS {target}) FROM {panel} "  # noqa: S608 -- quoted names, our own dates
-        f"WHERE {counting_sql(contract, counting)} {newest_first}"
+        f"WHERE {counting_sql(contract, counting, labelled)} {newest_first}"
     )
 
 
-def counting_sql(contract: Contract, counting: Counting | None) -> str:
-    """The SQL of whether a line of a panel is a row that counts."""
+def counting_sql(contract: Contract, counting: Counting | None, labelled: str = FIRST_LABELLED) -> str:
+    """The SQL of whether a line of a panel is a row that counts; `labelled` is that of whether a row first arrived with its label."""
     if counting is None or contract.horizon_days is None:
         return f"{KIND} = {ROW} AND {column_name(contract.target)} IS NOT NULL"
     as_of = column_name(contract.row_key[-1])
     end = f"{as_of} + {contract.horizon_days}"
     complete = ", ".join(f"DATE '{day.isoformat()}'" for day in counting.complete)
     whole = f" OR {as_of} IN ({complete})" if complete else ""
-    said = f"{utc_date(FIRST_AT)} > {end} AND {FIRST_LABELLED}"
+    said = f"{utc_date(FIRST_AT)} > {end} AND {labelled}"
     return f"{KIND} = {ROW} AND {end} < DATE '{counting.cutoff.isoformat()}' AND (({said}){whole})"
 
 
