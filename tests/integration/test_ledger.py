@@ -15,6 +15,7 @@ from sqlalchemy.exc import IntegrityError
 
 from churn.decision.history import suspect_batches
 from churn.foundation.ledger import Ledger, LedgerError, LedgerOfAnother, PromotionConflict, open_ledger, read_ledger
+from churn.foundation.migrations import LedgerTooNew
 from churn.foundation.records import (
     Approval,
     BatchVerdict,
@@ -65,6 +66,18 @@ def test_the_migrations_create_the_tables_of_the_schema(url: str) -> None:
     with sa.create_engine(url).connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, metadata) == []
+
+
+def test_the_ledger_of_a_later_release_is_refused_and_left_as_it_is(url: str) -> None:
+    """A person who returns to an earlier release after an upgrade reads what to do, and not an error of the migrations."""
+    open_ledger(url)
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(LedgerTooNew, match=rf"schema 9999.*up to {HEAD}.*backup"):
+        open_ledger(url)
+    assert read_ledger(url).schema() == "9999"
+    engine.dispose()
 
 
 def test_many_processes_can_open_a_new_ledger_at_once(url: str) -> None:
