@@ -3,7 +3,7 @@
 # The environment is .venv, created from the locks with uv: the one on the PATH, or one installed into .uv.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-spark spark-env test-quarter test-crashes test-divisions test-stack fuzz status maintain stop clean lint format lock docs docs-reference bench up down stack logs user land serve upkeep backup restore bench-intake bench-decision bench-image bench-stack bench-review statistics screenshots sample
+.PHONY: help run test test-spark spark-env test-quarter test-crashes test-divisions test-stack fuzz status maintain stop clean lint format lock docs docs-reference bench soak up down stack logs user land serve upkeep backup restore bench-intake bench-decision bench-image bench-stack bench-review statistics screenshots sample
 SHELL := /bin/bash
 
 # The first that works and has a version that the locks support. A name on the PATH may be a shim that does not work.
@@ -111,6 +111,9 @@ docs-reference: .venv/dev ## Write the reference pages and .env.example.
 
 bench: .venv/dev ## Measure WHAT=nightly-run, intake, decision, image, registered-model, scores, outcomes, spark, stack, review, load, learning or error-rates (ARGS="...").
 	@PYTHONPATH=tests .venv/bin/python benchmarks/$(subst -,_,$(or $(WHAT),nightly-run)).py $(ROWS) $(ARGS)
+
+soak: .venv/dev ## Take a month of nights in a row, with all that goes wrong in one, and compare it with benchmarks/soak/month.md (NIGHTS=30).
+	@PYTHONPATH=tests:benchmarks .venv/bin/python -m soak --nights $(or $(NIGHTS),30) $(ARGS)
 
 up: ## Start the stack of docker-compose.yaml, or update it to this checkout (WORKERS=3, SPARK=1).
 	@include/stack/stack.sh up

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -29,6 +30,7 @@ def main() -> None:
     )
     arguments.add_argument("--keep", type=Path, help="a new folder that is kept, instead of a temporary one")
     given = arguments.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that servers end and the disk is taken off
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     logging.basicConfig(level=logging.ERROR)
     with ExitStack() as opened:

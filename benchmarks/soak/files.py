@@ -17,8 +17,8 @@ SIZES = {"first": (5000, 0.01), "older": (8000, 0.6)}
 """Rows and share of older customers of the first two files."""
 USUAL_SHARE, ORDINARY_ROWS = 0.3, 1500
 FAULTS, FAULTY_EVERY, POISONED, WIDE_EVERY, WIDE_AGE, LEAVERS = 9, 10, 1000, 50, 105, 330
-LATE_DAYS, MARGIN = 2, 2
-"""Days by which a late file is late, and after the horizon until rows are sent: they count if they arrive after it in any time zone."""
+REPORTED = ((date(2027, 3, 24), date(2027, 3, 15)), (date.min, date(2027, 3, 1)))
+"""From which night on rows are as of which date, newest first: a comparison draws one date for each customer, so there are few."""
 _FIRST_CUSTOMER = 20_000_000
 _PER_NIGHT = 100_000
 
@@ -59,10 +59,10 @@ class Bank:
         frame = _draw(file.kind, night, rows, share)
         random = np.random.default_rng(night.number)
         frame[TARGET] = (random.random(rows) < churn_probability(frame, NIGHTLY)).astype(np.int64)
-        ago = HORIZON + MARGIN + (LATE_DAYS if file.kind == "late" else 0)
-        frame[AS_OF] = (night.day - timedelta(0 if file.kind == "customers" else ago)).isoformat()
         if file.kind == "customers":
-            return _text(frame.drop(columns=TARGET))
+            return _text(frame.drop(columns=TARGET).assign(**{AS_OF: night.day.isoformat()}))
+        dates = [day for first, day in REPORTED if night.day >= first]
+        frame[AS_OF] = dates[0].isoformat()
         if file.kind in {"ordinary", *SIZES}:
             self._sent[night.number] = frame.copy()
         if file.kind == "wide":

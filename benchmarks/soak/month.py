@@ -18,15 +18,19 @@ EARLY = 10
 """The night that the last one is compared with."""
 
 
+@dataclass(frozen=True)
+class Taken:
+    """The tasks of a night that failed, each with its error: in the first attempt, and after the cause was gone."""
+
+    first: list[str]
+    again: list[str]
+
+
 class Driver(Protocol):
     """A way to run the month: in this process, or on the local Airflow."""
 
-    def take(self, night: Night) -> list[str]:
-        """Do a night to its end, with what happens in it.
-
-        Returns:
-            The tasks that failed in the first attempt, each with its error.
-        """
+    def take(self, night: Night) -> Taken:
+        """Do a night to its end, with what happens in it."""
 
     def open_workspace(self) -> Workspace:
         """A workspace of the month."""
@@ -55,14 +59,15 @@ def run_month(driver: Driver, nights: Sequence[Night], say: Callable[[str], None
         say: gets a line after each night.
     """
     result = Result()
-    known: set[str] = set()
+    known: frozenset[str] = frozenset()
     for night in nights:
-        failed = driver.take(night)
+        taken = driver.take(night)
         workspace = driver.open_workspace()
-        outcome, known = _outcome_of(workspace, night, failed, known)
+        outcome, known = _outcome_of(workspace, night, taken.first, known)
         result.nights.append((night, outcome))
         result.measured[night.number] = driver.measure()
         result.problems += [f"Night {night.number}: {line}" for line in _differences(night.expected, outcome)]
+        result.problems += [f"Night {night.number}: {task}, although the cause is gone." for task in taken.again]
         result.problems += [f"Night {night.number}: {line}" for line in _miscounted(workspace)]
         say(f"night {night.number:2d}: {outcome.verdict}" + (" - not as expected" if outcome != night.expected else ""))
     workspace = driver.open_workspace()
@@ -72,7 +77,10 @@ def run_month(driver: Driver, nights: Sequence[Night], say: Callable[[str], None
     return result
 
 
-def _outcome_of(workspace: Workspace, night: Night, failed: list[str], known: set[str]) -> tuple[Outcome, set[str]]:
+def _outcome_of(
+    workspace: Workspace, night: Night, failed: list[str], known: frozenset[str]
+) -> tuple[Outcome, frozenset[str]]:
+    """What a night has come to, and the alerts and lists that are known now, by their keys."""
     ledger, model = workspace.ledger, workspace.settings.model_name
     batches, decision = ledger.batches(night=night.run), ledger.decision(night.run)
     if decision:
@@ -83,20 +91,22 @@ def _outcome_of(workspace: Workspace, night: Night, failed: list[str], known: se
         verdict = "nothing"
     alerts = {alert.key: alert.kind for alert in ledger.alerts()}
     current = ledger.in_production(model)
-    lists = [row for row in ledger.score_lists(model) if row.night.startswith(night.run)]
-    lists_by = {_night_of(workspace, row.version) for row in lists}
+    lists = {row.list_id: row.version for row in ledger.score_lists(model)}
+    listed = {_night_of(workspace, version) for key, version in lists.items() if key not in known}
+    arrived, accepted, quarantined = (
+        sum(getattr(batch, f"{what}_rows") or 0 for batch in batches) for what in ("arrived", "accepted", "quarantined")
+    )
     outcome = Outcome(
         failed[0] if failed else "",
         verdict,
         tuple(sorted(kind for key, kind in alerts.items() if key not in known)),
         _night_of(workspace, current.version) if current else None,
-        max(filter(None, lists_by), default=None),
-        *(
-            sum(getattr(batch, f"{what}_rows") or 0 for batch in batches)
-            for what in ("arrived", "accepted", "quarantined")
-        ),
+        max(filter(None, listed), default=None),
+        arrived,
+        accepted,
+        quarantined,
     )
-    return outcome, {*alerts}
+    return outcome, frozenset({*alerts, *lists})
 
 
 def _night_of(workspace: Workspace, version: int | None) -> int | None:
