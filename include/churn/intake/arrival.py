@@ -71,12 +71,29 @@ def collect_arrivals(
             if it has changed again. Objects on S3 appear complete.
         part_size: bytes of the parts into which a file is divided.
         spread: where the files are hashed and divided, each by one worker.
+
+    Raises:
+        StorageError: the data root is unavailable, or is not the one that the ledger describes.
     """
+    require_data_root(storage, ledger)
     storage.sweep()
     seen_before, unfinished = claim_files(
         storage, BATCHES, ledger.add_batch, ledger.batch, settle_seconds, part_size, spread
     )
     return Arrivals(ledger.batches(state="arrived"), seen_before, unfinished)
+
+
+def require_data_root(storage: Storage, ledger: Ledger) -> None:
+    """Check that the originals of the batches in the ledger are there: a disk that is not mounted looks like a new, empty data root.
+
+    Raises:
+        StorageError: there are none.
+    """
+    if ledger.first_seen() is not None and not storage.exists(ORIGINALS):
+        raise StorageError(
+            f"{storage.url('')} has none of the files that the ledger knows: it is missing, or is another data root. Check CHURN_DATA_ROOT, "
+            "and that its disk is mounted. Then run the step again; nothing was changed there."
+        )
 
 
 def claim_files(

@@ -27,7 +27,7 @@ from churn.foundation.scratch import writing
 from churn.foundation.spread import ONE_CORE, Spread, by_threads
 from churn.foundation.storage import Storage
 from churn.intake.acceptance import notes_on_columns
-from churn.intake.arrival import Zones, claim_files, keep_original, land_file
+from churn.intake.arrival import Zones, claim_files, keep_original, land_file, require_data_root
 from churn.intake.batch_file import FileFault
 from churn.intake.divided_file import DividedFile, divide_original
 from churn.intake.judged_rows import Judged
@@ -88,6 +88,7 @@ def collect_populations(
     Returns:
         Those that wait for a list, in the order of arrival: also those of earlier runs that failed, and those that have landed once more.
     """
+    require_data_root(storage, ledger)
     claim_files(storage, _ZONES, ledger.add_population, ledger.population, settle_seconds, part_size, spread)
     return ledger.populations(state="arrived")
 

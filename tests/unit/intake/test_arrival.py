@@ -27,7 +27,9 @@ from churn.intake.acceptance import BatchRejected, accept_batch
 from churn.intake.arrival import collect_arrivals, land_file
 from churn.intake.audit import find_losses
 from churn.intake.csv_reading import CsvBatch, split_lines
+from churn.intake.division import PART_SIZE
 from churn.intake.table_rules import IntakeLimits
+from churn.scoring.population import collect_populations
 from support.basics import small_file
 from support.divisions import BYTES, CHOSEN, limits
 from support.judged_files import table_rows
@@ -108,6 +110,25 @@ def test_a_file_that_another_night_took_a_moment_ago_is_no_error(
         slow.setattr(os, "listdir", lambda *_: ["batch.csv", "gone.csv"])
         assert [file.name for file in storage.landed()] == ["batch.csv"]
     assert storage.names("landing") == ["landing/batch.csv"]
+
+
+def test_a_data_root_that_is_missing_is_not_an_empty_landing_zone(
+    storage: Storage, ledger: Ledger, tmp_path: Path
+) -> None:
+    """A disk that is not mounted is an outage, for files to train on and for files to score, and nothing is made in its place."""
+    land(storage, small_file(rows=60))
+    collect_arrivals(storage, ledger)
+    root = Path(storage.root)
+    root.rename(tmp_path / "not-mounted")
+    for collect in (
+        lambda: collect_arrivals(storage, ledger),
+        lambda: collect_populations(storage, ledger, settle_seconds=0, part_size=PART_SIZE),
+    ):
+        with pytest.raises(StorageError, match=r"none of the files that the ledger knows.*is mounted"):
+            collect()
+    assert not root.exists()
+    (tmp_path / "not-mounted").rename(root)
+    assert len(collect_arrivals(storage, ledger).batches) == 1
 
 
 def test_a_growing_file_waits(storage: Storage, ledger: Ledger, tmp_path: Path) -> None:
