@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -17,6 +18,7 @@ from rich.table import Table
 
 from reporting import console, say
 from soak.in_process import InProcess
+from soak.local import Local, run_again
 from soak.month import Result, run_month
 from soak.nights import Night, Outcome, read_month, short_month
 
@@ -28,15 +30,20 @@ def main() -> None:
     arguments.add_argument(
         "--only", help="numbers of nights, divided by commas, instead; `short` for those of make test"
     )
+    arguments.add_argument(
+        "--local", action="store_true", help="on the local Airflow and MLflow, and not in this process"
+    )
     arguments.add_argument("--keep", type=Path, help="a new folder that is kept, instead of a temporary one")
     given = arguments.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that servers end and the disk is taken off
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     logging.basicConfig(level=logging.ERROR)
     with ExitStack() as opened:
+        if given.local:
+            opened.callback(shutil.rmtree, run_again())
         folder = given.keep or Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="churn-soak-")))
         monkeypatch = opened.enter_context(pytest.MonkeyPatch.context())
-        driver = InProcess(folder.absolute(), monkeypatch, opened, say)
+        driver = (Local if given.local else InProcess)(folder.absolute(), monkeypatch, opened, say)
         result = run_month(driver, choose(given.nights, given.only), say)
     show(result)
     sys.exit(1 if result.problems else 0)
