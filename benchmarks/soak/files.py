@@ -89,7 +89,7 @@ class Bank:
             len(frame), size=LEAVERS, replace=False, p=chance / chance.sum()
         )
         self._waiting = (night.day, sorted(frame[KEY].iloc[leave].tolist()))
-        return _text(frame.assign(**{AS_OF: night.day.isoformat()}))
+        return _text(frame.drop(columns=TARGET).assign(**{AS_OF: night.day.isoformat()}))
 
     def _leavers(self, night: Night) -> str:
         if self._waiting is None:
