@@ -18,7 +18,7 @@ from rich.table import Table
 
 from reporting import console, say
 from soak.in_process import InProcess
-from soak.local import Local, run_again
+from soak.local import Local, clock_folder, run_under_clock
 from soak.month import Result, run_month
 from soak.nights import Night, Outcome, read_month, short_month
 
@@ -40,7 +40,7 @@ def main() -> None:
     logging.basicConfig(level=logging.ERROR)
     with ExitStack() as opened:
         if given.local:
-            opened.callback(shutil.rmtree, run_again())
+            opened.callback(shutil.rmtree, clock_folder() or run_under_clock())
         folder = given.keep or Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="churn-soak-")))
         monkeypatch = opened.enter_context(pytest.MonkeyPatch.context())
         driver = (Local if given.local else InProcess)(folder.absolute(), monkeypatch, opened, say)

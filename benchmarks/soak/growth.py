@@ -13,8 +13,8 @@ import psutil
 
 MOST_ADDED, MOST_MEMORY, MOST_HANDLES = 1.2, 1.05, 5
 """Limits: what an ordinary night adds, memory and handles of a process, each compared with an early night."""
-SMALL_BYTES, SMALL_COUNT = 64 * 1024, 3
-"""Differences below which a ratio says nothing: a database grows by pages, and names of runs differ in length."""
+SMALL_BYTES, SMALL_COUNT = 16 * 1024, 3
+"""Differences below which a ratio says nothing: a table grows by pages of 4 KiB, and names of runs differ in length."""
 PER_COUNTED_ROW = ("snapshots", "decisions")
 """Zones that hold the rows that count, and not those of one night: what a night adds is divided by these rows."""
 
@@ -25,7 +25,7 @@ class Measured:
 
     - `memory`, `handles`: bytes and open files by process
     - `rows`: by database and table
-    - `sizes`: bytes by database, and by zone of the data root
+    - `sizes`: bytes by database and table, and by zone of the data root
     - `files`: by zone
     - `counted`: rows of the newest snapshot
     """
@@ -49,13 +49,15 @@ class GrowthRow:
     kept: bool
 
 
-def measure(processes: Mapping[str, int], databases: Mapping[str, Path], data_root: Path, counted: int) -> Measured:
+def measure(
+    processes: Mapping[str, int], databases: Mapping[str, Path], folders: Mapping[str, Path], counted: int
+) -> Measured:
     """Measure everything that may grow.
 
     Args:
         processes: ids by name.
         databases: SQLite files by name.
-        data_root: the folder of the data root.
+        folders: folders by name; that with an empty name is the data root, whose zones are measured one by one.
         counted: rows of the newest snapshot.
     """
     memory, handles = {}, {}
@@ -63,17 +65,19 @@ def measure(processes: Mapping[str, int], databases: Mapping[str, Path], data_ro
         process = psutil.Process(pid)
         memory[name], handles[name] = process.memory_info().rss, process.num_fds()
     rows: dict[str, int] = {}
-    sizes: dict[str, int] = {}
+    sizes: Counter[str] = Counter()
     files: Counter[str] = Counter()
     for name, file in databases.items():
-        rows |= _count_rows(name, file)
-        sizes[name] = _live_bytes(file)
-    for file in data_root.rglob("*"):
-        if file.is_file():
-            zone = file.relative_to(data_root).parts[0]
-            files[zone] += 1
-            sizes[zone] = sizes.get(zone, 0) + file.stat().st_size
-    return Measured(memory, handles, rows, sizes, dict(files), counted)
+        counts, bytes_of = _measure_tables(file)
+        rows |= {f"{name}.{table}": count for table, count in counts.items()}
+        sizes.update({f"{name}.{table}": size for table, size in bytes_of.items()})
+    for name, folder in folders.items():
+        for file in folder.rglob("*"):
+            if file.is_file():
+                zone = name or file.relative_to(folder).parts[0]
+                files[zone] += 1
+                sizes[zone] += file.stat().st_size
+    return Measured(memory, handles, rows, dict(sizes), dict(files), counted)
 
 
 def compare(before_early: Measured, early: Measured, before_late: Measured, late: Measured) -> list[GrowthRow]:
@@ -109,20 +113,10 @@ def _added(kind: str, name: str, before: Measured, after: Measured) -> float:
     return float(getattr(after, kind).get(name, 0) - getattr(before, kind).get(name, 0))
 
 
-def _count_rows(name: str, file: Path) -> dict[str, int]:
+def _measure_tables(file: Path) -> tuple[dict[str, int], dict[str, int]]:
+    """Rows and bytes of each table; the bytes of its indexes are among them."""
     with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=30)) as connection:
         tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        return {
-            f"{name}.{table}": connection.execute(f'SELECT COUNT(*) FROM "{table}"').fetchone()[0]  # noqa: S608 -- names from the database itself
-            for table in tables
-        }
-
-
-def _live_bytes(file: Path) -> int:
-    """Bytes of the pages in use: the file itself shrinks and grows by more than a night."""
-    with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=30)) as connection:
-        pages, free, size = (
-            connection.execute(f"PRAGMA {pragma}").fetchone()[0]
-            for pragma in ("page_count", "freelist_count", "page_size")
-        )
-    return int((pages - free) * size)
+        counts = {table: connection.execute(f'SELECT count(*) FROM "{table}"').fetchone()[0] for table in tables}  # noqa: S608 -- names from the database itself
+        query = "SELECT tbl_name, sum(pgsize) FROM dbstat JOIN sqlite_master USING (name) GROUP BY tbl_name"
+        return counts, dict(connection.execute(query).fetchall())

@@ -88,7 +88,8 @@ class InProcess(Place):
     def measure(self) -> Measured:
         """This process, ledger, MLflow and data root."""
         databases = {"ledger": self.folder / "ledger.db", "mlflow": self.folder / "mlflow/mlflow.db"}
-        return measure({"this process": os.getpid()}, databases, self.data, self.counted_rows())
+        folders = {"": self.data, "mlflow artifacts": self.folder / "mlflow/artifacts"}
+        return measure({"this process": os.getpid()}, databases, folders, self.counted_rows())
 
     def _start_mlflow(self) -> None:
         folder = self.folder / "mlflow"

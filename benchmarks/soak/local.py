@@ -1,6 +1,6 @@
 """The month on the local Airflow and MLflow that `make run` starts, with the clock of all their processes moved.
 
-The clock is a library that the system loads into each process; this one has to run under it too, so `run_again` starts it anew.
+The clock is a library that the system loads into each process; this one has to run under it too, so `run_under_clock` starts it anew.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import psutil
 import pytest
@@ -46,14 +46,13 @@ class NightUnfinished(Exception):  # noqa: N818 -- it says what is wrong
     """A run of Airflow did not end in time."""
 
 
-def run_again() -> Path:
-    """Build the clock and start this program anew under it.
+def clock_folder() -> Path | None:
+    """The folder of the clock under which this program runs, which nothing needs after the month; None if it runs under none."""
+    return Path(os.environ[CLOCK]).parent if os.environ.get(CLOCK) else None
 
-    Returns:
-        The folder of the clock, if this program runs under it already. Nothing needs it after the month.
-    """
-    if os.environ.get(CLOCK):
-        return Path(os.environ[CLOCK]).parent
+
+def run_under_clock() -> NoReturn:
+    """Build the clock, and start this program anew under it."""
     folder = Path(tempfile.mkdtemp(prefix="churn-soak-clock-"))
     source = ROOT / "tests/stack/clock.c"
     command = ["cc", "-shared", "-fPIC", "-O2", "-o", str(folder / LIBRARY), str(source), "-ldl"]
@@ -156,7 +155,12 @@ class Local(Place):
             "mlflow": self._var / "mlflow/mlflow.db",
             "airflow": self._var / "airflow/airflow.db",
         }
-        return measure(self._pids(), databases, self.data, self.counted_rows())
+        folders = {
+            "": self.data,
+            "mlflow artifacts": self._var / "mlflow/artifacts",
+            "airflow logs": self._var / "airflow/logs",
+        }
+        return measure(self._pids(), databases, folders, self.counted_rows())
 
     def _place(self) -> processes.Place:
         return processes.Place(self._code or ROOT, self._var)
