@@ -45,7 +45,7 @@ def move_away(path: Path) -> Outage:
         if path.exists():
             written = [str(file) for file in path.rglob("*") if file.is_file()]
             if written:
-                raise AssertionError(f"Written while {path} was away: {', '.join(written)}")
+                raise AssertionError(f"Written in the place of {path}: {', '.join(written)}")
             shutil.rmtree(path)
         away.rename(path)
 

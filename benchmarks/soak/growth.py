@@ -98,7 +98,7 @@ def compare(before_early: Measured, early: Measured, before_late: Measured, late
             rows.append(GrowthRow(f"{name}: {unit} added{per}", first, last, f"{MOST_ADDED} times", kept))
     for name in sorted(late.memory.keys() & early.memory.keys()):
         kept = late.memory[name] <= MOST_MEMORY * early.memory[name]
-        rows.append(GrowthRow(f"{name}: memory, bytes", early.memory[name], late.memory[name], "5 %", kept))
+        rows.append(GrowthRow(f"{name}: memory, bytes", early.memory[name], late.memory[name], "5%", kept))
         kept = late.handles[name] <= early.handles[name] + MOST_HANDLES
         rows.append(GrowthRow(f"{name}: open files", early.handles[name], late.handles[name], "5 more", kept))
     return rows

@@ -43,7 +43,7 @@ RETENTION = {
 """Short, so that a month deletes what other installations delete in years."""
 LATE = timedelta(days=2)
 AFTER_ANSWERS, AT_NOON = timedelta(hours=23), timedelta(hours=9, minutes=31)
-"""From the start of a run until nobody can answer any more, and until a minute after noon, when the maintenance is due."""
+"""From the start of a run until the time for an answer has passed, and until a minute after noon, when the maintenance is due."""
 _DURING = frozenset({
     *KILLED, "full disk", EARLIER_CODE, "today's code", "MLflow stopped", "ledger unreachable", "data root moved away",
     "score database stopped", "nobody answers", "maintenance", "clock change",
