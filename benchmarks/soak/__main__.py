@@ -44,8 +44,11 @@ def main() -> None:
         folder = given.keep or Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="churn-soak-")))
         monkeypatch = opened.enter_context(pytest.MonkeyPatch.context())
         driver = (Local if given.local else InProcess)(folder.absolute(), monkeypatch, opened, say)
-        result = run_month(driver, choose(given.nights, given.only), say)
-    show(result)
+        result = Result()
+        try:
+            run_month(driver, choose(given.nights, given.only), say, result)
+        finally:
+            show(result)
     sys.exit(1 if result.problems else 0)
 
 

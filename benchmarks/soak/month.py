@@ -50,15 +50,15 @@ class Result:
     facts: list[str] = field(default_factory=list)
 
 
-def run_month(driver: Driver, nights: Sequence[Night], say: Callable[[str], None]) -> Result:
+def run_month(driver: Driver, nights: Sequence[Night], say: Callable[[str], None], result: Result) -> None:
     """Take the nights one after the other.
 
     Args:
         driver: runs each night.
         nights: of the table, in their order.
         say: gets a line after each night.
+        result: gets what each night comes to, so that it is there too if the month ends early.
     """
-    result = Result()
     known: frozenset[str] = frozenset()
     for night in nights:
         taken = driver.take(night)
@@ -74,7 +74,6 @@ def run_month(driver: Driver, nights: Sequence[Night], say: Callable[[str], None
     result.problems += _account(workspace, nights, result.facts)
     result.growth = _growth(result.measured, nights)
     result.problems += broken(result.growth)
-    return result
 
 
 def _outcome_of(

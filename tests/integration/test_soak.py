@@ -28,14 +28,15 @@ def soak_on_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_eight_nights_are_as_the_table_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opened: ExitStack) -> None:
     """Verdicts, alerts, production, lists and counts; then every decision is replayed, and audit and registry agree."""
     from soak.in_process import InProcess
-    from soak.month import run_month
+    from soak.month import Result, run_month
     from soak.nights import read_month, short_month
 
     monkeypatch.setattr(probes, "CONTRACT_ROWS", 50)
     monkeypatch.setattr(second_scoring, "open_scorer", in_this_process)
     driver = InProcess(tmp_path / "soak", monkeypatch, opened, print, with_database=False, with_small_disk=False)
     nights = short_month(read_month())
-    result = run_month(driver, nights, print)
+    result = Result()
+    run_month(driver, nights, print, result)
     assert len(result.nights) == 8
     assert result.problems == []
 
