@@ -33,9 +33,7 @@ def draw_rows(
         rows: rows with the key of the contract.
         contract: the data contract.
         salt: the secret of the draw.
-        share: of the customers; 1 for all.
+        share: of the customers, below 1.
     """
-    if share >= 1:
-        return rows
     drawn = columnar.draw_customers(connection, rows[contract.key.name], salt, _DRAW)
     return rows.filter(pa.array(drawn < np.uint64(share * _ALL)))

@@ -74,8 +74,12 @@ class DrawnCustomers:
 
     def pieces(self, part: CustomerPart) -> Iterator[pd.DataFrame]:
         """Those of a part, in frames of at most 200,000 rows."""
+        batches = self.unseen.batches(part, self.scratch, _ROWS)
+        if self.share >= 1:
+            yield from (as_frame([batch]) for batch in batches)
+            return
         with columnar.engine(self.memory, threads=1) as connection:
-            for batch in self.unseen.batches(part, self.scratch, _ROWS):
+            for batch in batches:
                 drawn = draw_rows(connection, batch, self.unseen.contract, self.salt, self.share)
                 if drawn.num_rows:
                     yield as_frame([drawn])

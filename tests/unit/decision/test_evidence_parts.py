@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,18 @@ def test_parts_come_to_the_whole(unseen: tuple[DrawnCustomers, pd.DataFrame]) ->
     chosen = np.arange(len(whole)) % 5 == 0
     sample = read_sample(customers, [len(part) for part in facts], chosen, HERE)
     pd.testing.assert_frame_equal(sample, whole[chosen].reset_index(drop=True))
+
+
+def test_a_share_is_drawn_by_customer(unseen: tuple[DrawnCustomers, pd.DataFrame]) -> None:
+    """Facts and scores are of the same customers, in the same order."""
+    customers, whole = unseen
+    drawn = replace(customers, share=0.5)
+    rows = pd.concat(read_facts(drawn, None, HERE))
+    assert 0.35 * len(whole) < len(rows) < 0.65 * len(whole)
+    of_them = whole[whole["_customer"].isin(rows["_customer"])]
+    assert rows["_customer"].tolist() == of_them["_customer"].tolist()
+    scores = score_customers(drawn, ByRows(), None, HERE, "Scoring")
+    assert scores.tolist() == (of_them["CustomerId"] / 1e9).tolist()
 
 
 def test_a_model_that_fails_is_named_by_its_error(unseen: tuple[DrawnCustomers, pd.DataFrame]) -> None:
