@@ -10,6 +10,7 @@ from importlib.abc import MetaPathFinder
 from importlib.util import find_spec
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from churn.foundation.ledger import Ledger, open_ledger
@@ -44,6 +45,9 @@ class KnownMissing(MetaPathFinder):
 
 
 sys.meta_path.insert(0, KnownMissing())
+# No test fails by the clock: the machine may be busy with other tests.
+hypothesis.settings.register_profile("busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("busy")
 
 
 def pytest_collection_finish() -> None:

@@ -52,7 +52,7 @@ def divided(text: bytes, size: int, chunk: int) -> Division | None:
     return divider.finish()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     RECORDS, st.sampled_from(["\n", "\r\n", "\r"]), st.booleans(), st.booleans(), st.integers(1, 40), st.integers(1, 50)
 )

@@ -376,7 +376,7 @@ LINES = st.lists(st.sampled_from(BANK_CHURN.names), max_size=3).flatmap(
 """A good line in which up to three cells are something else."""
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(LINES, min_size=1, max_size=20))
 def test_the_fast_way_and_the_careful_way_agree(rows: list[str]) -> None:
     """What is accepted at a glance is accepted cell by cell too, with the same values; the rest is left to that."""
@@ -388,7 +388,7 @@ CODED_CELLS = ["Yes", "No", "yes", " Yes", "1", "0", "1.0", "often", "Bern", *TE
 CODED_LINES = st.tuples(*[st.sampled_from(CODED_CELLS) for _ in CODED.names]).map(",".join)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(CODED_LINES, min_size=1, max_size=20))
 def test_both_ways_agree_on_texts_that_stand_for_numbers(rows: list[str]) -> None:
     """The same for a contract with texts for numbers and with texts of any value."""
@@ -422,7 +422,7 @@ JUNK = st.one_of(
 ROWS = st.integers(1, 60).map(lambda customer: changed(CustomerId=str(customer), Age=str(18 + customer)).encode())
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.one_of(JUNK, ROWS), min_size=1, max_size=40), st.sampled_from([b"\n", b"\r\n"]))
 def test_no_mixture_of_rows_and_junk_loses_a_row(lines: list[bytes], end: bytes) -> None:
     """arrived = accepted + set aside; nothing is raised but a typed fault; what is accepted is clean when judged again."""

@@ -204,7 +204,7 @@ def test_a_cell_is_judged_as_at_intake(name: str, cell: str) -> None:
     assert rule is not None or served == values
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     segment=st.sampled_from([*ODD, "Gold", "SILVER ", "bronze"]),
     visits=st.one_of(st.sampled_from(ODD), st.integers(-3, 10**19).map(str)),
@@ -227,7 +227,7 @@ def test_the_service_is_as_lenient_as_intake(segment: str, visits: str, amount: 
 CODED_CELLS = [*ODD, "Yes", "No", "YES", " no ", "0.0", "5", "5.0", "never", "often", "Often", "-0", "Zürich", '"x", y']
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.tuples(*[st.sampled_from(CODED_CELLS) for _ in CODED.feature_names]))
 def test_texts_that_stand_for_numbers_are_read_as_at_intake(features: tuple[str, ...]) -> None:
     """A text or its number, in the case that the contract allows; any text where there are no categories."""
