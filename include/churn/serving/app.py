@@ -116,7 +116,7 @@ def make_service(contract: Contract, predict: Predict) -> ASGIApp:
     ]
     service = Starlette(routes=routes, exception_handlers={HTTPException: _not_found})
     service.router.redirect_slashes = False  # a redirect would repeat the query and the host of the request
-    return _logged(service)
+    return _logged(_closing(service))
 
 
 def _trusted_types(folder: Path) -> list[str]:
@@ -174,6 +174,29 @@ def _error_response(status: int, message: str, headers: Any = None, **more: Any)
     code = "INTERNAL_ERROR" if status >= 500 else "BAD_REQUEST"  # noqa: PLR2004 -- MLflow's names
     body = json.dumps({"error_code": code, "message": message, **more})
     return Response(body, status, headers, media_type="application/json")
+
+
+def _closing(app: ASGIApp) -> ASGIApp:
+    """Close the connection after an answer to a request whose body was not read to its end: a client could go on sending it slowly."""
+
+    async def service(scope: Scope, receive: Receive, send: Send) -> None:
+        headers = dict(scope.get("headers", ()))
+        unread = b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0"
+
+        async def receive_and_note_end() -> Message:
+            nonlocal unread
+            message = await receive()
+            unread = unread and bool(message.get("more_body", False))
+            return message
+
+        async def send_with_close(message: Message) -> None:
+            if message["type"] == "http.response.start" and unread:
+                message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
+            await send(message)
+
+        await app(scope, receive_and_note_end, send_with_close)
+
+    return service
 
 
 def _logged(app: ASGIApp) -> ASGIApp:

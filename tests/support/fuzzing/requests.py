@@ -265,16 +265,18 @@ _MOMENT = 0.03
 """Seconds without a byte after which the client says that it sends nothing more."""
 
 
-class _Server:
+class LoopbackServer:
+    """The service under uvicorn that the cases of the target `http` are sent to."""
+
     port: int
     cases = 0
 
 
 @contextmanager
 def _on_loopback() -> Iterator[None]:
-    _Server.port = free_port()
+    LoopbackServer.port = free_port()
     config = uvicorn.Config(
-        make_service(BANK_CHURN, _model(BANK_CHURN)), host="127.0.0.1", port=_Server.port, access_log=False, log_config=SERVER_LOG, ws="none", server_header=False, log_level="critical"
+        make_service(BANK_CHURN, _model(BANK_CHURN)), host="127.0.0.1", port=LoopbackServer.port, access_log=False, log_config=SERVER_LOG, ws="none", server_header=False, log_level="critical"
     )  # fmt: skip
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
@@ -360,8 +362,8 @@ def check_bytes(case: bytes) -> str:
             raise Defect(f"A status is not documented: {status} {answered[:300]!r}")
     if CANARY.encode() in answered:
         raise Defect(f"An answer repeats a value: {answered[:300]!r}")
-    _Server.cases += 1
-    if _Server.cases % _HONEST == 0 or not statuses:
+    LoopbackServer.cases += 1
+    if LoopbackServer.cases % _HONEST == 0 or not statuses:
         body = json.dumps(_forms("bank")[0]).encode()
         honest = (
             b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
@@ -377,7 +379,7 @@ def _exchange(data: bytes, moment: float = _MOMENT) -> bytes:
     """Send bytes, and read what is answered. Once nothing has come for a moment, say that nothing more will be sent."""
     answered, until = bytearray(), time.monotonic() + 8
     with (
-        socket.create_connection(("127.0.0.1", _Server.port), timeout=moment) as connection,
+        socket.create_connection(("127.0.0.1", LoopbackServer.port), timeout=moment) as connection,
         suppress(OSError),
     ):  # it may close at any time
         connection.sendall(data)

@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import logging.config
+import socket
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stdout
@@ -24,6 +25,8 @@ from churn.serving.batching import MOST_ROWS, RequestBatcher
 from churn.serving.log import SERVER_LOG
 from churn.serving.rows import Values
 from support.coded_contract import CODED
+from support.fuzzing.requests import LoopbackServer
+from support.fuzzing.targets import find_target
 
 ROWS = contract_rows(BANK_CHURN).iloc[:5]
 
@@ -357,3 +360,32 @@ def test_a_client_that_disconnects_does_not_affect_others() -> None:
         return await batcher.score({"Age": np.array([3.0])})
 
     assert np.array_equal(asyncio.run(ask()), by_age({"Age": np.array([3.0])}))
+
+
+@pytest.mark.parametrize(
+    ("request_line", "body", "status", "closed"),
+    [
+        ("POST /invocations HTTP/1.1\r\nContent-Type: application/json", b"{", 408, True),
+        ("POST /invocations HTTP/1.1\r\nContent-Type: text/odd", b"{", 415, True),
+        ("POST /elsewhere HTTP/1.1", b"{", 404, True),
+        ("POST /invocations HTTP/1.1\r\nContent-Type: application/json", b"{" * 5000, 400, False),
+    ],
+    ids=["too slow", "media", "path", "complete"],
+)
+def test_a_connection_is_closed_if_the_body_was_not_read(
+    monkeypatch: pytest.MonkeyPatch, request_line: str, body: bytes, status: int, closed: bool
+) -> None:
+    """On a real connection: a client that goes on sending byte by byte would otherwise keep it for hours."""
+    monkeypatch.setattr(service, "_SECONDS_TO_SEND", 0.2)
+    with find_target("http").open(), socket.create_connection(("127.0.0.1", LoopbackServer.port)) as client:
+        client.settimeout(5)
+        client.sendall(f"{request_line}\r\nHost: x\r\nContent-Length: 5000\r\n\r\n".encode() + body)
+        answer = client.recv(4000)
+        assert answer.startswith(f"HTTP/1.1 {status} ".encode())
+        assert (b"connection: close" in answer.lower()) is closed
+        if closed:
+            while client.recv(4000):
+                pass
+        else:
+            client.sendall(b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert client.recv(4000).startswith(b"HTTP/1.1 200 ")
