@@ -24,6 +24,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.client import HTTPConnection
@@ -44,7 +45,7 @@ from churn.learning.snapshot import take_snapshot
 from churn.pipeline import steps
 from churn.pipeline.workspace import Request, Workspace
 from churn.release.service import laid_out
-from reporting import Figure, console, say
+from reporting import Figure, console, say, seconds
 from support.basics import land_text, make_workspace, mlflow_server, small_file
 from support.review_ledger import fill_ledger
 
@@ -353,15 +354,14 @@ def trickle(service: str, tally: Tally, ended: threading.Event) -> None:
                 b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 5000\r\n\r\n{"
             )
             tally.attacks["slow requests"] += 1
-            while not ended.is_set():
-                try:
+            try:
+                while not ended.is_set():
                     open_socket.sendall(b" ")
-                    if not open_socket.recv(1000):
-                        break
-                except TimeoutError:
-                    continue
-                except OSError:  # the service has closed the connection
-                    break
+                    with suppress(TimeoutError):  # no answer yet
+                        if not open_socket.recv(1000):
+                            break
+            except OSError:
+                tally.attacks["ended by the service"] += 1
 
 
 def talk_nonsense(service: str, tally: Tally, ended: threading.Event) -> None:
@@ -378,8 +378,8 @@ def talk_nonsense(service: str, tally: Tally, ended: threading.Event) -> None:
             try:
                 open_socket.sendall(nonsense[tally.attacks["nonsense"] % len(nonsense)])
                 open_socket.recv(1000)
-            except OSError:  # it is the right answer to close the connection
-                continue
+            except OSError:
+                tally.attacks["ended by the service"] += 1
 
 
 def send_too_much(service: str, tally: Tally, ended: threading.Event) -> None:
@@ -394,8 +394,8 @@ def send_too_much(service: str, tally: Tally, ended: threading.Event) -> None:
                 )
                 for _ in range(50):
                     open_socket.sendall(b"[" * 1_000_000)
-            except OSError:  # it is the right answer to close the connection
-                continue
+            except OSError:
+                tally.attacks["ended by the service"] += 1
 
 
 def leave_early(service: str, tally: Tally, ended: threading.Event) -> None:
@@ -409,12 +409,6 @@ def leave_early(service: str, tally: Tally, ended: threading.Event) -> None:
 
 
 ATTACKS = [trickle, talk_nonsense, send_too_much, leave_early]
-
-
-def seconds(work: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
 
 
 if __name__ == "__main__":

@@ -9,8 +9,6 @@ from __future__ import annotations
 import argparse
 import io
 import sys
-import time
-from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -21,7 +19,7 @@ from churn.contracts.bank import BANK_CHURN
 from churn.foundation.examples import example_rows, model_input
 from churn.learning.candidates import standard
 from churn.serving.checks import add_checks
-from reporting import console, say
+from reporting import console, say, seconds
 
 TRAINING_ROWS = 10_000
 GOAL = 1.2
@@ -56,12 +54,6 @@ def main() -> int:
 def as_read(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows as `pandas.read_csv` returns them."""
     return pd.read_csv(io.StringIO(rows.to_csv(index=False)))
-
-
-def seconds(work: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -22,3 +24,10 @@ class Figure:
 def say(what: str) -> None:
     """Print progress on standard error, so that the table can be redirected on its own."""
     Console(stderr=True, highlight=False).print(f"bench: {what}", style="dim")
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """How long a call takes."""
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began

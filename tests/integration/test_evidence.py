@@ -6,6 +6,7 @@ import io
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ import pytest
 
 from churn.contract import Column, Contract, Kind, Role
 from churn.contracts.bank import BANK_CHURN
-from churn.decision import scoring
+from churn.decision import evidence, scoring
 from churn.decision.evidence import choose_window
 from churn.decision.evidence_file import read_evidence
 from churn.decision.policy_file import Enough
@@ -179,6 +180,22 @@ def test_a_champion_that_lacks_its_column_waits_for_a_forced_promotion(two_night
     assert row is not None
     assert (row.version, row.anchor) == (3, 3)
     assert run_night(workspace, "night 4", retrain=True) == "hold IDENTICAL_SCORES"
+
+
+def test_a_champion_that_cannot_be_opened_in_any_way_is_unscorable(
+    two_nights: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever error its files raise: the run is decided, and the next one, too."""
+    honest = evidence.open_scorer
+
+    def broken(version: int, *arguments: Any) -> Any:
+        if version == 1:
+            raise KeyError("python")
+        return honest(version, *arguments)
+
+    monkeypatch.setattr(evidence, "open_scorer", broken)
+    assert run_night(two_nights, "night 2") == "hold CHAMPION_UNSCORABLE"
+    assert "(KeyError)" in decision_of(two_nights, "night 2").sentence
 
 
 def test_a_champion_of_other_library_versions_is_scored_in_its_own_environment(

@@ -25,6 +25,7 @@ from churn.decision.policy_file import Enough, Policy, Window
 from churn.decision.reasons import Reason
 from churn.decision.scoring import FilesGone, ModelUnloadable, Unscorable, open_scorer
 from churn.decision.slices import Codes
+from churn.errors import ChurnError
 from churn.foundation.clients import Clients
 from churn.foundation.spread import Spread
 from churn.intake.judged_rows import batch_number
@@ -281,16 +282,20 @@ def _score(
             continue
         try:
             with open_scorer(version, clients.ledger, clients.tracking, clients.environments) as scorer:
-                what = f"Scoring unseen customers with version {version}"
-                parts = [score_customers(customers, scorer, only, clients.spread, what) for customers, only in sources]
+                step = f"Scoring unseen customers with version {version}"
+                parts = [score_customers(customers, scorer, only, clients.spread, step) for customers, only in sources]
         except Unscorable as error:
             failed[role] = error.refusal
         except FilesGone as error:
             if role == CHALLENGER:
                 raise
             failed[role] = missing(role, version, error.what)
-        except CannotScore as error:
-            why = f"version {version} cannot score today's customers ({error.what}): it was made for another contract."
+        except ChurnError:
+            raise
+        except Exception as error:  # a version can fail in any way; the reason is recorded, and the policy holds
+            log.exception("Version %s cannot score the unseen customers.", version)
+            what = error.what if isinstance(error, CannotScore) else type(error).__name__
+            why = f"version {version} cannot score today's customers ({what}): it was made for another contract."
             failed[role] = Refusal(Reason.CHAMPION_UNSCORABLE, why)
         else:
             scores[role] = np.concatenate(parts)
