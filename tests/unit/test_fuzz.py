@@ -17,12 +17,20 @@ from churn.intake.batch_file import Piece
 from churn.intake.csv_reading import CsvBatch
 from support.basics import ROOT
 from support.fuzzing import cases
-from support.fuzzing.cases import Defect, Target, answer_to, kept_cases, make_case, run_cases, shrink
+from support.fuzzing.cases import (
+    KEPT,
+    Defect,
+    Target,
+    answer_to,
+    assert_no_defect,
+    make_case,
+    run_cases,
+    shrink,
+)
 from support.fuzzing.faulty import ENDS
 from support.fuzzing.promises import CANARY, require_plain
 from support.fuzzing.targets import NAMES, find_target
 
-KEPT = ROOT / "tests/fixtures/fuzz"
 OF_AIRFLOW = {"review", "conf"}
 CASES = {
     "csv": 100, "gzip": 120, "parquet": 100, "population": 25, "labels": 15, "policy": 400, "scoring": 300, "contract": 250, "service": 350, "http": 100,
@@ -39,15 +47,7 @@ def test_every_target_is_run() -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_odd_input_ends_in_a_result_or_a_plain_error(name: str) -> None:
     """Cases of a fixed seed, and all that were kept because they once did not."""
-    target = find_target(name)
-    with target.open():
-        for file in kept_cases(KEPT, name):
-            _, fault = answer_to(target, file.read_bytes())
-            assert fault is None, f"{file.name}: {fault}"
-        tally = run_cases(target, 1, range(CASES[name]))
-    assert [(finding.number, finding.kind, finding.reason) for finding in tally.findings] == []
-    assert tally.cases == CASES[name]
-    assert len(tally.outcomes) > 1  # cases are neither all refused nor all accepted
+    assert_no_defect(find_target(name), CASES[name])
 
 
 def test_a_reader_that_raises_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
+KEPT = Path(__file__).parents[2] / "fixtures/fuzz"
 SLOWEST = 10.0
 """Seconds after which a case counts as a hang."""
 MOST_MEMORY = 512
@@ -148,9 +149,21 @@ def shrink(case: bytes, fails: Callable[[bytes], bool]) -> bytes:
     return case
 
 
-def kept_cases(folder: Path, target: str) -> Iterator[Path]:
+def kept_cases(target: str) -> Iterator[Path]:
     """The cases of a target that were kept, each once a defect."""
-    yield from sorted(file for file in (folder / target).glob("*") if file.is_file())
+    yield from sorted(file for file in (KEPT / target).glob("*") if file.is_file())
+
+
+def assert_no_defect(target: Target, most: int) -> None:
+    """Run the cases of a target that were kept, and this number of a fixed seed; they are neither all refused nor all accepted."""
+    with target.open():
+        for file in kept_cases(target.name):
+            _, fault = answer_to(target, file.read_bytes())
+            assert fault is None, f"{file.name}: {fault}"
+        tally = run_cases(target, 1, range(most))
+    assert [(finding.number, finding.kind, finding.reason) for finding in tally.findings] == []
+    assert tally.cases == most
+    assert len(tally.outcomes) > 1
 
 
 def choice_of(case: bytes, among: int) -> int:
