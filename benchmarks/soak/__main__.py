@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from rich.table import Table
+from rich.table import Column, Table
 
 from reporting import console, say
 from soak.in_process import InProcess
@@ -72,6 +72,13 @@ def show(result: Result) -> None:
         lands = ", ".join(file.kind for file in night.lands)
         table.add_row(str(night.number), lands, ", ".join(night.happens), *_cells(night.expected, outcome))
     console.print(table)
+    if result.measured:
+        totals = {night: measured.totals() for night, measured in result.measured.items()}
+        titles = next(iter(totals.values()))
+        left = Table("night", *(Column(title, justify="right") for title in titles), title="After each night")
+        for number, row in totals.items():
+            left.add_row(str(number), *(f"{row[title]:,.0f}" for title in titles))
+        console.print(left)
     if result.growth:
         grown = Table("what", "early night", "last night", "limit", "kept", title="Growth")
         for row in result.growth:

@@ -37,6 +37,18 @@ class Measured:
     files: dict[str, int]
     counted: int
 
+    def totals(self) -> dict[str, float]:
+        """Memory, files and disk in MB or numbers, by what they are of: each process, all databases, all zones."""
+        totals: dict[str, float] = {f"{name}, MB": size / 1e6 for name, size in self.memory.items()}
+        totals |= {f"{name}, open files": count for name, count in self.handles.items()}
+        databases = sum(self.sizes[name] for name in self.sizes if name in self.rows)
+        return totals | {
+            "databases, MB": databases / 1e6,
+            "files, MB": (sum(self.sizes.values()) - databases) / 1e6,
+            "files": sum(self.files.values()),
+            "rows that count": self.counted,
+        }
+
 
 @dataclass(frozen=True)
 class GrowthRow:
