@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from churn.cli.terminal import AsJson, console, explained, print_json
+from churn.cli.terminal import USUAL_LIMIT, AsJson, Limit, console, explained, newest, print_json
 from churn.contract import Contract
 from churn.errors import ChurnError
 from churn.foundation.records import Batch, Sighting
@@ -38,9 +38,10 @@ def batches(
     files: Annotated[
         bool, typer.Option("--files", help="List every file that was ever seen, including repeated ones.")
     ] = False,
+    limit: Limit = USUAL_LIMIT,
     as_json: AsJson = False,
 ) -> None:
-    """List every file that ever arrived, and what became of it."""
+    """List the files that arrived, and what became of them."""
     from churn.pipeline.summary import batch_table
 
     if context.invoked_subcommand:
@@ -48,12 +49,14 @@ def batches(
     ledger = Workspace.open().ledger
     rows = ledger.batches(state=state)
     if files:
-        _print_files(ledger.sightings(), rows, as_json)
+        _print_files(ledger.sightings(), rows, limit, as_json)
         return
     if as_json:
         print_json([asdict(row) for row in rows])
     else:
-        console.print(batch_table(rows) if rows else "No file has arrived yet. Next: `churn land FILE`.")
+        console.print(
+            batch_table(newest(rows, limit, last=True)) if rows else "No file has arrived yet. Next: `churn land FILE`."
+        )
 
 
 @batches_app.command("show")
@@ -205,8 +208,8 @@ def release(
 
 @snapshot_app.command("list")
 @explained
-def list_snapshots(as_json: AsJson = False) -> None:
-    """List every snapshot: its rows, its batches, and when it was taken."""
+def list_snapshots(limit: Limit = USUAL_LIMIT, as_json: AsJson = False) -> None:
+    """List the snapshots, newest first: each with its rows, its batches, and when it was taken."""
     rows = Workspace.open().ledger.snapshots()
     if as_json:
         print_json([asdict(row) for row in rows])
@@ -214,7 +217,7 @@ def list_snapshots(as_json: AsJson = False) -> None:
     table = Table("snapshot", "taken", box=None)
     for title in ("rows", "training", "holdout", "batches"):
         table.add_column(title, justify="right")
-    for row in rows:
+    for row in newest(rows, limit):
         counts = (row.rows, row.training_rows, row.holdout_rows, len(row.batches))
         table.add_row(row.snapshot[:12], f"{row.made_at:%Y-%m-%d %H:%M:%S}", *map(str, counts))
     console.print(table if rows else "No snapshot has been taken yet. Next: `churn run`.")
@@ -272,7 +275,7 @@ def audit(
         )
 
 
-def _print_files(seen: list[Sighting], batches: list[Batch], as_json: bool) -> None:
+def _print_files(seen: list[Sighting], batches: list[Batch], limit: int, as_json: bool) -> None:
     by_hash = {batch.batch: batch for batch in batches}
     rows = [
         asdict(sighting) | {"state": by_hash[sighting.batch].state} for sighting in seen if sighting.batch in by_hash
@@ -281,7 +284,7 @@ def _print_files(seen: list[Sighting], batches: list[Batch], as_json: bool) -> N
         print_json(rows)
         return
     table = Table("written", "file", "batch", "state", box=None)
-    for row in rows:
+    for row in newest(rows, limit, last=True):
         table.add_row(f"{row['arrived_at']:%Y-%m-%d %H:%M:%S}", escape(row["name"]), row["batch"][:12], row["state"])
     console.print(table if rows else "No file has been seen yet. Next: `churn land FILE`.")
 

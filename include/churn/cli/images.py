@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Column, Table
 
-from churn.cli.terminal import AsJson, console, explained, print_json
+from churn.cli.terminal import USUAL_LIMIT, AsJson, Limit, console, explained, newest, print_json
 from churn.errors import ChurnError
 from churn.pipeline.workspace import Workspace
 
@@ -72,7 +72,7 @@ def verify(
 
 @image_app.command("list")
 @explained
-def list_images(as_json: AsJson = False) -> None:
+def list_images(limit: Limit = USUAL_LIMIT, as_json: AsJson = False) -> None:
     """List the image of each version: state, digest, size, build, verification, and since when it has been in production."""
     workspace = Workspace.open()
     model = workspace.settings.model_name
@@ -103,7 +103,7 @@ def list_images(as_json: AsJson = False) -> None:
         "in production",
         box=None,
     )
-    for row in rows:
+    for row in newest(rows, limit):
         since_when = row["promoted_at"].isoformat(sep=" ", timespec="minutes") if row["promoted_at"] else ""
         table.add_row(
             str(row["version"]),

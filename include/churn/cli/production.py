@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from churn.cli.terminal import AsJson, console, explained, named_now, print_json, who
+from churn.cli.terminal import USUAL_LIMIT, AsJson, Limit, console, explained, named_now, newest, print_json, who
 from churn.errors import NothingToDo
 from churn.foundation.wording import KIND_WORDS
 from churn.pipeline.workspace import Workspace
@@ -21,9 +21,10 @@ Reason = Annotated[str, typer.Option(help="The reason, which is kept in the ledg
 @explained
 def history(
     at: Annotated[datetime | None, typer.Option(help="Show what was in production at this time (UTC).")] = None,
+    limit: Limit = USUAL_LIMIT,
     as_json: AsJson = False,
 ) -> None:
-    """List every change of production: which version, when, by whom, in which run, and why; and who confirmed a very high ROC AUC."""
+    """List the changes of production, newest first: which version, when, by whom, in which run, and why; and who confirmed a very high ROC AUC."""
     workspace = Workspace.open()
     model = workspace.settings.model_name
     if at:
@@ -41,7 +42,7 @@ def history(
         when = confirmation.at.isoformat(sep=" ", timespec="seconds")
         console.print(f"{when}  a very high ROC AUC is plausible: confirmed by {confirmation.by}", markup=False)
         console.print(f"    {confirmation.reason}", style="dim", markup=False)
-    for row in rows:
+    for row in newest(rows, limit):
         when = row.promoted_at.isoformat(sep=" ", timespec="seconds")
         what = f"version {row.version}" if row.version else "nothing"
         instead = f" instead of version {row.previous}" if row.previous else ""

@@ -12,7 +12,7 @@ import pyarrow.csv
 import typer
 from rich.table import Table
 
-from churn.cli.terminal import AsJson, console, explained, named_now, print_json, who
+from churn.cli.terminal import USUAL_LIMIT, AsJson, Limit, console, explained, named_now, newest, print_json, who
 from churn.errors import ChurnError, NothingToDo
 from churn.foundation.records import Population, ScoreList
 from churn.pipeline.workspace import Workspace
@@ -114,7 +114,7 @@ def deliver(name: ListId = None, campaign: Campaign = None, as_json: AsJson = Fa
 
 @scores_app.command("list")
 @explained
-def list_lists(campaign: Campaign = None, as_json: AsJson = False) -> None:
+def list_lists(campaign: Campaign = None, limit: Limit = USUAL_LIMIT, as_json: AsJson = False) -> None:
     """List the published lists, newest first."""
     workspace = Workspace.open()
     rows = workspace.ledger.score_lists(workspace.settings.model_name, campaign)
@@ -125,7 +125,7 @@ def list_lists(campaign: Campaign = None, as_json: AsJson = False) -> None:
         console.print("No list has been published yet. Next: `churn score FILE` or `churn score --from-accepted`.")
         return
     table = Table("list", "campaign", "version", "customers", "to contact", "control", "published", box=None)
-    for row in rows:
+    for row in newest(rows, limit):
         counts = [f"{count:,}" for count in (row.rows, row.contact, row.control)]
         table.add_row(row.list_id[:12], row.campaign, str(row.version), *counts, f"{row.published_at:%Y-%m-%d %H:%M}")
     console.print(table)

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from datetime import UTC, datetime
-from typing import Annotated, Any, ParamSpec
+from typing import Annotated, Any, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
@@ -19,9 +19,12 @@ from churn.errors import ChurnError, NothingToDo
 from churn.foundation.progress import bars_on
 
 P = ParamSpec("P")
+T = TypeVar("T")
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Limit = Annotated[int, typer.Option(min=1, help="Number of rows of the table, the newest. JSON has all.")]
+USUAL_LIMIT = 50
 
 
 def explained(command: Callable[P, None]) -> Callable[P, None]:
@@ -45,6 +48,14 @@ def explained(command: Callable[P, None]) -> Callable[P, None]:
             raise typer.Exit(1) from error
 
     return wrapper
+
+
+def newest(rows: list[T], limit: int, last: bool = False) -> list[T]:
+    """The newest rows, which come first, or last; prints how many there are if these are not all."""
+    if len(rows) <= limit:
+        return rows
+    console.print(f"The newest {limit:,} of {len(rows):,}; `--limit {len(rows)}` shows all.", style="dim", markup=False)
+    return rows[-limit:] if last else rows[:limit]
 
 
 def print_json(value: Any) -> None:

@@ -105,8 +105,6 @@ def test_what_arrived_and_what_was_promoted_is_listed(
     churn: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Long values and times survive as JSON, and the tables say the same."""
-    from datetime import UTC, datetime
-
     ledger = open_ledger(f"sqlite:///{tmp_path}/ledger.db")
     ledger.add_batch("ab" * 32, "a [name] with brackets.csv", 123, datetime(2026, 1, 2, 3, tzinfo=UTC))
     reason = "a reason that is " + "long " * 60
@@ -121,6 +119,24 @@ def test_what_arrived_and_what_was_promoted_is_listed(
     assert json.loads(churn("history", "--at", "2020-01-01", "--json").stdout) == []
     assert churn("batches").exit_code == churn("history").exit_code == 0
     assert "night 1" in churn("history").stdout
+
+
+@pytest.mark.parametrize("command", [("batches",), ("batches", "--files"), ("history",)])
+def test_a_table_has_the_newest_rows_and_says_how_many_there_are(
+    churn: Invoke, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    """After years of runs, a command answers as fast as in the first month; JSON has everything."""
+    ledger = open_ledger(f"sqlite:///{tmp_path}/ledger.db")
+    for day in range(1, 4):
+        at = datetime(2026, 1, day, tzinfo=UTC)
+        ledger.add_batch(f"{day}" * 64, f"file-{day}.csv", 123, at)
+        change = Promotion("churn", 0, day, day - 1 or None, "promotion", f"file-{day}.csv", "better", at, anchor=1)
+        ledger.promote(change, day - 1 or None)
+    shown = churn(*command, "--limit", "2").stdout
+    assert "The newest 2 of 3; `--limit 3` shows all." in shown
+    assert [name in shown for name in ("file-1.csv", "file-2.csv", "file-3.csv")] == [False, True, True]
+    assert "newest" not in churn(*command, "--limit", "3").stdout
+    assert len(json.loads(churn(*command, "--limit", "1", "--json").stdout)) == 3
 
 
 def test_status_says_that_mlflow_is_away(churn: Invoke) -> None:
