@@ -7,7 +7,7 @@ A promotion triggers **churn_image_build**.
 | task | does | fails (red) when | is skipped (pink) when |
 |---|---|---|---|
 | arrive | ingests the files in landing | the data root or the ledger is unavailable | nothing new arrived |
-| validate | validates one batch | the batch is rejected, or the suite crashed | |
+| validate | validates one batch; several if more than 100 arrived | a batch is rejected, or the suite crashed | |
 | train | trains and registers a challenger | MLflow is unavailable, or there are too few rows | nothing new was accepted |
 | compare | scores both versions now, and decides | a version cannot be loaded or compared | |
 | promote | promotes the challenger; waits for a person if approval is required | another promotion happened in the meantime | the decision is to hold, or the promotion was not approved |
@@ -31,7 +31,15 @@ from churn.settings import Settings
 from churn_airflow.approval import PromoteOperator
 from churn_airflow.image_build import BuildImageOperator
 from churn_airflow.review.links import ComparisonLink, DataDocsLink, NightLink, VersionLink
-from churn_airflow.steps import TASK_DEFAULTS, core_step, has_run, report_failed_run, store_link, store_run_link
+from churn_airflow.steps import (
+    TASK_DEFAULTS,
+    core_step,
+    divide_among_tasks,
+    has_run,
+    report_failed_run,
+    store_link,
+    store_run_link,
+)
 from churn_airflow.timetables import cron
 
 SETTINGS = Settings.load()
@@ -98,26 +106,28 @@ def churn_retraining() -> None:
     """Wire the tasks of a run."""
 
     @task(execution_timeout=timedelta(minutes=30))
-    def arrive() -> list[str]:
+    def arrive() -> list[list[str]]:
         from churn.pipeline import steps
 
         with core_step() as (workspace, request):
             store_run_link(workspace, request)
-            return [batch.batch for batch in steps.arrive(workspace, request).batches]
+            return divide_among_tasks([batch.batch for batch in steps.arrive(workspace, request).batches])
 
     @task(execution_timeout=timedelta(hours=1), map_index_template="{{ batch_label }}")
-    def validate(batch: str) -> dict[str, Any]:
+    def validate(batches: list[str]) -> list[dict[str, Any]]:
         from churn.pipeline import steps
         from churn.pipeline.deciding import docs_link
         from churn_airflow.metrics import measure_batch
 
-        get_current_context()["batch_label"] = batch[:12]
+        first, more = batches[0], len(batches) - 1
+        get_current_context()["batch_label"] = f"{first[:12]} and {more} more" if more else first[:12]
         with core_step() as (workspace, request):
-            store_link(DataDocsLink(), docs_link(workspace, batch))
+            store_link(DataDocsLink(), docs_link(workspace, first))
             try:
-                return steps.counts(steps.validate(workspace, request, batch))
+                return [steps.counts(batch) for batch in steps.validate_all(workspace, request, batches)]
             finally:
-                measure_batch(workspace.ledger, batch)
+                for batch in batches:
+                    measure_batch(workspace.ledger, batch)
 
     @task(execution_timeout=timedelta(hours=3), trigger_rule="all_done")
     def train() -> dict[str, Any]:
@@ -154,7 +164,7 @@ def churn_retraining() -> None:
             return steps.close(workspace, request, ingested=has_run("arrive"))
 
     arrived, challenger, decision, closed = arrive(), train(), compare(), close()
-    judged = validate.expand(batch=arrived)
+    judged = validate.expand(batches=arrived)
     promoted = PromoteOperator(task_id="promote")
     build_image = BuildImageOperator(task_id="build_image", of="promotion")
     judged >> challenger >> decision >> promoted >> build_image

@@ -5,7 +5,7 @@ DAG files import this module; the core does not know it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,8 @@ SPARK_APPLICATION = "spark_application"
 """Key of the XCom with the id of the Spark application that did the data work of a task."""
 MOST_VERSIONS = 2**31 - 1
 """The highest number of a version that the ledger can hold."""
+MOST_TASKS = 100
+"""At most this number of tasks judge the batches of a run. Each is a process that takes seconds to start, and Airflow has a limit too."""
 IMAGE_QUEUE = "image"
 """Queue of the tasks that use the container engine: only the worker that may reach it takes them. LocalExecutor has no queues."""
 
@@ -99,6 +101,12 @@ def _spark_shown() -> Iterator[None]:
             yield
     finally:
         close_sessions()
+
+
+def divide_among_tasks(batches: Sequence[str]) -> list[list[str]]:
+    """Divide batches, in order, among tasks: one each, as long as they are not too many."""
+    size = -(-len(batches) // MOST_TASKS) or 1
+    return [list(batches[first : first + size]) for first in range(0, len(batches), size)]
 
 
 def has_run(task: str) -> bool:

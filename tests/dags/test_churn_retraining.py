@@ -11,6 +11,7 @@ from churn.decision.replay import replay
 from churn.pipeline.disagreements import find_disagreements
 from churn.pipeline.workspace import Workspace
 from churn.settings import Settings
+from churn_airflow import steps
 from churn_airflow.steps import open_filesystem
 from support.basics import S3, clone_workspace, export, land_night, land_text, make_workspace
 from support.dag_runs import run_dag
@@ -130,12 +131,19 @@ def test_a_rejected_batch_fails_its_task_and_the_other_batches_go_on(
     assert workspace.ledger.decision(night.run_id).verdict == "promote"
 
 
-def test_only_rejected_batches_train_nothing(dag_bag: object, after_first_night: Workspace) -> None:
-    """The run fails, no version is registered, and the champion stays in production."""
+def test_only_rejected_batches_train_nothing(
+    dag_bag: object, after_first_night: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run fails, no version is registered, and the champion stays in production; of many files, a task judges several."""
     workspace = after_first_night
-    land_text(workspace, "no,churn\n1,2\n", "bad.csv")
+    monkeypatch.setattr(steps, "MOST_TASKS", 2)
+    for name in ("bad", "worse", "worst"):
+        land_text(workspace, f"{name},churn\n1,2\n", f"{name}.csv")
     night = run_dag(dag_bag, "churn_retraining")
     assert night.state == "failed"
+    validated = [task for task in night.get_task_instances() if task.task_id == "validate"]
+    assert [task.state for task in validated] == ["failed"] * 2
+    assert [batch.state for batch in workspace.ledger.batches(night=night.run_id)] == ["rejected"] * 3
     assert states(night)["train"] == "failed"
     assert workspace.ledger.in_production(workspace.settings.model_name).version == 1
     assert len(workspace.tracking.client.search_model_versions(f"name = '{workspace.settings.model_name}'")) == 1

@@ -6,6 +6,7 @@ import json
 import os
 import time
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,10 @@ from churn.foundation.tracking import TrackingUnreachable
 from churn.learning import snapshot
 from churn.learning.snapshot import rebuild_snapshot
 from churn.learning.snapshot_parts import compute_parts
-from churn.pipeline import disagreements, steps
+from churn.pipeline import disagreements, maintenance, steps
 from churn.pipeline.maintenance import SnapshotDiffers, check_snapshot, clean, clean_task_logs, plan_maintenance
 from churn.pipeline.workspace import Request, Workspace
-from support.basics import S3, free_port, land_night, make_workspace, run_night, stages
+from support.basics import S3, free_port, land_night, land_text, make_workspace, run_night, small_file, stages
 from support.stored_parts import change_part
 
 
@@ -81,6 +82,27 @@ def test_what_somebody_needs_stays_and_the_rest_goes_once(long_lived: Workspace)
     assert run_night(workspace, "night 6", retrain=True).startswith("hold")
     assert steps.roll_back(workspace, None, "customers complain", "Ann", "back").promotion.version == 1
     assert mlflow.pyfunc.load_model(workspace.tracking.model_uri(1))
+
+
+def test_a_snapshot_that_nothing_used_goes_once_it_is_old(
+    two_champions: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was taken between many files, or by a run that failed. It stays while a run may be in progress, and as a base for the next."""
+    workspace = two_champions
+    for number in range(3):
+        land_text(workspace, small_file(50, seed=number, first_customer=5_000_000 + 50 * number), f"more-{number}.csv")
+    request = Request("many files")
+    monkeypatch.setattr(steps, "MOST_FRESH", 1)
+    steps.validate_all(workspace, request, [batch.batch for batch in steps.arrive(workspace, request).batches])
+    between = workspace.ledger.snapshots(limit=2)
+    places = sorted(snapshot_rows(snapshot.snapshot) for snapshot in between)
+    assert not set(plan_maintenance(workspace).files) & set(places)
+    monkeypatch.setattr(maintenance, "_LONGEST_RUN", timedelta(0))
+    assert not set(plan_maintenance(workspace).files) & set(places)
+    monkeypatch.setattr(snapshot, "BASES", 1)
+    assert plan_maintenance(workspace).files == [snapshot_rows(between[1].snapshot)]
+    clean(plan_maintenance(workspace), workspace)
+    assert [has_table(workspace.storage, snapshot_rows(one.snapshot)) for one in between] == [True, False]
 
 
 def test_a_snapshot_that_went_can_be_made_again(long_lived: Workspace) -> None:

@@ -1,5 +1,6 @@
 """Whole nights in one process, against a real MLflow server."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from churn.contract import Column, Contract, Kind, Role
+from churn.decision import report
 from churn.decision.replay import replay
 from churn.errors import ChurnError, NothingToDo
 from churn.foundation.examples import example_rows, model_input
@@ -21,7 +23,7 @@ from churn.intake.acceptance import BatchRejected
 from churn.learning import training
 from churn.learning.snapshot import rebuild_snapshot
 from churn.learning.training import NotEnoughRows
-from churn.pipeline import steps
+from churn.pipeline import deciding, steps
 from churn.pipeline.answers import confirm_plausible
 from churn.pipeline.workspace import Request, Workspace
 from churn.release import promotion
@@ -381,3 +383,21 @@ def test_drift_and_warnings_stand_in_the_comparison(two_nights: Workspace) -> No
     files = {file.path for file in workspace.tracking.client.list_artifacts(decision.run_id)}  # type: ignore[union-attr]
     assert f"drift_{batch[:12]}.svg" in files
     assert workspace.storage.exists(f"docs/{batch}/drift.svg")
+
+
+def test_a_night_of_many_files_is_described_in_short(two_nights: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow cuts a description off after 8,000 characters: only some batches are linked, warned of and drawn, and their number is given."""
+    workspace = two_nights
+    monkeypatch.setattr(deciding, "MOST_SHOWN", 1)
+    monkeypatch.setattr(report, "MOST_DRAWN", 1)
+    land_text(workspace, small_file(300, seed=8, first_customer=7_000_000), "second.csv")
+    run_night(workspace, "night 2")
+    decision = workspace.ledger.decision("night 2")
+    note = workspace.tracking.client.get_run(decision.run_id).data.tags["mlflow.note.content"]  # type: ignore[union-attr]
+    first, second = workspace.ledger.batches(night="night 2")
+    assert "Batches: 2, of which the first 1 are linked here. The review has all." in note
+    assert (f"[Data Docs of {first.name}]" in note, f"[Data Docs of {second.name}]" in note) == (True, False)
+    assert re.search(r"Warnings: \S+: [^.]+\..* And \d+ more: see the review\.", note)
+    files = {file.path for file in workspace.tracking.client.list_artifacts(decision.run_id)}  # type: ignore[union-attr]
+    most = max((first, second), key=lambda batch: max(one.psi for one in workspace.ledger.drift(batch.batch)))
+    assert {name for name in files if name.startswith("drift_")} == {f"drift_{most.batch[:12]}.svg"}

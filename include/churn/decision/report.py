@@ -31,6 +31,8 @@ from churn.foundation.tracking import Tracking
 from churn.intake.drift import draw_drift
 
 CARD = "card.html"
+MOST_DRAWN = 20
+"""Batches of which the drift is drawn, those with the most."""
 _HERE = "Comparison in MLflow"
 
 
@@ -128,10 +130,10 @@ def _log_files(review: Review, contract: Contract, run_id: str, links: dict[str,
     figures = draw_figures(
         review.comparison, review.evidence, [*past, _past_run(review.record)], review.harm, contract.event_names
     )
+    drifted = [(batch, columns) for batch, columns in review.drift.items() if columns]
+    drifted.sort(key=lambda batch: -max(column.psi for column in batch[1]))
     figures |= {
-        f"drift_{batch[:12]}": draw_drift(columns, f"drift-{batch[:12]}")
-        for batch, columns in review.drift.items()
-        if columns
+        f"drift_{batch[:12]}": draw_drift(columns, f"drift-{batch[:12]}") for batch, columns in drifted[:MOST_DRAWN]
     }
     facts = CardFacts(
         title=review.record.night,

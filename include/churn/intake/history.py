@@ -1,12 +1,12 @@
 """The history that was accepted before a batch, and what the comparison of the batch with it gives.
 
-The history is the latest usable snapshot, and the batches that it does not contain. A snapshot is taken in every run, so that reading
-the history costs the same however many batches there are.
+The history is the latest usable snapshot, and the batches that it does not contain. A snapshot is taken in every run, and within a run
+of many files, so that reading the history costs the same however many batches there are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -20,6 +20,7 @@ from churn.foundation import columnar
 from churn.foundation.ledger import Ledger
 from churn.foundation.parts import has_table, part_names
 from churn.foundation.paths import snapshot_rows
+from churn.foundation.records import Snapshot
 from churn.foundation.storage import Storage
 from churn.intake.accepted_parts import AcceptedPart, accepted_parts
 from churn.intake.judged_rows import Judged, batch_number
@@ -146,20 +147,16 @@ def find_history(storage: Storage, ledger: Ledger, contract: Contract) -> Known 
     batches = ledger.batches(state="accepted")
     if not any((batch.kind or ROWS) == ROWS for batch in batches):
         return None
-    names, held, base, rows, salt = {batch.batch for batch in batches}, set[str](), list[str](), 0, None
-    for snapshot in ledger.snapshots(limit=RECENT):
-        usable = set(snapshot.batches) <= names and snapshot.contract_fingerprint == contract.fingerprint
-        if usable and has_table(storage, snapshot_rows(snapshot.snapshot)):
-            held, base = set(snapshot.batches), part_names(storage, snapshot_rows(snapshot.snapshot))
-            rows, salt = snapshot.rows, snapshot.salt_fingerprint
-            break
+    snapshot = _latest_usable(storage, ledger, contract, {batch.batch for batch in batches})
+    held = set(snapshot.batches) if snapshot else set()
+    base = part_names(storage, snapshot_rows(snapshot.snapshot)) if snapshot else []
     fresh = [batch for batch in batches if batch.batch not in held]
     sizes = ledger.accepted_sizes()
     return Known(
         storage,
         tuple(base),
-        rows,
-        salt,
+        snapshot.rows if snapshot else 0,
+        snapshot.salt_fingerprint if snapshot else None,
         tuple(part for rank, batch in enumerate(fresh) for part in accepted_parts(storage, batch, rank)),
         pa.table(
             {
@@ -172,6 +169,13 @@ def find_history(storage: Storage, ledger: Ledger, contract: Contract) -> Known 
         tuple(rows for rows, _ in sizes),
         sum(events for _, events in sizes),
     )
+
+
+def count_fresh(storage: Storage, ledger: Ledger, contract: Contract) -> int:
+    """Count the accepted batches that the latest usable snapshot does not contain: the next batch is compared with each of them."""
+    accepted = set(ledger.hashes(state="accepted"))
+    snapshot = _latest_usable(storage, ledger, contract, accepted)
+    return len(accepted.difference(snapshot.batches if snapshot else ()))
 
 
 def compare_here(
@@ -244,3 +248,12 @@ def compare(
         before = columnar.sample_rows(connection, "before", names, whole, sampled.rows, sampled.before)
         now = columnar.sample_rows(connection, good, names, whole, sampled.rows, sampled.now)
     return Compared(tuple(columns), *disputes, *final, leavers, before, now)
+
+
+def _latest_usable(storage: Storage, ledger: Ledger, contract: Contract, accepted: Set[str]) -> Snapshot | None:
+    """The latest snapshot of these batches or some of them, with its rows."""
+    for snapshot in ledger.snapshots(limit=RECENT):
+        usable = set(snapshot.batches) <= accepted and snapshot.contract_fingerprint == contract.fingerprint
+        if usable and has_table(storage, snapshot_rows(snapshot.snapshot)):
+            return snapshot
+    return None

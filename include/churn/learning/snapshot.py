@@ -60,7 +60,7 @@ HOLDOUT = range(20)
 RESERVE = range(20, 25)
 """Never trained on and never compared on: the only customers that no decision has looked at, kept to confirm promotions."""
 TRAINING = range(25, 100)
-_RECENT = 10
+BASES = 10
 """Number of snapshots to try as a base. A withdrawn batch makes those that contain it unusable."""
 _TRAINING_DRAW = "training"
 """Label of the draw that orders customers for training. It has nothing to do with their buckets."""
@@ -527,7 +527,7 @@ def _possible_bases(ledger: Ledger, contract: Contract, sampling: Sampling, batc
     rows = {batch.batch: batch.accepted_rows or 0 for batch in batches}
     usable = [
         snapshot
-        for snapshot in ledger.snapshots(limit=_RECENT)
+        for snapshot in ledger.snapshots(limit=BASES)
         if _is_comparable(snapshot, contract, sampling) and rows.keys() >= set(snapshot.batches)
     ]
     return sorted(usable, key=lambda snapshot: -sum(rows[batch] for batch in snapshot.batches))

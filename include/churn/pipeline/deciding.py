@@ -34,6 +34,8 @@ from churn.scoring.score_list import read_policy as read_scoring_policy
 from churn.settings import git_commit
 
 log = logging.getLogger(__name__)
+MOST_SHOWN = 20
+"""Batches of a run that its comparison in MLflow links, and warnings that it repeats: a description there has at most 8,000 characters."""
 
 
 def decide_run(workspace: Workspace, request: Request, challenger: Challenger) -> DecisionRecord:
@@ -182,7 +184,7 @@ def _record(
         past=[past for past in workspace.ledger.decisions(limit=30, model=record.model) if "case" in past.comparison],
         harm=-policy.slices.harm if policy else 0.0,
         drift={batch.batch: workspace.ledger.drift(batch.batch) for batch in batches},
-        context=_context(request) | _batch_warnings(batches),
+        context=_context(request) | _of_batches(batches),
         links=_links(workspace, request, batches),
         capacity=capacity,
     )
@@ -225,10 +227,16 @@ def _code_version() -> str:
     return f"{installed('churn')}+{git_commit() or 'unknown'}"
 
 
-def _batch_warnings(batches: Sequence[Batch]) -> dict[str, str]:
-    """The warnings about this run's batches, as a line of the note."""
-    warnings = [f"{batch.name}: {warning}" for batch in batches for warning in batch.warnings or []]
-    return {"Warnings": " ".join(warnings)} if warnings else {}
+def _of_batches(batches: Sequence[Batch]) -> dict[str, str]:
+    """Lines of the note on this run's batches: their warnings, and how many are not linked there."""
+    lines = {}
+    warned = [f"{batch.name}: {warning}" for batch in batches for warning in batch.warnings or []]
+    if len(batches) > MOST_SHOWN:
+        lines["Batches"] = f"{len(batches):,}, of which the first {MOST_SHOWN} are linked here. The review has all."
+    if warned:
+        more = f" And {len(warned) - MOST_SHOWN:,} more: see the review." if len(warned) > MOST_SHOWN else ""
+        lines["Warnings"] = " ".join(warned[:MOST_SHOWN]) + more
+    return lines
 
 
 def _context(request: Request) -> dict[str, str]:
@@ -237,7 +245,7 @@ def _context(request: Request) -> dict[str, str]:
 
 
 def _links(workspace: Workspace, request: Request, batches: Sequence[Batch]) -> dict[str, str]:
-    """Links to the review of the run, to Airflow, and to the Data Docs of each batch."""
-    pages = {f"Data Docs of {batch.name}": docs_link(workspace, batch.batch) for batch in batches}
+    """Links to the review of the run, to Airflow, and to the Data Docs of its first batches."""
+    pages = {f"Data Docs of {batch.name}": docs_link(workspace, batch.batch) for batch in batches[:MOST_SHOWN]}
     dag_run = {"DAG run": request.link} if request.link else {}
     return {"Review": night_page(workspace.settings, request.night)} | dag_run | pages

@@ -11,7 +11,7 @@ import posixpath
 import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from churn.alerts.events import snapshot_differs
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 _DAY = 24 * 3600
+_LONGEST_RUN = timedelta(days=2)
+"""A snapshot that nothing was trained on for so long belongs to no run in progress: it was taken between files, or its run failed."""
 _LOGS = "dag_id="
 _Row = DecisionRecord | VersionRecord
 
@@ -58,6 +60,8 @@ def plan_maintenance(workspace: Workspace) -> MaintenancePlan:
     Raises:
         TrackingUnreachable: the MLflow registry does not answer, so nothing may be deleted.
     """
+    from churn.learning.snapshot import BASES
+
     settings, ledger, model = workspace.settings, workspace.ledger, workspace.settings.model_name
     versions = plan_retention(settings.keep_versions, ledger, workspace.tracking)
     everything = ledger.decisions(limit=None)
@@ -70,7 +74,9 @@ def plan_maintenance(workspace: Workspace) -> MaintenancePlan:
     # Another model may share the data root. The last decision tells what is new to the next run.
     others = [decision for decision in everything if decision.model != model or decision == ledger.last_decision()]
     trained_on: list[_Row] = [*kept, *others]
+    unused = ledger.unused_snapshots(before=datetime.now(UTC) - _LONGEST_RUN)
     snapshots = {record.snapshot for record in past} - {record.snapshot for record in trained_on}
+    snapshots |= set(unused) - {snapshot.snapshot for snapshot in ledger.snapshots(limit=BASES)}
     evidence = _evidence(decisions) - _evidence([*needed, *others])
     lists = _expendable_lists(workspace)
     return MaintenancePlan(
@@ -251,7 +257,7 @@ def _evidence(decisions: list[DecisionRecord]) -> set[str]:
 
 
 def _there(zone: str, tables: set[str], workspace: Workspace) -> list[str]:
-    """Those of the tables that exist. One that no decision or version names may belong to a run in progress, and is not among them."""
+    """Those of the tables that exist."""
     if not tables:
         return []
     places = {"/".join(name.split("/")[:2]).removesuffix(".parquet") for name in workspace.storage.names(zone)}

@@ -7,6 +7,7 @@ them, because each Airflow task is a process of its own and pays for its imports
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from churn.release.rollback import RolledBack
 
 log = logging.getLogger(__name__)
+MOST_FRESH = 50
+"""After this number of accepted batches without a snapshot, one is taken before the next batch is judged."""
 
 
 def arrive(workspace: Workspace, request: Request) -> Arrivals:
@@ -60,11 +63,43 @@ def arrive(workspace: Workspace, request: Request) -> Arrivals:
     return replace(arrivals, batches=sorted([*judged, *arrivals.batches], key=lambda batch: batch.arrival))
 
 
+def validate_all(workspace: Workspace, request: Request, batches: Sequence[str]) -> list[Batch]:
+    """Judge batches, one after the other. A fault of one leaves the others their verdict.
+
+    Raises:
+        Outage: a service does not answer. The rest waits for the next attempt.
+        ChurnError: a batch has no verdict.
+        BatchRejected: every batch has a verdict, and some are rejected.
+    """
+    from churn.intake.acceptance import BatchRejected
+
+    judged: list[Batch] = []
+    rejected: list[BatchRejected] = []
+    faults: list[ChurnError] = []
+    for batch in batches:
+        try:
+            judged.append(validate(workspace, request, batch))
+        except BatchRejected as error:
+            log.error("%s", error)  # noqa: TRY400 -- the message says it all, and it is raised again below
+            rejected.append(error)
+        except Outage:
+            raise
+        except ChurnError as error:
+            log.error("%s", error)  # noqa: TRY400 -- as above
+            faults.append(error)
+    if faults:
+        raise faults[0]
+    if rejected:
+        raise rejected[0] if len(rejected) == 1 else BatchRejected("\n".join(map(str, rejected)))
+    return judged
+
+
 def validate(workspace: Workspace, request: Request, batch: str) -> Batch:
-    """Judge one batch; see `intake.acceptance.accept_batch`."""
+    """Judge one batch; see `intake.acceptance.accept_batch`. Before that, a snapshot is taken if many batches wait for one."""
     from churn.intake.acceptance import accept_batch
     from churn.intake.table_rules import IntakeLimits
 
+    _shorten_history(workspace, request)
     limits = IntakeLimits.of(workspace.settings)
     return accept_batch(
         batch, request.night, workspace.storage, workspace.ledger, workspace.contract, limits, request.link
@@ -224,15 +259,13 @@ def run_night(workspace: Workspace, request: Request) -> DecisionRecord:
     from churn.intake.acceptance import BatchRejected
     from churn.pipeline.shipping import ship
 
-    rejected = []
-    for batch in arrive(workspace, request).batches:
-        try:
-            validate(workspace, request, batch.batch)
-        except BatchRejected as error:
-            log.error("%s", error)  # noqa: TRY400 -- the message says it all, and it is raised again below
-            rejected.append(error)
-    if rejected and not request.retrain and not _untrained(workspace):
-        raise rejected[0]
+    rejected: BatchRejected | None = None
+    try:
+        validate_all(workspace, request, [batch.batch for batch in arrive(workspace, request).batches])
+    except BatchRejected as error:
+        rejected = error
+        if not request.retrain and not _untrained(workspace):
+            raise
     decision = compare(workspace, request, train(workspace, request))
     try:
         promoted = promote(workspace, request.night)
@@ -241,7 +274,7 @@ def run_night(workspace: Workspace, request: Request) -> DecisionRecord:
     else:
         ship(workspace, promoted)
     if rejected:
-        raise rejected[0]
+        raise rejected
     return decision
 
 
@@ -276,6 +309,23 @@ def cutoff_of_run(workspace: Workspace, request: Request) -> date:
     now = request.at or datetime.now(UTC)
     today = now.astimezone(ZoneInfo(workspace.settings.timezone)).date()
     return workspace.ledger.fix_cutoff(request.night, today)
+
+
+def _shorten_history(workspace: Workspace, request: Request) -> None:
+    """Take a snapshot if many accepted batches are in none, because each further batch is compared with every one of them."""
+    from churn.intake.history import count_fresh
+    from churn.learning.snapshot import take_snapshot
+
+    fresh = count_fresh(workspace.storage, workspace.ledger, workspace.contract)
+    if not fresh or fresh % MOST_FRESH:
+        return
+    cutoff = cutoff_of_run(workspace, request)
+    try:
+        take_snapshot(workspace.storage, workspace.ledger, workspace.contract, workspace.sampling, cutoff=cutoff)
+    except Outage:
+        raise
+    except ChurnError as error:  # the batch gets its verdict all the same, and the training says what is wrong
+        log.warning("No snapshot was taken of %d batches: %s", fresh, error)
 
 
 def _require_rows_that_count(workspace: Workspace, request: Request) -> None:

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from churn.foundation.ledger.database import LedgerDatabase
 from churn.foundation.records import Approval, DecisionRecord, Look, Snapshot, VersionRecord
-from churn.foundation.schema import approvals, cutoffs, decisions, looks, snapshots, versions
+from churn.foundation.schema import approvals, cutoffs, decisions, looks, score_lists, snapshots, versions
 
 UNJUDGED = "POLICY_INVALID"
 """The code of a decision that judged nothing; its evidence still has to be judged."""
@@ -42,6 +42,15 @@ class DecisionRows(LedgerDatabase):
     def snapshots(self, limit: int | None = None) -> list[Snapshot]:
         """Return every snapshot, or at most this number; newest first."""
         return self._all(Snapshot, sa.select(snapshots).order_by(snapshots.c.made_at.desc()).limit(limit))
+
+    def unused_snapshots(self, before: datetime) -> list[str]:
+        """Return the snapshots taken before a time that no version was trained on, no decision compared on and no list scored, newest first."""
+        used = sa.union(
+            *(sa.select(column) for column in (decisions.c.snapshot, versions.c.snapshot, score_lists.c.population))
+        )
+        query = sa.select(snapshots.c.snapshot).where(snapshots.c.made_at < before, snapshots.c.snapshot.not_in(used))
+        with self._transaction() as connection:
+            return list(connection.scalars(query.order_by(snapshots.c.made_at.desc())).all())
 
     def add_decision(self, decision: DecisionRecord) -> DecisionRecord:
         """Store a decision.
