@@ -7,7 +7,7 @@ A promotion triggers **churn_image_build**.
 | task | does | fails (red) when | is skipped (pink) when |
 |---|---|---|---|
 | arrive | ingests the files in landing | the data root or the ledger is unavailable | nothing new arrived |
-| validate | validates one batch; several if more than 100 arrived | a batch is rejected, or the suite crashed | |
+| validate | validates one batch; several if more than 50 arrived | a batch is rejected, or the suite crashed | |
 | train | trains and registers a challenger | MLflow is unavailable, or there are too few rows | nothing new was accepted |
 | compare | scores both versions now, and decides | a version cannot be loaded or compared | |
 | promote | promotes the challenger; waits for a person if approval is required | another promotion happened in the meantime | the decision is to hold, or the promotion was not approved |

@@ -26,8 +26,8 @@ SPARK_APPLICATION = "spark_application"
 """Key of the XCom with the id of the Spark application that did the data work of a task."""
 MOST_VERSIONS = 2**31 - 1
 """The highest number of a version that the ledger can hold."""
-MOST_TASKS = 100
-"""At most this number of tasks judge the batches of a run. Each is a process that takes seconds to start, and Airflow has a limit too."""
+MOST_TASKS = 50
+"""At most this number of tasks judge the batches of a run: each is a process that takes seconds to start, and Airflow lists 100 at a time."""
 IMAGE_QUEUE = "image"
 """Queue of the tasks that use the container engine: only the worker that may reach it takes them. LocalExecutor has no queues."""
 

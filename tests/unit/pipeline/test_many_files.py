@@ -104,10 +104,10 @@ def test_a_crash_is_raised_after_the_other_files_and_an_outage_at_once(
 
 
 @pytest.mark.parametrize(
-    ("files", "sizes"), [(0, []), (1, [1]), (100, [1] * 100), (101, [2] * 50 + [1]), (2050, [21] * 97 + [13])]
+    ("files", "sizes"), [(0, []), (1, [1]), (50, [1] * 50), (51, [2] * 25 + [1]), (2001, [41] * 48 + [33])]
 )
 def test_tasks_stay_few(files: int, sizes: list[int]) -> None:
-    """Each file has a task of its own up to 100; Airflow refuses to expand a task over more than 1,024."""
+    """Each file has a task of its own up to 50; Airflow refuses to expand a task over more than 1,024."""
     batches = [str(number) for number in range(files)]
     divided = divide_among_tasks(batches)
     assert [len(some) for some in divided] == sizes
