@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
@@ -20,6 +20,7 @@ from churn.foundation.records import (
     Approval,
     BatchVerdict,
     Confirmation,
+    DecisionOutline,
     DecisionRecord,
     ImageRecord,
     Look,
@@ -352,3 +353,21 @@ def test_decisions_of_another_model_do_not_count(ledger: Ledger) -> None:
     assert ledger.decisions(champion=1, model="churn") == []
     assert suspect_batches(ledger, "another", taken, champion=1) == []
     assert suspect_batches(ledger, "churn", taken, champion=1) == ["a"]
+
+
+def test_an_outline_says_what_the_decision_says(tmp_path: Path) -> None:
+    """All decisions or those on a model or against one champion, in the same order; nothing that a decision does not have."""
+    ledger = fill_ledger(f"sqlite:///{tmp_path}/ledger.db", 12)
+    every = ledger.decisions(limit=None)
+    champion = every[0].champion
+    names = [field.name for field in fields(DecisionOutline)]
+
+    def outlined(rows: list[DecisionRecord]) -> list[DecisionOutline]:
+        return [DecisionOutline(**{name: getattr(row, name) for name in names}) for row in rows]
+
+    assert len(every) == 12
+    assert ledger.outlines() == ledger.outlines(every[0].model) == outlined(every)
+    assert ledger.outlines("another model") == []
+    against = ledger.decisions(limit=None, champion=champion)
+    assert 0 < len(against) < 12
+    assert ledger.outlines(champion=champion) == outlined(against)

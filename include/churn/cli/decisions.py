@@ -295,8 +295,9 @@ def _kept(workspace: Workspace) -> list[DecisionRecord]:
     from churn.pipeline.maintenance import needed_decisions
 
     settings = workspace.settings
-    decisions = workspace.ledger.decisions(limit=None, model=settings.model_name)
-    return needed_decisions(decisions, workspace.ledger, settings.model_name, settings.keep_decisions)
+    ledger, model = workspace.ledger, settings.model_name
+    needed = needed_decisions(ledger.outlines(model), ledger, model, settings.keep_decisions)
+    return [decision for outline in needed if (decision := ledger.decision(outline.night))]
 
 
 def _differs(replayed: Replay) -> bool:

@@ -79,8 +79,9 @@ def _unknown(version: int, clients: Clients) -> Refusal | None:
 
 def _recorded_late(version: int, clients: Clients) -> bool:
     """Record the hash of a version that was trained before hashes were kept, from its files as they are now."""
-    decisions = clients.ledger.decisions(limit=None)
-    earlier = (decision for decision in decisions if decision.challenger == version and not decision.digests)
+    earlier = (
+        decision for decision in clients.ledger.outlines() if decision.challenger == version and not decision.digests
+    )
     trained = next(earlier, None)
     snapshot = clients.ledger.snapshot(trained.snapshot) if trained else None
     if trained is None or snapshot is None:

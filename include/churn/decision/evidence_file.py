@@ -136,8 +136,7 @@ def find_evidence_faults(
         digest_of: finds the sha256 of a file.
     """
     there = storage.names(DECISIONS)
-    decisions = ledger.decisions(limit=None)
-    digests = {decision.digests["evidence"]: decision.night for decision in decisions if "evidence" in decision.digests}
+    digests = {made.digests["evidence"]: made.night for made in ledger.outlines() if "evidence" in made.digests}
     faults = []
     for digest, night in digests.items():
         folder = decision_rows(digest)

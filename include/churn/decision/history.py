@@ -39,7 +39,7 @@ def read_history(
         return History(decided_at, frozen=frozen, force=force, confirmed=confirmed)
     tries = [
         decision.decided_at
-        for decision in ledger.decisions(limit=None, champion=promotion.version, model=model)
+        for decision in ledger.outlines(model, champion=promotion.version)
         if Reason.implied_by(decision.code).tested_noninferiority
         and not decision.dry_run
         and decision.decided_at >= promotion.promoted_at

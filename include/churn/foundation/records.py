@@ -211,6 +211,22 @@ class DecisionRecord:
 
 
 @dataclass(frozen=True)
+class DecisionOutline:
+    """What a decision was about and came to; the fields are those of `DecisionRecord`. All of them fit into memory after ten years of nights."""
+
+    night: str
+    model: str
+    challenger: int
+    champion: int | None
+    snapshot: str
+    verdict: str
+    code: str
+    dry_run: bool
+    decided_at: datetime
+    digests: dict[str, str]
+
+
+@dataclass(frozen=True)
 class NightRow:
     """A decision as lists show it: without rules, evidence and policy.
 

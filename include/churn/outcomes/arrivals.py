@@ -63,7 +63,7 @@ def living_versions(ledger: Ledger, model: str, shadows: int) -> dict[int, str]:
             roles.setdefault(version, role)
     held = [
         decision.challenger
-        for decision in ledger.decisions(limit=None, model=model)
+        for decision in ledger.outlines(model)
         if decision.verdict == "hold" and not decision.dry_run and decision.challenger not in roles
     ]
     for version in list(dict.fromkeys(held))[:shadows]:

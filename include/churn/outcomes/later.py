@@ -158,7 +158,7 @@ def _scan_known(connection: duckdb.DuckDBPyConnection, clients: Clients, pair: P
 def _decided_customers(clients: Clients, pair: Pair) -> tuple[np.ndarray, bool]:
     """The customers that decisions between two versions used, and whether the evidence of one of them was deleted."""
     found, gone = [np.zeros(0, np.uint64)], False
-    for decision in clients.ledger.decisions(limit=None, model=clients.settings.model_name):
+    for decision in clients.ledger.outlines(clients.settings.model_name):
         if {decision.challenger, decision.champion} != {pair.first, pair.second}:
             continue
         digest = decision.digests.get("evidence", "")

@@ -19,7 +19,7 @@ from churn.errors import ChurnError, NothingToDo
 from churn.foundation.ledger import Ledger
 from churn.foundation.parts import remove_table
 from churn.foundation.paths import DECISIONS, SNAPSHOTS, decision_rows, snapshot_rows
-from churn.foundation.records import DecisionRecord, Delivery, ScoreList, VersionRecord
+from churn.foundation.records import DecisionOutline, DecisionRecord, Delivery, ScoreList, VersionRecord
 from churn.foundation.tracking import NIGHT
 from churn.outcomes.retention import expendable_outcomes
 from churn.pipeline.workspace import Workspace
@@ -37,7 +37,7 @@ _DAY = 24 * 3600
 _LONGEST_RUN = timedelta(days=2)
 """A snapshot that nothing was trained on for so long belongs to no run in progress: it was taken between files, or its run failed."""
 _LOGS = "dag_id="
-_Row = DecisionRecord | VersionRecord
+_Row = DecisionOutline | VersionRecord
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def plan_maintenance(workspace: Workspace) -> MaintenancePlan:
 
     settings, ledger, model = workspace.settings, workspace.ledger, workspace.settings.model_name
     versions = plan_retention(settings.keep_versions, ledger, workspace.tracking)
-    everything = ledger.decisions(limit=None)
+    everything = ledger.outlines()
     decisions = [decision for decision in everything if decision.model == model]
     needed = needed_decisions(decisions, ledger, model, settings.keep_decisions)
     kept = _records([*versions.recent, *versions.protected], workspace)
@@ -72,7 +72,8 @@ def plan_maintenance(workspace: Workspace) -> MaintenancePlan:
     standing: list[_Row] = [*needed, *kept]
     nights = {record.night for record in past} - {record.night for record in standing}
     # Another model may share the data root. The last decision tells what is new to the next run.
-    others = [decision for decision in everything if decision.model != model or decision == ledger.last_decision()]
+    last = _night_of(ledger.last_decision())
+    others = [decision for decision in everything if decision.model != model or decision.night == last]
     trained_on: list[_Row] = [*kept, *others]
     unused = ledger.unused_snapshots(before=datetime.now(UTC) - _LONGEST_RUN)
     snapshots = {record.snapshot for record in past} - {record.snapshot for record in trained_on}
@@ -185,7 +186,7 @@ def clean_images(workspace: Workspace, dry_run: bool = False) -> list[StoredImag
     return removed
 
 
-def needed_decisions(decisions: list[DecisionRecord], ledger: Ledger, model: str, keep: int) -> list[DecisionRecord]:
+def needed_decisions(decisions: list[DecisionOutline], ledger: Ledger, model: str, keep: int) -> list[DecisionOutline]:
     """The decisions that must remain replayable: the newest, those that wait for a person, and those behind production and a rollback.
 
     Args:
@@ -199,11 +200,11 @@ def needed_decisions(decisions: list[DecisionRecord], ledger: Ledger, model: str
     nights = {row.night for row in rows if row.version in made} | {
         decision.night for decision in ledger.open_decisions(model)
     }
-    last = ledger.last_decision(model)
+    last = _night_of(ledger.last_decision(model))
     return [
         decision
         for position, decision in enumerate(decisions)
-        if position < keep or decision.night in nights or decision.challenger in made or decision == last
+        if position < keep or decision.night in nights or decision.challenger in made or decision.night == last
     ]
 
 
@@ -252,7 +253,11 @@ def _records(versions: list[int], workspace: Workspace) -> list[VersionRecord]:
     return [record for record in records if record]
 
 
-def _evidence(decisions: list[DecisionRecord]) -> set[str]:
+def _night_of(decision: DecisionRecord | None) -> str | None:
+    return decision.night if decision else None
+
+
+def _evidence(decisions: list[DecisionOutline]) -> set[str]:
     return {decision.digests["evidence"] for decision in decisions if "evidence" in decision.digests}
 
 

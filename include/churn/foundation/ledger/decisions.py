@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from datetime import UTC, date, datetime
 
 import sqlalchemy as sa
 
 from churn.foundation.ledger.database import LedgerDatabase
-from churn.foundation.records import Approval, DecisionRecord, Look, Snapshot, VersionRecord
+from churn.foundation.records import Approval, DecisionOutline, DecisionRecord, Look, Snapshot, VersionRecord
 from churn.foundation.schema import approvals, cutoffs, decisions, looks, score_lists, snapshots, versions
 
 UNJUDGED = "POLICY_INVALID"
@@ -81,6 +81,14 @@ class DecisionRows(LedgerDatabase):
         if model is not None:
             query = query.where(decisions.c.model == model)
         return self._all(DecisionRecord, query.where(decisions.c.champion == champion) if champion else query)
+
+    def outlines(self, model: str | None = None, champion: int | None = None) -> list[DecisionOutline]:
+        """Return what all decisions came to, of any or of one model, or those against one champion; newest first."""
+        columns = [decisions.c[field.name] for field in fields(DecisionOutline)]
+        query = sa.select(*columns).order_by(decisions.c.decided_at.desc(), decisions.c.night)
+        if model is not None:
+            query = query.where(decisions.c.model == model)
+        return self._all(DecisionOutline, query.where(decisions.c.champion == champion) if champion else query)
 
     def decisions_since(self, model: str, since: datetime) -> list[DecisionRecord]:
         """Return the decisions on a model since a time, oldest first."""
