@@ -112,8 +112,8 @@ docs-reference: .venv/dev ## Write the reference pages and .env.example.
 bench: .venv/dev ## Measure WHAT=nightly-run, intake, decision, image, registered-model, scores, outcomes, spark, stack, review, load, learning or error-rates (ARGS="...").
 	@PYTHONPATH=tests .venv/bin/python benchmarks/$(subst -,_,$(or $(WHAT),nightly-run)).py $(ROWS) $(ARGS)
 
-soak: .venv/dev ## Take a month of nights in a row, with all that goes wrong in one, and compare it with benchmarks/soak/month.md (NIGHTS=30).
-	@PYTHONPATH=tests:benchmarks .venv/bin/python -m soak --nights $(or $(NIGHTS),30) $(ARGS)
+soak: .venv/dev ## Take a month of nights in a row, with all that goes wrong in one, and compare it with benchmarks/soak/month.md (NIGHTS=30; STACK=1: ten on the stack).
+	@PYTHONPATH=tests:benchmarks .venv/bin/python -m soak --nights $(or $(NIGHTS),30) $(if $(STACK),--stack) $(ARGS)
 
 up: ## Start the stack of docker-compose.yaml, or update it to this checkout (WORKERS=3, SPARK=1).
 	@include/stack/stack.sh up

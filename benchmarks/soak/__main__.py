@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,8 @@ from reporting import console, say
 from soak.in_process import InProcess
 from soak.local import Local, clock_folder, run_under_clock
 from soak.month import Result, run_month
-from soak.nights import Night, Outcome, read_month, short_month
+from soak.nights import Night, Outcome, read_month, short_month, stack_month
+from soak.on_stack import OnStack
 
 
 def main() -> None:
@@ -31,8 +33,9 @@ def main() -> None:
         "--only", help="numbers of nights, divided by commas, instead; `short` for those of make test"
     )
     arguments.add_argument(
-        "--local", action="store_true", help="on the local Airflow and MLflow, and not in this process"
+        "--local", action="store_true", help="on the local Airflow and MLflow, and not as plain calls"
     )
+    arguments.add_argument("--stack", action="store_true", help="the ten nights of the stack, on one with two workers")
     arguments.add_argument("--keep", type=Path, help="a new folder that is kept, instead of a temporary one")
     given = arguments.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that servers end and the disk is taken off
@@ -43,10 +46,11 @@ def main() -> None:
             opened.callback(shutil.rmtree, clock_folder() or run_under_clock())
         folder = given.keep or Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="churn-soak-")))
         monkeypatch = opened.enter_context(pytest.MonkeyPatch.context())
-        driver = (Local if given.local else InProcess)(folder.absolute(), monkeypatch, opened, say)
+        way = OnStack if given.stack else Local if given.local else InProcess
+        driver = way(folder.absolute(), monkeypatch, opened, say)
         result = Result()
         try:
-            run_month(driver, choose(given.nights, given.only), say, result)
+            run_month(driver, choose(given.nights, "stack" if given.stack else given.only), say, result)
         finally:
             show(result)
     sys.exit(1 if result.problems else 0)
@@ -57,6 +61,8 @@ def choose(nights: int, only: str | None) -> list[Night]:
     table = read_month()
     if only == "short":
         return short_month(table)
+    if only == "stack":
+        return stack_month(table, datetime.now(UTC).date())
     if only:
         wanted = {int(number) for number in only.split(",")}
         return [night for night in table if night.number in wanted]
@@ -74,10 +80,10 @@ def show(result: Result) -> None:
     console.print(table)
     if result.measured:
         totals = {night: measured.totals() for night, measured in result.measured.items()}
-        titles = next(iter(totals.values()))
+        titles = max(totals.values(), key=len)  # after a night that was killed, there is no process to look at
         left = Table("night", *(Column(title, justify="right") for title in titles), title="After each night")
         for number, row in totals.items():
-            left.add_row(str(number), *(f"{row[title]:,.0f}" for title in titles))
+            left.add_row(str(number), *(f"{row[title]:,.0f}" if title in row else "-" for title in titles))
         console.print(left)
     if result.growth:
         grown = Table("what", "early night", "last night", "limit", "kept", title="Growth")

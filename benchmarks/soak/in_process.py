@@ -1,6 +1,6 @@
-"""The month in this process: plain calls of the pipeline, a real MLflow server and PostgreSQL on loopback, the clock of the product moved.
+"""The month as plain calls of the pipeline, with a real MLflow server and PostgreSQL on loopback, the clock of the product moved.
 
-A run that is killed, or that is one of an earlier commit's code, is a process of its own.
+Each night is a process of its own, as each task is in Airflow. In the tests, only a night is that is killed or that runs earlier code.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -32,7 +33,12 @@ KILL_AFTER = {"task killed": "add_version", "worker killed": "judge_batch", "sch
 
 
 class InProcess(Place):
-    """Runs each night in this process; the arguments are those of `Place`, without the port."""
+    """Runs each night as plain calls.
+
+    Args:
+        folder, monkeypatch, opened, say, with_database, with_small_disk: those of `Place`.
+        with_processes: whether each night is a process of its own.
+    """
 
     def __init__(
         self,
@@ -42,7 +48,9 @@ class InProcess(Place):
         say: Callable[[str], None],
         with_database: bool = True,
         with_small_disk: bool = True,
+        with_processes: bool = True,
     ) -> None:
+        self._with_processes, self._last = with_processes, Attempt()
         self._port = free_port()
         super().__init__(folder, monkeypatch, opened, say, self._port, with_database, with_small_disk)
         (folder / "mlflow").mkdir()
@@ -59,12 +67,13 @@ class InProcess(Place):
         self._clock.move_to(moment)
 
     def attempt(self, night: Night, first: bool) -> list[str]:
-        """Do the night with plain calls, in this process or in one that is killed or has earlier code."""
+        """Do the night with plain calls."""
         killed = next((KILL_AFTER[what] for what in night.happens if what in KILL_AFTER), None) if first else None
-        if killed or self.earlier:
+        if self._with_processes or killed or self.earlier:
             attempt = self._in_its_own_process(night, killed)
         else:
             attempt = do_night(night.run, form_of(night) | _asked_by(night), campaign_of(night))
+        self._last = attempt
         for message in attempt.messages:
             self.say(f"night {night.number:2d}: {message}")
         return attempt.failed
@@ -86,10 +95,14 @@ class InProcess(Place):
         self.monkeypatch.setenv("CHURN_CONTRACT", name)
 
     def measure(self) -> Measured:
-        """This process, ledger, MLflow and data root."""
+        """The process of the night, ledger, MLflow and data root."""
         databases = {"ledger": self.folder / "ledger.db", "mlflow": self.folder / "mlflow/mlflow.db"}
         folders = {"": self.data, "mlflow artifacts": self.folder / "mlflow/artifacts"}
-        return measure({"this process": os.getpid()}, databases, folders, self.counted_rows())
+        measured = measure({}, databases, folders, self.counted_rows())
+        if self._last.memory is None or self._last.handles is None:
+            return measured
+        name = "process of the night"
+        return replace(measured, memory={name: self._last.memory}, handles={name: self._last.handles})
 
     def _start_mlflow(self) -> None:
         folder = self.folder / "mlflow"

@@ -27,7 +27,7 @@ class Taken:
 
 
 class Driver(Protocol):
-    """A way to run the month: in this process, or on the local Airflow."""
+    """A way to run the month: as plain calls, on the local Airflow, or on the stack."""
 
     def take(self, night: Night) -> Taken:
         """Do a night to its end, with what happens in it."""

@@ -16,7 +16,7 @@ LANDS_BEFORE = timedelta(hours=2)
 NOTHING, EARLIER_CODE = "-", "earlier code"
 _COLUMNS = (
     "night", "date", "lands", "happens", "fails", "verdict", "alerts", "production", "list",
-    "arrived", "accepted", "quarantined", "short",
+    "arrived", "accepted", "quarantined", "short", "stack",
 )  # fmt: skip
 
 
@@ -62,6 +62,7 @@ class Night:
     happens: tuple[str, ...]
     expected: Outcome
     short: bool
+    stack: bool
 
     @property
     def moment(self) -> datetime:
@@ -98,14 +99,16 @@ def read_month(text: str | None = None) -> list[Night]:
 def short_month(table: Sequence[Night]) -> list[Night]:
     """The nights of `make test`, all with today's code, and one after the other: a gap between them would be an alert."""
     short = [night for night in table if night.short]
-    return [
-        replace(
-            night,
-            day=short[0].day + timedelta(place),
-            happens=tuple(what for what in night.happens if what != EARLIER_CODE),
-        )
-        for place, night in enumerate(short)
-    ]
+    return [_with_todays_code(night, short[0].day + timedelta(place)) for place, night in enumerate(short)]
+
+
+def stack_month(table: Sequence[Night], today: date) -> list[Night]:
+    """The nights of the stack, all with today's code, and all of today, since its clock stands."""
+    return [_with_todays_code(night, today) for night in table if night.stack]
+
+
+def _with_todays_code(night: Night, day: date) -> Night:
+    return replace(night, day=day, happens=tuple(what for what in night.happens if what != EARLIER_CODE))
 
 
 def _read_row(cells: list[str]) -> Night:
@@ -128,6 +131,7 @@ def _read_row(cells: list[str]) -> Night:
             tuple(_words(row["happens"])),
             expected,
             row["short"] == "yes",
+            row["stack"] == "yes",
         )
     except ValueError as error:
         raise MonthInvalid(f"Row {cells[0]} of the table cannot be read: {error}.") from error

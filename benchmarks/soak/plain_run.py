@@ -18,6 +18,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 
 from churn.errors import ChurnError, NothingToDo
@@ -38,11 +39,14 @@ class Attempt:
     - `failed`: the tasks that failed, each with the type of its error, in their order
     - `unrecorded`: alerts that could not be recorded, by the type of the error
     - `messages`: what the errors said, for the person who reads the report
+    - `memory`, `handles`: bytes and open files of the process that did the night, at its end, if it was one of its own
     """
 
     failed: list[str] = field(default_factory=list)
     unrecorded: list[str] = field(default_factory=list)
     messages: list[str] = field(default_factory=list)
+    memory: int | None = None
+    handles: int | None = None
 
 
 class TaskFailed(Exception):  # noqa: N818 -- as Airflow's exception for a task that is not retried
@@ -246,6 +250,8 @@ def main() -> None:
         if spec["kill_after"]:
             kill_after(spec["kill_after"])
         attempt = do_night(spec["run"], spec["form"], spec["campaign"])
+    process = psutil.Process()
+    attempt.memory, attempt.handles = process.memory_info().rss, process.num_fds()
     target.write_text(json.dumps(asdict(attempt)))
 
 

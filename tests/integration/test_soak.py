@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,9 @@ def test_eight_nights_are_as_the_table_says(tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(probes, "CONTRACT_ROWS", 50)
     monkeypatch.setattr(second_scoring, "open_scorer", in_this_process)
-    driver = InProcess(tmp_path / "soak", monkeypatch, opened, print, with_database=False, with_small_disk=False)
+    driver = InProcess(
+        tmp_path / "soak", monkeypatch, opened, print, with_database=False, with_small_disk=False, with_processes=False
+    )
     nights = short_month(read_month())
     result = Result()
     run_month(driver, nights, print, result)
@@ -54,6 +57,26 @@ def test_the_table_has_a_month_of_nights_in_order() -> None:
     assert len(offsets) == 2
     ordinary = {night.number for night in month if night.ordinary}
     assert {EARLY, 30} <= ordinary
+
+
+def test_the_stack_takes_ten_nights_of_one_day() -> None:
+    """Its clock stands, so no night of it needs days to pass, and all run with today's code."""
+    from soak.nights import EARLIER_CODE, read_month, stack_month
+
+    today = date(2026, 11, 30)
+    nights = stack_month(read_month(), today)
+    assert len(nights) == 10
+    assert {night.day for night in nights} == {today}
+    happens = {what for night in nights for what in night.happens}
+    assert {
+        "MLflow stopped",
+        "ledger unreachable",
+        "task killed",
+        "worker killed",
+        "alias moved",
+        "maintenance",
+    } == happens
+    assert EARLIER_CODE not in happens
 
 
 def test_a_row_that_cannot_be_read_is_named() -> None:

@@ -49,6 +49,8 @@ class Stack:
     env_file: Path
     airflow_port: int
     mlflow_port: int
+    files: tuple[Path, ...] = ()
+    """Further Compose files."""
 
     @property
     def image(self) -> str:
@@ -71,7 +73,7 @@ class Stack:
     @property
     def environment(self) -> dict[str, str]:
         """What the stack's commands run with: files of ours for it, and none of this process's settings for the core."""
-        files = ["docker-compose.yaml", "tests/stack/stand-ins.yaml"]
+        files = ["docker-compose.yaml", "tests/stack/stand-ins.yaml", *map(str, self.files)]
         ours = {key: value for key, value in os.environ.items() if not key.startswith(("CHURN_", "AIRFLOW", "MLFLOW"))}
         return ours | {
             "ENV_FILE": str(self.env_file),
@@ -166,7 +168,7 @@ class Stack:
 
 
 @contextmanager
-def running_stack(folder: Path, project: str, **settings: str) -> Iterator[Stack]:
+def running_stack(folder: Path, project: str, files: tuple[Path, ...] = (), **settings: str) -> Iterator[Stack]:
     """A stack from nothing, by `make up`; it and its volumes are removed afterwards."""
     remove_leftovers(project)
     build_servers(folder)
@@ -190,7 +192,7 @@ def running_stack(folder: Path, project: str, **settings: str) -> Iterator[Stack
         **settings,
     }
     env_file.write_text("".join(f"{name}={value}\n" for name, value in lines.items()))
-    stack = Stack(project, env_file, airflow_port, mlflow_port)
+    stack = Stack(project, env_file, airflow_port, mlflow_port, files)
     try:
         stack.make("up")
         yield stack
