@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 from datetime import datetime, timedelta
 from io import BytesIO
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ class Place(ABC):
         self.folder, self.monkeypatch, self.say = folder, monkeypatch, say
         self.disk, self.data, self.policy = folder / "disk", folder / "disk/data", folder / "policy.yaml"
         self.earlier = False
-        self._bank = Bank()
+        self._bank, self._copies = Bank(), count()
         self.disk.mkdir(parents=True)
         if with_small_disk:
             _mount_small_disk(self.disk, opened)
@@ -147,8 +148,7 @@ class Place(ABC):
         """A workspace as each task opens one. To open the ledger migrates it, so while earlier code runs it is that of a copy."""
         if not self.earlier:
             return open_workspace()
-        copy = self.folder / "ledger-as-it-is.db"
-        copy.unlink(missing_ok=True)
+        copy = self.folder / f"ledger-as-it-is-{next(self._copies)}.db"  # the one before may still be open
         with closing(sqlite3.connect(self.folder / "ledger.db")) as ledger:
             ledger.execute("VACUUM INTO ?", (str(copy),))
         return Workspace.open(Settings.load().model_copy(update={"ledger_url": f"sqlite:///{copy}"}))
