@@ -13,8 +13,9 @@ import psutil
 
 MOST_ADDED, MOST_MEMORY, MOST_HANDLES = 1.2, 1.05, 5
 """Limits: what an ordinary night adds, memory and handles of a process, each compared with an early night."""
-SMALL_BYTES, SMALL_COUNT = 16 * 1024, 3
-"""Differences below which a ratio says nothing: a table grows by pages of 4 KiB, and names of runs differ in length."""
+SMALL_BYTES, SMALL_COUNT = 32 * 1024, 3
+"""Differences below which a ratio says nothing: a table and each of its indexes grow by pages of 4 KiB, whose
+splits come in bursts, and names of runs differ in length."""
 PER_COUNTED_ROW = ("snapshots", "decisions")
 """Zones that hold the rows that count, and not those of one night: what a night adds is divided by these rows."""
 

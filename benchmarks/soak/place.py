@@ -6,6 +6,7 @@ import os
 import sqlite3
 import subprocess
 import tarfile
+import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import ExitStack, closing
@@ -84,6 +85,10 @@ class Place(ABC):
             _mount_small_disk(self.disk, opened)
         self.data.mkdir()
         faults.write_policy(self.policy, loose=False)
+        # With another day, that of the machine would be cleaned up. Sockets have short paths, so it is not in the folder.
+        temporary = opened.enter_context(tempfile.TemporaryDirectory(prefix="soak-"))
+        monkeypatch.setenv("TMPDIR", temporary)
+        monkeypatch.setattr(tempfile, "tempdir", temporary)
         self._database = _Postgres(folder / "postgres", opened) if with_database else None
         self._export(mlflow_port)
 
