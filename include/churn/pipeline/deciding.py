@@ -34,7 +34,7 @@ from churn.scoring.score_list import read_policy as read_scoring_policy
 from churn.settings import git_commit
 
 log = logging.getLogger(__name__)
-MOST_SHOWN = 20
+MOST_SHOWN = 5
 """Batches of a run that its comparison in MLflow links, and warnings that it repeats: a description there has at most 8,000 characters."""
 
 
