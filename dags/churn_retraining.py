@@ -33,6 +33,7 @@ from churn_airflow.image_build import BuildImageOperator
 from churn_airflow.review.links import ComparisonLink, DataDocsLink, NightLink, VersionLink
 from churn_airflow.steps import (
     TASK_DEFAULTS,
+    batches_of_task,
     core_step,
     divide_among_tasks,
     has_run,
@@ -114,19 +115,20 @@ def churn_retraining() -> None:
             return divide_among_tasks([batch.batch for batch in steps.arrive(workspace, request).batches])
 
     @task(execution_timeout=timedelta(hours=1), map_index_template="{{ batch_label }}")
-    def validate(batches: list[str]) -> list[dict[str, Any]]:
+    def validate(batches: list[str] | str) -> list[dict[str, Any]]:
         from churn.pipeline import steps
         from churn.pipeline.deciding import docs_link
         from churn_airflow.metrics import measure_batch
 
-        first, more = batches[0], len(batches) - 1
+        own = batches_of_task(batches)
+        first, more = own[0], len(own) - 1
         get_current_context()["batch_label"] = f"{first[:12]} and {more} more" if more else first[:12]
         with core_step() as (workspace, request):
             store_link(DataDocsLink(), docs_link(workspace, first))
             try:
-                return [steps.counts(batch) for batch in steps.validate_all(workspace, request, batches)]
+                return [steps.counts(batch) for batch in steps.validate_all(workspace, request, own)]
             finally:
-                for batch in batches:
+                for batch in own:
                     measure_batch(workspace.ledger, batch)
 
     @task(execution_timeout=timedelta(hours=3), trigger_rule="all_done")

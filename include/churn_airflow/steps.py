@@ -109,6 +109,11 @@ def divide_among_tasks(batches: Sequence[str]) -> list[list[str]]:
     return [list(batches[first : first + size]) for first in range(0, len(batches), size)]
 
 
+def batches_of_task(given: list[str] | str) -> list[str]:
+    """The batches that a task judges: one hash, if the run began with a release in which each batch had a task."""
+    return [given] if isinstance(given, str) else given
+
+
 def has_run(task: str) -> bool:
     """Whether a task of this run has done its work: it was skipped, or it succeeded and has a result.
 

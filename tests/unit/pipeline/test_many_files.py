@@ -14,7 +14,7 @@ from churn.intake.history import count_fresh
 from churn.intake.validation import ValidationCrashed
 from churn.pipeline import steps
 from churn.pipeline.workspace import Request, Workspace
-from churn_airflow.steps import divide_among_tasks
+from churn_airflow.steps import batches_of_task, divide_among_tasks
 from support.basics import land_text, make_workspace, small_file
 
 NO_MLFLOW = "http://127.0.0.1:9"
@@ -112,3 +112,9 @@ def test_tasks_stay_few(files: int, sizes: list[int]) -> None:
     divided = divide_among_tasks(batches)
     assert [len(some) for some in divided] == sizes
     assert [batch for some in divided for batch in some] == batches
+
+
+def test_a_run_that_began_before_an_upgrade_goes_on() -> None:
+    """Its list of batches has one hash for each task."""
+    assert batches_of_task("ab12") == ["ab12"]
+    assert batches_of_task(["ab12", "cd34"]) == ["ab12", "cd34"]
