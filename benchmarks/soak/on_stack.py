@@ -90,8 +90,14 @@ class OnStack(ByAirflow):
         return Outage(lambda: self._stack.compose("stop", "mlflow") and None, end)
 
     def change_contract(self, name: str) -> None:
-        """Not on the stack: it takes another image, or a restart of all services."""
-        raise NotImplementedError(name)
+        """Refuse: the services would have to be started anew, which no night of the stack asks for.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(
+            f"The contract cannot become {name} here: leave such nights out of the column `stack` of the table."
+        )
 
     def kill(self, what: str) -> None:
         """End the tasks of the worker that is busy, or this worker, which is started again."""
