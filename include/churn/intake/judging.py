@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 from churn.contract import UNLABELLED, Contract
 from churn.errors import ChurnError
 from churn.foundation import columnar
-from churn.foundation.columnar import PlainLines
+from churn.foundation.columnar import PlainLines, RowRules
 from churn.foundation.parts import WrittenPart
 from churn.foundation.progress import report_progress
 from churn.foundation.scratch import discard, given, writing
@@ -127,9 +126,10 @@ def _judge_part(job: JudgingJob, part: FilePart) -> TypedPart:
         pa.ipc.new_file(typed, schema) as good_rows,
         pq.ParquetWriter(aside, ASIDE, compression="zstd") as aside_rows,
     ):
-        lines = columnar.plain_lines(job.contract, file.header)
+        lines = columnar.prepare_plain_lines(connection, job.contract, file.header)
+        rules = columnar.prepare_row_rules(connection, job.contract)
         for piece in file.pieces(job.contract):
-            judged = _judge_piece(connection, piece, lines, file.header, job.contract)
+            judged = _judge_piece(piece, lines, rules, file.header, job.contract)
             arrived, rows = arrived + piece.arrived, rows + judged.good.num_rows
             keys.append(judged.keys)
             if judged.good.num_rows:
@@ -196,12 +196,12 @@ class _JudgedPiece:
 
 
 def _judge_piece(
-    connection: duckdb.DuckDBPyConnection, piece: Piece, lines: PlainLines, header: Sequence[str], contract: Contract
+    piece: Piece, lines: PlainLines, rules: RowRules, header: Sequence[str], contract: Contract
 ) -> _JudgedPiece:
     columns = [*contract.names, "_line", "_key"]
     good, records = [], piece.records
     if piece.plain is not None and piece.lines is not None:
-        typed = lines.type(connection, piece.plain)
+        typed = lines.type(piece.plain)
         odd = typed["_odd"]
         if pc.any(odd).as_py():
             numbers = typed["_line"].filter(odd).to_numpy()
@@ -211,7 +211,7 @@ def _judge_piece(
         good.append(typed.select(columns))
     aside = EMPTY
     if records.num_rows:
-        aside = columnar.apply_row_rules(connection, records, contract)
+        aside = rules.apply(records)
         broken = pc.greater(pc.list_value_length(aside["_failed"]), 0)
         good.append(aside.filter(pc.invert(broken)).select(columns))
         aside = aside.filter(broken)

@@ -401,8 +401,8 @@ def both_ways(rows: list[str], contract: Contract) -> tuple[list[dict[str, Any]]
     lines = [(number, line.encode()) for number, line in enumerate(rows, start=1)]
     texts = pa.table({"_line": [n for n, _ in lines], "_text": [line.decode() + "," for _, line in lines]})
     with columnar.engine("500MB") as connection:
-        fast = columnar.plain_lines(contract, contract.names).type(connection, texts)
-        careful = columnar.apply_row_rules(connection, split_lines(lines, contract.names, contract), contract)
+        fast = columnar.prepare_plain_lines(connection, contract, contract.names).type(texts)
+        careful = columnar.prepare_row_rules(connection, contract).apply(split_lines(lines, contract.names, contract))
     by_line = {row["_line"]: row for row in careful.to_pylist()}
     plain = [row for row in fast.to_pylist() if not row["_odd"]]
     names = [name for name in fast.column_names if name != "_odd"]

@@ -57,7 +57,7 @@ from churn.foundation.columnar.panels import (
     panel_schema,
     statement_schema,
 )
-from churn.foundation.columnar.row_rules import PlainLines, apply_row_rules, plain_lines
+from churn.foundation.columnar.row_rules import PlainLines, RowRules, prepare_plain_lines, prepare_row_rules
 
 __all__ = [
     "BUCKETS",
@@ -77,9 +77,9 @@ __all__ = [
     "LeaversCount",
     "OtherKind",
     "PlainLines",
+    "RowRules",
     "Statements",
     "append_rule",
-    "apply_row_rules",
     "bucketed_schema",
     "count_by",
     "count_dates",
@@ -98,7 +98,8 @@ __all__ = [
     "line_of",
     "merge_statements",
     "panel_schema",
-    "plain_lines",
+    "prepare_plain_lines",
+    "prepare_row_rules",
     "rank_of",
     "read_bucketed_rows",
     "resolve_repeats",

@@ -9,6 +9,7 @@ import duckdb
 import pyarrow as pa
 
 from churn.contract import UNLABELLED, WRITTEN, Column, Contract, Kind, Role
+from churn.foundation.columnar.engine import ParsedQuery
 from churn.foundation.columnar.names import (
     column_name,
     column_names,
@@ -26,31 +27,50 @@ _ABSENT = "''"
 
 @dataclass(frozen=True)
 class PlainLines:
-    """The SQL that types lines in which every cell has its plainest notation and satisfies its rules."""
+    """Types lines in which every cell has its plainest notation and satisfies its rules."""
 
-    sql: str
-    parameters: dict[str, object]
+    query: ParsedQuery
 
-    def type(self, connection: duckdb.DuckDBPyConnection, lines: pa.Table) -> pa.Table:
+    def type(self, lines: pa.Table) -> pa.Table:
         """Type lines.
 
         Args:
-            connection: the engine.
             lines: `_line` and `_text`, each text ending with a delimiter.
 
         Returns:
             `_line`, the typed columns, `_key` (a hash of what identifies a row) and `_odd`: true if a line must be
             read cell by cell, because it breaks a rule or uses another notation.
         """
-        connection.register("lines", lines)
-        return connection.sql(self.sql, params=self.parameters).to_arrow_table()
+        return self.query.run(lines=lines)
 
 
-def plain_lines(contract: Contract, header: Sequence[str]) -> PlainLines:
+@dataclass(frozen=True)
+class RowRules:
+    """Types every cell of records in any notation that the contract allows, and lists the rules that rows break."""
+
+    query: ParsedQuery
+
+    def apply(self, records: pa.Table) -> pa.Table:
+        """Type every cell and list the rules that its row breaks.
+
+        A rule is named `Column.missing`, `Column.type`, `Column.range`, `Column.category`,
+        `Lesser.above_Greater` or `unlabelled`.
+
+        Args:
+            records: rows as `intake.reading` returns them.
+
+        Returns:
+            `_line`, `_raw`, `_failed` (list of rules; empty for a good row), the typed columns and `_key`
+            (a hash of what identifies a row), in the order of the lines.
+        """
+        return self.query.run(records=records)
+
+
+def prepare_plain_lines(connection: duckdb.DuckDBPyConnection, contract: Contract, header: Sequence[str]) -> PlainLines:
     """Prepare the typing of plain lines of a file with this header.
 
-    It accepts fewer notations than `apply_row_rules` and is many times faster. Every line that it accepts,
-    `apply_row_rules` accepts with the same values; a test compares the two. A column that the header lacks is empty.
+    It accepts fewer notations than `RowRules` and is many times faster. Every line that it accepts,
+    `RowRules` accepts with the same values; a test compares the two. A column that the header lacks is empty.
     """
     parameters: dict[str, object] = {}
     places = {name: f"cells[{place}]" for place, name in enumerate(header, start=1)}
@@ -68,24 +88,11 @@ def plain_lines(contract: Contract, header: Sequence[str]) -> PlainLines:
           FROM (SELECT _line, len(cells) AS _cells, {cells} FROM (SELECT _line, string_split(_text, ',') AS cells FROM lines))
         )
         """  # noqa: S608 -- names come from the contract, quoted; values are parameters
-    return PlainLines(sql, parameters)
+    return PlainLines(ParsedQuery(connection, sql, parameters))
 
 
-def apply_row_rules(connection: duckdb.DuckDBPyConnection, records: pa.Table, contract: Contract) -> pa.Table:
-    """Type every cell and list the rules that its row breaks.
-
-    A rule is named `Column.missing`, `Column.type`, `Column.range`, `Column.category`,
-    `Lesser.above_Greater` or `unlabelled`.
-
-    Args:
-        connection: the engine.
-        records: rows as `intake.reading` returns them.
-        contract: the data contract.
-
-    Returns:
-        `_line`, `_raw`, `_failed` (list of rules; empty for a good row), the typed columns and `_key`
-        (a hash of what identifies a row), in the order of the lines.
-    """
+def prepare_row_rules(connection: duckdb.DuckDBPyConnection, contract: Contract) -> RowRules:
+    """Prepare the rules of a contract, with those for single cells and those for pairs of columns."""
     parameters: dict[str, object] = {}
     typed = ", ".join(f"{_typed(column, parameters)} AS {column_name(column)}" for column in contract.columns)
     normalised = ", ".join(f"{_normalised(column, parameters)} AS {raw_name(column)}" for column in contract.columns)
@@ -94,9 +101,7 @@ def apply_row_rules(connection: duckdb.DuckDBPyConnection, records: pa.Table, co
         (relation.rule, f"{quoted(relation.lesser)} > {quoted(relation.greater)}") for relation in contract.relations
     ]
     flags = ", ".join(f"CASE WHEN {broken} THEN {literal(name)} END" for name, broken in rules)
-    connection.register("records", records)
-    return connection.sql(
-        f"""
+    sql = f"""
         WITH cells AS (SELECT _line, _raw, _unreadable, {normalised} FROM records AS r),
         typed AS (SELECT _line, _raw, _unreadable, {raw_names(contract)}, {typed} FROM cells)
         SELECT
@@ -105,9 +110,8 @@ def apply_row_rules(connection: duckdb.DuckDBPyConnection, records: pa.Table, co
                ELSE list_filter([{flags}], lambda rule: rule IS NOT NULL) END AS _failed,
           {column_names(contract)}, hash({row_key(contract)}) AS _key
         FROM typed ORDER BY _line
-        """,  # noqa: S608 -- names come from the contract, quoted; values are parameters
-        params=parameters,
-    ).to_arrow_table()
+        """  # noqa: S608 -- names come from the contract, quoted; values are parameters
+    return RowRules(ParsedQuery(connection, sql, parameters))
 
 
 def _rules(column: Column, parameters: dict[str, object]) -> Iterator[tuple[str, str]]:
