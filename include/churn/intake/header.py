@@ -111,7 +111,7 @@ def explain_header(lines: Sequence[bytes]) -> FileFault | None:
     if _SEPARATOR_LINE.fullmatch(texts[0]) or delimiter != "," or legacy:
         numbers = tuple(Column(name, Kind.NUMBER, Role.FEATURE) for name in _unlike(names, "key", "target"))
         ends = (Column("key", Kind.TEXT, Role.KEY), Column("target", Kind.INTEGER, Role.TARGET, 0, 1))
-        if _SEPARATOR_LINE.fullmatch(texts[0]) or (legacy and not numbers):
+        if _SEPARATOR_LINE.fullmatch(texts[0]) or not numbers:
             return explain_first_lines(lines, Contract("file", (*ends, Column("feature", Kind.NUMBER, Role.FEATURE))))
         return _dialect(texts, legacy, Contract("file", (*ends, *numbers)))
     wider = [
