@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial, reduce
 from operator import add
@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from churn.foundation import columnar
+from churn.foundation.parts import RESTORE, PartFault
 from churn.foundation.progress import report_progress
 from churn.foundation.sampling import Sampling
 from churn.foundation.scratch import given
@@ -73,6 +74,9 @@ def compare_apart(
         ChurnError: it was accepted under another contract.
     """
     spread, whole = sampling.spread, question.whole
+    columns = {kind: _columns(known, kind, question) for kind in VIEWS}
+    if known.files(ROWS):
+        columnar.require_own_rows(columns[ROWS], whole)
     counting = spread.each(by_threads(partial(_count_rows, known)), known.base)
     rows = sum(counting) + sum(part.rows for part in known.fresh if part.kind == ROWS)
     job = _Job(
@@ -82,7 +86,7 @@ def compare_apart(
         spread.engine_memory,
         scratch,
         kind,
-        {kind: _columns(known, kind, question) for kind in VIEWS},
+        columns,
         Sampled(sample, judged.accepted, rows),
     )
     schema = columnar.bucketed_schema(whole).append(pa.field(_SOURCE, pa.int8()))
@@ -98,15 +102,23 @@ def _columns(known: Known, kind: str, question: Question) -> list[str]:
     named = columns_of(kind, question.whole) or {}
     found: set[str] = set()
     for name in known.files(kind):
-        with known.storage.reading(name) as stream:
-            found |= set(pq.read_schema(stream).names)
+        with _opened(known, name) as file:
+            found |= set(file.schema_arrow.names)
     return [column.name for column in question.whole.columns if named.get(column.name, column.name) in found]
+
+
+@contextmanager
+def _opened(known: Known, name: str) -> Iterator[pq.ParquetFile]:
+    with known.storage.reading(name) as stream:
+        try:
+            yield pq.ParquetFile(stream)
+        except pa.ArrowException as error:
+            raise PartFault(f"{known.storage.url(name)} is damaged. {RESTORE}") from error
 
 
 def _count_rows(known: Known, name: str) -> int:
     """The rows of a part of the snapshot; of a panel, only those that are rows."""
-    with known.storage.reading(name) as stream:
-        file = pq.ParquetFile(stream)
+    with _opened(known, name) as file:
         if columnar.KIND not in file.schema_arrow.names:
             return int(file.metadata.num_rows)
         kinds = file.read(columns=[columnar.KIND])[columnar.KIND]

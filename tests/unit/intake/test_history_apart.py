@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date, timedelta
@@ -13,8 +14,11 @@ import pytest
 
 from churn.contract import Contract
 from churn.contracts.bank import BANK_CHURN
+from churn.errors import ChurnError
 from churn.foundation import columnar
 from churn.foundation.ledger import Ledger
+from churn.foundation.parts import PartFault, part_names
+from churn.foundation.paths import accepted, original, snapshot_rows
 from churn.foundation.records import Batch
 from churn.foundation.sampling import Sampling
 from churn.foundation.storage import Storage
@@ -138,3 +142,40 @@ def test_what_is_regrouped(storage: Storage, parts: int, salt: bytes, apart: boo
     assert can_compare_apart(known, Judged(()), SAMPLING) is False  # no part is not work for others
     judged = Judged((None,))  # type: ignore[arg-type]
     assert can_compare_apart(known, judged, SAMPLING) is apart
+
+
+@pytest.mark.parametrize("in_snapshot", [False, True])
+def test_a_damaged_history_is_one_clear_error(storage: Storage, ledger: Ledger, *, in_snapshot: bool) -> None:
+    """Before any row is sent: the file of an accepted batch, or a part of the snapshot, is named, and the batch waits."""
+    first, second = small_file(), small_file(60, first_customer=5000)
+    accept(storage, ledger, first, BANK_CHURN)
+    if in_snapshot:
+        snapshot = take_snapshot(storage, ledger, BANK_CHURN, SAMPLING)
+        damaged = part_names(storage, snapshot_rows(snapshot.snapshot))[3]
+    else:
+        (damaged,) = part_names(storage, accepted(ledger.hashes("accepted")[0]))
+    with storage.writing(damaged) as stream:
+        stream.write(b"nothing")
+    with pytest.raises(PartFault, match=f"{damaged} is damaged.*churn audit"):
+        accept(storage, ledger, second, BANK_CHURN)
+    assert len(ledger.hashes("arrived")) == 1
+
+
+def test_rows_of_another_contract_are_refused_before_they_are_compared(storage: Storage, ledger: Ledger) -> None:
+    """A data root that a contract with another key has filled: the same sentence as on one machine."""
+    accept(storage, ledger, small_file(), BANK_CHURN)
+    key = replace(BANK_CHURN.key, name="Account")
+    other = replace(BANK_CHURN, name="other", columns=(key, *(c for c in BANK_CHURN.columns if c != BANK_CHURN.key)))
+    text = small_file(100, first_customer=5000).replace("CustomerId", "Account")
+    with pytest.raises(ChurnError, match=r"no column Account.*CHURN_LEDGER_URL"):
+        accept(storage, ledger, text, other)
+    assert [batch.state for batch in ledger.batches()] == ["accepted", "arrived"]
+
+
+def accept(storage: Storage, ledger: Ledger, text: str, contract: Contract) -> None:
+    """Accept a file whose rows are compared on other machines."""
+    batch = hashlib.sha256(text.encode()).hexdigest()
+    with storage.writing(original(batch)) as stream:
+        stream.write(text.encode())
+    ledger.add_batch(batch, "file.csv", len(text), at_noon(date(2026, 3, 2)))
+    accept_batch(batch, "night", storage, ledger, contract, replace(limits(), spread=APART))

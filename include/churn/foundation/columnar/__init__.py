@@ -19,6 +19,7 @@ from churn.foundation.columnar.history import (
     count_disputes,
     count_final_labels,
     count_leavers,
+    require_own_rows,
     sample_rows,
     unite_history,
 )
@@ -102,6 +103,7 @@ __all__ = [
     "prepare_row_rules",
     "rank_of",
     "read_bucketed_rows",
+    "require_own_rows",
     "resolve_repeats",
     "row_schema",
     "rows_of_keys",

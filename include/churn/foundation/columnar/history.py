@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import astuple, dataclass
 from datetime import date
 from pathlib import Path
@@ -32,6 +32,20 @@ class Statements:
     event: str = ""
     batches: tuple[int, ...] = ()
     periods: tuple[tuple[date, date], ...] = ()
+
+
+def require_own_rows(names: Collection[str], contract: Contract) -> None:
+    """Require the key and the target of the contract among the names of the columns of accepted rows.
+
+    Raises:
+        ChurnError: the rows lack them, so they were accepted under another contract.
+    """
+    foreign = [column.name for column in (contract.key, contract.target) if column.name not in names]
+    if foreign:
+        raise ChurnError(
+            f"The accepted rows have no column {' and no column '.join(foreign)}, so they were accepted under another contract than {contract.name}. "
+            "Nothing was changed. Correct CHURN_CONTRACT, or give this contract its own CHURN_LEDGER_URL, CHURN_DATA_ROOT and CHURN_MODEL_NAME."
+        )
 
 
 def unite_history(
@@ -64,12 +78,7 @@ def unite_history(
     views = [view for view in (latest, more) if view]
     available = [set(connection.view(view).columns) for view in views]
     columns = [column for column in contract.columns if all(column.name in names for names in available)]
-    foreign = [column.name for column in (contract.key, contract.target) if column not in columns]
-    if foreign:
-        raise ChurnError(
-            f"The accepted rows have no column {' and no column '.join(foreign)}, so they were accepted under another contract than {contract.name}. "
-            "Nothing was changed. Correct CHURN_CONTRACT, or give this contract its own CHURN_LEDGER_URL, CHURN_DATA_ROOT and CHURN_MODEL_NAME."
-        )
+    require_own_rows([column.name for column in columns], contract)
     listed = ", ".join(column_name(column) for column in columns)
     connection.register("arrivals", arrivals)
     panel = bool(latest) and KIND in available[0]
