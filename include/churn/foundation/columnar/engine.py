@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -16,6 +15,7 @@ import pyarrow.dataset as ds
 import pyarrow.fs
 
 from churn.errors import ChurnError, Outage
+from churn.foundation.columnar.instances import INSTANCES
 from churn.foundation.columnar.names import literal
 from churn.foundation.storage import Storage
 
@@ -58,11 +58,10 @@ def engine(memory_limit: str, threads: int | None = None) -> Iterator[duckdb.Duc
     Raises:
         EngineExhausted: the work needs more memory than the limit, or the disk is full.
     """
+    limits = (memory_limit, threads)
     with tempfile.TemporaryDirectory(prefix="churn-spill-") as folder:
-        config: dict[str, Any] = {"memory_limit": memory_limit, "temp_directory": folder}
-        connection = duckdb.connect(config=config | ({"threads": threads} if threads else {}))
+        instance, connection = INSTANCES.take(limits, Path(folder))
         try:
-            connection.execute("SET enable_progress_bar = false")  # it would end up in logs
             yield connection
         except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
             raise EngineExhausted(
@@ -71,6 +70,7 @@ def engine(memory_limit: str, threads: int | None = None) -> Iterator[duckdb.Duc
             ) from error
         finally:
             connection.close()
+            INSTANCES.give_back(limits, instance)
 
 
 def scan(connection: duckdb.DuckDBPyConnection, view: str, storage: Storage, names: Sequence[str]) -> None:
