@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from churn.decision.comparison import Case, Comparison, Evidence, History, compare
 from churn.decision.policy_file import Policy
@@ -72,3 +73,16 @@ def make_comparison(
         theirs = draw_scores(rows, quality, champion_noise)[1]
     case = case or make_case(None if theirs is None else 1)
     return compare(case, make_evidence(y, mine, theirs, **changes), (), 50)
+
+
+class ByRows:
+    """A model of which the score tells which row it saw; it fails on customers of a higher number."""
+
+    def __init__(self, fails_above: int = 10**9) -> None:
+        self.fails_above = fails_above
+
+    def __call__(self, rows: pd.DataFrame) -> np.ndarray:
+        numbers = rows["CustomerId"].to_numpy()
+        if (numbers > self.fails_above).any():
+            raise ZeroDivisionError
+        return np.asarray(numbers / 1e9)

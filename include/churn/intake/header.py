@@ -46,7 +46,7 @@ def require_columns(header: Sequence[str], contract: Contract) -> None:
     if repeated:
         raise FileFault(
             "repeated_column",
-            f"Column {_listed(repeated)} appears twice in the header. Send the file again with one of each.",
+            f"Column {_listed([shown(name) for name in repeated])} appears twice in the header. Send the file again with one of each.",
         )
     missing = _missing(header, contract)
     if missing:
@@ -149,9 +149,11 @@ def _difference(header: Sequence[str], missing: Sequence[Column], contract: Cont
     respelled = _respelled(absent, [name for name in others if name not in recased])
     sentences = []
     if absent:
-        sentences.append(f"{'Columns are' if len(absent) > 1 else 'Column is'} missing: {_listed(absent)}.")
+        sentences.append(
+            f"{'Columns are' if len(absent) > 1 else 'Column is'} missing: {_listed([shown(name) for name in absent])}."
+        )
     if recased:
-        pairs = _listed([f"{shown(written.strip())} ({name})" for written, name in recased.items()])
+        pairs = _listed([f"{shown(written.strip())} ({shown(name)})" for written, name in recased.items()])
         how = "differs" if len(recased) == 1 else "differ"
         count = f"{len(recased)} name{'' if len(recased) == 1 else 's'}"
         sentences.append(
@@ -159,7 +161,7 @@ def _difference(header: Sequence[str], missing: Sequence[Column], contract: Cont
             "To accept such names, set `lenient_header=True` in the contract."
         )
     if respelled:
-        pairs = _listed([f"{shown(written)} may be {name}" for written, name in respelled.items()])
+        pairs = _listed([f"{shown(written)} may be {shown(name)}" for written, name in respelled.items()])
         sentences.append(f"Another spelling? {pairs}.")
     sentences += [f"The header also has {unnamed}." for unnamed in _unnamed(others)]
     required = [column.name for column in contract.columns if not column.may_be_absent]

@@ -42,8 +42,11 @@ class ParquetBatch:
     def check(self, contract: Contract) -> None:
         """Check the columns against the contract."""
         with _broken_parquet():
-            schema = pq.ParquetFile(self._stream).schema_arrow
+            file = pq.ParquetFile(self._stream)
+            schema = file.schema_arrow
             names = schema.names
+            if file.metadata.num_rows != _rows_of(file, range(file.num_row_groups)):
+                raise pa.ArrowInvalid("the numbers of rows of its row groups do not add up")
         self.header = in_contract_spelling(names, contract)
         require_columns(self.header, contract)
         nested = [
@@ -81,12 +84,21 @@ class ParquetBatch:
         """Numbers and texts of rows, and their cells as text, column by column."""
         first, groups = (self._range.first, [*range(self._range.begin, self._range.end)]) if self._range else (1, None)
         with _broken_parquet():
-            for batch in pq.ParquetFile(self._stream).iter_batches(_ROWS, row_groups=groups):
+            file, read = pq.ParquetFile(self._stream), 0
+            for batch in file.iter_batches(_ROWS, row_groups=groups):
                 texts = [_Texts(column) for column in batch.columns]
                 numbers = pa.array(np.arange(first, first + batch.num_rows))
                 raw = pc.binary_join_element_wise(*[_as_csv(cell.texts) for cell in texts], ",")
                 yield pa.table([numbers, raw], ["_line", "_raw"]), texts
-                first += batch.num_rows
+                first, read = first + batch.num_rows, read + batch.num_rows
+            if read != _rows_of(file, groups):
+                raise pa.ArrowInvalid(f"{read} rows can be read, but the file says that it has another number of them")
+
+
+def _rows_of(file: pq.ParquetFile, groups: Sequence[int] | None) -> int:
+    """The number of rows that a file says it has, or that its footer says these row groups have."""
+    footer = file.metadata
+    return sum(footer.row_group(group).num_rows for group in groups) if groups is not None else int(footer.num_rows)
 
 
 class _Texts:

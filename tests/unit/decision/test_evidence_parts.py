@@ -22,21 +22,9 @@ from churn.learning.snapshot import take_snapshot
 from churn.learning.unseen import Unseen, holdout_pieces
 from support.basics import small_file
 from support.divisions import HERE, limits
+from support.evidence_cases import ByRows
 
 SALT = b"a salt of sixteen bytes or more"
-
-
-class ByRows:
-    """A model of which the score tells which row it saw; it fails on customers of a higher number."""
-
-    def __init__(self, fails_above: int = 10**9) -> None:
-        self.fails_above = fails_above
-
-    def __call__(self, rows: pd.DataFrame) -> np.ndarray:
-        numbers = rows["CustomerId"].to_numpy()
-        if (numbers > self.fails_above).any():
-            raise ZeroDivisionError
-        return np.asarray(numbers / 1e9)
 
 
 @pytest.fixture

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from churn.contract import Column, Contract
 
+_LARGEST = 2**63
+"""Beyond this, DuckDB compares integers as floats, or does not take them at all."""
+
 
 def parameter(parameters: dict[str, object], value: object) -> str:
-    """Add a value to the parameters of a query and return its placeholder."""
+    """Add a value to the parameters of a query and return its placeholder. An integer that no column can hold becomes a float."""
     name = f"p{len(parameters)}"
-    parameters[name] = value
+    parameters[name] = float(value) if isinstance(value, int) and abs(value) > _LARGEST else value
     return f"${name}"
 
 
