@@ -108,6 +108,7 @@ class SparkCluster:
                 "SPARK_LOCAL_DIRS": str(own / "local"),
                 "TMPDIR": str(own),
                 "SPARK_DAEMON_MEMORY": "256m",
+                "TEST_DIVISION": "whole-2",  # an executor that imports a test's module must not start a cluster of its own
                 **(environment or {}),
             },
             start_new_session=True,

@@ -46,7 +46,7 @@ class ParquetBatch:
             schema = file.schema_arrow
             names = schema.names
             if file.metadata.num_rows != _rows_of(file, range(file.num_row_groups)):
-                raise pa.ArrowInvalid("the numbers of rows of its row groups do not add up")
+                raise _damaged()
         self.header = in_contract_spelling(names, contract)
         require_columns(self.header, contract)
         nested = [
@@ -92,7 +92,7 @@ class ParquetBatch:
                 yield pa.table([numbers, raw], ["_line", "_raw"]), texts
                 first, read = first + batch.num_rows, read + batch.num_rows
             if read != _rows_of(file, groups):
-                raise pa.ArrowInvalid(f"{read} rows can be read, but the file says that it has another number of them")
+                raise _damaged()
 
 
 def _rows_of(file: pq.ParquetFile, groups: Sequence[int] | None) -> int:
@@ -193,6 +193,8 @@ def _broken_parquet() -> Iterator[None]:
             isinstance(error, OSError) and error.errno is not None
         ):  # a fault of the storage; Arrow's own errors have no number
             raise
-        raise FileFault(
-            "broken_parquet", "The Parquet file is damaged or incomplete. Ask the sender for a complete file."
-        ) from error
+        raise _damaged() from error
+
+
+def _damaged() -> FileFault:
+    return FileFault("broken_parquet", "The Parquet file is damaged or incomplete. Ask the sender for a complete file.")

@@ -54,8 +54,9 @@ def test_nested_and_simultaneous_uses_are_apart() -> None:
 
 
 def test_an_instance_that_spilled_leaves_nothing_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The next use spills to a folder of its own."""
+    """It is closed, because it would hold deleted files; the next use spills to a folder of its own."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(INSTANCES, "_idle", type(INSTANCES._idle)(list))
     for _ in range(2):
         with columnar.engine("90MB", threads=1) as connection:
             connection.execute(BIG)
@@ -63,6 +64,8 @@ def test_an_instance_that_spilled_leaves_nothing_on_the_disk(tmp_path: Path, mon
             assert list(folder.iterdir())
             assert connection.execute("SELECT count(*) FROM big").fetchall() == [(600_000,)]
         assert not list(tmp_path.iterdir())
+        assert not INSTANCES._idle["90MB", 1]
+        assert not [file for file in Path("/proc/self/fd").iterdir() if "duckdb_temp" in str(file.resolve())]
 
 
 def test_after_too_little_memory_and_an_open_result_the_next_use_works() -> None:

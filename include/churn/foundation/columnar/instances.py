@@ -1,6 +1,7 @@
 """DuckDB instances, used one after the other: to start one takes 15 ms of the processor, more than to judge a small file.
 
-Nothing of one use is there in the next: each has an empty database, and a folder of its own for what does not fit into memory.
+Each use has an empty database, a session of its own, and a folder of its own for what does not fit into memory. What DuckDB keeps
+for a whole instance, such as the number of threads, is set when it starts and by nobody after that.
 """
 
 from __future__ import annotations
@@ -29,11 +30,7 @@ class Instance:
         self._database = duckdb.connect(config=config | ({"threads": threads} if threads else {}))
 
     def open(self, folder: Path) -> duckdb.DuckDBPyConnection:
-        """Connect to a new, empty database that spills to this folder.
-
-        Raises:
-            duckdb.Error: an earlier use has spilled to another folder, so this instance must be closed.
-        """
+        """Connect to a new, empty database that spills to this folder."""
         self._database.execute(f"SET temp_directory = {literal(str(folder))}; ATTACH ':memory:' AS work")
         connection = self._database.cursor()
         connection.execute("USE work; SET enable_progress_bar = false")  # it would end up in logs
@@ -43,9 +40,9 @@ class Instance:
         """Delete the database after its connection was closed.
 
         Raises:
-            duckdb.Error: it is still in use, so this instance must be closed.
+            duckdb.Error: somebody still reads from it, or it has spilled, and would hold its files on the disk. It must be closed.
         """
-        self._database.execute("DETACH work")
+        self._database.execute("DETACH work; SET temp_directory = ''")
 
     def close(self) -> None:
         """End the instance."""
@@ -70,19 +67,14 @@ class Instances:
         with self._lock:
             waiting = self._idle[limits]
             instance = waiting.pop() if waiting else None
-        if instance:
-            try:
-                return instance, instance.open(folder)
-            except duckdb.Error:  # it has spilled to another folder, which DuckDB does not give up
-                instance.close()
-        instance = Instance(limits)
+        instance = instance or Instance(limits)
         return instance, instance.open(folder)
 
     def give_back(self, limits: _Limits, instance: Instance) -> None:
         """Keep an instance, whose connection is closed, for its next use."""
         try:
             instance.empty()
-        except duckdb.Error:  # somebody still reads from it
+        except duckdb.Error:
             instance.close()
             return
         with self._lock:

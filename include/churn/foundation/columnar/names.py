@@ -5,7 +5,7 @@ from __future__ import annotations
 from churn.contract import Column, Contract
 
 _LARGEST = 2**63
-"""Beyond this, DuckDB compares integers as floats, or does not take them at all."""
+"""No integer column holds more; DuckDB takes no parameter beyond 128 bits."""
 
 
 def parameter(parameters: dict[str, object], value: object) -> str:
