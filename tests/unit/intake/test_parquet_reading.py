@@ -10,8 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from churn.contract import Column, Contract, Kind, Role
+from churn.contracts.bank import BANK_CHURN
 from churn.intake.batch_file import FileFault
 from churn.intake.parquet_reading import ParquetBatch
+from support.fuzzing.cases import KEPT
 
 CONTRACT = Contract(
     "small",
@@ -102,3 +104,14 @@ def test_a_name_of_a_column_that_is_not_utf_8_is_damage() -> None:
         with pytest.raises(FileFault) as raised:
             read(ParquetBatch(io.BytesIO(stream.getvalue().replace(b"zqkey", b"zq\xffey"))))
         assert raised.value.code == "broken_parquet"
+
+
+def test_rows_that_the_footer_counts_and_nobody_can_read_are_damage() -> None:
+    """Found before any row is judged if the row groups do not add up, and otherwise when fewer rows could be read."""
+    content = (KEPT / "parquet/fewer-rows-than-its-footer-says").read_bytes()
+    with pytest.raises(FileFault, match="damaged or incomplete"):
+        ParquetBatch(io.BytesIO(content)).check(BANK_CHURN)
+    unchecked = ParquetBatch(io.BytesIO(content))
+    unchecked.header = unchecked.names()
+    with pytest.raises(FileFault, match="damaged or incomplete"):
+        list(unchecked.pieces(BANK_CHURN))
