@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -27,6 +28,8 @@ from churn.foundation.storage import TEMPORARY, Landed, Storage, StorageError, i
 from churn.intake.division import PART_SIZE, Divider, note_division
 
 log = logging.getLogger(__name__)
+_AHEAD = 8
+"""Steps of hashing and dividing that may wait while a file is copied: four chunks of some megabytes."""
 
 
 @dataclass(frozen=True)
@@ -148,13 +151,16 @@ def keep_original(
         The sha256 of its bytes, and their number.
     """
     digest, divider, size = hashlib.sha256(), Divider(part_size), 0
-    with storage.staging() as staged, ThreadPoolExecutor(2) as beside:
+    passed: deque[Future[None]] = deque()
+    with storage.staging() as staged, ThreadPoolExecutor(1) as hashing, ThreadPoolExecutor(1) as dividing:
         for chunk in storage.chunks(name):
-            passed = [beside.submit(digest.update, chunk), beside.submit(divider.feed, chunk)]
+            passed += hashing.submit(digest.update, chunk), dividing.submit(divider.feed, chunk)
             staged.stream.write(chunk)
-            for done in passed:
-                done.result()
             size += len(chunk)
+            while len(passed) > _AHEAD:
+                passed.popleft().result()
+        for done in passed:
+            done.result()
         kept = f"{originals}/{digest.hexdigest()}"
         if not storage.exists(kept):
             staged.keep_as(kept)

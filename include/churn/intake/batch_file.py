@@ -31,8 +31,8 @@ class FileFault(Exception):  # noqa: N818 -- it is turned into the rejection of 
 class Piece:
     """Some records of a file, in its order.
 
-    `plain` has `_line` and `_text` of the lines that can be split at every comma (each ends with an extra comma). `records` has
-    the others, as returned by `split_lines`. `arrived` is the number of records: lines that are not blank, of which those
+    `plain` has `_line` and `_text` of all lines (each text ends with an extra comma); the text is null if a line cannot be split
+    at every comma. `records` has those lines, as returned by `split_lines`. `arrived` is the number of records: lines that are not blank, of which those
     that one quoted cell spans count once.
     """
 

@@ -23,11 +23,11 @@ from churn.errors import ChurnError
 from churn.intake.batch_file import FileFault, Piece
 from churn.intake.file_part import FilePart
 from churn.intake.header import explain_first_lines, explain_header, in_contract_spelling, require_columns
-from churn.intake.lines import Line, Lines
+from churn.intake.lines import Line, Lines, with_line_feeds
 
 FIRST_LINES = 100
 """Number of lines that are looked at to explain what is wrong with a file."""
-PIECE = 12 << 20
+PIECE = 8 << 20
 LONGEST_LINE = 64 << 20
 csv.field_size_limit(LONGEST_LINE)  # Python's default is far shorter than a line may be
 
@@ -96,9 +96,8 @@ class CsvBatch:
         """The records, in pieces of some megabytes."""
         for lines in self._body():
             special = lines.special()
-            plain = np.setdiff1d(lines.all, special, assume_unique=True) if len(special) else None
             records = split_lines(lines.at(special), self.header, contract)
-            yield Piece(len(lines) - lines.blank(), lines.table(plain), records, lines)
+            yield Piece(len(lines) - lines.blank(), lines.table(without=special), records, lines)
 
     def raw(self, only: NDArray[np.int64] | None = None) -> Iterator[pa.Table]:
         """`_line` and `_raw` of every record, or of the records of these lines; of a damaged file, up to the damage."""
@@ -193,7 +192,7 @@ def _whole_lines(stream: IO[bytes], zipped: bool, part: FilePart | None = None) 
         cut = data.rfind(b"\n") + 1
         if cut:
             rest += memoryview(data)[:cut]
-            yield rest.replace(b"\r\n", b"\n") if b"\r\n" in rest else rest
+            yield with_line_feeds(rest)
             rest = bytearray(memoryview(data)[cut:])
         else:
             rest += data

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, Any, Self
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -22,7 +23,7 @@ from churn.foundation.paths import division_note
 from churn.foundation.storage import Storage
 from churn.intake.csv_reading import LONGEST_LINE, PIECE, header_width
 from churn.intake.file_part import FilePart
-from churn.intake.lines import Lines
+from churn.intake.lines import Lines, with_line_feeds
 
 log = logging.getLogger(__name__)
 PART_SIZE = 16_000_000
@@ -130,19 +131,21 @@ class Divider:
     def _border(self) -> int:
         """The position behind the last record that ends within the wanted bytes; 0 if none does."""
         end = self._buffer.rfind(self._newline, 0, self._wanted) + 1
-        block = self._buffer[:end]
-        if b'"' not in block:
+        if self._buffer.find(b'"', 0, end) < 0:
             return end
+        block = self._buffer[:end]
         if self._old_mac:
             block = block.replace(b"\r", b"\n")
-        _, rest = Lines(0, block.replace(b"\r\n", b"\n")).joined(self._width or 1, complete=False)
+        _, rest = Lines(0, with_line_feeds(block)).joined(self._width or 1, complete=False)
         for _ in range(len(rest) if rest else 0):  # the lines of a record that goes on behind the border
             end = self._buffer.rfind(self._newline, 0, end - 1) + 1
         return end
 
     def _cut(self, end: int) -> None:
         self._parts.append(FilePart(len(self._parts), self._at, self._at + end, self._line, self._old_mac))
-        self._line += self._buffer.count(self._newline, 0, end)
+        passed = np.frombuffer(self._buffer, dtype=np.uint8, count=end)
+        self._line += int(np.count_nonzero(passed == ord(self._newline)))
+        del passed  # the buffer cannot shrink while it is looked at
         self._skip(end)
 
     def _skip(self, end: int) -> None:

@@ -93,7 +93,7 @@ def _cells(piece: Piece, header: list[str], contract: Contract) -> tuple[pa.Tabl
         split = pc.split_pattern(lines, ",")
         fitting = pc.equal(pc.list_value_length(split), len(header) + 1)  # each line ends with a further comma
         blank = pc.less_equal(pc.utf8_length(pc.utf8_trim_whitespace(lines)), 1)
-        broken += pc.sum(pc.and_not(pc.invert(fitting), blank)).as_py()
+        broken += pc.sum(pc.and_not(pc.invert(fitting), blank)).as_py() or 0
         flat, width = split.filter(fitting).flatten(), len(header) + 1
         places = [header.index(name) for name in contract.names]
         columns = [flat.take(pa.array(np.arange(place, len(flat), width))) for place in places]

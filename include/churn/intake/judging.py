@@ -199,22 +199,21 @@ def _judge_piece(
     piece: Piece, lines: PlainLines, rules: RowRules, header: Sequence[str], contract: Contract
 ) -> _JudgedPiece:
     columns = [*contract.names, "_line", "_key"]
-    good, records = [], piece.records
+    records, aside = piece.records, EMPTY
+    good: list[pa.Table] = []
     if piece.plain is not None and piece.lines is not None:
         typed = lines.type(piece.plain)
-        odd = typed["_odd"]
-        if pc.any(odd).as_py():
-            numbers = typed["_line"].filter(odd).to_numpy()
-            looked_at = split_lines(piece.lines.at(piece.lines.positions(numbers)), header, contract)
-            records = pa.concat_tables([records, looked_at])
-            typed = typed.filter(pc.invert(odd))
         good.append(typed.select(columns))
-    aside = EMPTY
+        if typed.num_rows + records.num_rows < piece.plain.num_rows:
+            read = np.concatenate([typed["_line"], records["_line"]])
+            odd = np.setdiff1d(piece.plain["_line"], read, assume_unique=True)
+            looked_at = split_lines(piece.lines.at(piece.lines.positions(odd)), header, contract)
+            records = pa.concat_tables([records, looked_at])
     if records.num_rows:
-        aside = rules.apply(records)
-        broken = pc.greater(pc.list_value_length(aside["_failed"]), 0)
-        good.append(aside.filter(pc.invert(broken)).select(columns))
-        aside = aside.filter(broken)
+        judged = rules.apply(records)
+        broken = pc.greater(pc.list_value_length(judged["_failed"]), 0)
+        good.append(judged.filter(pc.invert(broken)).select(columns))
+        aside = judged.filter(broken)
     rows = pa.concat_tables(good)
     if len(good) > 1 and good[-1].num_rows:
         rows = rows.sort_by("_line")

@@ -6,18 +6,21 @@ Lines that one quoted cell spans (RFC 4180) are joined to one line, which has th
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-_NEWLINE, _COMMA, _QUOTE, _CONTROL, _SPACE, _ASCII = 10, 44, 34, 32, 32, 128
+_NEWLINE, _RETURN, _COMMA, _QUOTE, _CONTROL, _SPACE, _ASCII = 10, 13, 44, 34, 32, 32, 128
 
 Line = tuple[int, bytes]
 """The number of a line, and its bytes."""
 
+
+_STEP = 1 << 20
+_Test = Callable[[NDArray[np.uint8]], NDArray[np.bool_]]
 
 MOST_JOINED = 1000
 """A quoted cell that spans more lines than this is taken for a quote that nobody closed."""
@@ -36,7 +39,7 @@ class Lines:
     ) -> None:
         self._block = block
         self._bytes = np.frombuffer(block, dtype=np.uint8)
-        self._ends = np.flatnonzero(self._bytes == _NEWLINE) if ends is None else ends
+        self._ends = _find(self._bytes, lambda seen: seen == _NEWLINE) if ends is None else ends
         self._starts = np.concatenate([[start], self._ends[:-1] + 1])
         self._numbers = np.arange(first, first + len(self._ends)) if numbers is None else numbers
 
@@ -103,7 +106,7 @@ class Lines:
         if b'"' not in self._block or not len(self):
             return np.array([], dtype=np.int64)
         start = int(self._starts[0])
-        quotes = np.flatnonzero(self._bytes[start : self._ends[-1]] == _QUOTE) + start
+        quotes = _find(self._bytes[start : self._ends[-1]], lambda seen: seen == _QUOTE) + start
         counts = np.bincount(np.searchsorted(self._ends, quotes), minlength=len(self))
         return np.flatnonzero(counts % 2)
 
@@ -137,7 +140,8 @@ class Lines:
 
     def positions(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
         """The positions of these line numbers, as far as they are in this block."""
-        return np.flatnonzero(np.isin(self._numbers, numbers))
+        places: NDArray[np.int64] = np.searchsorted(self._numbers, numbers)
+        return places[np.append(self._numbers, -1)[places] == numbers]
 
     def blank(self) -> int:
         """Number of lines that contain only blanks."""
@@ -147,31 +151,53 @@ class Lines:
 
     def special(self) -> NDArray[np.int64]:
         """The positions of lines with quotes, control characters, or bytes that are not UTF-8."""
-        start = int(self._starts[0])
-        used = self._bytes[start:]
         positions: list[NDArray[np.int64]] = []
-        if np.count_nonzero(used < _CONTROL) > len(self):
-            positions.append(self._holding((used < _CONTROL) & (used != _NEWLINE), start))
+        if np.count_nonzero(self._bytes[int(self._starts[0]) :] < _CONTROL) > len(self):
+            positions.append(self._holding(lambda seen: (seen < _CONTROL) & (seen != _NEWLINE)))
         if b'"' in self._block:
-            positions.append(self._holding(used == _QUOTE, start))
+            positions.append(self._holding(lambda seen: seen == _QUOTE))
         try:
             self._block.decode()
         except UnicodeDecodeError:
-            foreign = self._holding(used >= _ASCII, start)
+            foreign = self._holding(lambda seen: seen >= _ASCII)
             positions.append(np.array([at for at in foreign if not _is_utf8(next(self.at([at]))[1])], dtype=np.int64))
         return np.unique(np.concatenate(positions)) if positions else np.array([], dtype=np.int64)
 
-    def _holding(self, marked: NDArray[np.bool_], start: int) -> NDArray[np.int64]:
-        return np.unique(np.searchsorted(self._ends, np.flatnonzero(marked) + start))
+    def _holding(self, wanted: _Test) -> NDArray[np.int64]:
+        """The positions of lines with such bytes."""
+        start = int(self._starts[0])
+        return np.unique(np.searchsorted(self._ends, _find(self._bytes[start:], wanted) + start))
 
-    def table(self, positions: NDArray[np.int64] | None = None) -> pa.Table:
-        """`_line` and `_text` of the lines at these positions (by default all). Each text ends with an extra comma."""
+    def table(self, without: NDArray[np.int64]) -> pa.Table:
+        """`_line` and `_text` of all lines. Each text ends with an extra comma; that of lines at the positions `without` is null."""
         closed = self._bytes.copy()
         closed[self._ends] = _COMMA
         offsets = np.append(self._starts[:1], self._ends + 1).astype(np.int32)
-        texts = pa.StringArray.from_buffers(len(self), pa.py_buffer(offsets), pa.py_buffer(closed))
-        table = pa.table([pa.array(self._numbers), texts], ["_line", "_text"])
-        return table if positions is None else table.take(pa.array(positions))
+        present = np.ones(len(self), dtype=np.bool_)
+        present[without] = False
+        bits = pa.py_buffer(np.packbits(present, bitorder="little")) if len(without) else None
+        texts = pa.StringArray.from_buffers(
+            len(self), pa.py_buffer(offsets), pa.py_buffer(closed), bits, null_count=len(without)
+        )
+        return pa.table([pa.array(self._numbers), texts], ["_line", "_text"])
+
+
+def _find(text: NDArray[np.uint8], wanted: _Test) -> NDArray[np.int64]:
+    """Where the wanted bytes are. They are looked for in steps: a mask as long as the text is slow to allocate."""
+    found = [np.flatnonzero(wanted(text[at : at + _STEP])) + at for at in range(0, len(text), _STEP)]
+    return np.concatenate([np.array([], dtype=np.int64), *found])
+
+
+def with_line_feeds(text: bytearray) -> bytearray:
+    """Text with line feeds in place of the line ends of Windows; the same object if it has none.
+
+    Single bytes are looked for first: Python needs ten times as long to find two.
+    """
+    if b"\r" not in text:
+        return text
+    found = np.frombuffer(text, dtype=np.uint8)
+    behind = _find(found[:-1], lambda seen: seen == _RETURN) + 1
+    return text.replace(b"\r\n", b"\n") if (found[behind] == _NEWLINE).any() else text
 
 
 def _is_utf8(line: bytes) -> bool:

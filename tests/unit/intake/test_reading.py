@@ -404,10 +404,9 @@ def both_ways(rows: list[str], contract: Contract) -> tuple[list[dict[str, Any]]
         fast = columnar.prepare_plain_lines(connection, contract, contract.names).type(texts)
         careful = columnar.prepare_row_rules(connection, contract).apply(split_lines(lines, contract.names, contract))
     by_line = {row["_line"]: row for row in careful.to_pylist()}
-    plain = [row for row in fast.to_pylist() if not row["_odd"]]
-    names = [name for name in fast.column_names if name != "_odd"]
+    plain, names = fast.to_pylist(), fast.column_names
     return (
-        [{**{name: row[name] for name in names}, "_failed": []} for row in plain],
+        [{**row, "_failed": []} for row in plain],
         [{name: by_line[row["_line"]][name] for name in [*names, "_failed"]} for row in plain],
     )
 

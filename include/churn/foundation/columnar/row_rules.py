@@ -21,6 +21,8 @@ from churn.foundation.columnar.names import (
     row_key,
 )
 
+_ALL = 1 << 62
+"""More rows than there are. DuckDB does not move a condition from behind a limit to before it, where it would type each cell twice."""
 _ABSENT = "''"
 """The cell of a column that the file lacks: empty."""
 
@@ -35,11 +37,11 @@ class PlainLines:
         """Type lines.
 
         Args:
-            lines: `_line` and `_text`, each text ending with a delimiter.
+            lines: `_line` and `_text`, each text ending with a delimiter; null if the line must be read cell by cell.
 
         Returns:
-            `_line`, the typed columns, `_key` (a hash of what identifies a row) and `_odd`: true if a line must be
-            read cell by cell, because it breaks a rule or uses another notation.
+            `_line`, the typed columns and `_key` (a hash of what identifies a row) of the plain lines. The other lines are
+            missing, and must be read cell by cell, because they break a rule or use another notation.
         """
         return self.query.run(lines=lines)
 
@@ -81,12 +83,15 @@ def prepare_plain_lines(connection: duckdb.DuckDBPyConnection, contract: Contrac
         f"coalesce({quoted(relation.greater)} >= {quoted(relation.lesser)}, TRUE)" for relation in contract.relations
     ]
     sql = f"""
-        SELECT _line, {column_names(contract)}, hash({row_key(contract)}) AS _key,
-          NOT coalesce({" AND ".join(conditions)}, FALSE) AS _odd
-        FROM (
-          SELECT _line, _cells, {raw_names(contract)}, {typed}
-          FROM (SELECT _line, len(cells) AS _cells, {cells} FROM (SELECT _line, string_split(_text, ',') AS cells FROM lines))
-        )
+        SELECT _line, {column_names(contract)}, _key FROM (
+          SELECT _line, {column_names(contract)}, hash({row_key(contract)}) AS _key,
+            coalesce({" AND ".join(conditions)}, FALSE) AS _plain
+          FROM (
+            SELECT _line, _cells, {raw_names(contract)}, {typed}
+            FROM (SELECT _line, len(cells) AS _cells, {cells} FROM (SELECT _line, string_split(_text, ',') AS cells FROM lines))
+          )
+          LIMIT {_ALL}
+        ) WHERE _plain
         """  # noqa: S608 -- names come from the contract, quoted; values are parameters
     return PlainLines(ParsedQuery(connection, sql, parameters))
 
