@@ -140,8 +140,9 @@ class Lines:
 
     def positions(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
         """The positions of these line numbers, as far as they are in this block."""
-        places: NDArray[np.int64] = np.searchsorted(self._numbers, numbers)
-        return places[np.append(self._numbers, -1)[places] == numbers]
+        places = np.searchsorted(self._numbers, numbers)
+        here = np.append(self._numbers, -1)[places] == numbers
+        return np.asarray(places[here], dtype=np.int64)
 
     def blank(self) -> int:
         """Number of lines that contain only blanks."""
