@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC
+from datetime import UTC, date
 from pathlib import Path
 
 import duckdb
@@ -37,9 +37,10 @@ from churn.intake.history_apart import can_compare_apart, compare_apart
 from churn.intake.judged_rows import Judged
 from churn.intake.judging import REJECTED, judge_rows, reject_rows
 from churn.intake.label_files import LEAVERS, ROWS, Completeness, contract_of, kind_of_file
-from churn.intake.label_rules import label_rules, leavers_question, read_completeness, stated_through
+from churn.intake.label_rules import completeness_of, label_rules, leavers_question
 from churn.intake.reading import open_file
 from churn.intake.rule_words import BrokenRule, most_frequent
+from churn.intake.statements import Statements, read_statements
 from churn.intake.table_rules import IntakeLimits, TableRule, table_rules
 
 log = logging.getLogger(__name__)
@@ -61,7 +62,10 @@ class BatchRejected(ChurnError):  # noqa: N818 -- the term of the domain
 
 @dataclass(frozen=True)
 class _BatchJob:
-    """Everything that judging one batch needs. `contract` is the one of its kind of rows, and `whole` the data contract."""
+    """Everything that judging one batch needs. `contract` is the one of its kind of rows, and `whole` the data contract.
+
+    `statements` are those of the rows of a file of leavers, once they are judged.
+    """
 
     batch: Batch
     night: str
@@ -74,6 +78,17 @@ class _BatchJob:
     scratch: Path
     link: str | None
     kind: str = ROWS
+    statements: Statements | None = None
+
+    @property
+    def stated(self) -> Completeness | None:
+        """What a file of leavers says of itself, beside the batches that are known now."""
+        return completeness_of(self.statements, self.ledger.batches()) if self.statements else None
+
+    @property
+    def arrived(self) -> date:
+        """The date of arrival, in UTC."""
+        return self.batch.arrived_at.astimezone(UTC).date()
 
     @property
     def docs(self) -> Path:
@@ -137,6 +152,9 @@ def _judge(job: _BatchJob, limits: IntakeLimits) -> None:
             job = replace(job, contract=job.contract.of_file(file.header))
             divided = divide_original(job.storage, name, file, job.scratch, limits.part_size)
             judged = judge_rows(job.spread, divided, batch, job.contract, job.scratch)
+            if kind == LEAVERS:
+                parts = [part.good.file for part in judged.parts]
+                job = replace(job, statements=read_statements(job.spread, parts, job.arrived))
         except FileFault as fault:
             whole = DividedFile(job.storage, name, tuple(file.header))
             _reject(job, whole, None, f"file.{fault.code}", fault.sentence)
@@ -156,13 +174,14 @@ def _validate(
 ) -> tuple[validation.Judgement, dict[str, TableRule], list[Drift]]:
     """Let Great Expectations judge the accepted rows and the numbers of the batch, and publish the pages."""
     contract = job.contract
-    stated = read_completeness(job.connection, judged.good, job.ledger.batches()) if job.kind == LEAVERS else None
+    stated = job.stated
     history = _compare_with_history(job, judged, limits, stated)
     drift = measure_drift(history, contract, limits.drift_limit) if history and job.kind == ROWS else []
     rules = table_rules(judged, history, drift, contract, limits, job.batch.batch[:12])
     if job.whole.horizon_days is not None:
-        arrived, short = job.batch.arrived_at.astimezone(UTC).date(), job.batch.batch[:12]
-        rules += label_rules(job.connection, judged, history, job.whole, job.kind, arrived, limits, stated, short)
+        rules += label_rules(
+            judged, history, job.whole, job.kind, job.arrived, limits, job.statements, stated, job.batch.batch[:12]
+        )
     named = {rule.name: rule for rule in rules}
     rows = [part.good for part in judged.parts]
     verdict = validation.judge_batch(job.batch.batch, rows, rules, contract, job.docs, limits.spread)
@@ -208,7 +227,7 @@ def _accept(job: _BatchJob, judged: Judged, warnings: list[str], drift: list[Dri
     batch = job.batch.batch
     if _overtaken(job):
         return
-    stated = read_completeness(job.connection, judged.good, job.ledger.batches()) if job.kind == LEAVERS else None
+    stated = job.stated
     manifest = store_parts(job.storage, accepted(batch), [part.good for part in judged.parts])
     _, aside_digest = _quarantine(job, [part.aside for part in judged.parts])
     job.ledger.judge_batch(
@@ -259,7 +278,8 @@ def _reject(job: _BatchJob, file: DividedFile, judged: Judged | None, rule: str,
         return
     if judged is None:
         _publish(job, None, [sentence])
-    through = stated_through(job.connection, judged.good) if judged and job.kind == LEAVERS else None
+    # If the file is refused, its events are missing until then, whatever its other rows say.
+    through = job.statements.complete_through.greatest if job.statements else None
     quarantined_rows, aside_digest = _quarantine(job, reject_rows(job.spread, file, batch, job.scratch, judged, rule))
     kept = (
         f"Its {quarantined_rows:,} rows are in {quarantined(batch)}."

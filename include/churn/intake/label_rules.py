@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import date, timedelta
 from math import sqrt
-from pathlib import Path
-
-import duckdb
 
 from churn.contract import DUPLICATE, Contract
 from churn.foundation import columnar
@@ -19,12 +16,12 @@ from churn.intake.label_files import (
     COMPLETE_THROUGH,
     EVENT_DATE,
     LABELS,
-    LEAVERS,
     ROW_COUNT,
     Completeness,
     continued_from,
     join_periods,
 )
+from churn.intake.statements import Statements
 from churn.intake.table_rules import FEWEST_DISPUTED, RATE_FACTOR, RATE_SIGMAS, IntakeLimits, TableRule, contradicted
 
 _DAY = timedelta(1)
@@ -32,73 +29,52 @@ _FEWEST_FINAL = 100
 """Final labels that a rate of events needs before another one is compared with it."""
 
 
-def read_completeness(
-    connection: duckdb.DuckDBPyConnection, good: Sequence[Path], batches: Sequence[Batch]
-) -> Completeness | None:
+def completeness_of(statements: Statements, batches: Sequence[Batch]) -> Completeness | None:
     """What a file of leavers says of itself; None if it says nothing, or not the same on each row.
 
     Args:
-        connection: the engine.
-        good: Parquet files of its good rows.
+        statements: what its rows say.
         batches: those that are known, whatever became of them; a file that does not say from which date continues the one before.
     """
-    files = [str(file) for file in good]
-    ((begin, begins, through, throughs, count, counts, rows),) = connection.execute(
-        f"""
-        SELECT any_value({COMPLETE_FROM}), count(DISTINCT {COMPLETE_FROM}), any_value({COMPLETE_THROUGH}), count(DISTINCT {COMPLETE_THROUGH}),
-          any_value({ROW_COUNT}), count(DISTINCT {ROW_COUNT}),
-          count(*) FILTER ({COMPLETE_THROUGH} IS NOT NULL AND {ROW_COUNT} IS NOT NULL) - count(*)
-        FROM read_parquet($files)
-        """,  # noqa: S608 -- our own names
-        {"files": files},
-    ).fetchall()
-    if (throughs, counts, rows) != (1, 1, 0) or begins > 1:
+    begin, through, count = statements.complete_from, statements.complete_through, statements.row_count
+    on_each = through.rows == count.rows == statements.rows
+    if not (on_each and through.agreed and count.agreed) or (begin.rows and not begin.agreed):
         return None
-    return Completeness(begin or continued_from(batches, through), through, count)
-
-
-def stated_through(connection: duckdb.DuckDBPyConnection, good: Sequence[Path]) -> date | None:
-    """The latest date through which a file of leavers says to be complete on any row. If it is refused, its events are missing until then."""
-    files = [str(file) for file in good]
-    ((through,),) = connection.execute(
-        f"SELECT max({COMPLETE_THROUGH}) FROM read_parquet($files)",  # noqa: S608 -- our own name
-        {"files": files},
-    ).fetchall()
-    return through if isinstance(through, date) else None
+    return Completeness(begin.least or continued_from(batches, through.least), through.least, count.least)
 
 
 def label_rules(
-    connection: duckdb.DuckDBPyConnection,
     judged: Judged,
     history: History | None,
     contract: Contract,
     kind: str,
     arrived: date,
     limits: IntakeLimits,
+    statements: Statements | None,
     stated: Completeness | None,
     short: str,
 ) -> list[TableRule]:
     """The rules for a batch under a contract with a horizon, critical ones first; none for one of rows.
 
     Args:
-        connection: the engine.
         judged: the rows.
         history: the accepted history.
         contract: the data contract.
         kind: of the batch.
         arrived: the date of its arrival.
         limits: for a batch.
-        stated: what a file of leavers says of itself.
+        statements: what the rows of a file of leavers say.
+        stated: what the file says of itself.
         short: names the batch in commands.
     """
     if kind == LABELS:
         return [_label_rate(history, judged.events, judged.accepted, contract, short)] if history else []
-    if kind != LEAVERS or not judged.accepted:
+    if statements is None or not judged.accepted:
         return []
     rules = [
-        _statement(connection, judged, stated),
+        _statement(statements, judged, stated),
         _future(stated, arrived),
-        _future_events(connection, judged, arrived),
+        _future_events(statements, arrived),
         _whole(judged, stated),
     ]
     if history:
@@ -125,17 +101,10 @@ def leavers_question(
     return tuple(periods), _gap(stated, known)
 
 
-def _statement(connection: duckdb.DuckDBPyConnection, judged: Judged, stated: Completeness | None) -> TableRule:
+def _statement(statements: Statements, judged: Judged, stated: Completeness | None) -> TableRule:
     """A file that says through which date it is complete says on each row the same, and has as many rows as it says."""
-    files = [str(file) for file in judged.good]
-    ((said, through, rows),) = connection.execute(
-        f"""
-        SELECT count(*) FILTER (coalesce({COMPLETE_FROM}, {COMPLETE_THROUGH}) IS NOT NULL OR {ROW_COUNT} IS NOT NULL),
-          count({COMPLETE_THROUGH}), count({ROW_COUNT}) FROM read_parquet($files)
-        """,  # noqa: S608 -- our own names
-        {"files": files},
-    ).fetchall()
-    right = stated.rows == judged.arrived if stated else not said
+    through, rows = statements.complete_through.rows, statements.row_count.rows
+    right = stated.rows == judged.arrived if stated else statements.silent == statements.rows
     if stated:
         states = f"says that it has {stated.rows:,} rows, and {judged.arrived:,} arrived"
     elif through and rows:
@@ -187,12 +156,9 @@ def _future(stated: Completeness | None, arrived: date) -> TableRule:
     )
 
 
-def _future_events(connection: duckdb.DuckDBPyConnection, judged: Judged, arrived: date) -> TableRule:
+def _future_events(statements: Statements, arrived: date) -> TableRule:
     """An event is not known before it has happened. The bank's date may be a day ahead of the one in UTC."""
-    ((ahead, last),) = connection.execute(
-        f"SELECT count(*) FILTER ({EVENT_DATE} > $day), max({EVENT_DATE}) FROM read_parquet($files)",  # noqa: S608 -- our own name
-        {"files": [str(file) for file in judged.good], "day": arrived + _DAY},
-    ).fetchall()
+    ahead, last = statements.ahead, statements.event_date.greatest
     return TableRule(
         "leavers.event_date",
         True,

@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import IO
 
 from churn.contract import Contract
-from churn.foundation import columnar
 from churn.intake import validation
 from churn.intake.acceptance import describe_outcomes, explain_rejection, notes_on_columns
 from churn.intake.batch_file import FileFault
 from churn.intake.divided_file import divide_copy
 from churn.intake.judging import judge_rows
 from churn.intake.label_files import LEAVERS, ROWS, contract_of, kind_of_file
-from churn.intake.label_rules import label_rules, read_completeness
+from churn.intake.label_rules import completeness_of, label_rules
 from churn.intake.reading import open_file
 from churn.intake.rule_words import BrokenRule, in_words
+from churn.intake.statements import read_statements
 from churn.intake.table_rules import IntakeLimits, table_rules
 
 _NAME = "0" * 64
@@ -82,10 +82,7 @@ def try_file(stream: IO[bytes], contract: Contract, limits: IntakeLimits) -> Tri
         ValidationCrashed: the suite reached no verdict.
     """
     file = open_file(stream)
-    with (
-        tempfile.TemporaryDirectory(prefix="churn-trial-") as folder,
-        columnar.engine(limits.spread.memory_limit) as connection,
-    ):
+    with tempfile.TemporaryDirectory(prefix="churn-trial-") as folder:
         scratch, kind = Path(folder), ROWS
         try:
             kind = kind_of_file(file.names(), contract)
@@ -98,8 +95,10 @@ def try_file(stream: IO[bytes], contract: Contract, limits: IntakeLimits) -> Tri
         except FileFault as fault:
             return _unreadable(contract, kind, fault, limits)
         of_batch = table_rules(judged, None, [], judged_by, limits, None)
-        stated = read_completeness(connection, judged.good, []) if kind == LEAVERS else None
-        of_batch += label_rules(connection, judged, None, contract, kind, datetime.now(UTC).date(), limits, stated, "")
+        today = datetime.now(UTC).date()
+        statements = read_statements(limits.spread, judged.good, today) if kind == LEAVERS else None
+        stated = completeness_of(statements, []) if statements else None
+        of_batch += label_rules(judged, None, contract, kind, today, limits, statements, stated, "")
         rules = {rule.name: rule for rule in of_batch}
         docs = scratch / "docs"
         docs.mkdir()

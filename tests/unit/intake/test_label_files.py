@@ -16,6 +16,7 @@ from churn.foundation import columnar
 from churn.foundation.ledger import Ledger
 from churn.foundation.records import Batch, Snapshot
 from churn.foundation.sampling import Sampling
+from churn.foundation.spread import ONE_CORE
 from churn.foundation.storage import Storage
 from churn.intake.acceptance import BatchRejected, accept_batch
 from churn.intake.label_files import (
@@ -28,7 +29,8 @@ from churn.intake.label_files import (
     kind_of,
     known_periods,
 )
-from churn.intake.label_rules import read_completeness
+from churn.intake.label_rules import completeness_of
+from churn.intake.statements import Said, Statements, read_statements
 from churn.learning.snapshot import scan_counted, take_snapshot
 from support.divisions import HERE, limits
 from support.panels import HORIZON, PANEL, at_noon
@@ -227,20 +229,50 @@ def test_rows_without_labels_are_accepted_and_wait(storage: Storage, ledger: Led
         snap(storage, ledger, MARCH)
 
 
-def test_a_statement_is_the_same_on_each_row(tmp_path: Path) -> None:
-    """Otherwise the file says nothing."""
+@pytest.mark.parametrize("parts", [1, 2])
+def test_a_statement_is_the_same_on_each_row(parts: int, tmp_path: Path) -> None:
+    """Otherwise the file says nothing, whatever part the other row is in."""
     said = {"complete_from": [JANUARY, JANUARY], "complete_through": [MARCH, MARCH], "rows": [2, 2]}
     for change, stated in (
         ({}, Completeness(JANUARY, MARCH, 2)),
         ({"complete_from": pa.nulls(2, pa.date32())}, Completeness(None, MARCH, 2)),
+        ({"complete_from": [None, JANUARY]}, Completeness(JANUARY, MARCH, 2)),
         ({"complete_from": [JANUARY, FEBRUARY]}, None),
+        ({"complete_through": [MARCH, FEBRUARY]}, None),
         ({"rows": [2, 3]}, None),
         ({"rows": [2, None]}, None),
     ):
-        file = tmp_path / "leavers.parquet"
-        pq.write_table(pa.table({"event_date": [MARCH, MARCH], **said, **change}), file)
-        with columnar.engine("100MB") as connection:
-            assert read_completeness(connection, [file], []) == stated
+        rows = pa.table({"event_date": [JANUARY, MARCH], **said, **change})
+        files = [tmp_path / f"leavers-{number}.parquet" for number in range(parts)]
+        for number, file in enumerate(files):
+            pq.write_table(rows.slice(number, 2 // parts), file)
+        assert completeness_of(read_statements(ONE_CORE, files, MARCH), []) == stated
+
+
+def test_the_rows_of_leavers_are_read_once(tmp_path: Path) -> None:
+    """How many say something of the file, through when, and how many events lie ahead; a part may have no row."""
+    file, empty = tmp_path / "some.parquet", tmp_path / "none.parquet"
+    rows = pa.table(
+        {
+            "event_date": [JANUARY, MARCH, MARCH],
+            "complete_from": pa.nulls(3, pa.date32()),
+            "complete_through": [None, FEBRUARY, MARCH],
+            "rows": pa.array([None, None, 3], pa.int64()),
+        }
+    )
+    pq.write_table(rows, file)
+    pq.write_table(rows.slice(0, 0), empty)
+    for files in ([file], [file, empty], [empty, file]):
+        assert read_statements(ONE_CORE, files, MARCH - timedelta(2)) == Statements(
+            rows=3,
+            silent=1,
+            complete_from=Said(0),
+            complete_through=Said(2, FEBRUARY, MARCH),
+            row_count=Said(1, 3, 3),
+            event_date=Said(3, JANUARY, MARCH),
+            ahead=2,
+        )
+    assert read_statements(ONE_CORE, [file], MARCH - timedelta(1)).ahead == 0
 
 
 def test_periods_that_follow_one_another_are_one() -> None:
