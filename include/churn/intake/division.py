@@ -12,7 +12,7 @@ import json
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import IO, Any, Self
+from typing import IO, Any, Self, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -30,6 +30,7 @@ PART_SIZE = 16_000_000
 """Bytes of a part, unless the settings say otherwise."""
 _FORMAT = 1
 _GZIP, _PARQUET = b"\x1f\x8b", b"PAR1"
+_Bytes = TypeVar("_Bytes", bytes, bytearray)
 _BLANK = b" \t\r\n\v\f"
 
 
@@ -84,7 +85,7 @@ class Divider:
         """Look at the next bytes of the file."""
         if not self._divisible:
             return
-        self._buffer += data
+        self._buffer += self._with_line_feeds(data)
         if self._width is None and len(self._buffer) < PIECE:
             return
         self._advance()
@@ -118,8 +119,9 @@ class Divider:
             self._divisible = False
             return
         self._old_mac = b"\r" in start and b"\n" not in start
+        self._buffer = self._with_line_feeds(self._buffer)
         self._skip(len(codecs.BOM_UTF8) if start.startswith(codecs.BOM_UTF8) else 0)
-        while (end := self._buffer.find(self._newline) + 1) > 0:
+        while (end := self._buffer.find(b"\n") + 1) > 0:
             line = bytes(self._buffer[:end])
             self._line += 1
             self._skip(end)
@@ -130,21 +132,18 @@ class Divider:
 
     def _border(self) -> int:
         """The position behind the last record that ends within the wanted bytes; 0 if none does."""
-        end = self._buffer.rfind(self._newline, 0, self._wanted) + 1
+        end = self._buffer.rfind(b"\n", 0, self._wanted) + 1
         if self._buffer.find(b'"', 0, end) < 0:
             return end
-        block = self._buffer[:end]
-        if self._old_mac:
-            block = block.replace(b"\r", b"\n")
-        _, rest = Lines(0, with_line_feeds(block)).joined(self._width or 1, complete=False)
+        _, rest = Lines(0, with_line_feeds(self._buffer[:end])).joined(self._width or 1, complete=False)
         for _ in range(len(rest) if rest else 0):  # the lines of a record that goes on behind the border
-            end = self._buffer.rfind(self._newline, 0, end - 1) + 1
+            end = self._buffer.rfind(b"\n", 0, end - 1) + 1
         return end
 
     def _cut(self, end: int) -> None:
         self._parts.append(FilePart(len(self._parts), self._at, self._at + end, self._line, self._old_mac))
         passed = np.frombuffer(self._buffer, dtype=np.uint8, count=end)
-        self._line += int(np.count_nonzero(passed == ord(self._newline)))
+        self._line += int(np.count_nonzero(passed == ord("\n")))
         del passed  # the buffer cannot shrink while it is looked at
         self._skip(end)
 
@@ -152,9 +151,9 @@ class Divider:
         del self._buffer[:end]
         self._at += end
 
-    @property
-    def _newline(self) -> bytes:
-        return b"\r" if self._old_mac else b"\n"
+    def _with_line_feeds(self, data: _Bytes) -> _Bytes:
+        """Of a file whose lines end with CR, as it is read: a line feed that comes later ends a line, too. No byte moves."""
+        return data.replace(b"\r", b"\n") if self._old_mac else data
 
 
 def divide_parquet(stream: IO[bytes], size: int) -> Division | None:

@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from churn.contracts.bank import BANK_CHURN
 from churn.foundation.paths import division_note, original
 from churn.foundation.storage import Storage
+from churn.intake import csv_reading
+from churn.intake import division as division_module
 from churn.intake.arrival import keep_original
 from churn.intake.batch_file import FileFault
 from churn.intake.csv_reading import CsvBatch
@@ -69,6 +71,18 @@ def test_the_parts_together_are_the_file(
     assert [record for part in division.parts for record in records(content, part)] == records(content)
     assert [part.begin for part in division.parts[1:]] == [part.end for part in division.parts[:-1]]
     assert division.parts[-1].end == len(content)
+
+
+@pytest.mark.parametrize("size", range(1, 60))
+def test_other_line_ends_that_come_late_are_counted(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file begins with CR alone, and has its first line feed only behind what is read at first."""
+    content = b'a,b,c\r1,2,3\r4,5,6\r7,"x\ny",9\n\r\nlast,,\r\n10,11,12\r\n"a\r\nb",,\r13,14,15\n16,17,18\r19,20,21'
+    for module in (csv_reading, division_module):
+        monkeypatch.setattr(module, "PIECE", 17)
+    division = divided(content, size, 5)
+    assert division is not None
+    assert division.parts[0].old_mac
+    assert [record for part in division.parts for record in records(content, part)] == records(content)
 
 
 QUOTED = 'a,b,c\r\n1,"x\r\ny, ""z""",3\r\n4,"é€\r\n\r\n",6\r\n"7","8",9\r\n'
