@@ -147,6 +147,7 @@ class Here:
             batch_size=1,
             pre_dispatch=2 * workers,
             initializer=_end_with_parent,
+            initargs=(os.getpid(),),
         )(joblib.delayed(work)(part) for part in parts)
         try:
             for result in calls:
@@ -185,9 +186,8 @@ ONE_CORE = Here(1, f"{LEAST_MEMORY // 1000}KB")
 """This process alone."""
 
 
-def _end_with_parent() -> None:
-    """End this worker process soon after its parent was killed; it would otherwise wait for work for minutes."""
-    parent = os.getppid()
+def _end_with_parent(parent: int) -> None:
+    """End this worker process soon after its parent was killed, even if that was before it began; it would otherwise wait for minutes."""
 
     def watch() -> None:
         while os.getppid() == parent:

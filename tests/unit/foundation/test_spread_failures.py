@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
 
 from churn.foundation.spread import Here, by_threads
@@ -51,17 +52,25 @@ list(Here(2, "1GB").each(partial(write_process_id, Path(sys.argv[1])), range(100
 """
 
 
-def test_workers_end_soon_after_their_parent_was_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("moment", ["while they start", "while they work"])
+def test_workers_end_soon_after_their_parent_was_killed(moment: str, tmp_path: Path) -> None:
     """They do not wait for work for minutes, each with its memory."""
     environment = os.environ | {"PYTHONPATH": str(ROOT / "tests")}
     parent = subprocess.Popen([sys.executable, "-c", _SPREADS, str(tmp_path)], env=environment)
-    _wait_until(lambda: len(list(tmp_path.glob("*.worker"))) == 2, 60)
+    works = moment == "while they work"
+    _wait_until(lambda: len(list(tmp_path.glob("*.worker")) if works else _workers(parent.pid)) == 2, 60)
+    workers = _workers(parent.pid)
     parent.kill()
     parent.wait(10)
-    workers = [int(file.stem) for file in tmp_path.glob("*.worker")]
     assert len(workers) == 2
-    _wait_until(lambda: not any(map(_runs, workers)), 20)
-    assert not any(map(_runs, workers))
+    _wait_until(lambda: not any(map(_runs, workers)), 30)
+    assert len(list(tmp_path.glob("*.worker"))) == (2 if works else 0)
+
+
+def _workers(parent: int) -> list[int]:
+    """The worker processes of a process."""
+    children = [(child.pid, " ".join(child.cmdline())) for child in psutil.Process(parent).children()]
+    return [pid for pid, command in children if "LokyProcess" in command]
 
 
 def _wait_until(condition: Callable[[], bool], seconds: float) -> None:
