@@ -24,7 +24,7 @@ from churn.foundation import columnar
 from churn.foundation.clients import Clients
 from churn.foundation.progress import report_progress
 from churn.foundation.records import Snapshot
-from churn.foundation.scratch import discard, given, writing
+from churn.foundation.scratch import discard, given, save_array, writing
 from churn.foundation.spread import Spread, by_threads
 from churn.learning.snapshot import CustomerPart
 from churn.learning.unseen import Unseen, as_frame
@@ -195,8 +195,8 @@ def _scores_of_part(
         except Exception as error:  # a model can fail in any way; the reason is recorded, and the policy holds
             log.exception("A version cannot score the unseen customers.")
             return _Given(file, 0, type(error).__name__)
-    with writing(file) as own, own.open("wb") as stream:
-        np.save(stream, np.concatenate(scores))
+    with writing(file) as own:
+        save_array(own, np.concatenate(scores))
     return _Given(file, sum(map(len, scores)))
 
 

@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
     from churn.foundation.storage import Storage
 
@@ -84,6 +86,17 @@ def writing(file: Path) -> Iterator[Path]:
         yield own
         if shared:
             shared.storage.send(own, f"{shared.zone}/{file.name}")
+
+
+def save_array(file: Path, values: np.ndarray) -> None:
+    """Write a one-dimensional array so that `numpy.load` reads it. `numpy.save` reports a full disk as an error without a number.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with file.open("wb") as stream:
+        np.lib.format.write_array_header_1_0(stream, np.lib.format.header_data_from_array_1_0(values))
+        stream.write(values.tobytes())
 
 
 def here(folder: Path) -> Path:

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from churn.foundation import columnar
-from churn.foundation.scratch import given, writing
+from churn.foundation.scratch import given, save_array, writing
 from churn.foundation.spread import INTO, Spread
 from churn.intake.file_part import FilePart
 from churn.intake.judged_rows import JudgingJob, TypedPart, typed_columns
@@ -35,7 +35,7 @@ def keep_keys(job: JudgingJob, part: FilePart, keys: Sequence[NDArray[np.uint64]
     merged = np.concatenate([np.zeros(0, np.uint64), *keys])
     merged.sort(kind="stable")  # merges runs that are already sorted
     with writing(_keys_file(job, part)) as target:
-        np.save(target, merged)
+        save_array(target, merged)
 
 
 def find_repeats(spread: Spread, job: JudgingJob, parts: Sequence[TypedPart]) -> list[Path]:

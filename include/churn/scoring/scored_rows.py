@@ -16,7 +16,7 @@ from churn.decision.comparison import find_invalid_scores
 from churn.decision.scoring import Scorer, Unscorable
 from churn.errors import ChurnError
 from churn.foundation.progress import report_progress
-from churn.foundation.scratch import given, writing
+from churn.foundation.scratch import given, save_array, writing
 from churn.foundation.spread import Spread, by_threads
 from churn.scoring.ranking import Numbers
 from churn.scoring.scoring_policy import Value
@@ -114,7 +114,7 @@ def load_part(scratch: Path, kind: str, number: int) -> np.ndarray:
 
 def _save(file: Path, values: np.ndarray) -> None:
     with writing(file) as target:
-        np.save(target, values)
+        save_array(target, values)
 
 
 def _score_part(scorer: Scorer, wanted: Sequence[str], value: Value, scratch: Path, numbered: tuple[int, Path]) -> int:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import pickle
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from aiobotocore.session import AioSession
 from s3fs import S3FileSystem
 
 from churn.foundation.parts import check_part
 from churn.foundation.paths import UNFINISHED
-from churn.foundation.scratch import discard, given, here, joining, shared_folders, writing
+from churn.foundation.scratch import discard, given, here, joining, save_array, shared_folders, writing
 from churn.foundation.storage import Storage, StorageError
 from support.basics import S3
 
@@ -127,3 +129,15 @@ def test_a_store_opened_by_a_session_can_be_sent_to_workers(s3: S3, monkeypatch:
     assert b"".join(sent.chunks("accepted/rows")) == b"rows"
     assert (sent.root, sent.many_machines) == (store.root, True)
     assert sent.fs.storage_options["client_kwargs"] == {"region_name": "eu-central-1", "endpoint_url": s3.endpoint}
+
+
+def test_an_array_is_read_by_numpy_and_a_full_disk_has_its_number(tmp_path: Path) -> None:
+    """Also one without values; `numpy.save` would say how many bytes it could not write, and not why."""
+    for values in (np.arange(5, dtype=np.uint64), np.zeros(0, np.float64)):
+        save_array(tmp_path / "values.npy", values)
+        loaded = np.load(tmp_path / "values.npy")
+        assert loaded.dtype == values.dtype
+        assert loaded.tolist() == values.tolist()
+    with pytest.raises(OSError, match="No space left") as full:
+        save_array(Path("/dev/full"), np.zeros(100_000))
+    assert full.value.errno == errno.ENOSPC
