@@ -32,8 +32,8 @@ class Piece:
     """Some records of a file, in its order.
 
     `plain` has `_line` and `_text` of all lines (each text ends with an extra comma); the text is null if a line cannot be split
-    at every comma. `records` has those lines, as returned by `split_lines`. `arrived` is the number of records: lines that are not blank, of which those
-    that one quoted cell spans count once.
+    at every comma. `records` has those lines, as returned by `split_lines`. `arrived` is the number of records: lines that are
+    not blank, of which those that one quoted cell spans count once.
     """
 
     arrived: int
