@@ -29,6 +29,7 @@ compose() {
   $COMPOSE --env-file "$env_file" "$@"
 }
 
+# `prepare as_it_is` is for commands that start services again: as many as `make up` has started, whether .env or the shell said so.
 prepare() {
   docker version >/dev/null 2>&1 || fail "No container engine answers. Install or start Docker 20.10 or newer, or use \`make run\`, which needs none."
   ${COMPOSE%% *} --help >/dev/null 2>&1 || fail "Compose is missing. Install docker-compose 1.29 or newer."
@@ -36,6 +37,7 @@ prepare() {
   GIT_COMMIT=$(git rev-parse HEAD 2>/dev/null || true)
   CHURN_MLFLOW_UI_URL=$(setting CHURN_MLFLOW_UI_URL "http://127.0.0.1:$(setting CHURN_MLFLOW_PORT 5005)")
   export GIT_COMMIT CHURN_MLFLOW_UI_URL
+  [ -z "${1:-}" ] || "$1"
   if [ -n "$(spark)" ]; then
     SPARK=1
     CHURN_SPREAD=$(setting CHURN_SPREAD spark)
@@ -43,10 +45,19 @@ prepare() {
   fi
 }
 
+as_it_is() {
+  local workers spark_workers
+  workers=$(compose ps -q worker | wc -l)
+  spark_workers=$(compose --profile spark ps -q spark-worker | wc -l)
+  if [ "$workers" -gt 0 ]; then export WORKERS=$workers; fi
+  if [ "$spark_workers" -gt 0 ]; then export SPARK=1 SPARK_WORKERS=$spark_workers; fi
+}
+
 # Every container of the project: service, state, exit code, and health if it has a health check.
 states() {
   local ids
-  ids=$(compose ps -q)
+  # shellcheck disable=SC2046 # no word or two
+  ids=$(compose $(spark) ps -q)
   # shellcheck disable=SC2086 # one id a word
   [ -z "$ids" ] || docker inspect --format \
     '{{index .Config.Labels "com.docker.compose.service"}} {{.State.Status}} {{.State.ExitCode}} {{if .State.Health}}{{.State.Health.Status}}{{else}}-{{end}}' $ids | sort
@@ -89,13 +100,18 @@ changed() {
   [ -n "$id" ] && [ "$(docker inspect --format '{{.Image}}' "$id")" != "$(docker image inspect --format '{{.Id}}' "$(setting STACK_IMAGE churn-stack)")" ]
 }
 
+# Everything that writes, which are Spark's executors too.
+stop_writers() {
+  compose --profile spark stop api-server scheduler dag-processor triggerer worker builder mlflow spark-master spark-worker >/dev/null 2>&1
+}
+
 up() {
   prepare
   say "Building the image; the first time this takes some minutes."
   compose build --quiet 2>/dev/null || compose build
   if changed; then
     say "The image has changed. Stopping every service that writes, before the tables are migrated."
-    compose --profile spark stop api-server scheduler dag-processor triggerer worker builder mlflow spark-master spark-worker >/dev/null 2>&1
+    stop_writers
   fi
   if [ -z "$(spark)" ]; then compose --profile spark rm --stop --force -v spark-worker spark-master >/dev/null 2>&1; fi
   say "Starting."
@@ -134,7 +150,7 @@ require_own_postgres() {
 # Runs are paused meanwhile, so that databases and buckets show the same moment; interrupted tasks are retried afterwards.
 backup() {
   local folder
-  prepare
+  prepare as_it_is
   require_own_postgres
   folder=${BACKUP:-backups/$(date -u +%Y-%m-%dT%H%M%S)}
   [ ! -e "$folder" ] || fail "$folder already exists. Choose another: make stack DO=backup BACKUP=folder"
@@ -160,9 +176,9 @@ restore() {
   for file in churn.dump mlflow.dump airflow.dump buckets.tar; do
     [ -s "$folder/$file" ] || fail "$folder is not a complete backup: $file is missing."
   done
-  prepare
+  prepare as_it_is
   say "Stopping every service that writes"
-  compose stop api-server scheduler dag-processor triggerer worker builder mlflow >/dev/null 2>&1 || true
+  stop_writers || true
   compose up -d postgres seaweedfs redis
   until in_postgres pg_isready --quiet 2>/dev/null; do sleep 1; done
   for database in churn mlflow airflow; do in_postgres dropdb --if-exists --force "$database"; done

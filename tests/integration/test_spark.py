@@ -261,11 +261,22 @@ def test_settings_that_would_show_a_secret_or_change_a_result_are_refused(line: 
 
 
 def test_the_memory_of_an_executor_is_divided_among_its_cores(tmp_path: Path) -> None:
-    """As that of a machine is."""
+    """What it has beside Java's heap, less what Java and each Python process need anyway, and never more than the limit of the settings."""
     file = tmp_path / "spark.conf"
-    file.write_text("spark.executor.cores 4")
-    assert OnSpark(SparkPlace("local[4]", file), Here(2, "1GB")).engine_memory == "250000KB"
-    assert OnSpark(SparkPlace("local[4]"), Here(2, "1GB")).engine_memory == "1000000KB"
+
+    def limit(more: str, of_settings: str = "1GB") -> str:
+        file.write_text(more)
+        return OnSpark(SparkPlace("local[4]", file), Here(2, of_settings)).engine_memory
+
+    assert limit("") == "450000KB"
+    assert limit("", "200MB") == "200000KB"
+    assert limit("spark.executor.memoryOverhead 4g") == "1000000KB"
+    assert limit("spark.executor.memoryOverhead 2048") == "1000000KB"
+    assert limit("spark.executor.cores 4\nspark.executor.memoryOverhead 2000m") == "187500KB"
+    assert limit("spark.executor.cores 4") == "100000KB"
+    for wrong in ("spark.executor.cores two", "spark.executor.cores 0", "spark.executor.memoryOverhead some"):
+        with pytest.raises(ChurnError, match=f"{wrong.split()[0]} is {wrong.split()[1]}. Write a number such as"):
+            limit(wrong)
 
 
 def test_the_digest_of_the_code_is_that_of_every_source_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

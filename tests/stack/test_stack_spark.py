@@ -1,4 +1,4 @@
-"""A night on a stack of its own with `SPARK=1`: both workers' executors do the data work, and one is killed in its middle."""
+"""A stack of its own with `SPARK=1`: a night in whose middle an executor is killed; backup, restore and an upgrade."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import docker
+import httpx
 import pytest
 
 from churn.foundation.links import IMAGE_BUILD, RETRAINING
@@ -103,7 +104,7 @@ def test_a_night_is_promoted_while_an_executor_is_killed(stack: Stack, tmp_path:
     killer = threading.Thread(target=kill_an_executor, args=(stack, killed), daemon=True)
     killer.start()
     stack.admin.trigger(RETRAINING, NIGHT, {})
-    assert stack.follow(RETRAINING, NIGHT, timeout=1200) == "success", why_failed(stack)
+    assert stack.follow(RETRAINING, NIGHT, timeout=1200) == "success", why_failed(stack, NIGHT)
     killer.join(1)
     assert killed
     (promotion,) = json.loads(stack.churn("history", "--json").stdout)
@@ -124,9 +125,68 @@ def test_a_night_is_promoted_while_an_executor_is_killed(stack: Stack, tmp_path:
         assert max(map(len, executors.values())) >= 2
 
 
-def why_failed(stack: Stack) -> str:
-    failed = [entry for entry in stack.admin.task_states(RETRAINING, NIGHT) if entry.state == "failed"]
-    return "\n".join(f"{entry.task}: {stack.admin.why_failed(RETRAINING, NIGHT, entry)}" for entry in failed)
+def test_backup_and_restore_keep_the_cluster(stack: Stack, tmp_path: Path) -> None:
+    """Also if `SPARK=1` was given to `make up` in the shell and stands in no file."""
+    text = stack.env_file.read_text()
+    stack.env_file.write_text(text.replace("SPARK=1\n", "", 1))
+    try:
+        before = stack.churn("batches", "--json").stdout
+        output = stack.make("backup", BACKUP=str(tmp_path / "saved"))
+        assert "All services are healthy" in output
+        assert on_spark(stack)
+        run_night(stack, tmp_path, 2)
+        assert stack.churn("batches", "--json").stdout != before
+        assert "All services are healthy" in stack.make("restore", BACKUP=str(tmp_path / "saved"))
+        assert on_spark(stack)
+    finally:
+        stack.env_file.write_text(text)
+    assert stack.churn("batches", "--json").stdout == before
+    stack.churn("audit", "--hashes")
+    stack.churn("replay", "--all")
+    run_night(stack, tmp_path, 3)
+
+
+def test_an_upgrade_takes_the_cluster_with_it(stack: Stack, tmp_path: Path) -> None:
+    """Executors of the earlier image would refuse to work for the new one."""
+    context = tmp_path / "newer"
+    context.mkdir()
+    (context / "Dockerfile").write_text(f"FROM {stack.env['STACK_BASE_IMAGE']}\nENV NEWER=1\n")
+    docker.from_env(timeout=600).images.build(path=str(context), tag="churn-base-newer", rm=True)
+    output = stack.make("up", STACK_BASE_IMAGE="churn-base-newer")
+    assert "The image has changed" in output
+    assert "All services are healthy" in output
+    (image,) = {each.image.id for name in ("worker", "spark-master", "spark-worker") for each in stack.containers(name)}
+    assert image == docker.from_env().images.get(stack.image).id
+    assert on_spark(stack)
+    run_night(stack, tmp_path, 4)
+
+
+def on_spark(stack: Stack) -> bool:
+    """Whether tasks are told to use the cluster, and all of it is well."""
+    stack.wait_until_well("spark-master", "spark-worker")
+    environment = stack.container("worker").attrs["Config"]["Env"]
+    return "CHURN_SPREAD=spark" in environment and len(stack.containers("spark-worker")) == 2
+
+
+def run_night(stack: Stack, folder: Path, number: int) -> None:
+    """A night, after whose intake the cluster has finished an application more."""
+    before = finished(stack)
+    stack.land_night(folder, number)
+    run = f"night-{number}"
+    stack.admin.trigger(RETRAINING, run, {})
+    assert stack.follow(RETRAINING, run, timeout=1200) == "success", why_failed(stack, run)
+    assert finished(stack) > before
+
+
+def finished(stack: Stack) -> int:
+    """The number of applications that the master has seen end."""
+    page = httpx.get(f"http://127.0.0.1:{stack.env['SPARK_UI_PORT']}/json/", timeout=30).json()
+    return len(page["completedapps"])
+
+
+def why_failed(stack: Stack, run: str) -> str:
+    failed = [entry for entry in stack.admin.task_states(RETRAINING, run) if entry.state == "failed"]
+    return "\n".join(f"{entry.task}: {stack.admin.why_failed(RETRAINING, run, entry)}" for entry in failed)
 
 
 def read_events(container: Any) -> list[list[dict[str, Any]]]:

@@ -50,6 +50,8 @@ R = TypeVar("R")
 log = logging.getLogger(__name__)
 _LOOK_EVERY = 0.2  # seconds between two looks at a running job
 _CHECK_EVERY = 5.0  # seconds between two looks at the cluster
+_OF_JAVA, _OF_PYTHON = 250_000_000, 250_000_000
+"""Bytes that Java needs beside its heap, and that a Python process needs beside the columnar engine."""
 _GIVE_UP = 45.0  # seconds without a master or an executor after which a job is given up
 
 
@@ -75,10 +77,11 @@ class OnSpark:
 
     @property
     def engine_memory(self) -> str:
-        """Memory limit of the columnar engine in one worker: that of an executor, divided among its cores."""
+        """Memory limit of the columnar engine in one worker: what an executor has beside Java's heap and what each process needs anyway, divided among its cores."""
         limit = TypeAdapter(ByteSize).validate_python(self.here.memory_limit)
-        cores = int(self.place.conf["spark.executor.cores"])
-        return f"{max(int(limit) // cores, LEAST_MEMORY) // 1000}KB"
+        cores = self.place.executor_cores
+        beside = self.place.memory_beside_heap - _OF_JAVA - cores * _OF_PYTHON
+        return f"{max(min(int(limit), beside) // cores, LEAST_MEMORY) // 1000}KB"
 
     def goes_apart(self, parts: int) -> bool:
         """Whether there are enough parts for the cluster."""

@@ -19,6 +19,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ByteSize, PositiveInt, TypeAdapter, ValidationError
+
 from churn.errors import ChurnError, Outage
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ _DEFAULTS = {
     "spark.app.name": "churn",
     "spark.executor.cores": "1",
     "spark.executor.memory": "512m",
+    "spark.executor.memoryOverhead": "950m",
     "spark.ui.showConsoleProgress": "false",
     # Java does not know TMPDIR. Where a temporary folder may not hold programs, zstd cannot be loaded, and LZ4 does without.
     "spark.driver.extraJavaOptions": f"-Djava.io.tmpdir={tempfile.gettempdir()}",
@@ -85,12 +88,38 @@ class SparkPlace:
         return _DEFAULTS | given | _FIXED
 
     @property
+    def executor_cores(self) -> int:
+        """The cores of an executor.
+
+        Raises:
+            ChurnError: the file of settings has something else than a number.
+        """
+        return self._value("spark.executor.cores", PositiveInt)
+
+    @property
+    def memory_beside_heap(self) -> int:
+        """Bytes that an executor may use beside Java's heap.
+
+        Raises:
+            ChurnError: the file of settings has something else than a size.
+        """
+        return self._value("spark.executor.memoryOverhead", ByteSize)
+
+    @property
     def address(self) -> tuple[str, int] | None:
         """Host and port of a standalone master; None for other clusters."""
         if not self.master.startswith("spark://"):
             return None
         host, _, port = self.master.removeprefix("spark://").split(",")[0].partition(":")
         return host, int(port or _DEFAULT_PORT)
+
+    def _value(self, name: str, kind: Any) -> int:
+        text = self.conf[name]
+        mebibytes = kind is ByteSize and text.isdigit()  # what Spark takes a number for
+        try:
+            return int(TypeAdapter(kind).validate_python(f"{text}mib" if mebibytes else text))
+        except ValidationError:
+            raise ChurnError(f"{self.conf_file}: {name} is {text}. Write a number such as {_DEFAULTS[name]}.") from None
 
 
 @dataclass(frozen=True)
