@@ -29,7 +29,7 @@ import os, pathlib, signal, time
 def processes(name):
     for folder in pathlib.Path("/proc").glob("[0-9]*"):
         try:
-            if name in (folder / "cmdline").read_bytes():
+            if int(folder.name) != os.getpid() and name in (folder / "cmdline").read_bytes():
                 yield int(folder.name), (folder / "stat").read_text().rpartition(")")[2].split()[0]
         except OSError:
             pass

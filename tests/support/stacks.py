@@ -130,7 +130,7 @@ class Stack:
 
     def containers(self, service: str) -> list[Any]:
         labels = [f"com.docker.compose.project={self.project}", f"com.docker.compose.service={service}"]
-        return docker.from_env().containers.list(all=True, filters={"label": labels})
+        return docker.from_env(timeout=600).containers.list(all=True, filters={"label": labels})
 
     def container(self, service: str) -> Any:
         (found,) = self.containers(service)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+import time
+from collections.abc import Iterable, Iterator
 
 from churn.foundation.ledger import Ledger
 from churn.foundation.parts import MANIFEST, DigestOf, file_digest, find_part_faults, has_table, read_manifest
@@ -19,6 +21,8 @@ from churn.foundation.records import Population, ScoreList
 from churn.foundation.storage import Storage
 from churn.intake.division import find_note_fault
 
+_LONGEST_CHECK = 3600.0
+"""Seconds that a task may need between the last file of a list and its publication: it scores a sample again."""
 _RESTORE = "Restore it from a backup of the data root, or make the list again."
 
 
@@ -27,7 +31,7 @@ def find_list_faults(
 ) -> list[str]:
     """Describe what is wrong with the stored lists and populations, in a sentence each; empty if all is well.
 
-    Lists and populations that maintenance has deleted are not reported.
+    Lists and populations that maintenance has deleted are not reported, nor is a list that a task may be making.
 
     Args:
         storage: the data root.
@@ -38,10 +42,9 @@ def find_list_faults(
     lists, populations = ledger.score_lists(), ledger.populations()
     there = set(storage.names(SCORES))
     faults = [fault for row in lists for fault in _list_faults(row, there, storage, hashes, digest_of)]
-    known = {list_rows(row.list_id) for row in lists}
     faults += [
         f"{folder}: the ledger has no such list. It was not published; making it again completes it."
-        for folder in sorted({name.rpartition("/")[0] for name in there} - known)
+        for folder in _unpublished(lists, there, storage)
     ]
     files = {name for name in storage.names(POPULATIONS) if not name.startswith(f"{population_landing()}/")}
     faults += [fault for row in populations for fault in _population_faults(row, files, storage, hashes, digest_of)]
@@ -53,6 +56,21 @@ def find_list_faults(
     folders = {population_quarantined(row.population) for row in populations}
     unknown = {name for name in files - expected if name.rpartition("/")[0] not in folders}
     return faults + [f"{name}: the ledger has no such population." for name in sorted(unknown)]
+
+
+def _unpublished(lists: Iterable[ScoreList], there: set[str], storage: Storage) -> list[str]:
+    """The folders of no list of the ledger, without those that a task may be making."""
+    known = {list_rows(row.list_id) for row in lists}
+    folders = {name.rpartition("/")[0] for name in there} - known
+    return sorted(folder for folder in folders if not _may_be_in_progress(folder, there, storage))
+
+
+def _may_be_in_progress(folder: str, there: set[str], storage: Storage) -> bool:
+    if not re.fullmatch(list_rows("[0-9a-f]{64}"), folder):
+        return False
+    files = [storage.look(name) for name in there if name.startswith(f"{folder}/")]
+    newest = max((file.arrived for file in files if file), default=time.time())
+    return time.time() - newest < _LONGEST_CHECK
 
 
 def _list_faults(row: ScoreList, there: set[str], storage: Storage, hashes: bool, digest_of: DigestOf) -> Iterator[str]:

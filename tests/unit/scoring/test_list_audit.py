@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 
 from churn.foundation.ledger import Ledger
 from churn.foundation.parts import WrittenPart, store_parts
-from churn.foundation.paths import list_rows, population_original
+from churn.foundation.paths import SCORES, list_rows, population_original
 from churn.foundation.storage import Storage
 from churn.scoring.audit import find_list_faults
 from support.score_lists import published
@@ -73,6 +75,18 @@ def test_rows_of_no_list_are_named(storage: Storage, ledger: Ledger, tmp_path: P
     faults = find_list_faults(storage, ledger)
     assert any("scores/unknown: the ledger has no such list" in fault for fault in faults)
     assert any("the ledger has no such population" in fault for fault in faults)
+
+
+def test_a_list_that_a_task_may_be_making_is_no_fault(storage: Storage, ledger: Ledger, tmp_path: Path) -> None:
+    """Its files are there for a while before it is published; nobody makes a list for an hour after its last file."""
+    pq.write_table(pa.table({"a": [7]}), tmp_path / "part.parquet")
+    manifest = store_parts(storage, list_rows(NAME), [WrittenPart.of(tmp_path / "part.parquet")])
+    assert manifest.rows == 1
+    assert find_list_faults(storage, ledger, hashes=True) == []
+    for name in storage.names(SCORES):
+        os.utime(storage.path(name), (time.time() - 3700,) * 2)
+    (fault,) = find_list_faults(storage, ledger)
+    assert f"{list_rows(NAME)}: the ledger has no such list" in fault
 
 
 def test_a_population_that_waits_needs_its_original(storage: Storage, ledger: Ledger) -> None:
