@@ -127,6 +127,18 @@ def test_the_audit_finds_every_row(old: tuple[Ledger, Storage]) -> None:
     assert len(find_losses(storage, ledger, hashes=True)) == 1
 
 
+def test_snapshots_keep_their_batches(old: tuple[Ledger, Storage]) -> None:
+    """They were hashes, and are ranges of arrivals now."""
+    ledger, _ = old
+    with sqlite3.connect(FIXTURE / "ledger.db") as database:
+        before = dict(database.execute("SELECT snapshot, batches FROM snapshots").fetchall())
+    after = {taken.snapshot: taken.batches for taken in ledger.snapshots()}
+    assert after == {name: json.loads(hashes) for name, hashes in before.items()}
+    with sqlite3.connect(ledger._engine.url.database) as database:
+        kept = [json.loads(text) for (text,) in database.execute("SELECT batches FROM snapshots")]
+    assert all(isinstance(item, list) for batches in kept for item in batches)
+
+
 def test_a_snapshot_is_rebuilt_under_its_old_name(old: tuple[Ledger, Storage]) -> None:
     """The contract of today gives the same rows, and so the same name."""
     ledger, storage = old

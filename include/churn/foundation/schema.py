@@ -23,7 +23,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-HEAD = "0018"
+HEAD = "0019"
 """The migration that creates these tables."""
 
 
@@ -134,7 +134,12 @@ snapshots = Table(
     Column("rows", Integer, nullable=False, doc="accepted rows in all"),
     Column("training_rows", Integer, nullable=False, doc="rows that may be trained on"),
     Column("holdout_rows", Integer, nullable=False, doc="rows that no version is trained on"),
-    Column("batches", JSON, nullable=False, doc="hashes of its batches"),
+    Column(
+        "batches",
+        JSON,
+        nullable=False,
+        doc="its batches: the first and the last arrival of each range; hashes where these do not tell",
+    ),
     Column("salt_fingerprint", Text, nullable=False, doc="hash of the salt that assigns customers to the holdout"),
     Column("contract_fingerprint", Text, nullable=False, doc="hash of the data contract"),
     Column("made_at", Moment, nullable=False, index=True, doc="when it was taken"),

@@ -12,11 +12,22 @@ from churn.foundation.ledger.ownership import LedgerOfAnother, OwnershipRows
 from churn.foundation.ledger.production import ProductionRows, PromotionConflict
 from churn.foundation.ledger.reviews import ReviewRows
 from churn.foundation.ledger.scores import ScoreRows
+from churn.foundation.ledger.snapshots import SnapshotRows
 
 __all__ = ["Ledger", "LedgerError", "LedgerOfAnother", "PromotionConflict", "open_ledger", "read_ledger"]
 
 
-class Ledger(BatchRows, DecisionRows, ProductionRows, ReviewRows, AlertRows, OwnershipRows, ScoreRows, OutcomeRows):
+class Ledger(
+    BatchRows,
+    SnapshotRows,
+    DecisionRows,
+    ProductionRows,
+    ReviewRows,
+    AlertRows,
+    OwnershipRows,
+    ScoreRows,
+    OutcomeRows,
+):
     """Reads and writes of the ledger, on SQLite or PostgreSQL."""
 
 

@@ -1,56 +1,22 @@
-"""Snapshots, versions, looks, decisions and approvals."""
+"""Versions, looks, decisions and approvals."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, fields, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
 from churn.foundation.ledger.database import LedgerDatabase
-from churn.foundation.records import Approval, DecisionOutline, DecisionRecord, Look, Snapshot, VersionRecord
-from churn.foundation.schema import approvals, cutoffs, decisions, looks, score_lists, snapshots, versions
+from churn.foundation.records import Approval, DecisionOutline, DecisionRecord, Look, VersionRecord
+from churn.foundation.schema import approvals, decisions, looks, versions
 
 UNJUDGED = "POLICY_INVALID"
 """The code of a decision that judged nothing; its evidence still has to be judged."""
 
 
 class DecisionRows(LedgerDatabase):
-    """Reads and writes snapshots, versions, looks, decisions and approvals."""
-
-    def add_snapshot(self, snapshot: Snapshot) -> None:
-        """Store a snapshot. The same rows are the same snapshot, even if they come from other batches."""
-        row = asdict(snapshot)
-        statement = self._insert(snapshots).values(row)
-        update = {"batches": row["batches"]}
-        with self._transaction() as connection:
-            connection.execute(statement.on_conflict_do_update(index_elements=["snapshot"], set_=update))
-
-    def fix_cutoff(self, night: str, cutoff: date) -> date:
-        """Store the cut-off date of a run, once; returns the one that was stored first."""
-        row = {"night": night, "cutoff": cutoff.isoformat(), "fixed_at": datetime.now(UTC)}
-        with self._transaction() as connection:
-            connection.execute(self._insert(cutoffs).values(row).on_conflict_do_nothing(index_elements=["night"]))
-            return date.fromisoformat(
-                connection.scalar(sa.select(cutoffs.c.cutoff).where(cutoffs.c.night == night)) or ""
-            )
-
-    def snapshot(self, snapshot: str) -> Snapshot | None:
-        """Return the snapshot with this hash."""
-        return self._one(Snapshot, sa.select(snapshots).where(snapshots.c.snapshot == snapshot))
-
-    def snapshots(self, limit: int | None = None) -> list[Snapshot]:
-        """Return every snapshot, or at most this number; newest first."""
-        return self._all(Snapshot, sa.select(snapshots).order_by(snapshots.c.made_at.desc()).limit(limit))
-
-    def unused_snapshots(self, before: datetime) -> list[str]:
-        """Return the snapshots taken before a time that no version was trained on, no decision compared on and no list scored, newest first."""
-        used = sa.union(
-            *(sa.select(column) for column in (decisions.c.snapshot, versions.c.snapshot, score_lists.c.population))
-        )
-        query = sa.select(snapshots.c.snapshot).where(snapshots.c.made_at < before, snapshots.c.snapshot.not_in(used))
-        with self._transaction() as connection:
-            return list(connection.scalars(query.order_by(snapshots.c.made_at.desc())).all())
+    """Reads and writes versions, looks, decisions and approvals."""
 
     def add_decision(self, decision: DecisionRecord) -> DecisionRecord:
         """Store a decision.

@@ -15,7 +15,6 @@ from churn.foundation.records import (
     NightRow,
     Promotion,
     Sighting,
-    Snapshot,
     VersionRecord,
     Withdrawal,
 )
@@ -28,7 +27,6 @@ from churn.foundation.schema import (
     looks,
     promotions,
     sightings,
-    snapshots,
     versions,
     withdrawals,
 )
@@ -96,21 +94,6 @@ class ReviewRows(LedgerDatabase):
         """Return the withdrawals and restorations of these batches, in order."""
         query = sa.select(withdrawals).where(withdrawals.c.batch.in_(chosen))
         return self._all(Withdrawal, query.order_by(withdrawals.c.batch, withdrawals.c.sequence))
-
-    def first_snapshot(self, since: datetime) -> Snapshot | None:
-        """Return the first snapshot created since a time."""
-        query = sa.select(snapshots).where(snapshots.c.made_at >= since).order_by(snapshots.c.made_at).limit(1)
-        return self._one(Snapshot, query)
-
-    def last_snapshot(self, until: datetime | None = None) -> Snapshot | None:
-        """Return the newest snapshot, or the newest created until a time."""
-        query = sa.select(snapshots).order_by(snapshots.c.made_at.desc()).limit(1)
-        return self._one(Snapshot, query.where(snapshots.c.made_at <= until) if until else query)
-
-    def snapshots_named(self, chosen: Sequence[str]) -> dict[str, Snapshot]:
-        """Return these snapshots, by hash."""
-        rows = self._all(Snapshot, sa.select(snapshots).where(snapshots.c.snapshot.in_(chosen)))
-        return {row.snapshot: row for row in rows}
 
     def versions_numbered(self, model: str, chosen: Sequence[int]) -> dict[int, VersionRecord]:
         """Return the records of these versions, by number."""
