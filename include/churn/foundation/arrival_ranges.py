@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,16 +12,13 @@ import sqlalchemy as sa
 
 from churn.foundation.schema import batches
 
-IN_ORDER = (batches.c.arrived_at, batches.c.name, batches.c.batch)
-"""By the arrival of their files, then by name. The order in which they were claimed does not matter."""
-
 Kept = list[str | list[int]]
 """What a row keeps: pairs of the first and the last arrival of a range; from an earlier version, hashes."""
 
 
 @dataclass(frozen=True)
 class Arrivals:
-    """All batches of a ledger, in order.
+    """Batches of a ledger by the arrival of their files, then by name.
 
     Attributes:
         hashes: their hashes, shape (batches,), objects.
@@ -32,10 +30,22 @@ class Arrivals:
 
     @classmethod
     def read(cls, connection: sa.Connection) -> Arrivals:
-        """Read them from a ledger."""
-        rows = connection.execute(sa.select(batches.c.batch, batches.c.arrival).order_by(*IN_ORDER)).all()
-        hashes = np.array([row.batch for row in rows], dtype=object)
-        return cls(hashes, np.array([row.arrival for row in rows], dtype=np.int64))
+        """Read all of a ledger."""
+        return cls._read(connection, sa.select(batches))
+
+    @classmethod
+    def read_for(cls, connection: sa.Connection, rows: Sequence[Kept]) -> Arrivals:
+        """Read those that these rows need, by index."""
+        numbers = [number for kept in rows for item in kept if not isinstance(item, str) for number in item]
+        among = batches.c.arrival.between(min(numbers, default=0), max(numbers, default=0))
+        return cls._read(connection, sa.select(batches).where(among))
+
+    @classmethod
+    def _read(cls, connection: sa.Connection, query: sa.Select[Any]) -> Arrivals:
+        columns = (batches.c.arrived_at, batches.c.name, batches.c.batch, batches.c.arrival)
+        rows = sorted(map(tuple, connection.execute(query.with_only_columns(*columns))))
+        hashes = np.array([name for _, _, name, _ in rows], dtype=object)
+        return cls(hashes, np.array([number for *_, number in rows], dtype=np.int64))
 
     def ranges_of(self, chosen: Sequence[str]) -> Kept:
         """Return the ranges of these batches, or their hashes if the ledger does not know them all in this order."""

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 import sqlalchemy as sa
 
 from churn.errors import ChurnError
-from churn.foundation.arrival_ranges import IN_ORDER
 from churn.foundation.ledger.database import LedgerDatabase
 from churn.foundation.records import Batch, BatchVerdict, Drift, Sighting, VersionFlag, Withdrawal
 from churn.foundation.schema import batches, drifts, sightings, version_flags, withdrawals
@@ -88,7 +87,7 @@ class BatchRows(LedgerDatabase):
 
     def batches(self, state: str | None = None, night: str | None = None) -> list[Batch]:
         """Return batches by the arrival of their files, then by name. The order in which they were claimed does not matter."""
-        query = sa.select(batches).order_by(*IN_ORDER)
+        query = sa.select(batches).order_by(batches.c.arrived_at, batches.c.name, batches.c.batch)
         if state:
             query = query.where(batches.c.state == state)
         if night:
@@ -99,7 +98,7 @@ class BatchRows(LedgerDatabase):
         """Return the hashes of the batches in a state, in the order of `batches`."""
         query = sa.select(batches.c.batch).where(batches.c.state == state)
         with self._transaction() as connection:
-            return list(connection.scalars(query.order_by(*IN_ORDER)).all())
+            return list(connection.scalars(query.order_by(batches.c.arrived_at, batches.c.name, batches.c.batch)).all())
 
     def accepted_sizes(self) -> list[tuple[int, int]]:
         """Return the number of accepted rows, and of events among them, for every accepted batch of rows."""

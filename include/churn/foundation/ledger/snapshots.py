@@ -74,5 +74,5 @@ class SnapshotRows(LedgerDatabase):
     def _snapshots(self, query: sa.Select[Any]) -> list[Snapshot]:
         with self._transaction() as connection:
             rows = connection.execute(query).mappings().all()
-            arrivals = Arrivals.read(connection) if rows else None
-        return [Snapshot(**{**row, "batches": arrivals.batches_in(row["batches"])}) for row in rows if arrivals]
+            arrivals = Arrivals.read_for(connection, [row["batches"] for row in rows])
+        return [Snapshot(**{**row, "batches": arrivals.batches_in(row["batches"])}) for row in rows]
