@@ -94,7 +94,7 @@ class Local(ByAirflow):
         deadline = time.monotonic() + 300
         while not (found := self.newest_runs(MAINTENANCE)) or datetime.fromisoformat(
             found[0]["run_after"]
-        ) < datetime.now(UTC) - timedelta(hours=1):
+        ) < datetime.now(UTC) - timedelta(hours=2):  # an hour more on the day on which clocks are put forward
             if time.monotonic() > deadline:
                 raise NightUnfinished("Airflow has not started the weekly maintenance.")
             time.sleep(1)
