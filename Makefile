@@ -20,7 +20,7 @@ COVERAGE_FLOOR := 93
 COMPILE := $(UV) pip compile --universal --generate-hashes --no-emit-index-url --no-annotate --python-version 3.11 --quiet
 # The packages of own candidates, if there are any: see docs/pages/your-own-model.md.
 EXTRA_LOCK := $(wildcard requirements-extra.lock)
-INSTALL_EXTRA = $(if $(EXTRA_LOCK),$(UV) pip install --quiet --no-deps --require-hashes --compile-bytecode --python .venv --requirements $(EXTRA_LOCK),true)
+install_extra = $(if $(EXTRA_LOCK),$(UV) pip install --quiet --no-deps --require-hashes --compile-bytecode --python $(1) --requirements $(EXTRA_LOCK),true)
 
 # Bytecode makes every import in every task three times as fast, but some machines switch it off.
 unexport PYTHONDONTWRITEBYTECODE
@@ -58,6 +58,7 @@ fuzz: .venv/dev ## Give odd input to all readers, the service, the review and th
 spark-env: .venv/run ## Pack the environment for executors of a cluster without our image: var/spark-env.tar.gz.
 	@$(UV) venv --quiet --clear --relocatable --python $(PYTHON) var/spark-env
 	@$(UV) pip sync --quiet --require-hashes --compile-bytecode --python var/spark-env requirements.lock
+	@$(call install_extra,var/spark-env)
 	@$(UV) pip install --quiet --no-deps --python var/spark-env .
 	@tar -C var/spark-env -czf var/spark-env.tar.gz .
 	@echo "Wrote var/spark-env.tar.gz. See docs/pages/operations/scaling-out.md for how executors use it; the same Python must be installed on their machines."
@@ -144,7 +145,7 @@ sample: .venv/run
 .venv/run: requirements.lock pyproject.toml $(EXTRA_LOCK) | $(UV)
 	@$(MAKE) --no-print-directory .venv/made
 	@if [ ! -e .venv/dev ]; then $(UV) pip sync --quiet --require-hashes --compile-bytecode --python .venv requirements.lock; fi
-	@$(INSTALL_EXTRA)
+	@$(call install_extra,.venv)
 	@$(UV) pip install --quiet --no-deps --python .venv --editable .
 	@touch $@
 
@@ -158,7 +159,7 @@ sample: .venv/run
 .venv/dev: requirements-dev.lock pyproject.toml $(EXTRA_LOCK) | $(UV)
 	@$(MAKE) --no-print-directory .venv/made
 	@$(UV) pip sync --quiet --require-hashes --compile-bytecode --python .venv requirements-dev.lock
-	@$(INSTALL_EXTRA)
+	@$(call install_extra,.venv)
 	@$(UV) pip install --quiet --no-deps --python .venv --editable .
 	@touch .venv/run $@
 

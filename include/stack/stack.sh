@@ -133,7 +133,8 @@ down() {
   say "Stopped. The data is kept in the volumes; \`make up\` uses it again."
 }
 
-logs() { compose logs --tail="${TAIL:-200}" ${FOLLOW:+--follow} ${SERVICE:+"$SERVICE"}; }
+# shellcheck disable=SC2046 # no word or two
+logs() { compose $(spark) logs --tail="${TAIL:-200}" ${FOLLOW:+--follow} ${SERVICE:+"$SERVICE"}; }
 
 # Runs a PostgreSQL command in its container, as superuser.
 in_postgres() {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,7 @@ from churn.foundation.paths import ACCEPTED, ORIGINALS, UNFINISHED, accepted, qu
 from churn.foundation.records import Snapshot
 from churn.foundation.sampling import Sampling
 from churn.foundation.spark import executors, session
-from churn.foundation.spark.on_spark import OnSpark
+from churn.foundation.spark.on_spark import OnSpark, require_results
 from churn.foundation.spark.session import SparkMissing, SparkPlace, SparkUnavailable, read_conf, require_java
 from churn.foundation.spread import Here, Spread
 from churn.foundation.storage import Storage
@@ -241,10 +242,30 @@ def test_no_java_and_no_master_are_one_clear_error(
 
 
 @pytest.mark.parametrize(
+    "said",
+    [
+        "[PYTHON_VERSION_MISMATCH] Python in worker has different version",
+        "ModuleNotFoundError: No module named 'churn'",
+    ],
+)
+def test_executors_that_cannot_even_begin_have_another_version(said: str) -> None:
+    """They fail in Spark's own code, before they compare anything."""
+    ended: Future[list[int]] = Future()
+    ended.set_exception(RuntimeError(f"Job aborted.\n{said}"))
+    with pytest.raises(executors.OtherCode, match="another Python than the task, or not the product's code"):
+        require_results(ended, (), 2)
+
+
+@pytest.mark.parametrize(
     ("line", "said"),
     [
         ("spark.hadoop.fs.s3a.secret.key abc", "looks like a secret"),
         ("spark.executorEnv.AWS_SECRET_ACCESS_KEY=abc", "looks like a secret"),
+        ("spark.executorEnv.AWS_ACCESS_KEY_ID abc", "looks like a secret"),
+        ("spark.executorEnv.CHURN_BUCKET_SALT abc", "looks like a secret"),
+        ("spark.executorEnv.CHURN_LEDGER_URL postgresql://churn:abc@db/churn", "looks like a secret"),
+        ("spark.hadoop.fs.azure.account.key.bank.blob.core.windows.net abc", "looks like a secret"),
+        ("spark.executor.extraJavaOptions -Djavax.net.ssl.keyStorePassword=abc", "looks like a secret"),
         ("spark.authenticate false", "always true"),
         ("executor.memory 1g", "name of a setting"),
         ("spark.executor.memory", "name of a setting"),
@@ -260,13 +281,40 @@ def test_settings_that_would_show_a_secret_or_change_a_result_are_refused(line: 
     assert read_conf(file) == {"spark.executor.cores": "2", "spark.driver.memory": "1g"}
 
 
+def test_settings_that_name_the_place_of_a_secret_are_taken(tmp_path: Path) -> None:
+    """They show nothing."""
+    file = tmp_path / "spark.conf"
+    given = {
+        "spark.kubernetes.executor.secretKeyRef.AWS_SECRET_ACCESS_KEY": "churn:secret",
+        "spark.kubernetes.driver.secrets.churn": "/etc/secrets",
+        "spark.kubernetes.authenticate.submission.oauthTokenFile": "/var/run/token",
+    }
+    file.write_text("".join(f"{name} {value}\n" for name, value in given.items()))
+    assert read_conf(file) == given
+
+
+def test_masters_are_read_as_spark_writes_them() -> None:
+    """One, several for high availability, with IPv6; a wrong port is one clear error."""
+    assert SparkPlace("spark://one").addresses == [("one", 7077)]
+    assert SparkPlace("spark://one:7,two:8").addresses == [("one", 7), ("two", 8)]
+    assert SparkPlace("spark://[::1]:7077").addresses == [("::1", 7077)]
+    assert SparkPlace("local[*]").addresses == SparkPlace("k8s://https://host:443").addresses == []
+    with pytest.raises(ChurnError, match="CHURN_SPARK_MASTER=spark://one:port has no right port"):
+        _ = SparkPlace("spark://one:port").addresses
+
+
+def test_one_of_several_masters_is_enough(cluster: SparkCluster) -> None:
+    """The others wait for it to fail."""
+    session.require_master(SparkPlace(f"spark://127.0.0.1:9,{cluster.place().master.removeprefix('spark://')}"))
+
+
 def test_the_memory_of_an_executor_is_divided_among_its_cores(tmp_path: Path) -> None:
     """What it has beside Java's heap, less what Java and each Python process need anyway, and never more than the limit of the settings."""
     file = tmp_path / "spark.conf"
 
     def limit(more: str, of_settings: str = "1GB") -> str:
         file.write_text(more)
-        return OnSpark(SparkPlace("local[4]", file), Here(2, of_settings)).engine_memory
+        return OnSpark(SparkPlace("spark://host", file), Here(2, of_settings)).engine_memory
 
     assert limit("") == "450000KB"
     assert limit("", "200MB") == "200000KB"
@@ -274,6 +322,8 @@ def test_the_memory_of_an_executor_is_divided_among_its_cores(tmp_path: Path) ->
     assert limit("spark.executor.memoryOverhead 2048") == "1000000KB"
     assert limit("spark.executor.cores 4\nspark.executor.memoryOverhead 2000m") == "187500KB"
     assert limit("spark.executor.cores 4") == "100000KB"
+    assert OnSpark(SparkPlace("local[4]"), Here(2, "2GB")).engine_memory == "500000KB"
+    assert OnSpark(SparkPlace("local"), Here(2, "2GB")).engine_memory == "2000000KB"
     for wrong in ("spark.executor.cores two", "spark.executor.cores 0", "spark.executor.memoryOverhead some"):
         with pytest.raises(ChurnError, match=f"{wrong.split()[0]} is {wrong.split()[1]}. Write a number such as"):
             limit(wrong)

@@ -12,12 +12,13 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
 
 from churn.contracts.bank import BANK_CHURN
 from churn.foundation.ledger import Ledger, open_ledger
 from churn.foundation.sampling import Sampling
-from churn.foundation.spark import session
+from churn.foundation.spark import on_spark, session
 from churn.foundation.spark.on_spark import OnSpark
 from churn.foundation.spark.session import SparkUnavailable
 from churn.foundation.spread import Here, Spread, WorkerKilled
@@ -114,7 +115,18 @@ def test_a_store_that_stops_in_the_middle_is_one_error(
                 store.fails, store.failed = never, 0
                 found = step(storage, ledger, spark)
             assert found == expected
+            assert rows_of(cluster)  # copies, as long as the application runs
             assert find_losses(storage, ledger, hashes=True) == []
+    session.close_sessions()
+    begun = time.monotonic()
+    while (left := rows_of(cluster)) and time.monotonic() - begun < 60:  # the worker deletes them in the background
+        time.sleep(0.5)
+    assert left == []
+
+
+def rows_of(cluster: SparkCluster) -> list[Path]:
+    """Files of customers in the folders of the cluster."""
+    return [file for file in cluster.folder.rglob("*") if file.suffix in (".arrow", ".parquet", ".npy", ".csv")]
 
 
 def accept_and_snap(storage: Storage, ledger: Ledger, spread: Spread) -> str:
@@ -210,25 +222,73 @@ def test_without_a_master_or_workers_a_step_fails_within_a_minute(cluster: Spark
     assert list(spark.each(spark_work.square, range(2))) == [0, 1]
 
 
-def test_a_killed_task_ends_its_application(cluster: SparkCluster) -> None:
-    """Its executors end soon after it, so that other applications can use the cores."""
+OTHER_TASK = """
+from pathlib import Path
+from churn.foundation.spark.on_spark import OnSpark
+from churn.foundation.spark.session import SparkPlace
+from churn.foundation.spread import Here
+from support import spark_work
+
+spark = OnSpark(SparkPlace({place.master!r}, Path({conf_file!r}), {place.secret!r}), Here(1, "500MB"), 1)
+print(list(spark.each(spark_work.square, range(2))), flush=True)
+list(spark.each(spark_work.take_long, range(2)))
+"""
+
+
+def start_task(cluster: SparkCluster) -> subprocess.Popen[str]:
+    """Another task, which uses all cores of the cluster for some minutes."""
     place = cluster.place()
-    code = (
-        "from pathlib import Path\n"
-        "from churn.foundation.spark.on_spark import OnSpark\n"
-        "from churn.foundation.spark.session import SparkPlace\n"
-        "from churn.foundation.spread import Here\n"
-        "from support import spark_work\n"
-        f"spark = OnSpark(SparkPlace({place.master!r}, Path({str(place.conf_file)!r}), {place.secret!r}), Here(1, '500MB'), 1)\n"
-        "print(list(spark.each(spark_work.square, range(2))), flush=True)\n"
-        "list(spark.each(spark_work.take_long, range(2)))\n"
-    )
+    code = OTHER_TASK.format(place=place, conf_file=str(place.conf_file))
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
-    task = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment, text=True)
+    task = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True
+    )
     assert task.stdout is not None
     assert task.stdout.readline() == "[0, 1]\n"
     time.sleep(3)
     assert count_executors(cluster) == 2
+    return task
+
+
+def test_a_task_waits_for_the_cores_that_another_one_uses(
+    cluster: SparkCluster, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Longer than it would for executors that it has lost, but not without end."""
+    caplog.set_level("INFO")
+    monkeypatch.setattr(on_spark, "_GIVE_UP", 2.0)
+    task = start_task(cluster)
+    try:
+        spark = OnSpark(cluster.place(), HERE, 1)
+        threading.Timer(20, task.kill).start()
+        assert list(spark.each(spark_work.square, range(2))) == [0, 1]
+        assert task.wait(30) == -signal.SIGKILL
+        assert "other applications use all cores" in caplog.text
+    finally:
+        task.kill()
+        session.close_sessions()
+    monkeypatch.setattr(on_spark, "_PATIENCE", 8.0)
+    for name in ("worker-1", "worker-2"):
+        cluster.kill(name)
+    with pytest.raises(
+        SparkUnavailable, match=r"for 8 s, no executor has been connected, because no worker is running"
+    ):
+        list(spark.each(spark_work.square, range(2)))
+
+
+def test_java_that_is_killed_is_one_clear_error(cluster: SparkCluster) -> None:
+    """As by the kernel, where memory is short: the step fails at once, and the task ends by itself."""
+    task = start_task(cluster)
+    (java,) = psutil.Process(task.pid).children()
+    java.kill()
+    _, said = task.communicate(timeout=60)
+    assert task.returncode == 1
+    assert "SparkUnavailable" in said.splitlines()[-1]
+    assert "has ended: its Java was killed, or someone ended it. Run the step again; nothing was lost." in said
+
+
+def test_a_killed_task_ends_its_application(cluster: SparkCluster) -> None:
+    """Its executors end soon after it, so that other applications can use the cores."""
+    task = start_task(cluster)
     task.send_signal(signal.SIGKILL)
     task.wait(30)
     begun = time.monotonic()

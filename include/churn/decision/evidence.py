@@ -6,6 +6,7 @@ Which customers count is fixed before anything is scored.
 from __future__ import annotations
 
 import logging
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -281,21 +282,16 @@ def _score(
         if role in failed:
             continue
         try:
-            with open_scorer(version, clients.ledger, clients.tracking, clients.environments) as scorer:
-                step = f"Scoring unseen customers with version {version}"
-                parts = [score_customers(customers, scorer, only, clients.spread, step) for customers, only in sources]
+            parts = _score_with(version, clients, sources)
         except Unscorable as error:
             failed[role] = error.refusal
         except FilesGone as error:
             if role == CHALLENGER:
                 raise
             failed[role] = missing(role, version, error.what)
-        except ChurnError:
-            raise
-        except Exception as error:  # a version can fail in any way; the reason is recorded, and the policy holds
+        except CannotScore as error:
             log.exception("Version %s cannot score the unseen customers.", version)
-            what = error.what if isinstance(error, CannotScore) else type(error).__name__
-            why = f"version {version} cannot score today's customers ({what}): it was made for another contract."
+            why = f"version {version} cannot score today's customers ({error.what}): it was made for another contract."
             failed[role] = Refusal(Reason.CHAMPION_UNSCORABLE, why)
         else:
             scores[role] = np.concatenate(parts)
@@ -309,6 +305,26 @@ def _score(
             f"The challenger cannot be used: {refusal.sentence} Nothing was promoted. See its training run in MLflow."
         )
     return scores, failed
+
+
+def _score_with(
+    version: int, clients: Clients, sources: list[tuple[DrawnCustomers, NDArray[np.uint64] | None]]
+) -> list[Scores]:
+    """The scores of each source.
+
+    Raises:
+        CannotScore: the version cannot be opened, or raised an error. What goes wrong around it, such as a full disk, is raised as it is.
+        Unscorable, FilesGone: as `open_scorer`.
+    """
+    with ExitStack() as opened:
+        try:
+            scorer = opened.enter_context(open_scorer(version, clients.ledger, clients.tracking, clients.environments))
+        except ChurnError:
+            raise
+        except Exception as error:  # a version can fail in any way; the reason is recorded, and the policy holds
+            raise CannotScore(type(error).__name__) from error
+        step = f"Scoring unseen customers with version {version}"
+        return [score_customers(customers, scorer, only, clients.spread, step) for customers, only in sources]
 
 
 def _moment(microseconds: int) -> datetime:

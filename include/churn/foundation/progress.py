@@ -18,6 +18,8 @@ R = TypeVar("R")
 log = logging.getLogger(__name__)
 LOG_EVERY = 10.0
 """Seconds between two messages about a step. A step that takes less is not mentioned."""
+_FEW = 4
+"""Of more results than these, the first says nothing of the others."""
 _bars: ContextVar[Progress | None] = ContextVar("bars", default=None)
 
 
@@ -63,7 +65,7 @@ def report_progress(
     bars = _bars.get()
     with _as_bar(state, bars) if bars else _in_log(state) as advance:
         for result in results:
-            state.done += size(result)
+            state.add(size(result))
             state.rows += rows(result) if rows else 0
             advance()
             yield result
@@ -79,6 +81,15 @@ class _State:
     began: float
     done: int = 0
     rows: int = 0
+    first: int = 0
+    """The size of the first result, which carries the start of the workers."""
+    first_at: float = 0.0
+
+    def add(self, size: int) -> None:
+        """Count a result."""
+        if not self.done:
+            self.first, self.first_at = size, _now()
+        self.done += size
 
     @property
     def seconds(self) -> float:
@@ -92,8 +103,13 @@ class _State:
 
     @property
     def left(self) -> str:
-        """The time that the rest takes at the rate so far."""
-        return f"{describe_duration(self.seconds / self.done * (self.total - self.done))} left" if self.done else ""
+        """The time that the rest takes at the rate so far, or since the first result, if that is less; nothing after the first of many."""
+        if not self.done or (self.done == self.first and self.total > _FEW * self.first):
+            return ""
+        each = self.seconds / self.done
+        if self.done > self.first:
+            each = min(each, (_now() - self.first_at) / (self.done - self.first))
+        return f"{describe_duration(each * (self.total - self.done))} left"
 
 
 @contextmanager
@@ -104,7 +120,11 @@ def _in_log(state: _State) -> Iterator[Callable[[], None]]:
         nonlocal logged
         if state.done < state.total and _now() - logged >= LOG_EVERY:
             logged = _now()
-            facts = [f"{state.done:,} of {state.total:,} {state.unit} done", state.rate, f"about {state.left}"]
+            facts = [
+                f"{state.done:,} of {state.total:,} {state.unit} done",
+                state.rate,
+                state.left and f"about {state.left}",
+            ]
             log.info("%s: %s", state.what, ", ".join(fact for fact in facts if fact))
 
     yield advance

@@ -31,7 +31,12 @@ TEMPORARY = (".part", ".partial", ".tmp", ".temp", ".filepart", ".crdownload", "
 _ABANDONED = 24 * 3600  # seconds after which an unfinished file is deleted
 _ROLES = ("iam-role", "container-role", "assume-role-with-web-identity")
 _SCRATCH = "churn-work-"
-_OF_DATA_WORK = ("churn-spill-", "churn-exchange-", _SCRATCH)  # temporary folders that no work needs for a day
+_OF_DATA_WORK = (
+    "churn-spill-",
+    "churn-exchange-",
+    "churn-history-",
+    _SCRATCH,
+)  # temporary folders that no work needs for a day
 # Limits, so that an unavailable store is reported within a minute.
 _S3 = {
     "config_kwargs": {

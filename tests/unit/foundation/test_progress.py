@@ -65,6 +65,23 @@ def test_without_rows_the_rate_is_left_out(clock: Clock, caplog: pytest.LogCaptu
     ]
 
 
+def test_the_start_of_workers_is_not_taken_for_the_rate(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    """The first part comes after a minute, in which a session was opened; the others take 5 s each."""
+    caplog.set_level(logging.INFO)
+
+    def results() -> Iterator[int]:
+        clock.now += 55.0
+        yield from parts(clock, 6, 5.0)
+
+    list(report_progress(results(), "Judging rows", 6))
+    assert messages(caplog) == [
+        "Judging rows: 1 of 6 parts done",
+        "Judging rows: 3 of 6 parts done, about 15 s left",
+        "Judging rows: 5 of 6 parts done, about 5 s left",
+        "Judging rows: 6 parts in 1 min 25 s",
+    ]
+
+
 def test_results_of_different_sizes_add_up_to_the_total(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     """Where it is not known how many results come, but how many rows."""
     caplog.set_level(logging.INFO)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import os
 import pickle
 import platform
 import socket
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache, lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,7 @@ PIECES = "receiver int, part int, place int, rows binary"
 _PIECE_BYTES = 2_000_000
 """Bytes of the rows that are exchanged in one piece at most, so that the memory of an exchange does not grow with a part."""
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+_OF_MODELS = ("scikit-learn", "pandas", "scipy", "lightgbm")
 
 
 class OtherCode(ChurnError):  # noqa: N818 -- it says what is wrong
@@ -54,12 +57,15 @@ class Identity:
     duckdb: str
     pyarrow: str
     numpy: str
+    models: str
     code: str
 
     @classmethod
     def here(cls) -> Identity:
         """That of this process."""
-        return cls(platform.python_version(), duckdb.__version__, pa.__version__, np.__version__, _code_digest())
+        models = ", ".join(f"{name} {version(name)}" for name in _OF_MODELS)
+        versions = (platform.python_version(), duckdb.__version__, pa.__version__, np.__version__, models)
+        return cls(*versions, _code_digest())
 
 
 @dataclass(frozen=True)
@@ -184,7 +190,7 @@ def _outcome_of(number: int, reporting: Reporting) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if getattr(error, "errno", None) in _NO_SPACE:
+        if _is_of_full_disk(error):
             raise
         reporting.add(number, Outcome(error=_sendable(error)))
 
@@ -199,7 +205,11 @@ def _opened(job: Job, number: int | None) -> Iterator[tuple[Callable[..., Any], 
     require_identity(job.identity)
     folders: Mapping[Path, SharedFolder] = _unpickled(job.folders)
     part = None if number is None else pickle.loads(job.parts[number])  # noqa: S301 -- from the task
-    with scratch.joining(folders, _local_root()):
+    root = _local_root()
+    if "SPARK_LOCAL_DIRS" in os.environ:  # what engines spill goes with the executor too
+        root.mkdir(parents=True, exist_ok=True)
+        tempfile.tempdir = str(root)
+    with scratch.joining(folders, root):
         yield _unpickled(job.work), part
 
 
@@ -258,12 +268,16 @@ def _code_digest() -> str:
     return digest.hexdigest()[:16]
 
 
-def _local_root() -> Path:
-    """A folder of this executor alone, which Spark deletes with it."""
-    from pyspark import SparkFiles
+def _is_of_full_disk(error: BaseException | None) -> bool:
+    """Whether a full disk is what caused an error: of Python, or of DuckDB, which has no number for it."""
+    if error is None:
+        return False
+    full = getattr(error, "errno", None) in _NO_SPACE or "No space left on device" in str(error)
+    return full or _is_of_full_disk(error.__cause__)
 
-    try:
-        root = Path(SparkFiles.getRootDirectory())
-    except (AssertionError, TypeError, AttributeError):  # there is none outside of an executor
-        root = Path(tempfile.gettempdir())
-    return root / f"python-{sys.version_info.major}{sys.version_info.minor}"
+
+@cache
+def _local_root() -> Path:
+    """A folder of this executor alone, which Spark deletes with its application, whatever ends it. Its working directory would stay for a week."""
+    given = os.environ.get("SPARK_LOCAL_DIRS", "").split(",")[0]
+    return Path(given or tempfile.gettempdir()) / f"python-{sys.version_info.major}{sys.version_info.minor}"

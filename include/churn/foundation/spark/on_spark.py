@@ -23,6 +23,7 @@ from churn.foundation.spark.executors import (
     RESULTS,
     Identity,
     Job,
+    OtherCode,
     Outcome,
     OutcomeLists,
     Reporting,
@@ -35,6 +36,7 @@ from churn.foundation.spark.session import (
     SparkUnavailable,
     count_executors,
     has_stopped,
+    java_errors,
     open_session,
     require_master,
 )
@@ -50,9 +52,14 @@ R = TypeVar("R")
 log = logging.getLogger(__name__)
 _LOOK_EVERY = 0.2  # seconds between two looks at a running job
 _CHECK_EVERY = 5.0  # seconds between two looks at the cluster
+_OTHER_CODE = re.compile(r"PYTHON_VERSION_MISMATCH|No module named 'churn'")
+"""What executors say before any of our code can compare versions."""
 _OF_JAVA, _OF_PYTHON = 250_000_000, 250_000_000
 """Bytes that Java needs beside its heap, and that a Python process needs beside the columnar engine."""
-_GIVE_UP = 45.0  # seconds without a master or an executor after which a job is given up
+_GIVE_UP = 45.0  # seconds without a master, or after its executors were lost, after which a job is given up
+_PATIENCE = 900.0  # seconds for which a job waits for a first executor: other applications may use all cores
+_SAY_EVERY = 60.0
+_NO_EXECUTOR = "no executor has been connected, because no worker is running, or none has enough free cores or memory"
 
 
 @dataclass(frozen=True)
@@ -78,10 +85,12 @@ class OnSpark:
     @property
     def engine_memory(self) -> str:
         """Memory limit of the columnar engine in one worker: what an executor has beside Java's heap and what each process needs anyway, divided among its cores."""
-        limit = TypeAdapter(ByteSize).validate_python(self.here.memory_limit)
-        cores = self.place.executor_cores
-        beside = self.place.memory_beside_heap - _OF_JAVA - cores * _OF_PYTHON
-        return f"{max(min(int(limit), beside) // cores, LEAST_MEMORY) // 1000}KB"
+        limit = int(TypeAdapter(ByteSize).validate_python(self.here.memory_limit))
+        cores = self.place.local_cores
+        if cores is None:
+            cores = self.place.executor_cores
+            limit = min(limit, self.place.memory_beside_heap - _OF_JAVA - cores * _OF_PYTHON)
+        return f"{max(limit // cores, LEAST_MEMORY) // 1000}KB"
 
     def goes_apart(self, parts: int) -> bool:
         """Whether there are enough parts for the cluster."""
@@ -120,7 +129,7 @@ class OnSpark:
         Raises:
             SparkUnavailable, WorkerKilled: as for `each`.
         """
-        sending = _job(make, parts) if max(len(parts), into) >= self.least and parts else None
+        sending = _job(make, parts) if len(parts) >= self.least else None
         receiving = _job(keep, ())
         if sending is None or receiving is None:
             yield from self.here.exchange(make, parts, schema, into, keep)
@@ -165,7 +174,8 @@ class _Running:
         self.faults = Reporting(self._faults)
         self._shared: list[Any] = []
         self._alone_since: float | None = None
-        self._checked = 0.0
+        self._had_executors = False
+        self._checked = self._said = 0.0
         self._pool = ThreadPoolExecutor(1)
 
     def __enter__(self) -> _Running:
@@ -198,6 +208,8 @@ class _Running:
                 found.setdefault(number, _result(outcome))
             for _, outcome in self._faults.value:
                 _result(outcome)
+            if done and running.exception() and has_stopped(self._session):
+                raise self._ended() from running.exception()
             if done:
                 require_results(running, {*range(given), *found}, count)
             while given in found:
@@ -221,24 +233,42 @@ class _Running:
         if now - self._checked < _CHECK_EVERY:
             return
         self._checked = now
-        lost = self._missing()
-        if lost is None:
+        missing = self._missing()
+        if missing is None:
             self._alone_since = None
             return
         self._alone_since = self._alone_since or now
-        if now - self._alone_since >= _GIVE_UP:
+        waits = missing == _NO_EXECUTOR and not self._had_executors
+        patience = _PATIENCE if waits else _GIVE_UP
+        if now - self._alone_since >= patience:
             raise SparkUnavailable(
-                f"{lost} Start it again, and run the step again; nothing was lost. Without a cluster, set CHURN_SPREAD=here."
+                f"{self._place.master}: for {patience:.0f} s, {missing}. Start it again, and run the step again; nothing was lost. Without a "
+                "cluster, set CHURN_SPREAD=here."
+            )
+        if waits and now - self._said >= _SAY_EVERY:
+            self._said = now
+            log.info(
+                "Waiting for an executor of %s: other applications use all cores, or no worker runs.",
+                self._place.master,
             )
 
     def _missing(self) -> str | None:
         try:
             require_master(self._place)
         except SparkUnavailable:
-            return f"The Spark master {self._place.master} has not answered for {_GIVE_UP:.0f} s."
-        if count_executors(self._session) == 0:
-            return f"No executor of {self._place.master} has been connected for {_GIVE_UP:.0f} s: no worker is running, or none has enough free cores or memory."
-        return None
+            return "the Spark master has not answered"
+        try:
+            connected = count_executors(self._session)
+        except java_errors() as error:
+            raise self._ended() from error
+        self._had_executors = self._had_executors or connected > 0
+        return None if connected else _NO_EXECUTOR
+
+    def _ended(self) -> SparkUnavailable:
+        return SparkUnavailable(
+            f"The Spark application on {self._place.master} has ended: its Java was killed, or someone ended it. Run the step again; nothing "
+            "was lost."
+        )
 
 
 def require_results(ended: Future[list[Any]], found: Collection[int], count: int) -> None:
@@ -248,6 +278,11 @@ def require_results(ended: Future[list[Any]], found: Collection[int], count: int
         WorkerKilled: a part failed too often, or has no result.
     """
     error = ended.exception()
+    if error is not None and _OTHER_CODE.search(str(error)):
+        raise OtherCode(
+            f"An executor has another Python than the task, or not the product's code: {_last_words(error)} Nothing was changed. Give all "
+            "executors the image of the task, or the environment that `make spark-env` packs, and run the step again."
+        ) from error
     if error is not None:
         raise WorkerKilled(
             f"Spark gave a step up after several attempts: {_last_words(error)} Usually an executor has too little memory or disk. Raise "

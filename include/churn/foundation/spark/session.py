@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from pydantic import ByteSize, PositiveInt, TypeAdapter, ValidationError
 
@@ -32,9 +33,13 @@ PACKAGES = Path(sys.prefix) / "spark"
 JAVA = 17
 """The oldest version of Java that Spark 4 runs on."""
 _SECRET = "spark.authenticate.secret"  # noqa: S105 -- the name of a setting, which Spark shows to nobody
+_LOCAL = re.compile(r"local(?:\[([1-9]\d*|\*)\])?")
 _ANSWER = 5.0  # seconds within which a master accepts a connection
 _DEFAULT_PORT = 7077
-_SECRETS = re.compile(r"(?i)secret|password|passwd|token|access\.?key|credential")
+_SECRETS = re.compile(r"(?i)secret|password|passwd|token|(access|account)[._]?key|credential|salt|[._]key$")
+_NAMES_OF_SECRETS = re.compile(r"spark\.kubernetes\.(driver|executor)\.secret(s|KeyRef)\.|(?i:tokenfile)$")
+"""Settings that say where a secret is, and not the secret."""
+_SECRET_VALUES = re.compile(r"(?i)://[^/\s:@]*:[^/\s@]+@|(password|secret|token)=")
 # Where work runs must not change its result, nor who may see it: a file of settings cannot change these.
 _FIXED = {
     "spark.authenticate": "true",
@@ -49,6 +54,7 @@ _DEFAULTS = {
     "spark.executor.memory": "512m",
     "spark.executor.memoryOverhead": "950m",
     "spark.ui.showConsoleProgress": "false",
+    "spark.ui.killEnabled": "false",  # the pages have no login
     # Java does not know TMPDIR. Where a temporary folder may not hold programs, zstd cannot be loaded, and LZ4 does without.
     "spark.driver.extraJavaOptions": f"-Djava.io.tmpdir={tempfile.gettempdir()}",
     "spark.shuffle.mapStatus.compression.codec": "lz4",
@@ -106,12 +112,30 @@ class SparkPlace:
         return self._value("spark.executor.memoryOverhead", ByteSize)
 
     @property
-    def address(self) -> tuple[str, int] | None:
-        """Host and port of a standalone master; None for other clusters."""
+    def addresses(self) -> list[tuple[str, int]]:
+        """Host and port of each standalone master; empty for other clusters.
+
+        Raises:
+            ChurnError: they cannot be read.
+        """
         if not self.master.startswith("spark://"):
+            return []
+        places = [urlsplit(f"//{place}") for place in self.master.removeprefix("spark://").split(",")]
+        try:
+            return [(place.hostname or "", place.port or _DEFAULT_PORT) for place in places]
+        except ValueError:
+            raise ChurnError(
+                f"CHURN_SPARK_MASTER={self.master} has no right port. Write for example spark://host:{_DEFAULT_PORT}."
+            ) from None
+
+    @property
+    def local_cores(self) -> int | None:
+        """The cores of the task's machine that work, if this is a local mode; None for clusters."""
+        local = _LOCAL.fullmatch(self.master)
+        if local is None:
             return None
-        host, _, port = self.master.removeprefix("spark://").split(",")[0].partition(":")
-        return host, int(port or _DEFAULT_PORT)
+        cores = local.group(1) or "1"
+        return (os.cpu_count() or 1) if cores == "*" else int(cores)
 
     def _value(self, name: str, kind: Any) -> int:
         text = self.conf[name]
@@ -152,7 +176,7 @@ def read_conf(file: Path) -> dict[str, str]:
         name, _, value = re.sub(r"[\s=]+", " ", text, count=1).partition(" ")
         if not name.startswith("spark.") or not value:
             raise ChurnError(f"{file}, line {number}: write the name of a setting, a space and its value.")
-        if _SECRETS.search(name):
+        if _SECRET_VALUES.search(value) or (_SECRETS.search(name) and not _NAMES_OF_SECRETS.search(name)):
             raise ChurnError(
                 f"{file}, line {number}: {name} looks like a secret, and Spark shows its settings to people. Give CHURN_SPARK_SECRET, and "
                 "the keys of the data root to the executors as environment variables or files."
@@ -172,7 +196,10 @@ def open_session(place: SparkPlace) -> SparkSession:
         ChurnError: the settings cannot be used.
     """
     session = _sessions.get(place)
-    if session is None or has_stopped(session):
+    if session is not None and has_stopped(session):
+        _stop(_sessions.pop(place))
+        session = None
+    if session is None:
         session = _sessions[place] = _open(place)
         opened = opened_session(session)
         log.info("Spark application %s has been opened on %s.", opened.application, place.master)
@@ -182,16 +209,33 @@ def open_session(place: SparkPlace) -> SparkSession:
 
 
 def has_stopped(session: SparkSession) -> bool:
-    """Whether a session cannot be used any more: it was closed, or Spark has ended it because it lost its cluster."""
+    """Whether a session cannot be used any more: it was closed, Spark has ended it because it lost its cluster, or its Java has ended."""
     java = session.sparkContext._jsc
-    return java is None or bool(java.sc().isStopped())
+    try:
+        return java is None or bool(java.sc().isStopped())
+    except java_errors():
+        return True
 
 
 def close_sessions() -> None:
     """Stop the sessions of this process, and so their executors."""
     while _sessions:
         _, session = _sessions.popitem()
+        _stop(session)
+
+
+def _stop(session: SparkSession) -> None:
+    try:
         session.stop()
+    except java_errors() as error:
+        log.warning("The Java of a Spark session had ended before it was closed (%s).", type(error).__name__)
+
+
+def java_errors() -> tuple[type[Exception], ...]:
+    """What a call of Java raises if Java has ended."""
+    from py4j.protocol import Py4JError
+
+    return (Py4JError, OSError)
 
 
 @contextmanager
@@ -211,20 +255,24 @@ def opened_session(session: SparkSession) -> OpenedSession:
 
 
 def require_master(place: SparkPlace) -> None:
-    """Check that a standalone master accepts connections.
+    """Check that a standalone master accepts connections, or one of several.
 
     Raises:
-        SparkUnavailable: it does not.
+        SparkUnavailable: none does.
     """
-    if place.address is None:
-        return
-    try:
-        socket.create_connection(place.address, _ANSWER).close()
-    except OSError as error:
+    failed: OSError | None = None
+    for address in place.addresses:
+        try:
+            socket.create_connection(address, _ANSWER).close()
+        except OSError as error:
+            failed = error
+        else:
+            return
+    if failed:
         raise SparkUnavailable(
-            f"The Spark master {place.master} does not answer ({error.strerror or error}). Start it, or correct CHURN_SPARK_MASTER, and run "
+            f"The Spark master {place.master} does not answer ({failed.strerror or failed}). Start it, or correct CHURN_SPARK_MASTER, and run "
             "the step again; nothing was lost. Without a cluster, set CHURN_SPREAD=here."
-        ) from error
+        ) from failed
 
 
 def count_executors(session: SparkSession) -> int:
@@ -250,8 +298,10 @@ def _open(place: SparkPlace) -> SparkSession:
     os.environ["PYSPARK_PYTHON"] = place.conf.get("spark.pyspark.python") or sys.executable
     _quieten()
     # In one process, a part gets one attempt only, unless the master says otherwise.
-    local = re.fullmatch(r"local(?:\[([\d*]+)\])?", place.master)
-    conf = SparkConf(loadDefaults=False).setMaster(f"local[{local.group(1) or 1},4]" if local else place.master)
+    local = place.local_cores
+    conf = SparkConf(loadDefaults=False).setMaster(f"local[{local},4]" if local else place.master)
+    if local:  # nobody else needs to reach it
+        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     for name, value in place.conf.items():
         conf.set(name, value)
     if not _sessions:
