@@ -7,6 +7,7 @@ cat >"$conf" <<END
 spark.authenticate true
 spark.network.crypto.enabled true
 spark.worker.cleanup.enabled true
+spark.ui.reverseProxy true
 END
 export SPARK_LOCAL_DIRS=/opt/churn/var/tmp SPARK_DAEMON_MEMORY="${SPARK_DAEMON_MEMORY:-256m}" SPARK_NO_DAEMONIZE=1 SPARK_DAEMON_JAVA_OPTS="-Djava.io.tmpdir=$TMPDIR"
 class=/opt/airflow/spark/pyspark/bin/spark-class

@@ -17,6 +17,7 @@ import httpx
 import pytest
 
 from churn.foundation.links import IMAGE_BUILD, RETRAINING
+from churn.local.airflow_api import TaskState
 from support.basics import ROOT
 from support.stacks import Stack, running_stack, trusting_base, why_no_stack
 
@@ -86,27 +87,35 @@ def run_in(container: Any, *command: str) -> str:
     return str(output.decode())
 
 
-def kill_an_executor(stack: Stack, killed: list[str]) -> None:
-    """End the executor of one worker while it works on a part."""
+def kill_an_executor(stack: Stack, killed: list[str], pages: list[tuple[str, int]]) -> None:
+    """End the executor of one worker while it works on a part, and open the pages of its application meanwhile."""
     container = stack.containers("spark-worker")[0]
     if "killed" in run_in(container, "python", "-c", KILL):
         killed.append(container.id)
+        master = f"http://127.0.0.1:{stack.env['SPARK_UI_PORT']}"
+        (running,) = httpx.get(f"{master}/json/", timeout=30).json()["activeapps"]
+        page = f"{master}/proxy/{running['id']}/"
+        pages.append((page, httpx.get(page, timeout=30, follow_redirects=True).status_code))
 
 
 def test_a_night_is_promoted_while_an_executor_is_killed(stack: Stack, tmp_path: Path) -> None:
     """With its image; Spark's event log shows tasks of each stage on both machines, and one that the killed executor was running."""
     worker = stack.container("worker")
-    settings = (ROOT / "include/stack/spark.conf").read_text()
+    settings = (ROOT / "include/stack/spark.conf").read_text().replace(":8082", f":{stack.env['SPARK_UI_PORT']}")
     settings += f"spark.eventLog.enabled true\nspark.eventLog.compress false\nspark.eventLog.dir file://{EVENTS}\nspark.cores.max 2\n"
     run_in(worker, "sh", "-c", f"mkdir -p {EVENTS} && cat >{CONF} <<'END'\n{settings}END")
     stack.land_night(tmp_path, 1)
     killed: list[str] = []
-    killer = threading.Thread(target=kill_an_executor, args=(stack, killed), daemon=True)
+    pages: list[tuple[str, int]] = []
+    killer = threading.Thread(target=kill_an_executor, args=(stack, killed, pages), daemon=True)
     killer.start()
     stack.admin.trigger(RETRAINING, NIGHT, {})
     assert stack.follow(RETRAINING, NIGHT, timeout=1200) == "success", why_failed(stack, NIGHT)
     killer.join(1)
     assert killed
+    (page,) = pages
+    assert page[1] == 200
+    assert page[0] in [spark_link(stack, entry) for entry in stack.admin.task_states(RETRAINING, NIGHT)]
     (promotion,) = json.loads(stack.churn("history", "--json").stdout)
     assert (promotion["version"], promotion["night"]) == (1, NIGHT)
     (batch,) = json.loads(stack.churn("batches", "--json").stdout)
@@ -182,6 +191,13 @@ def finished(stack: Stack) -> int:
     """The number of applications that the master has seen end."""
     page = httpx.get(f"http://127.0.0.1:{stack.env['SPARK_UI_PORT']}/json/", timeout=30).json()
     return len(page["completedapps"])
+
+
+def spark_link(stack: Stack, entry: TaskState) -> str | None:
+    """The link of a task to the pages of its application."""
+    task = f"/api/v2/dags/{RETRAINING}/dagRuns/{NIGHT}/taskInstances/{entry.task}"
+    found = stack.admin._call("GET", f"{task}/links", params={"map_index": entry.map_index})
+    return found["extra_links"].get("Spark")
 
 
 def why_failed(stack: Stack, run: str) -> str:

@@ -251,7 +251,11 @@ def listening(listener: Callable[[OpenedSession], None]) -> Iterator[None]:
 def opened_session(session: SparkSession) -> OpenedSession:
     """The id and the pages of a session."""
     context = session.sparkContext
-    return OpenedSession(str(context.applicationId), context.uiWebUrl)
+    application, pages = str(context.applicationId), context.uiWebUrl
+    master = context.getConf().get("spark.ui.reverseProxyUrl")
+    if pages and master:
+        pages = f"{master.rstrip('/')}/proxy/{application}/"
+    return OpenedSession(application, pages)
 
 
 def require_master(place: SparkPlace) -> None:
