@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from s3fs import S3FileSystem
 
@@ -211,6 +212,12 @@ def test_executors_of_another_version_refuse(spark: OnSpark, monkeypatch: pytest
     monkeypatch.setattr("churn.foundation.spark.on_spark.Identity.here", lambda: other)
     with pytest.raises(executors.OtherCode, match=r"has duckdb .* instead of 0\.9\.2, code .* instead of 0{16}"):
         list(spark.each(spark_work.square, range(3)))
+
+
+def test_libraries_of_models_that_are_not_installed_are_no_obstacle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the standard ones are always there; another version of one is another identity."""
+    monkeypatch.setattr(executors, "_OF_MODELS", ("pandas", "never-installed"))
+    assert executors.Identity.here().models == f"pandas {pd.__version__}"
 
 
 def test_little_work_and_work_that_cannot_leave_stay_here(

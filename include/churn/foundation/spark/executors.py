@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache, lru_cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,8 @@ PIECES = "receiver int, part int, place int, rows binary"
 _PIECE_BYTES = 2_000_000
 """Bytes of the rows that are exchanged in one piece at most, so that the memory of an exchange does not grow with a part."""
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
-_OF_MODELS = ("scikit-learn", "pandas", "scipy", "lightgbm")
+_OF_MODELS = ("scikit-learn", "pandas", "scipy", "lightgbm", "xgboost", "xgboost-cpu")
+"""Libraries that models may use, as far as they are installed."""
 
 
 class OtherCode(ChurnError):  # noqa: N818 -- it says what is wrong
@@ -63,7 +64,7 @@ class Identity:
     @classmethod
     def here(cls) -> Identity:
         """That of this process."""
-        models = ", ".join(f"{name} {version(name)}" for name in _OF_MODELS)
+        models = ", ".join(f"{name} {found}" for name in _OF_MODELS if (found := _version_of(name)))
         versions = (platform.python_version(), duckdb.__version__, pa.__version__, np.__version__, models)
         return cls(*versions, _code_digest())
 
@@ -257,6 +258,13 @@ def _sendable(error: Exception) -> Exception:
 def _unpickled(content: bytes) -> Any:
     """What the bytes hold; the last ones are kept, since an executor gets the same work with each part."""
     return pickle.loads(content)  # noqa: S301 -- from the task, through Spark's authenticated connection
+
+
+def _version_of(library: str) -> str | None:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return None
 
 
 @cache
