@@ -260,6 +260,7 @@ def _unpickled(content: bytes) -> Any:
     return pickle.loads(content)  # noqa: S301 -- from the task, through Spark's authenticated connection
 
 
+@cache
 def _version_of(library: str) -> str | None:
     try:
         return version(library)
