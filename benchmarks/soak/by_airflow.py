@@ -15,7 +15,7 @@ from soak.place import KILLED, Place, campaign_of, form_of
 MAINTENANCE, CANDIDATES = "churn_maintenance", "soak.candidates:quick"
 KILLED_IN = {"task killed": "train", "worker killed": "train", "scheduler killed": "compare"}
 """During which task a process is killed."""
-NIGHT_SECONDS, STUCK_SECONDS, BEGIN_SECONDS = 1500, 45, 300
+NIGHT_SECONDS, STUCK_SECONDS, BEGIN_SECONDS, CALLBACK_SECONDS = 1500, 45, 300, 20
 UNTIL_LOST = timedelta(minutes=6)
 """Airflow takes a task for lost whose worker has not been heard of for five minutes: the clock is moved by this time."""
 WRAPPERS = frozenset({"AirflowFailException", "AirflowException"})
@@ -49,6 +49,10 @@ class ByAirflow(Place):
         elif not killed:
             self._clear(RETRAINING, night.run)
         failed = self._follow(RETRAINING, night.run, lost=bool(killed))
+        if (
+            first and "ledger unreachable" in night.happens
+        ):  # Airflow tells of a failed run a little later, and is to find no ledger
+            time.sleep(CALLBACK_SECONDS)
         failed += self._follow_others()
         if campaign:
             run = f"{night.run}-{campaign}"

@@ -9,12 +9,20 @@ from datetime import UTC, datetime
 from typing import Any
 
 import httpx
+from tenacity import Retrying, retry_if_result, stop_after_attempt, wait_fixed
 
 from churn.errors import Outage
 
 FINAL = frozenset({"success", "failed"})
 CONFLICT = 409
 _POLL = 0.5
+_WHILE_BUSY = Retrying(
+    retry=retry_if_result(lambda answer: answer.status_code >= httpx.codes.INTERNAL_SERVER_ERROR),
+    stop=stop_after_attempt(5),
+    wait=wait_fixed(2),
+    retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
+)
+"""Airflow answers 500 if its SQLite database has been locked for long, as on a busy machine. No request does anything twice."""
 
 
 class AirflowUnreachable(Outage):
@@ -123,10 +131,10 @@ class AirflowApi:
         try:
             if "authorization" not in self._client.headers:
                 self._log_in()
-            response = self._client.request(method, path, headers=headers, **request)
+            response = _WHILE_BUSY(self._client.request, method, path, headers=headers, **request)
             if response.status_code == httpx.codes.UNAUTHORIZED:
                 self._log_in()
-                response = self._client.request(method, path, headers=headers, **request)
+                response = _WHILE_BUSY(self._client.request, method, path, headers=headers, **request)
             if response.status_code in accept:
                 return {}
             response.raise_for_status()

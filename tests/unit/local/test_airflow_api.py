@@ -60,6 +60,27 @@ def test_a_run_that_exists_is_not_an_error(monkeypatch: pytest.MonkeyPatch) -> N
     assert sent == ["POST"]
 
 
+@pytest.mark.parametrize(("busy", "asked"), [(2, 3), (9, 5)])
+def test_an_airflow_whose_database_is_locked_is_asked_again(
+    monkeypatch: pytest.MonkeyPatch, busy: int, asked: int
+) -> None:
+    """A few times; then it is an error."""
+    monkeypatch.setattr(airflow_api._WHILE_BUSY, "sleep", lambda _: None)
+    sent: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        sent.append(request.method)
+        return httpx.Response(500 if len(sent) <= busy else 200, json={"detail": "Database error"})
+
+    api = _api(monkeypatch, answer)
+    if busy < asked:
+        api.trigger("toy", "once", {})
+    else:
+        with pytest.raises(AirflowUnreachable, match="Airflow answers 500 to POST"):
+            api.trigger("toy", "once", {})
+    assert len(sent) == asked
+
+
 def test_runs_that_are_going_on_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Queued and running ones, oldest first, so that `make run` waits for them before it lands a file."""
     asked: list[httpx.URL] = []
