@@ -286,6 +286,48 @@ def test_java_that_is_killed_is_one_clear_error(cluster: SparkCluster) -> None:
     assert "has ended: its Java was killed, or someone ended it. Run the step again; nothing was lost." in said
 
 
+KILLED_BEFORE = """
+import os, signal
+from pathlib import Path
+from churn.foundation.ledger import Ledger, open_ledger
+from churn.foundation.spark.on_spark import OnSpark
+from churn.foundation.spark.session import SparkPlace
+from churn.foundation.spread import Here
+from churn.foundation.storage import Storage
+import test_spark_faults as steps
+
+setattr(Ledger, "{write}", lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
+spark = OnSpark(SparkPlace({place.master!r}, Path({conf_file!r}), {place.secret!r}), Here(1, "500MB"), 1)
+steps.{step}(Storage.open("{folder}/data"), open_ledger("sqlite:///{folder}/ledger.db"), spark)
+"""
+
+
+def test_a_task_killed_between_the_parts_and_the_row_of_the_ledger_is_made_up_for(
+    cluster: SparkCluster, tmp_path: Path
+) -> None:
+    """Of a batch, and of a snapshot: run again, the rows are those of an undisturbed run, each once."""
+    expected = accept_and_snap(
+        Storage.open(str(tmp_path / "other")), open_ledger(f"sqlite:///{tmp_path}/other.db"), HERE
+    )
+    storage, ledger = Storage.open(str(tmp_path / "data")), open_ledger(f"sqlite:///{tmp_path}/ledger.db")
+    spark, place = OnSpark(cluster.place(), HERE, 1), cluster.place()
+    environment = os.environ | {"PYTHONPATH": f"{Path(__file__).parents[1]}:{Path(__file__).parent}"}
+    for step, write in (("accept", "judge_batch"), ("snap", "add_snapshot")):
+        code = KILLED_BEFORE.format(
+            place=place, conf_file=str(place.conf_file), write=write, step=step, folder=tmp_path
+        )
+        task = subprocess.run([sys.executable, "-c", code], env=environment, check=False, timeout=240)
+        assert task.returncode == -signal.SIGKILL
+        assert [name for name in storage.names("accepted" if step == "accept" else "snapshots") if "part-" in name]
+        assert [batch.state for batch in ledger.batches()] == ["arrived" if step == "accept" else "accepted"]
+        assert ledger.snapshots() == []
+        found = accept(storage, ledger, spark) if step == "accept" else snap(storage, ledger, spark)
+        session.close_sessions()
+    assert found == expected
+    assert find_losses(storage, ledger, hashes=True) == []
+    assert [taken.snapshot for taken in ledger.snapshots()] == [expected]
+
+
 def test_a_killed_task_ends_its_application(cluster: SparkCluster) -> None:
     """Its executors end soon after it, so that other applications can use the cores."""
     task = start_task(cluster)
