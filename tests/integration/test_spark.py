@@ -274,6 +274,7 @@ def test_executors_that_cannot_even_begin_have_another_version(said: str) -> Non
         ("spark.hadoop.fs.azure.account.key.bank.blob.core.windows.net abc", "looks like a secret"),
         ("spark.executor.extraJavaOptions -Djavax.net.ssl.keyStorePassword=abc", "looks like a secret"),
         ("spark.authenticate false", "always true"),
+        ("spark.master spark://other:7077", "the master is CHURN_SPARK_MASTER"),
         ("executor.memory 1g", "name of a setting"),
         ("spark.executor.memory", "name of a setting"),
     ],
@@ -284,7 +285,7 @@ def test_settings_that_would_show_a_secret_or_change_a_result_are_refused(line: 
     file.write_text(f"# Ours\nspark.executor.cores = 2\n{line}\n")
     with pytest.raises(ChurnError, match=f"line 3: .*{said}"):
         read_conf(file)
-    file.write_text("# Ours\nspark.executor.cores = 2\n\nspark.driver.memory   1g  \n")
+    file.write_bytes(b"\xef\xbb\xbf# Ours\r\nspark.executor.cores = 2\r\n\r\nspark.driver.memory\t1g  \r\n")
     assert read_conf(file) == {"spark.executor.cores": "2", "spark.driver.memory": "1g"}
 
 
@@ -331,6 +332,12 @@ def test_the_memory_of_an_executor_is_divided_among_its_cores(tmp_path: Path) ->
     assert limit("spark.executor.cores 4") == "100000KB"
     assert OnSpark(SparkPlace("local[4]"), Here(2, "2GB")).engine_memory == "500000KB"
     assert OnSpark(SparkPlace("local"), Here(2, "2GB")).engine_memory == "2000000KB"
+    file.write_text("spark.executor.memory some")
+    with pytest.raises(ChurnError, match=r"spark\.executor\.memory is some\. Write a number such as 512m"):
+        SparkPlace("spark://host", file).require_sizes()
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(ChurnError, match="is not a text in UTF-8"):
+        read_conf(file)
     for wrong in ("spark.executor.cores two", "spark.executor.cores 0", "spark.executor.memoryOverhead some"):
         with pytest.raises(ChurnError, match=f"{wrong.split()[0]} is {wrong.split()[1]}. Write a number such as"):
             limit(wrong)

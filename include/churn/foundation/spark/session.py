@@ -111,6 +111,14 @@ class SparkPlace:
         """
         return self._value("spark.executor.memoryOverhead", ByteSize)
 
+    def require_sizes(self) -> None:
+        """Check the memory of executors, for which Java would not start.
+
+        Raises:
+            ChurnError: the file of settings has something else than a size.
+        """
+        _ = (self._value("spark.executor.memory", ByteSize), self.memory_beside_heap)
+
     @property
     def addresses(self) -> list[tuple[str, int]]:
         """Host and port of each standalone master; empty for other clusters.
@@ -165,9 +173,11 @@ def read_conf(file: Path) -> dict[str, str]:
         ChurnError: it cannot be read, has a secret, or a setting that decides results or safety.
     """
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
         raise ChurnError(f"CHURN_SPARK_CONF={file} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise ChurnError(f"CHURN_SPARK_CONF={file} is not a text in UTF-8.") from error
     settings = {}
     for number, line in enumerate(lines, 1):
         text = line.strip()
@@ -181,6 +191,8 @@ def read_conf(file: Path) -> dict[str, str]:
                 f"{file}, line {number}: {name} looks like a secret, and Spark shows its settings to people. Give CHURN_SPARK_SECRET, and "
                 "the keys of the data root to the executors as environment variables or files."
             )
+        if name == "spark.master":
+            raise ChurnError(f"{file}, line {number}: the master is CHURN_SPARK_MASTER. Delete the line.")
         if name in _FIXED and value.strip() != _FIXED[name]:
             raise ChurnError(f"{file}, line {number}: {name} is always {_FIXED[name]}. Delete the line.")
         settings[name] = value.strip()
@@ -298,6 +310,7 @@ def _open(place: SparkPlace) -> SparkSession:
             "CHURN_SPREAD is spark, but Spark is not installed. Run `make run SPREAD=spark`, or install requirements-spark.lock."
         ) from error
     require_master(place)
+    place.require_sizes()
     # Spark's Python looks only here for the Python of executors. A name without its folder would not be found by them.
     os.environ["PYSPARK_PYTHON"] = place.conf.get("spark.pyspark.python") or sys.executable
     _quieten()
